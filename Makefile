@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: help setup demo test test-fast check format bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed  ## make .venv with everything (about 5 GB: the standard torch)
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup  ## search the digits for a natural-robust front, in a few minutes on 2 cores
+	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
+
+test: check  ## lint, types and the whole suite
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+
+test-fast: setup  ## the tests that need no Ray, under two minutes
+	$(BIN)/pytest -m 'not slow'
+
+check: setup  ## lint and types; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## bring the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## measure: agreement with a reference first, then ratios
+	$(BIN)/python -m benchmarks.train_step
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

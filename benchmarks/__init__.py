@@ -1,0 +1,1 @@
+"""Measurements: agreement with a reference first, then ratios in one run."""

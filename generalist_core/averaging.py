@@ -1,0 +1,95 @@
+"""Weights as flat lists of tensors: averages over time, mixtures over experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generalist_core.config import MixingConfig
+
+Weights = list[Tensor]
+"""Parameters and floating-point buffers of a model, in the order of its `state_dict`."""
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """The model's own tensors, detached: writing to them changes the model.
+
+    Integer buffers (such as BatchNorm's counter) are left out; they cannot be averaged.
+    """
+    return [value.detach() for value in model.state_dict().values() if value.is_floating_point()]
+
+
+def names_of(model: nn.Module) -> list[str]:
+    """The name of each tensor of `weights_of`."""
+    return [name for name, value in model.state_dict().items() if value.is_floating_point()]
+
+
+def named(model: nn.Module, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Weights as a state dict, for `load_weights` or `model.load_state_dict(..., strict=False)`."""
+    return dict(zip(names_of(model), weights, strict=True))
+
+
+@torch.no_grad()
+def copy_weights(into: Sequence[Tensor], source: Sequence[Tensor]) -> None:
+    """Overwrite `into` with `source`, tensor by tensor."""
+    torch._foreach_copy_(list(into), list(source))
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what `named` made; strict about names, integer buffers aside."""
+    copy_weights(weights_of(model), [state[name] for name in names_of(model)])
+
+
+@torch.no_grad()
+def mix(weights: Sequence[Sequence[Tensor]], ratios: Sequence[float]) -> Weights:
+    """The mixture sum_i ratios[i] * weights[i] of one or more experts' weights.
+
+    A ratio of 0 leaves its expert out, so weights that diverged there do no harm.
+    """
+    pairs = [(w, r) for w, r in zip(weights, ratios, strict=True) if r != 0]
+    pairs = pairs or [(weights[0], 0.0)]
+    total = torch._foreach_mul(list(pairs[0][0]), pairs[0][1])
+    for tensors, ratio in pairs[1:]:
+        torch._foreach_add_(total, list(tensors), alpha=ratio)
+    return list(total)
+
+
+def all_finite(weights: Sequence[Tensor]) -> bool:
+    """Whether no tensor holds infinity or NaN."""
+    return bool(torch.stack(torch._foreach_norm(list(weights), torch.inf)).isfinite().all())
+
+
+class Average:
+    """An exponential moving average of weights: `average <- d * average + (1 - d) * weights`.
+
+    The decay d follows `MixingConfig.decay_at` of the number of updates so far.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], config: MixingConfig) -> None:
+        self.config = config
+        self.weights: Weights = [tensor.clone() for tensor in weights]
+        self.n_updates = 0
+
+    @torch.no_grad()
+    def update(self, weights: Sequence[Tensor]) -> None:
+        """Take in new weights."""
+        decay = self.config.decay_at(self.n_updates)
+        torch._foreach_lerp_(self.weights, list(weights), 1 - decay)
+        self.n_updates += 1
+
+    def restart(self, weights: Sequence[Tensor]) -> None:
+        """Forget the past: the average becomes a copy of `weights`."""
+        copy_weights(self.weights, weights)
+        self.n_updates = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and numbers; the tensors are the average's own."""
+        return {"weights": self.weights, "n_updates": self.n_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        copy_weights(self.weights, state["weights"])
+        self.n_updates = state["n_updates"]

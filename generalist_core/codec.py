@@ -1,0 +1,205 @@
+"""The lossless JSON form of configurations, and access to their fields by dotted path.
+
+A dataclass is an object of its fields; where its place allows several classes, `type` names the
+class. A path such as `experts.robust.optimizer.SGD.lr` goes by field, by index or expert's name,
+and may name a class, which then must be the one that is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from generalist_core.config import Ratio, TrainConfig
+from generalist_core.validation import InvalidConfigError, require
+
+T = TypeVar("T")
+
+
+def to_json(config: object) -> str:
+    """The JSON text of a configuration dataclass, fields in their declared order."""
+    return json.dumps(to_dict(config), indent=2)
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """The JSON object of a configuration dataclass."""
+    assert dataclasses.is_dataclass(config)
+    encoded: dict[str, Any] = _encode(config, type(config))
+    return encoded
+
+
+def from_json(text: str, kind: type[T]) -> T:
+    """The dataclass of class `kind` that `text` describes.
+
+    Raises:
+        InvalidConfigError: no JSON, or not of this class; the message names the field.
+    """
+    try:
+        loaded = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidConfigError(f"A configuration must be JSON, but got: {error}.") from error
+    return from_dict(loaded, kind)
+
+
+def from_dict(data: Any, kind: type[T]) -> T:
+    """The dataclass of class `kind` that a JSON object describes; errors as `from_json`."""
+    decoded: T = _decode(data, kind, kind.__name__)
+    return decoded
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read a TrainConfig from a JSON file."""
+    return from_json(Path(path).read_text(encoding="utf-8"), TrainConfig)
+
+
+def value_at(config: Any, path: str) -> Any:
+    """The value at a dotted path; where that is a dataclass, the name of its class."""
+    for step in path.split("."):
+        config = _child(config, step, path)
+    return type(config).__name__ if dataclasses.is_dataclass(config) else config
+
+
+def replace_at(config: T, path: str, value: Any) -> T:
+    """A copy of `config` with the JSON-like `value` at a dotted path.
+
+    Raises:
+        InvalidConfigError: no such field, or a value that the field does not take.
+    """
+    encoded = to_dict(config)
+    where: Any = encoded
+    here: Any = config
+    *parents, last = path.split(".")
+    for step in parents:
+        if type(here).__name__ == step:
+            continue
+        where = where[_key(here, step, path)]
+        here = _child(here, step, path)
+    _child(here, last, path)
+    where[_key(here, last, path)] = value
+    return from_dict(encoded, type(config))
+
+
+def _child(node: Any, step: str, path: str) -> Any:
+    if dataclasses.is_dataclass(node) and type(node).__name__ == step:
+        return node
+    key = _key(node, step, path)
+    return node[key] if isinstance(key, int) else getattr(node, key)
+
+
+def _key(node: Any, step: str, path: str) -> str | int:
+    """The field name or index that one step of a path means at `node`."""
+    if dataclasses.is_dataclass(node):
+        names = [field.name for field in dataclasses.fields(node)]
+        cure = f"{type(node).__name__} has {', '.join(names)}."
+        require(step in names, "a path names fields", f"{step!r} in {path!r}", cure)
+        return step
+    require(isinstance(node, tuple), "a path ends at a value", f"{step!r} in {path!r}")
+    names = [getattr(item, "name", str(index)) for index, item in enumerate(node)]
+    if step in names:
+        return names.index(step)
+    inside = step.isdigit() and int(step) < len(node)
+    require(inside, "a path names items", f"{step!r} in {path!r}", f"There is {', '.join(names)}.")
+    return int(step)
+
+
+def _encode(value: Any, kind: Any) -> Any:
+    kind = _without_none(kind, value)
+    if dataclasses.is_dataclass(value):
+        hints = _hints(cast(type, type(value)))
+        fields = {name: _encode(getattr(value, name), hint) for name, hint in hints.items()}
+        return {"type": type(value).__name__, **fields} if _is_union(kind) else fields
+    if isinstance(value, tuple):
+        return [_encode(item, _item_kind(kind)) for item in value]
+    return float(value) if kind in (float, Ratio) else value
+
+
+def _decode(data: Any, kind: Any, where: str) -> Any:
+    kind = _without_none(kind, data)
+    if data is None and kind is type(None):
+        return None
+    if _is_union(kind):
+        return _decode_union(data, kind, where)
+    if dataclasses.is_dataclass(kind):
+        return _decode_fields(data, kind, where)
+    if typing.get_origin(kind) is tuple:
+        require(isinstance(data, list | tuple), f"{where} is a list", repr(data))
+        return tuple(_decode(item, _item_kind(kind), f"{where}.{i}") for i, item in enumerate(data))
+    return _decode_scalar(data, kind, where)
+
+
+def _decode_fields(data: Any, kind: Any, where: str) -> Any:
+    require(isinstance(data, dict), f"{where} is an object", repr(data))
+    hints = _hints(kind)
+    unknown = sorted(name for name in data if name not in hints and data[name] != kind.__name__)
+    cure = f"{kind.__name__} has {', '.join(hints)}."
+    require(not unknown, f"{where} has known fields", ", ".join(unknown), cure)
+    required = {f.name for f in dataclasses.fields(kind) if _is_required(f)}
+    missing = sorted(required - set(data))
+    require(not missing, f"{where} is complete", f"no {', '.join(missing)}")
+    values = {
+        name: _decode(data[name], hints[name], f"{where}.{name}") for name in data if name in hints
+    }
+    return kind(**values)
+
+
+def _decode_union(data: Any, kind: Any, where: str) -> Any:
+    """A union of dataclasses goes by `type`, one of a number and a tuple (Ratio) by its shape."""
+    members = typing.get_args(kind)
+    if not any(dataclasses.is_dataclass(member) for member in members):
+        fits = [
+            m for m in members if (typing.get_origin(m) is tuple) == isinstance(data, list | tuple)
+        ]
+        return _decode(data, fits[0], where)
+    by_name = {member.__name__: member for member in members}
+    name = data if isinstance(data, str) else data.get("type") if isinstance(data, dict) else None
+    known = isinstance(name, str) and name in by_name
+    require(known, f"{where}.type in {{{', '.join(by_name)}}}", repr(name))
+    return _decode_fields({} if isinstance(data, str) else data, by_name[str(name)], where)
+
+
+def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        require(data in choices, f"{where} in {choices}", repr(data))
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    require(type(data) is kind, f"{where} is of type {kind.__name__}", repr(data))
+    return data
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
+
+
+def _without_none(kind: Any, value: Any) -> Any:
+    """The annotation that applies to `value`: of `X | None` the one half or the other."""
+    if not _is_union(kind) or type(None) not in typing.get_args(kind):
+        return kind
+    if value is None:
+        return type(None)
+    return functools.reduce(
+        lambda a, b: a | b, (m for m in typing.get_args(kind) if m is not type(None))
+    )
+
+
+def _item_kind(kind: Any) -> Any:
+    """The annotation of a tuple's items; of Ratio's tuple member where `kind` is that union."""
+    if _is_union(kind):
+        kind = next(m for m in typing.get_args(kind) if typing.get_origin(m) is tuple)
+    return typing.get_args(kind)[0]
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,0 +1,66 @@
+"""Judging a model: which images it classifies correctly, natural and under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from generalist_core.attacks import perturb
+from generalist_core.config import Attack, EvaluationConfig, Ratio
+from generalist_core.data import Split
+from generalist_core.randomness import GeneratorNoise, generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """One released mixture: the accuracy in each objective on `n_images` images."""
+
+    ratio: Ratio
+    accuracies: Mapping[str, float]
+    n_images: int
+
+
+def evaluate(
+    model: nn.Module, split: Split, config: EvaluationConfig, *, seed: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Verdicts by objective: for each image, (n,), whether the model classifies it correctly.
+
+    The model should be in eval mode. The noise of each attack depends on `seed` and its name only,
+    so that models are compared under the same noise.
+    """
+    images = (
+        split
+        if config.n_images is None
+        else split.take(torch.arange(min(config.n_images, len(split))))
+    )
+    verdicts = {"natural": correct(model, images, config.batch_size, dtype)}
+    for named in config.attacks:
+        source = generator(images.images.device, seed, "evaluation", named.name)
+        noise = GeneratorNoise(source)
+        verdicts[named.name] = correct(
+            model, images, config.batch_size, dtype, attack=named.attack, noise=noise
+        )
+    return verdicts
+
+
+def correct(
+    model: nn.Module,
+    split: Split,
+    batch_size: int,
+    dtype: torch.dtype,
+    *,
+    attack: Attack | None = None,
+    noise: GeneratorNoise | None = None,
+) -> Tensor:
+    """Which images, (n,), are classified correctly, under `attack` where one is given."""
+    verdicts = []
+    for x, y in split.batches(batch_size, dtype):
+        judged = x
+        if attack is not None and noise is not None:
+            judged = perturb(attack, model, x, y, noise)
+        with torch.no_grad():
+            verdicts.append(model(judged).argmax(1) == y)
+    return torch.cat(verdicts)

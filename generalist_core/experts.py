@@ -1,0 +1,121 @@
+"""An expert in training: its model, optimizer, average, and its share in the global learner."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from generalist_core.attacks import perturb
+from generalist_core.averaging import Average, weights_of
+from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp
+from generalist_core.losses import training_loss
+from generalist_core.optimizers import build_optimizer
+from generalist_core.randomness import Noise
+
+
+class Expert:
+    """One base learner. Nothing in it depends on another expert until a sync overwrites it.
+
+    `share` is the expert's part of the global learner before the first sync: an average of
+    `relative_weight * source`, so that the global learner is the sum of all shares, each known
+    from its own expert alone.
+    """
+
+    def __init__(
+        self,
+        config: ExpertConfig,
+        model: nn.Module,
+        mixing: MixingConfig,
+        *,
+        n_classes: int,
+        precision: Literal["float32", "float64", "bfloat16"],
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.mixing = mixing
+        self.autocasts = precision == "bfloat16"
+        self.optimizer = build_optimizer(config.optimizer, model.parameters())
+        self.weights = weights_of(model)
+        self.average = Average(self.weights, mixing)
+        self.share = Average(self.weights, mixing)
+        self.mix = _mix_transform(config.mix, n_classes)
+
+    @property
+    def source(self) -> list[Tensor]:
+        """What enters the mixture: the average, or the weights themselves."""
+        return self.average.weights if self.mixing.source == "averages" else self.weights
+
+    def step(self, x: Tensor, y: Tensor, *, progress: float, noise: Noise) -> Tensor:
+        """One update on a batch, at a learning rate by `progress` in [0, 1]; returns the mean loss.
+
+        The loss is a tensor without gradient, left on the device so that nothing waits for it.
+        """
+        x_adv = x
+        if self.config.attack is not None:
+            self.model.eval()
+            x_adv = perturb(self.config.attack, self.logits_of, x, y, noise)
+        self.model.train()
+        if self.mix is not None:
+            x_adv, y = self.mix(x, y)
+        smoothing = self.config.label_smoothing
+        loss = training_loss(
+            self.config.loss, self.logits_of, x, x_adv, y, label_smoothing=smoothing
+        )
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.set_lr(progress)
+        self.optimizer.step()
+        self.average.update(self.weights)
+        return loss.detach()
+
+    def update_share(self, relative_weight: float) -> None:
+        """Take this step's part of the global learner into the share."""
+        whole = relative_weight == 1
+        part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
+        self.share.update(part)
+
+    def logits_of(self, x: Tensor) -> Tensor:
+        """Logits in the precision of `x`; the model may compute in bfloat16."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocasts):
+            logits: Tensor = self.model(x)
+        return logits.to(x.dtype)
+
+    def lr(self, progress: float) -> float:
+        """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
+        return self.config.optimizer.lr * self.config.schedule(progress)
+
+    def set_lr(self, progress: float) -> None:
+        """Give the optimizer its learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and numbers."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "share": self.share.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.average.load_state_dict(state["average"])
+        self.share.load_state_dict(state["share"])
+
+
+def _mix_transform(mix: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:
+    match mix:
+        case MixUp():
+            return v2.MixUp(alpha=mix.alpha, num_classes=n_classes)
+        case CutMix():
+            return v2.CutMix(alpha=mix.alpha, num_classes=n_classes)
+        case None:
+            return None

@@ -1,0 +1,47 @@
+"""What an expert minimises: mean losses over a batch, from logits in at least float32."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generalist_core.attacks import Logits
+from generalist_core.config import MART, TRADES, CrossEntropy, Loss
+
+
+def training_loss(
+    loss: Loss, logits_of: Logits, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+) -> Tensor:
+    """The expert's loss: `x` clean, `x_adv` adversarial images, both (n, c, h, w).
+
+    `y` are labels (n,), or for cross-entropy class probabilities (n, classes) too. A natural expert
+    passes its images as both.
+    """
+    match loss:
+        case CrossEntropy():
+            return F.cross_entropy(logits_of(x_adv), y, label_smoothing=label_smoothing)
+        case TRADES():
+            clean, adversarial = logits_of(x), logits_of(x_adv)
+            natural = F.cross_entropy(clean, y, label_smoothing=label_smoothing)
+            return natural + loss.beta * divergence(clean, adversarial).mean()
+        case MART():
+            clean, adversarial = logits_of(x), logits_of(x_adv)
+            boosted = boosted_cross_entropy(adversarial, y, label_smoothing)
+            doubt = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
+            return boosted + loss.beta * (divergence(clean, adversarial) * doubt).mean()
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(clean || adversarial) of the predicted distributions, (n,)."""
+    log_clean, log_adversarial = clean.log_softmax(1), adversarial.log_softmax(1)
+    return F.kl_div(log_adversarial, log_clean, reduction="none", log_target=True).sum(1)
+
+
+def boosted_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy plus -log(1 - best wrong probability) (Wang et al. 2020, equation 7)."""
+    log_probabilities = logits.log_softmax(1)
+    others = log_probabilities.scatter(1, y[:, None], -torch.inf)
+    best_wrong = others.argmax(1, keepdim=True)
+    rest = log_probabilities.scatter(1, best_wrong, -torch.inf).logsumexp(1)
+    return F.cross_entropy(logits, y, label_smoothing=label_smoothing) - rest.mean()

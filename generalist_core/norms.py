@@ -1,0 +1,143 @@
+"""The balls that attacks move in: a uniform start, the steepest step, the projection.
+
+Perturbations `delta` have the shape of the images (n, ...); radii are floats; every function acts
+on each image by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from generalist_core.config import Norm
+from generalist_core.randomness import Noise
+
+
+class Ball(Protocol):
+    """One norm's geometry."""
+
+    @staticmethod
+    def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
+        """A perturbation drawn uniformly from the ball."""
+        ...
+
+    @staticmethod
+    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        """The direction, of norm 1, in which a linear loss rises most."""
+        ...
+
+    @staticmethod
+    def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        """The perturbation brought into the ball, with x + delta in [0, 1]."""
+        ...
+
+
+class Linf:
+    """Every pixel moves by at most epsilon."""
+
+    @staticmethod
+    def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
+        return (2 * noise.uniform(x) - 1) * epsilon
+
+    @staticmethod
+    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        return gradient.sign()
+
+    @staticmethod
+    def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        return into_box(delta.clamp(-epsilon, epsilon), x)
+
+
+class L2:
+    """The Euclidean ball."""
+
+    @staticmethod
+    def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
+        """A uniform direction, and a radius whose d-th power is uniform."""
+        direction = normalised(noise.normal(x), 2)
+        radius = noise.uniform(per_image(x[:, :1].flatten(1)[:, 0], x)) ** (1 / x[0].numel())
+        return epsilon * radius * direction
+
+    @staticmethod
+    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        return normalised(gradient, 2)
+
+    @staticmethod
+    def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        length = norms(delta, 2)
+        return into_box(delta * (epsilon / length.clamp(min=epsilon)) if epsilon else 0 * delta, x)
+
+
+class L1:
+    """The sum of all pixels' changes; steps are sparse, as the optimum of a linear loss is."""
+
+    @staticmethod
+    def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
+        """Signed exponentials over their sum with one more exponential: uniform in the ball.
+
+        Barthe et al. 2005, "A probabilistic approach to the geometry of the l_p^n-ball".
+        """
+        tiny = torch.finfo(x.dtype).tiny
+        sizes = -noise.uniform(x).clamp(min=tiny).log()
+        extra = -noise.uniform(per_image(x.flatten(1)[:, 0], x)).clamp(min=tiny).log()
+        signs = 2 * (noise.uniform(x) < 0.5).to(x.dtype) - 1
+        return epsilon * signs * sizes / (per_image(sizes.flatten(1).sum(1), x) + extra)
+
+    @staticmethod
+    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        """The gradient on the pixels that a linear loss would spend epsilon on.
+
+        Those are the pixels of largest gradient, as many as the room up to 0 or 1 makes necessary
+        (Tramer & Boneh 2019 take a fixed share; Croce & Hein 2021 treat ball and box together).
+        """
+        flat, room = gradient.flatten(1), room_along(gradient, x).flatten(1)
+        order = flat.abs().argsort(dim=1, descending=True)
+        sorted_room = room.gather(1, order)
+        spent_before = sorted_room.cumsum(1) - sorted_room
+        chosen = torch.zeros_like(flat).scatter(1, order, (spent_before < epsilon).to(flat.dtype))
+        return normalised((flat * chosen).view_as(x), 1)
+
+    @staticmethod
+    def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        """Exact projection onto ball and box together: soft thresholding, by bisection."""
+        size, room = delta.abs(), room_along(delta, x)
+        low = torch.zeros_like(per_image(size.flatten(1)[:, 0], x))
+        high = per_image(size.flatten(1).amax(1), x)
+        inside = per_image(size.minimum(room).flatten(1).sum(1), x) <= epsilon
+        for _ in range(50 if delta.dtype == torch.float64 else 30):
+            middle = (low + high) / 2
+            total = per_image((size - middle).clamp(min=0).minimum(room).flatten(1).sum(1), x)
+            low = torch.where(total > epsilon, middle, low)
+            high = torch.where(total > epsilon, high, middle)
+        threshold = torch.where(inside, 0, high)
+        return into_box(delta.sign() * (size - threshold).clamp(min=0).minimum(room), x)
+
+
+BALLS: dict[Norm, Ball] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def norms(delta: Tensor, p: float) -> Tensor:
+    """The p-norm of each image's perturbation, shaped (n, 1, ...) to multiply with it."""
+    return per_image(torch.linalg.vector_norm(delta.flatten(1), ord=p, dim=1), delta)
+
+
+def normalised(direction: Tensor, p: float) -> Tensor:
+    """Each image's direction at p-norm 1; a zero stays zero."""
+    return direction / norms(direction, p).clamp(min=torch.finfo(direction.dtype).tiny)
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """One value an image, (n,), shaped (n, 1, ...) to multiply with the images."""
+    return values.view(-1, *[1] * (x.dim() - 1))
+
+
+def room_along(direction: Tensor, x: Tensor) -> Tensor:
+    """How far each pixel can move along the sign of `direction` until it meets 0 or 1."""
+    return torch.where(direction > 0, 1 - x, x)
+
+
+def into_box(delta: Tensor, x: Tensor) -> Tensor:
+    """The perturbation cut so that x + delta lies in [0, 1]; no entry grows or changes sign."""
+    return (x + delta).clamp(0, 1) - x

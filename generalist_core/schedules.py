@@ -1,0 +1,93 @@
+"""Values that change over a run, as functions of its progress in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from generalist_core.validation import require, require_between, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The factor 1 throughout."""
+
+    per_step: bool = False
+
+    def __call__(self, progress: float, /) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseLinear:
+    """Linear interpolation between `values` at `knots`.
+
+    `knots` are fractions of the run, increasing from 0 to 1. With `per_step` the value follows
+    every step, else it holds for an epoch (as in the official Generalist code).
+    """
+
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+    per_step: bool = False
+
+    def __post_init__(self) -> None:
+        require_knots(self.knots, len(self.values))
+        require(min(self.values) >= 0, "every value >= 0", f"values={self.values}")
+
+    def __call__(self, progress: float, /) -> float:
+        left, share = locate(self.knots, progress)
+        return self.values[left] + share * (self.values[left + 1] - self.values[left])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Half a cosine from 1 down to `final` (Loshchilov & Hutter 2017, without restarts)."""
+
+    final: float = 0.0
+    per_step: bool = True
+
+    def __post_init__(self) -> None:
+        require_between("final", self.final, 0, 1)
+
+    def __call__(self, progress: float, /) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """Linear from `initial` up to 1 at `peak` of the run, then down to `final` (Smith 2018)."""
+
+    peak: float = 0.3
+    initial: float = 0.04
+    final: float = 0.0
+    per_step: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive("peak", self.peak)
+        require(self.peak < 1, "peak < 1", f"peak={self.peak}")
+        require_between("initial", self.initial, 0, 1)
+        require_between("final", self.final, 0, 1)
+
+    def __call__(self, progress: float, /) -> float:
+        knots, values = (0.0, self.peak, 1.0), (self.initial, 1.0, self.final)
+        return PiecewiseLinear(knots=knots, values=values)(progress)
+
+
+Schedule = Constant | PiecewiseLinear | Cosine | OneCycle
+
+
+def require_knots(knots: tuple[float, ...], n_values: int) -> None:
+    """Check that knots rise from 0 to 1 and that each has one value."""
+    require(
+        len(knots) >= 2 and knots[0] == 0 and knots[-1] == 1 and list(knots) == sorted(set(knots)),
+        "knots increasing from 0 to 1",
+        f"knots={knots}",
+    )
+    require(len(knots) == n_values, "one value a knot", f"{len(knots)} knots, {n_values} values")
+
+
+def locate(knots: tuple[float, ...], progress: float) -> tuple[int, float]:
+    """Index of the interval that holds `progress` and the share of it already passed."""
+    left = min(bisect_right(knots, progress), len(knots) - 1) - 1
+    return left, (progress - knots[left]) / (knots[left + 1] - knots[left])

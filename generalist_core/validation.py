@@ -1,0 +1,31 @@
+"""Checks at the border, with one grammar: the law, then what came, then the cure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+
+class InvalidConfigError(ValueError):
+    """A value that breaks a law; nothing has been done with it yet."""
+
+
+def require(holds: bool, law: str, got: str, cure: str = "") -> None:
+    """Raise InvalidConfigError unless `holds`."""
+    if not holds:
+        raise InvalidConfigError(f"`{law}` must hold, but got {got}.{' ' + cure if cure else ''}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Check `value > 0`."""
+    require(0 < value < math.inf, f"{name} > 0", f"{name}={value}")
+
+
+def require_between(name: str, value: float, low: float, high: float) -> None:
+    """Check `low <= value <= high`."""
+    require(low <= value <= high, f"{low} <= {name} <= {high}", f"{name}={value}")
+
+
+def require_one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Check that `value` is a known name."""
+    require(value in known, f"{name} in {{{', '.join(sorted(known))}}}", f"{name}={value!r}")

@@ -1,0 +1,86 @@
+"""What can be watched while a sweep runs: TensorBoard files and a line on the console a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from generalist_core.evaluation import OperatingPoint
+from search.front import Front
+from search.ledger import Ledger
+
+
+class TrialWriter:
+    """Writes one trial's metrics to its TensorBoard run, by epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer = SummaryWriter(str(folder), flush_secs=5)
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """Every metric with a group in its name, such as `loss/robust`, and the cost."""
+        epoch = int(metrics["epoch"])
+        shown = {k: v for k, v in metrics.items() if "/" in k and isinstance(v, int | float)}
+        for name, value in shown.items():
+            self.writer.add_scalar(name, value, epoch)
+        for name in ("forward_images", "seconds", "synced"):
+            self.writer.add_scalar(f"run/{name}", metrics[name], epoch)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self.writer.close()
+
+
+class Monitor:
+    """Follows a sweep: one run a trial, and the run `sweep` with the hypervolume and the counts."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder = folder
+        self.console = console
+        self.sweep = SummaryWriter(str(folder / "sweep"), flush_secs=5)
+        self.trials: dict[str, TrialWriter] = {}
+
+    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
+        """Write what a running trial reported."""
+        if trial not in self.trials:
+            self.trials[trial] = TrialWriter(self.folder / trial)
+        self.trials[trial].write(metrics)
+
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """Say what a trial released and what the front is worth now."""
+        front = self._on_ended(trial, ledger)
+        ranges = []
+        for name in ledger.objectives:
+            values = [100 * point.accuracies[name] for point in points]
+            ranges.append(f"{name} {min(values):.1f}-{max(values):.1f} %")
+        worth = f"front of {len(front.points)} points, hypervolume {front.hypervolume:.4f}"
+        self.console.print(f"trial {trial}  {'  '.join(ranges)}  {worth}", soft_wrap=True)
+
+    def on_failed(self, trial: str, reason: str, ledger: Ledger) -> None:
+        """Say why a trial came to nothing."""
+        self._on_ended(trial, ledger)
+        self.console.print(f"trial {trial}  failed: {reason}", soft_wrap=True, markup=False)
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        self.sweep.close()
+        for writer in self.trials.values():
+            writer.close()
+
+    def _on_ended(self, trial: str, ledger: Ledger) -> Front:
+        if trial in self.trials:
+            self.trials.pop(trial).close()
+        front, counts = Front.of(ledger.points(), ledger.objectives), ledger.counts()
+        scalars = {
+            "hypervolume": front.hypervolume,
+            "front_size": len(front.points),
+            "trials/completed": counts.completed,
+            "trials/failed": counts.failed,
+            "forward_images": ledger.cost()["forward_images"],
+        }
+        for name, value in scalars.items():
+            self.sweep.add_scalar(f"sweep/{name}", value, counts.total)
+        return front

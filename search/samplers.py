@@ -1,0 +1,55 @@
+"""Optuna's samplers by name, set up for several objectives and conditional parameters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import optuna
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from generalist_core.validation import InvalidConfigError
+
+
+def _tpe(seed: int, n_startup: int) -> BaseSampler:
+    return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
+
+
+def _gp(seed: int, n_startup: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=n_startup)
+
+
+def _quasi_random(seed: int, n_startup: int) -> BaseSampler:  # noqa: ARG001
+    return QMCSampler(seed=seed, scramble=True)
+
+
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "nsga2": lambda seed, _: NSGAIISampler(seed=seed),
+    "nsga3": lambda seed, _: NSGAIIISampler(seed=seed),
+    "gp": _gp,
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "quasi-random": _quasi_random,
+}
+
+
+def build_sampler(name: str, *, seed: int, n_startup: int) -> BaseSampler:
+    """The sampler `name`; the model-based ones draw at random until `n_startup` observations.
+
+    Raises:
+        InvalidConfigError: unknown name.
+    """
+    if name not in SAMPLERS:
+        known = ", ".join(SAMPLERS)
+        raise InvalidConfigError(f"`sampler` must be one of {known}, but got {name!r}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return SAMPLERS[name](seed, n_startup)

@@ -1,0 +1,84 @@
+"""Spaces over each expert's optimizer, schedule, attack and loss."""
+
+from __future__ import annotations
+
+from generalist_core.codec import replace_at, value_at
+from generalist_core.config import PGD, ExpertConfig, TrainConfig
+from spaces.protocol import Trial, tune_choice, tune_float, tune_int
+
+OPTIMIZERS = ("SGD", "AdamW", "Adam", "RMSprop")
+SCHEDULES = ("PiecewiseLinear", "Cosine", "OneCycle")
+LOSSES = ("CrossEntropy", "TRADES", "MART")
+
+
+def experts(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Every expert's optimizer and learning-rate schedule, each with its own fields."""
+    config = base
+    for expert in base.experts:
+        config = tune_optimizer(trial, config, f"experts.{expert.name}.optimizer")
+        config = tune_schedule(trial, config, f"experts.{expert.name}.schedule")
+    return config
+
+
+def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Robust experts' attack and loss, natural experts' label smoothing."""
+    config = base
+    for expert in base.experts:
+        path = f"experts.{expert.name}"
+        if expert.attack is None:
+            config = tune_float(trial, config, f"{path}.label_smoothing", 0.0, 0.2)
+        else:
+            config = tune_robust_task(trial, config, expert)
+    return config
+
+
+def tune_optimizer(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
+    """The kind of optimizer, its level of learning rate, weight decay and momentum."""
+    config = tune_choice(trial, config, path, OPTIMIZERS)
+    kind = value_at(config, path)
+    here = f"{path}.{kind}"
+    if kind == "SGD":
+        config = tune_float(trial, config, f"{here}.lr", 3e-3, 0.5, log=True)
+        config = tune_float(trial, config, f"{here}.momentum", 0.8, 0.98)
+        return tune_float(trial, config, f"{here}.weight_decay", 1e-5, 1e-2, log=True)
+    config = tune_float(trial, config, f"{here}.lr", 1e-4, 2e-2, log=True)
+    if kind != "RMSprop":
+        config = tune_float(trial, config, f"{here}.beta1", 0.8, 0.95)
+    high = 0.3 if kind == "AdamW" else 1e-2
+    return tune_float(trial, config, f"{here}.weight_decay", 1e-6, high, log=True)
+
+
+def tune_schedule(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
+    """The shape of the learning rate, above all in its late phase."""
+    config = tune_schedule_kind(trial, config, path)
+    kind = value_at(config, path)
+    here = f"{path}.{kind}"
+    if kind == "PiecewiseLinear":
+        config = tune_float(trial, config, f"{here}.values.2", 0.05, 1.0, log=True)
+        return tune_float(trial, config, f"{here}.values.3", 3e-3, 1.0, log=True)
+    if kind == "OneCycle":
+        return tune_float(trial, config, f"{here}.peak", 0.1, 0.7)
+    return tune_float(trial, config, f"{here}.final", 0.0, 0.5)
+
+
+def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
+    """The kind of schedule; a piecewise linear one on thirds of the run."""
+    kind = trial.suggest_categorical(path, SCHEDULES)
+    thirds = {"knots": [0, 1 / 3, 2 / 3, 1], "values": [1, 1, 0.1, 0.01], "per_step": True}
+    fields = thirds if kind == "PiecewiseLinear" else {}
+    return replace_at(config, path, {"type": kind, **fields})
+
+
+def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
+    """The loss and its weight, and the steps of an iterated attack."""
+    path = f"experts.{expert.name}"
+    config = tune_choice(trial, config, f"{path}.loss", LOSSES)
+    loss = value_at(config, f"{path}.loss")
+    if loss != "CrossEntropy":
+        config = tune_float(trial, config, f"{path}.loss.{loss}.beta", 0.5, 10.0, log=True)
+    if isinstance(expert.attack, PGD):
+        config = tune_int(trial, config, f"{path}.attack.steps", 3, 12)
+        config = tune_float(trial, config, f"{path}.attack.relative_step_size", 0.1, 1.0, log=True)
+        inner = "kl" if loss == "TRADES" and expert.attack.random_start else "cross-entropy"
+        config = replace_at(config, f"{path}.attack.loss", inner)
+    return config

@@ -1,0 +1,33 @@
+"""Spaces over how experts are mixed and when they restart from the mixture."""
+
+from __future__ import annotations
+
+from generalist_core.codec import replace_at, value_at
+from generalist_core.config import TrainConfig
+from spaces.protocol import Trial, tune_float, tune_int
+
+
+def mixing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Mixing ratio (level, where it begins to change, end), average decay, and sync.
+
+    The ratio is searched for two experts; more keep the schedule of `base`.
+    """
+    config = tune_ratio(trial, base) if len(base.experts) == 2 else base
+    config = tune_float(trial, config, "mixing.decay", 0.9, 0.9995)
+    return tune_sync(trial, config)
+
+
+def tune_ratio(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """A ratio that keeps a level until a knot and then goes straight to its end."""
+    config = replace_at(base, "mixing.ratio", {"knots": [0, 2 / 3, 1], "values": [1, 1, 0.4]})
+    config = tune_float(trial, config, "mixing.ratio.values.0", 0.0, 1.0)
+    config = replace_at(config, "mixing.ratio.values.1", value_at(config, "mixing.ratio.values.0"))
+    config = tune_float(trial, config, "mixing.ratio.knots.1", 0.05, 0.95)
+    return tune_float(trial, config, "mixing.ratio.values.2", 0.0, 1.0)
+
+
+def tune_sync(trial: Trial, config: TrainConfig) -> TrainConfig:
+    """Start of the syncs in the last three quarters of the run, and their interval."""
+    epochs = config.epochs
+    config = tune_int(trial, config, "sync.start_epoch", epochs // 4, epochs - 1)
+    return tune_int(trial, config, "sync.every_epochs", 1, max(1, epochs // 6), log=True)

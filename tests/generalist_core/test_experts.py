@@ -1,0 +1,155 @@
+"""One expert's step: the loss under its attack, the rate of its schedule, its average and share."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from generalist_core.attacks import perturb
+from generalist_core.config import PGD, SGD, ExpertConfig, MixUp, PiecewiseLinear
+from generalist_core.experts import Expert
+from generalist_core.models import build_model
+from generalist_core.randomness import global_seed
+from tests.helpers import (
+    NATURAL,
+    ROBUST,
+    LinearNet,
+    clones,
+    largest_difference,
+    noise,
+    ratio,
+    same_bits,
+    tiny_split,
+    two_experts,
+)
+
+X, Y = tiny_split(8).images, tiny_split(8).labels
+PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
+
+
+def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing: Any) -> Expert:
+    model = LinearNet((1, 4, 4), torch.float32)
+    return Expert(config, model, ratio(0.5, **mixing), n_classes=2, precision=precision)
+
+
+def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
+    stepped = expert(config)
+    stepped.step(X, Y, progress=progress, noise=noise(5))
+    return stepped
+
+
+def gradient_step(model: LinearNet, x: torch.Tensor, y: torch.Tensor, lr: float) -> list[Any]:
+    """The weights after one step of plain gradient descent on the cross-entropy."""
+    loss = F.cross_entropy(model(x), y)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return [p.detach() - lr * g for p, g in zip(model.parameters(), gradients, strict=True)]
+
+
+def test_a_natural_expert_descends_on_clean_images() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, 0.1)
+    assert largest_difference(step(config).weights, expected) < 1e-7
+
+
+def test_a_robust_expert_descends_on_adversarial_images() -> None:
+    config = dataclasses.replace(ROBUST, optimizer=PLAIN_SGD)
+    model = LinearNet((1, 4, 4), torch.float32)
+    x_adv = perturb(ROBUST.attack, model, X, Y, noise(5))
+    expected = gradient_step(model, x_adv, Y, 0.1)
+    assert largest_difference(step(config).weights, expected) < 1e-7
+    assert largest_difference(step(config).weights, gradient_step(model, X, Y, 0.1)) > 1e-4
+
+
+@pytest.mark.parametrize(("progress", "lr"), [(0.0, 0.1), (0.25, 0.3), (0.5, 0.5), (1.0, 0.0)])
+def test_the_schedule_scales_the_learning_rate(progress: float, lr: float) -> None:
+    schedule = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 5, 0))
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, schedule=schedule)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, lr)
+    assert expert(config).lr(progress) == pytest.approx(lr)
+    assert largest_difference(step(config, progress=progress).weights, expected) < 1e-7
+
+
+def test_the_loss_is_the_batchs_mean_without_gradient() -> None:
+    config = dataclasses.replace(NATURAL, label_smoothing=0.1)
+    loss = expert(config).step(X, Y, progress=0.0, noise=noise())
+    logits = LinearNet((1, 4, 4), torch.float32)(X)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, Y, label_smoothing=0.1).detach())
+    assert not loss.requires_grad
+
+
+def test_mixed_images_train_with_mixed_labels() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, mix=MixUp(alpha=1.0))
+    trained = expert(config)
+    assert trained.mix is not None
+    with global_seed(1, torch.device("cpu")):
+        trained.step(X, Y, progress=0.0, noise=noise())
+    with global_seed(1, torch.device("cpu")):
+        x, y = trained.mix(X, Y)
+    assert y.shape == (8, 2)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), x, y, 0.1)
+    assert largest_difference(trained.weights, expected) < 1e-7
+
+
+def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
+    robust = Expert(ROBUST, model, ratio(0.5), n_classes=2, precision="float32")
+    robust.step(X, Y, progress=0.0, noise=noise())
+    assert model.training
+    assert model[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("source", ["experts", "averages"])
+def test_the_share_averages_its_part_of_the_source(source: str) -> None:
+    trained = expert(source=source, decay=0.5, decay_warmup=False)
+    trained.step(X, Y, progress=0.0, noise=noise())
+    before = clones(trained.share.weights)
+    trained.update_share(0.3)
+    entering = trained.weights if source == "experts" else trained.average.weights
+    expected = [0.5 * b + 0.5 * 0.3 * w for b, w in zip(before, entering, strict=True)]
+    assert largest_difference(trained.share.weights, expected) < 1e-6
+
+
+def test_the_average_takes_in_every_step() -> None:
+    trained = expert(decay=0.25, decay_warmup=False)
+    initial = clones(trained.weights)
+    trained.step(X, Y, progress=0.0, noise=noise())
+    expected = [0.25 * w + 0.75 * new for w, new in zip(initial, trained.weights, strict=True)]
+    assert largest_difference(trained.average.weights, expected) < 1e-6
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> None:
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
+    exact, coarse = (
+        Expert(NATURAL, model, ratio(0.5), n_classes=2, precision=precision).logits_of(X).detach()
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(exact, coarse)
+    assert torch.equal(coarse, coarse.bfloat16().float())
+    torch.testing.assert_close(coarse, exact, rtol=0.05, atol=0.02)
+
+
+def test_an_expert_continues_from_its_state() -> None:
+    config = dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2))
+    first, second = step(config), expert(config)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for each in (first, second):
+        each.step(X, Y, progress=0.5, noise=noise(1))
+        each.update_share(0.3)
+    assert same_bits(first.state_dict(), second.state_dict())
+
+
+def test_a_state_that_was_loaded_stays_as_it_was() -> None:
+    """Else the second branch of a warm-up would start from what the first made of it."""
+    state = copy.deepcopy(step(NATURAL).state_dict())
+    before = copy.deepcopy(state)
+    branch = expert(NATURAL)
+    branch.load_state_dict(state)
+    branch.step(X, Y, progress=0.5, noise=noise(1))
+    branch.update_share(0.3)
+    assert same_bits(state, before)

@@ -1,0 +1,59 @@
+"""Files are whole or not there, and errors say which and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.files import (
+    SweepFolderError,
+    create_folder,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"kept": True})
+    with pytest.raises(TypeError):
+        write_json(path, {"bad": object()})
+    assert read_json(path) == {"kept": True}
+    write_text(path, '{"new": 1}')
+    assert read_json(path) == {"new": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a.pt", {"w": torch.arange(3), "n": 2})
+    loaded = load_tensors(tmp_path / "a.pt")
+    assert loaded["w"].tolist() == [0, 1, 2]
+    torch.save({"code": Path}, tmp_path / "evil.pt")
+    with pytest.raises(Exception, match="weights_only"):
+        load_tensors(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "must exist"), ('{"torn": ', "is damaged")]
+)
+def test_unreadable_json_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "sweep.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SweepFolderError, match=f"sweep.json .*{message}"):
+        read_json(path)
+
+
+def test_an_output_folder_is_new_or_empty(tmp_path: Path) -> None:
+    create_folder(tmp_path / "new" / "deep")
+    create_folder(tmp_path / "new" / "deep")
+    (tmp_path / "new" / "deep" / "sweep.json").write_text("{}")
+    with pytest.raises(SweepFolderError, match=r"new or empty.*Give another --out"):
+        create_folder(tmp_path / "new" / "deep")
+    with pytest.raises(SweepFolderError, match="must be writable"):
+        create_folder(tmp_path / "new" / "deep" / "sweep.json" / "below-a-file")

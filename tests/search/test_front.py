@@ -1,0 +1,105 @@
+"""Law 5: the front and its worth."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from search.front import Front, FrontPoint, hypervolume, non_dominated
+
+OBJECTIVES = ("natural", "robust")
+
+
+def point(natural: float, robust: float, trial: str = "0000", n_images: int = 500) -> FrontPoint:
+    accuracies = {"natural": natural, "robust": robust}
+    return FrontPoint(
+        trial=trial, mixing_ratio=0.5, accuracies=accuracies, n_images=n_images, config={}
+    )
+
+
+def dominated_by_definition(values: np.ndarray) -> np.ndarray:
+    """A row is dominated by one that is nowhere worse and somewhere better."""
+    at_least = (values[None] >= values[:, None]).all(2)
+    better = (values[None] > values[:, None]).any(2)
+    return (at_least & better).any(1)
+
+
+def area_by_steps(values: np.ndarray) -> float:
+    """The area under the staircase of a two-objective set."""
+    area, height = 0.0, 0.0
+    for x, y in sorted(values.tolist(), reverse=True):
+        area += x * max(0.0, y - height)
+        height = max(height, y)
+    return area
+
+
+CLOUDS = [
+    np.round(np.random.default_rng(seed).random((n, m)), 1)
+    for seed, (n, m) in enumerate([(1, 2), (7, 2), (60, 2), (40, 3), (30, 4)])
+]
+
+
+@pytest.mark.parametrize("values", CLOUDS, ids=lambda v: str(v.shape))
+class TestNonDominated:
+    def test_it_is_the_definition_with_duplicates_kept_once(self, values: np.ndarray) -> None:
+        kept = values[non_dominated(values)]
+        expected = np.unique(values[~dominated_by_definition(values)], axis=0)
+        np.testing.assert_array_equal(np.unique(kept, axis=0), expected)
+        assert len(kept) == len(expected)
+
+    def test_order_and_duplicates_change_nothing(self, values: np.ndarray) -> None:
+        shuffled = np.random.default_rng(9).permutation(np.concatenate([values, values]))
+        kept, again = values[non_dominated(values)], shuffled[non_dominated(shuffled)]
+        np.testing.assert_array_equal(np.unique(kept, axis=0), np.unique(again, axis=0))
+        assert hypervolume(values) == pytest.approx(hypervolume(shuffled), abs=1e-15)
+
+    def test_hypervolume_never_falls_when_a_point_is_added(self, values: np.ndarray) -> None:
+        worth = [hypervolume(values[: n + 1]) for n in range(len(values))]
+        assert all(b >= a - 1e-15 for a, b in itertools.pairwise(worth))
+
+
+def test_hypervolume_of_two_objectives_is_the_area_under_the_staircase() -> None:
+    values = np.random.default_rng(3).random((50, 2))
+    assert hypervolume(values) == pytest.approx(area_by_steps(values), abs=1e-14)
+
+
+def test_a_reference_point_cuts_off_what_lies_below_it() -> None:
+    values = np.array([[0.9, 0.4], [0.7, 0.6], [0.3, 0.9]])
+    assert hypervolume(values, [0.5, 0.0]) == pytest.approx(0.4 * 0.4 + 0.2 * 0.2)
+
+
+def test_nothing_has_no_worth_and_an_empty_front() -> None:
+    front = Front.of([], OBJECTIVES)
+    assert front.points == ()
+    assert front.hypervolume == 0
+
+
+def test_the_front_is_ordered_by_its_first_objective() -> None:
+    points = [point(0.9, 0.3), point(0.7, 0.6), point(0.6, 0.5), point(0.8, 0.4)]
+    assert [p.accuracies["natural"] for p in Front.of(points, OBJECTIVES).points] == [0.7, 0.8, 0.9]
+
+
+@pytest.mark.parametrize(("n_correct", "n"), [(0, 20), (7, 20), (20, 20), (481, 500)])
+def test_intervals_are_clopper_pearson(n_correct: int, n: int) -> None:
+    low, high = point(n_correct / n, 0, n_images=n).interval("natural")
+    assert low == pytest.approx(beta.ppf(0.025, n_correct, n - n_correct + 1) if n_correct else 0)
+    assert high == pytest.approx(
+        beta.ppf(0.975, n_correct + 1, n - n_correct) if n_correct < n else 1
+    )
+
+
+def test_a_point_as_json_has_the_documented_fields() -> None:
+    row = point(0.9, 0.3).to_dict()
+    assert set(row) == {
+        "trial",
+        "mixing_ratio",
+        "natural",
+        "robust",
+        "natural_interval",
+        "robust_interval",
+        "n_images",
+        "config",
+    }

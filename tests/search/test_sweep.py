@@ -1,0 +1,157 @@
+"""A small real sweep on a local Ray, and everything that it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from generalist_core.averaging import load_weights
+from generalist_core.codec import from_dict, replace_at
+from generalist_core.config import TrainConfig
+from generalist_core.data import Dataset
+from generalist_core.datasets import load_dataset
+from generalist_core.evaluation import evaluate
+from generalist_core.models import build_model
+from generalist_core.trainer import GeneralistTrainer
+from search.files import SweepFolderError, load_tensors, read_json
+from search.report import front_document
+from search.sweep import Sweep, SweepConfig, open_sweep, sweep
+from spaces import Trial
+from tests.search.test_trial import tiny_config
+
+pytestmark = pytest.mark.slow
+
+
+def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """A space in which the optimizer RMSprop always diverges."""
+    name = trial.suggest_categorical("experts.natural.optimizer", ["SGD", "RMSprop"])
+    config = replace_at(base, "experts.natural.optimizer", name)
+    lr = 1e38 if name == "RMSprop" else 0.05
+    return replace_at(config, "experts.natural.optimizer.lr", lr)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    """One short-lived cluster for this file."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Sweep:
+    request = SweepConfig(config=tiny_config(), space="own", trials=6, sampler="random", seed=3)
+    return sweep(request, tmp_path_factory.mktemp("sweep"), space=sometimes_diverging)
+
+
+def test_every_trial_is_told_and_a_failing_one_does_not_stop_the_sweep(finished: Sweep) -> None:
+    counts = finished.counts
+    assert counts.total == 6
+    assert counts.completed > 0
+    assert counts.failed > 0
+    assert all("DivergedError" in reason for reason in finished.ledger.failures().values())
+    states = {trial.state for trial in finished.ledger.study.get_trials()}
+    assert states == {TrialState.COMPLETE, TrialState.FAIL}
+
+
+def test_every_release_point_is_an_observation(finished: Sweep) -> None:
+    ratios = set(tiny_config().evaluation.release_ratios)
+    points = finished.ledger.points()
+    for trial in {point.trial for point in points}:
+        assert ratios <= {point.mixing_ratio for point in points if point.trial == trial}
+
+
+def test_the_weights_on_the_front_have_the_accuracies_that_it_claims(finished: Sweep) -> None:
+    document = read_json(finished.folder / "front.json")
+    names = [point.name for point in finished.front.points]
+    assert names
+    for name, row in zip(names, document["points"], strict=True):
+        config = from_dict(row["config"], TrainConfig)
+        data = load_dataset(config.data)
+        model = build_model(config.model, data.n_classes, data.shape, seed=0).eval()
+        state = load_tensors(finished.folder / "models" / f"{name}.pt")
+        load_weights(model, state)
+        dtype = data.validation.images.dtype
+        verdicts = evaluate(
+            model, data.validation, config.evaluation, seed=config.seed, dtype=dtype
+        )
+        for objective in document["objectives"]:
+            assert verdicts[objective].double().mean().item() == row[objective]
+
+
+def test_the_report_can_be_read_and_made_again(finished: Sweep) -> None:
+    document = read_json(finished.folder / "front.json")
+    again = open_sweep(finished.folder)
+    assert json.loads(json.dumps(front_document(again.ledger))) == document
+    assert again.config == finished.config
+    rows = (finished.folder / "front.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(document["points"])
+    assert (finished.folder / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_shows_trials_and_the_sweep(finished: Sweep) -> None:
+    def scalars(run: str) -> dict[str, list[float]]:
+        events = EventAccumulator(str(finished.folder / "tensorboard" / run))
+        events.Reload()
+        return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+    totals = scalars("sweep")
+    assert len(totals["sweep/hypervolume"]) == 6
+    assert totals["sweep/hypervolume"] == sorted(totals["sweep/hypervolume"])
+    assert totals["sweep/hypervolume"][-1] == pytest.approx(finished.front.hypervolume)
+    assert totals["sweep/trials/failed"][-1] == finished.counts.failed
+    trial = finished.front.points[0].trial
+    run = scalars(trial)
+    assert len(run["loss/robust"]) == tiny_config().epochs
+    assert {"accuracy/global/natural", "lr/natural", "weight/robust"} <= set(run)
+
+
+def test_a_folder_that_holds_a_sweep_is_not_overwritten(finished: Sweep) -> None:
+    before = (finished.folder / "study.journal").read_bytes()
+    with pytest.raises(SweepFolderError, match="new or empty"):
+        sweep(finished.config, finished.folder, space=sometimes_diverging)
+    assert (finished.folder / "study.journal").read_bytes() == before
+
+
+def test_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
+    digits = load_dataset(tiny_config().data)
+    own = Dataset(name="own", train=digits.train, validation=digits.validation)
+
+    def own_model(n_classes: int, shape: tuple[int, int, int]) -> object:
+        from torch import nn
+
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], n_classes))
+
+    request = SweepConfig(config=tiny_config(), space="smoke", trials=1, workers=1)
+    result = sweep(request, tmp_path, data=own, model=own_model)  # type: ignore[arg-type]
+    assert result.counts.completed == 1
+    weights = load_tensors(next((tmp_path / "models").iterdir()))
+    assert set(weights) == {"1.weight", "1.bias"}
+
+
+def test_a_trial_on_ray_is_the_same_as_one_without(finished: Sweep) -> None:
+    row = read_json(finished.folder / "front.json")["points"][0]
+    config = from_dict(row["config"], TrainConfig)
+    trainer = GeneralistTrainer(
+        dataclasses.replace(config, device="cpu"), load_dataset(config.data)
+    )
+    while not trainer.is_done:
+        trainer.train_epoch()
+    (point,) = trainer.release([row["mixing_ratio"]])
+    assert point.accuracies == {name: row[name] for name in ("natural", "robust")}
+
+
+def test_a_time_budget_ends_the_sweep_with_all_trials_closed(tmp_path: Path) -> None:
+    slow = dataclasses.replace(tiny_config(), epochs=2000)
+    request = SweepConfig(config=slow, space="smoke", trials=3, time_budget_s=6)
+    result = sweep(request, tmp_path)
+    assert result.counts.completed == 0
+    assert set(result.ledger.failures().values()) == {"interrupted"}
+    assert not result.ledger.study.get_trials(states=[TrialState.RUNNING])

@@ -1,0 +1,49 @@
+"""The examples run, and stay short."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spaces import load_space, paper_suggestion
+from tests.search.test_trial import tiny_config
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(script: str, *arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_under_forty_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 40
+
+
+def test_the_space_of_the_example_can_be_searched() -> None:
+    params, _ = paper_suggestion(load_space(f"{ROOT}/examples/own_space.py:space"), tiny_config())
+    assert "experts.natural.optimizer.lr" in params
+
+
+@pytest.mark.slow
+def test_one_training() -> None:
+    lines = run("train_one.py")
+    assert [line.split()[0] for line in lines[-5:]] == ["0.0", "0.25", "0.5", "0.75", "1.0"]
+
+
+@pytest.mark.slow
+def test_own_model_and_data(tmp_path: Path) -> None:
+    lines = run("own_model_and_data.py", str(tmp_path / "out"))
+    assert any("natural" in line for line in lines)
+    assert (tmp_path / "out" / "front.png").exists()
