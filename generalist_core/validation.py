@@ -10,6 +10,10 @@ class InvalidConfigError(ValueError):
     """A value that breaks a law; nothing has been done with it yet."""
 
 
+class EvaluationError(RuntimeError):
+    """An evaluation that broke a law of its own: what it measured must not be reported."""
+
+
 def require(holds: bool, law: str, got: str, cure: str = "") -> None:
     """Raise InvalidConfigError unless `holds`."""
     if not holds:

@@ -10,10 +10,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from generalist_core.validation import InvalidConfigError
-from search.options import add_config, build_config
+from generalist_core.config import NORMS
+from generalist_core.validation import EvaluationError, InvalidConfigError
+from search.errors import WorkerError
+from search.options import add_config, add_frame, add_suite, build_config, build_suite
+
+if TYPE_CHECKING:
+    from search.cluster import Resources
+    from search.sweep import Sweep
 
 DESCRIPTION = (
     """Search for the best natural-robust trade-offs of Generalist adversarial training."""
@@ -35,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return _fail("Interrupted.", 1)
-    except (InvalidConfigError, OSError) as error:
+    except (InvalidConfigError, OSError, EvaluationError, WorkerError) as error:
         if options.debug:
             raise
-        return _fail(str(error), 2)
+        return _fail(str(error), 2 if isinstance(error, InvalidConfigError | OSError) else 1)
 
 
 def _fail(message: str, code: int) -> int:
@@ -67,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands, common)
     _add_front(commands, common)
     _add_report(commands, common)
+    _add_verify(commands, common)
+    _add_evaluate(commands, common)
     return parser
 
 
@@ -95,6 +103,48 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
         help="tpe, nsga2, nsga3, gp, random or quasi-random; default tpe",
     )
     add("--search-seed", type=int, default=0, metavar="N", help="seed of the sampler; default 0")
+    add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
+    add("--repeats", type=int, default=0, metavar="R", help="train the front again with R seeds")
+    add("--storage", metavar="URL", help="Optuna storage; default a journal in the output folder")
+    _add_resources(sweep)
+    add("--json", action="store_true", help="print the front as JSON")
+    sweep.set_defaults(run=_sweep)
+
+
+def _add_verify(commands: Any, common: argparse.ArgumentParser) -> None:
+    verify = commands.add_parser(
+        "verify", parents=[common], help="measure a front again, on test images, by AutoAttack"
+    )
+    verify.add_argument("folder", type=Path, metavar="OUT")
+    add_suite(verify, attacks="pgd-20,autoattack")
+    verify.add_argument("--ray", action="store_true", help="spread the points over Ray's workers")
+    _add_resources(verify)
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    verify.set_defaults(run=_verify)
+
+
+def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
+    evaluate = commands.add_parser(
+        "evaluate", parents=[common], help="run the attack suite on any saved model"
+    )
+    evaluate.add_argument("file", type=Path, metavar="MODEL", help="a state dict saved by torch")
+    add_frame(evaluate)
+    add_suite(evaluate, attacks="pgd-20,autoattack")
+    add = evaluate.add_argument
+    add("--norm", choices=NORMS, help="default that of the preset or file: linf")
+    add("--split", default="test", choices=("test", "validation"), help="default test")
+    add(
+        "--trust",
+        action="store_true",
+        help="load a whole pickled module too; this runs code that the file holds",
+    )
+    add("--out", type=Path, metavar="FILE", help="store progress here, and continue from it")
+    add("--json", action="store_true", help="print the result as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("resources").add_argument
     add("--workers", type=int, metavar="N", help="trials at a time; default as many as fit")
     add("--cpus-per-trial", type=float, default=1.0, metavar="X", help="CPUs a trial; default 1")
     add(
@@ -104,15 +154,22 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="X",
         help="GPUs a trial, may be a fraction; default 0",
     )
-    add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
-    add("--storage", metavar="URL", help="Optuna storage; default a journal in the output folder")
     add(
         "--address",
         metavar="HOST:PORT",
         help="join this Ray cluster, or `auto`; default a local one",
     )
-    add("--json", action="store_true", help="print the front as JSON")
-    sweep.set_defaults(run=_sweep)
+
+
+def _resources(options: argparse.Namespace) -> Resources:
+    from search.cluster import Resources
+
+    return Resources(
+        cpus_per_trial=options.cpus_per_trial,
+        gpus_per_trial=options.gpus_per_trial,
+        workers=options.workers,
+        address=options.address,
+    )
 
 
 def _add_front(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -169,18 +226,16 @@ def _sweep(options: argparse.Namespace) -> int:
         trials=options.trials,
         sampler=options.sampler,
         seed=options.search_seed,
-        workers=options.workers,
-        cpus_per_trial=options.cpus_per_trial,
-        gpus_per_trial=options.gpus_per_trial,
+        resources=_resources(options),
         time_budget_s=options.time_budget,
+        repeats=options.repeats,
         storage=options.storage,
-        address=options.address,
     )
     finished = sweep(config, options.out)
     if finished.counts.completed == 0:
         reasons = sorted(set(finished.ledger.failures().values()))
         return _fail(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}", 1)
-    _print_front(finished.ledger, as_json=options.json)
+    _print_front(finished, as_json=options.json)
     if not options.json:
         print(f"Report: {options.out}/front.png, .csv and .json; weights in {options.out}/models")
         print(f"Watch:  tensorboard --logdir {options.out}/tensorboard")
@@ -190,7 +245,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _front(options: argparse.Namespace) -> int:
     from search.sweep import open_sweep
 
-    _print_front(open_sweep(options.folder).ledger, as_json=options.json)
+    _print_front(open_sweep(options.folder), as_json=options.json)
     return 0
 
 
@@ -203,21 +258,75 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_front(ledger: Any, *, as_json: bool) -> None:
+def _verify(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search.front import Front
+    from search.sweep import open_sweep
+    from search.verify import VerifyConfig, verified_table, verify
+
+    request = VerifyConfig(
+        attacks=tuple(options.attacks.split(",")),
+        n_images=options.n_images,
+        batch_size=options.attack_batch_size,
+        seed=options.attack_seed,
+    )
+    resources = _resources(options) if options.ray else None
+    document = verify(open_sweep(options.folder), request, resources=resources)
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    Console(width=None if sys.stdout.isatty() else 120).print(verified_table(document))
+    worth = document["hypervolume"]
+    print(
+        f"Hypervolume {worth['validation']:.4f} on validation, {worth['test']:.4f} on test; "
+        f"{len(document['lost_their_place'])} points lost their place; "
+        f"{document['seconds']:.0f} s. Details: {options.folder}/verified.json"
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from generalist_core.datasets import load_dataset
+    from generalist_core.device import resolve_device
+    from search.evaluate import (
+        empty_model,
+        evaluate_resumably,
+        load_model,
+        suite_document,
+        suite_table,
+    )
+
+    config = build_config(options)
+    suite = build_suite(options, config)
+    data, device = load_dataset(config.data), resolve_device(config.device)
+    model = load_model(options.file, empty_model(config, data, None), trusted=options.trust)
+    split = data.validation if options.split == "validation" else data.test
+    assert split is not None
+    result = evaluate_resumably(model.to(device), split.to(device), suite, place=options.out)
+    document = suite_document(result)
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    Console(width=None if sys.stdout.isatty() else 100).print(suite_table(document))
+    for finding in document["findings"]:
+        print(f"finding: {finding['name']}: {finding['message']}")
+    for name, reason in document["skipped"].items():
+        print(f"left out: {name}: {reason}")
+    return 0
+
+
+def _print_front(sweep: Sweep, *, as_json: bool) -> None:
+    from rich.console import Console
+
     from search.report import front_document, front_table
 
     if as_json:
-        print(json.dumps(front_document(ledger)))
+        print(json.dumps(front_document(sweep.folder, sweep.ledger)))
         return
-    front, counts, cost = (
-        Front.of(ledger.points(), ledger.objectives),
-        ledger.counts(),
-        ledger.cost(),
-    )
-    Console(width=None if sys.stdout.isatty() else 100).print(front_table(front))
+    front, counts, cost = sweep.front, sweep.counts, sweep.ledger.cost()
+    Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
     print(
         f"Hypervolume {front.hypervolume:.4f} above (0, 0); "
         f"{counts.completed} trials completed, {counts.failed} failed; "

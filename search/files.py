@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,7 @@ from typing import Any
 
 import torch
 
-
-class SweepFolderError(OSError):
-    """A folder or file that cannot be used as asked; the message says what to do."""
+from search.errors import SweepFolderError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,8 +48,18 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` wrote; loads weights only, so a foreign file cannot run code."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_tensors` wrote; loads weights only, so a foreign file cannot run code.
+
+    Raises:
+        SweepFolderError: no such file, torn, or one that holds more than tensors and plain values.
+    """
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SweepFolderError(f"{path} must exist, but does not.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise SweepFolderError(f"{path} must hold tensors alone, but: {reason}") from error
     return loaded
 
 

@@ -30,11 +30,17 @@ class FrontPoint:
         ratio = self.mixing_ratio if isinstance(self.mixing_ratio, tuple) else (self.mixing_ratio,)
         return "-".join([self.trial, *(f"{weight:.6g}" for weight in ratio)])
 
-    def interval(self, objective: str, confidence: float = 0.95) -> tuple[float, float]:
-        """Clopper & Pearson's (1934) exact binomial interval of an accuracy."""
-        n_correct = round(self.accuracies[objective] * self.n_images)
-        interval = binomtest(n_correct, self.n_images).proportion_ci(confidence, method="exact")
-        return (float(interval.low), float(interval.high))
+    def interval(self, objective: str) -> tuple[float, float]:
+        """The 95 % interval of an accuracy."""
+        return accuracy_interval(self.accuracies[objective], self.n_images)
+
+    def is_distinguishable(self, other: FrontPoint) -> bool:
+        """Whether the intervals are disjoint in some objective."""
+        for name in self.accuracies:
+            (low, high), (other_low, other_high) = self.interval(name), other.interval(name)
+            if low > other_high or other_low > high:
+                return True
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: accuracies and intervals by the objectives' names."""
@@ -65,6 +71,26 @@ class Front:
         ordered = sorted(chosen, key=lambda p: [p.accuracies[name] for name in objectives])
         worth = hypervolume(values)
         return Front(objectives=objectives, points=tuple(ordered), hypervolume=worth)
+
+    def indistinguishable(self) -> dict[str, list[str]]:
+        """For each point's name the others whose intervals overlap with its own everywhere."""
+        return {
+            point.name: [
+                other.name
+                for other in self.points
+                if other is not point and not point.is_distinguishable(other)
+            ]
+            for point in self.points
+        }
+
+
+def accuracy_interval(
+    accuracy: float, n_images: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Clopper & Pearson's (1934) exact binomial interval of an accuracy on `n_images` images."""
+    test = binomtest(round(accuracy * n_images), n_images)
+    interval = test.proportion_ci(confidence, method="exact")
+    return (float(interval.low), float(interval.high))
 
 
 def values_of(points: Sequence[FrontPoint], objectives: Sequence[str]) -> NDArray[np.float64]:

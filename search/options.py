@@ -8,16 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from generalist_core.codec import load_config, replace_at
-from generalist_core.config import DataConfig, ModelConfig, TrainConfig
+from generalist_core.config import NFGSM, DataConfig, ModelConfig, TrainConfig
 from generalist_core.presets import PRESETS
+from generalist_core.suite_config import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError, require
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Options that make a TrainConfig, from a file or a preset and what is set on top."""
-    group = parser.add_argument_group("configuration")
-    add = group.add_argument
+    """Options of a training: its folder, and a TrainConfig."""
+    add = parser.add_argument_group("training").add_argument
     add("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
+    add("--n-train", type=int, metavar="N", help="use so many training images")
+    add("--epochs", type=int, metavar="N", help="epochs a trial")
+    add("--batch-size", type=int, metavar="N", help="images a step")
+    add("--precision", choices=("float32", "float64", "bfloat16"), help="default float32")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="fields",
+        help="set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)",
+    )
+    add_frame(parser)
+
+
+def add_frame(parser: argparse.ArgumentParser) -> None:
+    """Options that say which data, model and attack radius; from a file or a preset."""
+    add = parser.add_argument_group("data and model").add_argument
     add("--config", type=Path, metavar="FILE", help="start from this JSON instead of a preset")
     add("--preset", choices=PRESETS, help="short (default), paper or official")
     add(
@@ -27,7 +45,6 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
     add("--data-root", metavar="FOLDER", help="where the data lie; default data")
     add("--download", action="store_true", help="fetch the data if they are not there")
-    add("--n-train", type=int, metavar="N", help="use so many training images")
     add("--n-validation", type=int, metavar="N", help="hold out so many for validation")
     add("--image-size", type=int, metavar="N", help="resize images to N x N")
     add(
@@ -37,24 +54,35 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "or FILE.py:FUNCTION (runs that file)",
     )
     add("--width", type=int, metavar="N", help="width of a built-in model")
-    add("--epochs", type=int, metavar="N", help="epochs a trial")
-    add(
-        "--epsilon",
-        type=float,
-        metavar="E",
-        help="radius of the preset's attacks, images in [0, 1]",
-    )
-    add("--batch-size", type=int, metavar="N")
+    add("--epsilon", type=float, metavar="E", help="radius of all attacks, images in [0, 1]")
     add("--seed", type=int, metavar="N", help="seed of weights, data order and noise")
-    add("--precision", choices=("float32", "float64", "bfloat16"))
     add("--device", metavar="NAME", help="auto (default), cpu or cuda[:N]")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="fields",
-        help="set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)",
+
+
+def add_suite(parser: argparse.ArgumentParser, *, attacks: str) -> None:
+    """Options of an attack suite."""
+    add = parser.add_argument_group("attacks").add_argument
+    add("--attacks", default=attacks, metavar="A,B", help=f"default {attacks}; known: {KNOWN}")
+    add("--n-images", type=int, metavar="N", help="the first N images; default all")
+    add("--attack-batch-size", type=int, default=250, metavar="N", help="default 250")
+    add("--attack-seed", type=int, default=0, metavar="N", help="default 0")
+
+
+def build_suite(options: argparse.Namespace, config: TrainConfig) -> SuiteConfig:
+    """The suite that the options describe, in the ball of the configuration's first attack.
+
+    Raises:
+        InvalidConfigError: an attack that there is not.
+    """
+    attack = config.evaluation.attacks[0].attack
+    assert not isinstance(attack, NFGSM)
+    return SuiteConfig(
+        norm=options.norm or attack.norm,
+        epsilon=attack.epsilon,
+        attacks=tuple(options.attacks.split(",")),
+        n_images=options.n_images,
+        batch_size=options.attack_batch_size,
+        seed=options.attack_seed,
     )
 
 
@@ -63,15 +91,15 @@ def build_config(options: argparse.Namespace) -> TrainConfig:
     if options.config is None:
         config, paths = _from_preset(options), _PATHS
     else:
-        for option in ("preset", "epsilon"):
-            given = getattr(options, option) is not None
-            cure = "Use --set on top of the file."
-            require(not given, f"--config without --{option}", f"--{option}", cure)
+        alone = options.preset is None
+        require(alone, "--config without --preset", f"--preset {options.preset}")
         config, paths = load_config(options.config), _FRAME | _PATHS
+        if options.epsilon is not None:
+            config = _with_epsilon(config, options.epsilon)
     for option, path in paths.items():
-        if (value := getattr(options, option)) not in (None, False):
+        if (value := getattr(options, option, None)) not in (None, False):
             config = replace_at(config, path, value)
-    for field in options.fields:
+    for field in getattr(options, "fields", []):
         path, equals, value = field.partition("=")
         if not equals:
             raise InvalidConfigError(f"`--set` must be PATH=VALUE, but got {field!r}.")
@@ -108,9 +136,18 @@ def _from_preset(options: argparse.Namespace) -> TrainConfig:
     if options.model is not None or options.width is not None:
         frame["model"] = ModelConfig(name=options.model or default.model.name, width=options.width)
     for name in ("epochs", "epsilon"):
-        if getattr(options, name) is not None:
+        if getattr(options, name, None) is not None:
             frame[name] = getattr(options, name)
     return preset(**frame)
+
+
+def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
+    """The configuration with this radius for every attack."""
+    attacked = [f"experts.{e.name}" for e in config.experts if e.attack is not None]
+    judged = [f"evaluation.attacks.{named.name}" for named in config.evaluation.attacks]
+    for place in attacked + judged:
+        config = replace_at(config, f"{place}.attack.epsilon", epsilon)
+    return config
 
 
 AUGMENTATION: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,26 @@ from generalist_core.config import Ratio, as_weights
 from search.files import load_tensors, save_tensors, write_bytes, write_json, write_text
 from search.front import Front, FrontPoint, values_of
 from search.ledger import Ledger
+from search.repeats import spreads
 
 
-def front_document(ledger: Ledger) -> dict[str, Any]:
+def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
     """The front as one JSON document."""
     front, counts = Front.of(ledger.points(), ledger.objectives), ledger.counts()
+    alike = front.indistinguishable()
     return {
         "objectives": list(front.objectives),
         "reference_point": [0.0] * len(front.objectives),
         "hypervolume": front.hypervolume,
         "split": "validation",
-        "points": [point.to_dict() for point in front.points],
+        "points": [
+            {
+                **point.to_dict(),
+                "indistinguishable_from": alike[point.name],
+                "repeats": spreads(folder, point, front.objectives),
+            }
+            for point in front.points
+        ],
         "trials": {
             "completed": counts.completed,
             "stopped_early": counts.stopped_early,
@@ -39,7 +49,7 @@ def write_report(folder: Path, ledger: Ledger) -> Front:
     """Write the front's files into a sweep's folder, and the weights of its points to `models/`."""
     points = ledger.points()
     front = Front.of(points, ledger.objectives)
-    write_json(folder / "front.json", front_document(ledger))
+    write_json(folder / "front.json", front_document(folder, ledger))
     write_text(folder / "front.csv", front_csv(front))
     write_bytes(folder / "front.png", front_png(front, points))
     write_models(folder, front)
@@ -59,20 +69,33 @@ def front_csv(front: Front) -> str:
     return text.getvalue()
 
 
-def front_table(front: Front) -> Table:
-    """The front for the console, accuracies in % with their 95 % intervals."""
+def front_table(folder: Path, front: Front) -> Table:
+    """The front for the console, in % with 95 % intervals, and the mean of repeats.
+
+    `like` names the points, by their numbers, from which one cannot be told apart.
+    """
+    numbers = {point.name: str(n) for n, point in enumerate(front.points, 1)}
+    alike = front.indistinguishable()
     table = Table(title="Natural-robust front (validation)", title_justify="left")
-    table.add_column("trial")
-    table.add_column("mixing ratio", justify="right")
-    for name in front.objectives:
-        table.add_column(f"{name} %", justify="right")
+    for column in ("#", "trial", "mixing ratio", *(f"{name} %" for name in front.objectives)):
+        table.add_column(column, justify="right")
+    table.add_column("like")
     for point in front.points:
-        cells = []
-        for name in front.objectives:
-            low, high = point.interval(name)
-            cells.append(f"{point.accuracies[name]:.1%} [{low:.1%}, {high:.1%}]".replace("%", ""))
-        table.add_row(point.trial, _ratio_text(point.mixing_ratio), *cells)
+        repeats = spreads(folder, point, front.objectives)
+        cells = [_cell(point, name, repeats) for name in front.objectives]
+        ratio, like = _ratio_text(point.mixing_ratio), [numbers[n] for n in alike[point.name]]
+        table.add_row(numbers[point.name], point.trial, ratio, *cells, " ".join(like))
     return table
+
+
+def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> str:
+    low, high = point.interval(name)
+    text = f"{100 * point.accuracies[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    if repeats is None:
+        return text
+    spread = repeats[name]["std"]
+    around = "" if spread is None else f" ± {100 * spread:.1f}"
+    return f"{text}; again {100 * repeats[name]['mean']:.1f}{around}"
 
 
 def front_png(front: Front, points: list[FrontPoint]) -> bytes:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from rich.console import Console
 
@@ -26,10 +21,13 @@ from generalist_core.models import ModelFactory
 from generalist_core.randomness import derive_seed
 from generalist_core.trainer import GeneralistTrainer
 from generalist_core.validation import require, require_positive
-from search.files import SweepFolderError, create_folder, read_json, write_json
+from search.cluster import Resources, running_ray
+from search.errors import SweepFolderError
+from search.files import create_folder, read_json, write_json
 from search.front import Front
 from search.ledger import Ledger, TrialCounts, open_storage
 from search.monitor import Monitor
+from search.repeats import repeat_front
 from search.report import write_report
 from search.samplers import build_sampler
 from search.searcher import StudySearcher
@@ -46,9 +44,8 @@ N_RANDOM_TRIALS = 10
 class SweepConfig:
     """The whole request. `config` is what the space starts from; its seed is that of all trials.
 
-    `workers` trials run at a time, by default as many as the cluster's CPUs and GPUs allow.
-    `storage` is an Optuna storage URL, by default a journal in the output folder. `address` joins a
-    running Ray cluster. `seed` is the sampler's.
+    `storage` is an Optuna storage URL, by default a journal in the output folder. `seed` is the
+    sampler's. `repeats` trains every configuration on the front again with so many other seeds.
     """
 
     config: TrainConfig
@@ -56,19 +53,15 @@ class SweepConfig:
     trials: int = 20
     sampler: str = "tpe"
     seed: int = 0
-    workers: int | None = None
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
+    resources: Resources = field(default_factory=Resources)
     time_budget_s: float | None = None
+    repeats: int = 0
     storage: str | None = None
-    address: str | None = None
 
     def __post_init__(self) -> None:
         require_positive("trials", self.trials)
         build_sampler(self.sampler, seed=0, n_startup=1)
-        require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
-        require_positive("cpus_per_trial", self.cpus_per_trial)
-        require(self.gpus_per_trial >= 0, "gpus_per_trial >= 0", f"{self.gpus_per_trial}")
+        require(self.repeats >= 0, "repeats >= 0", f"repeats={self.repeats}")
         budget = self.time_budget_s
         require(budget is None or budget > 0, "time_budget_s > 0", f"time_budget_s={budget}")
 
@@ -144,21 +137,25 @@ def sweep(
     storage = open_storage(config.storage, folder / JOURNAL)
     ledger = Ledger(storage, config.config.evaluation.objectives, sampler=sampler)
     ledger.enqueue(params, ratio, len(config.config.experts))
-    with _ray(config):
-        _run_trials(config, folder, ledger, space, data, model, console or Console(stderr=True))
+    found = Sweep(folder=folder, config=config, ledger=ledger)
+    console = console or Console(stderr=True)
+    with running_ray(config.resources) as n_workers:
+        _run_trials(found, n_workers, space, data, model, console)
+        if config.repeats:
+            repeat_front(folder, found.front, config, data=data, model=model, console=console)
     write_report(folder, ledger)
-    return Sweep(folder=folder, config=config, ledger=ledger)
+    return found
 
 
 def _run_trials(
-    config: SweepConfig,
-    folder: Path,
-    ledger: Ledger,
+    found: Sweep,
+    n_workers: int,
     space: Space,
     data: Dataset | None,
     model: ModelFactory | None,
     console: Console,
 ) -> None:
+    config, folder, ledger = found.config, found.folder, found.ledger
     monitor = Monitor(folder / "tensorboard", console)
     searcher = StudySearcher(
         ledger,
@@ -167,11 +164,12 @@ def _run_trials(
         base=config.config,
         folder=folder / "trials",
         n_trials=config.trials,
-        n_workers=_n_workers(config),
+        n_workers=n_workers,
     )
-    threads = max(1, int(config.cpus_per_trial))
-    trainable = tune.with_parameters(GeneralistTrainable, threads=threads, data=data, model=model)
-    resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
+    trainable = tune.with_parameters(
+        GeneralistTrainable, threads=config.resources.threads, data=data, model=model
+    )
+    resources = {"cpu": config.resources.cpus_per_trial, "gpu": config.resources.gpus_per_trial}
     try:
         tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -198,62 +196,17 @@ def _trial_folder(trial: Any) -> str:
     return str(trial.config["trial"])
 
 
-@contextmanager
-def _ray(config: SweepConfig) -> Iterator[None]:
-    """The caller's Ray, left running; else the one at `address` or a new local one."""
-    os.environ.update(RAY_QUIET)
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(
-        address=config.address,
-        include_dashboard=False if config.address is None else None,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        configure_logging=True,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-RAY_QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
-}
-
-
-def _n_workers(config: SweepConfig) -> int:
-    """As many trials at a time as the request says, else as the cluster's resources hold."""
-    if config.workers is not None:
-        return config.workers
-    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fits = [available.get("CPU", 0) / config.cpus_per_trial]
-    if config.gpus_per_trial > 0:
-        fits.append(available.get("GPU", 0) / config.gpus_per_trial)
-    n_workers = int(min(fits))
-    cure = "Ask for less, or add workers to the cluster."
-    require(n_workers > 0, "one trial fits the cluster", f"{available}", cure)
-    return n_workers
-
-
 def _check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
 ) -> None:
     """Find out before any work is done: data, model and device are there."""
-    wants_gpu = config.gpus_per_trial > 0 or config.config.device not in ("auto", "cpu")
-    if config.address is None and wants_gpu:
-        name = config.config.device if config.config.device not in ("auto", "cpu") else "cuda"
-        resolve_device(name)
-        require(
-            config.gpus_per_trial > 0,
-            "gpus_per_trial > 0 with a GPU device",
-            f"gpus_per_trial={config.gpus_per_trial}, device={config.config.device}",
-        )
+    resources, device = config.resources, config.config.device
+    names_gpu = device not in ("auto", "cpu")
+    if resources.address is None and (resources.gpus_per_trial > 0 or names_gpu):
+        resolve_device(device if names_gpu else "cuda")
+        cure = "Ray hides GPUs from trials that ask for none."
+        got = f"gpus_per_trial={resources.gpus_per_trial}, device={device}"
+        require(resources.gpus_per_trial > 0, "gpus_per_trial > 0 with a GPU device", got, cure)
     on_cpu = from_dict({**to_dict(config.config), "device": "cpu"}, TrainConfig)
     GeneralistTrainer(on_cpu, data or load_dataset(config.config.data), model=model)
 

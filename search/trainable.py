@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 from ray import tune
 
-from generalist_core.codec import from_json, to_json
-from generalist_core.config import DataConfig, TrainConfig
+from generalist_core.codec import from_json
+from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
-from generalist_core.datasets import load_dataset
 from generalist_core.models import ModelFactory
 from search.files import write_json
 from search.trial import TrialRun, point_to_dict
@@ -49,8 +47,7 @@ class GeneralistTrainable(tune.Trainable):
         folder.mkdir(parents=True, exist_ok=True)
         with recorded_failure(folder):
             config = from_json(new_config["config"], TrainConfig)
-            data = self.data or _cached_dataset(to_json(config.data))
-            self.trial = TrialRun(folder, config, data, model=self.model)
+            self.trial = TrialRun(folder, config, self.data, model=self.model)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -87,8 +84,3 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}"
         write_json(folder / "failure.json", {"reason": reason, "traceback": traceback.format_exc()})
         raise
-
-
-@functools.lru_cache(maxsize=2)
-def _cached_dataset(config: str) -> Dataset:
-    return load_dataset(from_json(config, DataConfig))

@@ -8,6 +8,7 @@ points.json     the released operating points
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from generalist_core.codec import to_json
-from generalist_core.config import Ratio, TrainConfig
+from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.data import Dataset
+from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.models import ModelFactory
 from generalist_core.trainer import GeneralistTrainer
@@ -27,10 +29,16 @@ class TrialRun:
     """Drives a trainer and writes what it returns."""
 
     def __init__(
-        self, folder: Path, config: TrainConfig, data: Dataset, *, model: ModelFactory | None = None
+        self,
+        folder: Path,
+        config: TrainConfig,
+        data: Dataset | None = None,
+        *,
+        model: ModelFactory | None = None,
     ) -> None:
-        """Build the trainer and the folder."""
+        """Build the trainer and the folder; by default with the data that `config` names."""
         self.folder = folder
+        data = data or cached_dataset(config.data)
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +76,12 @@ class TrialRun:
         state = load_tensors(path)
         self.trainer.load_state_dict(state["trainer"])
         self.seconds = state["seconds"]
+
+
+@functools.lru_cache(maxsize=2)
+def cached_dataset(config: DataConfig) -> Dataset:
+    """The data set of a configuration, kept for the next trial of this process."""
+    return load_dataset(config)
 
 
 def with_release_ratio(config: TrainConfig, ratio: Ratio) -> TrainConfig:

@@ -9,7 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ONLY_IN = {
-    "ray": {"search/searcher.py", "search/sweep.py", "search/trainable.py"},
+    "ray": {
+        "search/cluster.py",
+        "search/searcher.py",
+        "search/sweep.py",
+        "search/trainable.py",
+    },
     "optuna": {"search/ledger.py", "search/samplers.py"},
     "moocore": {"search/front.py"},
     "matplotlib": {"search/report.py"},

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.errors import SweepFolderError
 from search.files import (
-    SweepFolderError,
     create_folder,
     load_tensors,
     read_json,
@@ -34,8 +34,12 @@ def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
     loaded = load_tensors(tmp_path / "a.pt")
     assert loaded["w"].tolist() == [0, 1, 2]
     torch.save({"code": Path}, tmp_path / "evil.pt")
-    with pytest.raises(Exception, match="weights_only"):
-        load_tensors(tmp_path / "evil.pt")
+    (tmp_path / "torn.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:100])
+    for name in ("evil.pt", "torn.pt"):
+        with pytest.raises(SweepFolderError, match=f"{name} must hold tensors alone"):
+            load_tensors(tmp_path / name)
+    with pytest.raises(SweepFolderError, match="must exist"):
+        load_tensors(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize(

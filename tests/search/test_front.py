@@ -103,3 +103,13 @@ def test_a_point_as_json_has_the_documented_fields() -> None:
         "n_images",
         "config",
     }
+
+
+def test_points_are_alike_if_their_intervals_overlap_in_every_objective() -> None:
+    apart = Front.of([point(0.9, 0.3), point(0.7, 0.6, "0001")], OBJECTIVES)
+    assert set(map(tuple, apart.indistinguishable().values())) == {()}
+    close = Front.of([point(0.9, 0.3), point(0.89, 0.31, "0001")], OBJECTIVES)
+    names = [p.name for p in close.points]
+    assert close.indistinguishable() == {names[0]: [names[1]], names[1]: [names[0]]}
+    few = [point(0.9, 0.3, n_images=5), point(0.6, 0.6, "0001", n_images=5)]
+    assert all(Front.of(few, OBJECTIVES).indistinguishable().values())

@@ -20,7 +20,8 @@ from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import evaluate
 from generalist_core.models import build_model
 from generalist_core.trainer import GeneralistTrainer
-from search.files import SweepFolderError, load_tensors, read_json
+from search.errors import SweepFolderError
+from search.files import load_tensors, read_json
 from search.report import front_document
 from search.sweep import Sweep, SweepConfig, open_sweep, sweep
 from spaces import Trial
@@ -129,7 +130,7 @@ def test_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
 
         return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], n_classes))
 
-    request = SweepConfig(config=tiny_config(), space="smoke", trials=1, workers=1)
+    request = SweepConfig(config=tiny_config(), space="smoke", trials=1)
     result = sweep(request, tmp_path, data=own, model=own_model)  # type: ignore[arg-type]
     assert result.counts.completed == 1
     weights = load_tensors(next((tmp_path / "models").iterdir()))

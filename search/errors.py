@@ -1,0 +1,9 @@
+"""What can go wrong with a sweep, other than its configuration."""
+
+
+class SweepFolderError(OSError):
+    """A folder or file that cannot be used as asked; the message says what to do."""
+
+
+class WorkerError(RuntimeError):
+    """A worker came to no result that can be done without."""

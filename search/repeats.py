@@ -1,0 +1,116 @@
+"""The front again with other seeds: how much of it was luck.
+
+Each configuration on the front is trained `repeats` times more, from other initial weights, data
+order and noise, and releases the ratios that it has on the front. The first training, which was
+chosen for its result, has no part in the mean.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from generalist_core.codec import from_dict
+from generalist_core.config import TrainConfig
+from generalist_core.data import Dataset
+from generalist_core.models import ModelFactory
+from generalist_core.randomness import derive_seed
+from search.cluster import Failure, map_on_ray
+from search.files import read_json, write_json
+from search.front import Front, FrontPoint
+from search.trial import TrialRun
+
+if TYPE_CHECKING:
+    from search.sweep import SweepConfig
+
+REPEATS = "repeats.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatJob:
+    """One training to repeat: the trial, which repeat, and where its files go."""
+
+    trial: str
+    repeat: int
+    folder: Path
+    config: TrainConfig
+
+
+def repeat_front(
+    folder: Path,
+    front: Front,
+    request: SweepConfig,
+    *,
+    data: Dataset | None,
+    model: ModelFactory | None,
+    console: Console,
+) -> None:
+    """Train the front's configurations again on Ray, and write `repeats.json`."""
+    jobs = [job for repeat in range(1, request.repeats + 1) for job in _jobs(folder, front, repeat)]
+    threads = request.resources.threads
+    rows = []
+    outcomes = map_on_ray(
+        run_repeat, jobs, request.resources, threads=threads, data=data, model=model
+    )
+    for job, outcome in outcomes:
+        if isinstance(outcome, Failure):
+            console.print(f"repeat {job.repeat} of trial {job.trial}  failed: {outcome.reason}")
+            continue
+        rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
+        console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
+    write_json(folder / REPEATS, rows)
+
+
+def run_repeat(
+    job: RepeatJob, *, threads: int, data: Dataset | None, model: ModelFactory | None
+) -> list[dict[str, Any]]:
+    """Train and release one repeat, in a worker."""
+    torch.set_num_threads(threads)
+    run = TrialRun(job.folder, job.config, data, model=model)
+    while not run.is_done:
+        run.advance()
+    run.release()
+    points: list[dict[str, Any]] = read_json(job.folder / "points.json")
+    return points
+
+
+def spreads(folder: Path, point: FrontPoint, objectives: Sequence[str]) -> Mapping[str, Any] | None:
+    """Mean and sample standard deviation over the repeats of a point; None if there are none."""
+    if not (folder / REPEATS).is_file():
+        return None
+    ratio = (
+        list(point.mixing_ratio) if isinstance(point.mixing_ratio, tuple) else point.mixing_ratio
+    )
+    wanted = (point.trial, ratio)
+    rows = [row for row in read_json(folder / REPEATS) if (row["trial"], row["ratio"]) == wanted]
+    if not rows:
+        return None
+    return {name: _spread([row["accuracies"][name] for row in rows]) for name in objectives}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": spread, "values": list(values)}
+
+
+def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
+    """One job a configuration on the front, with a seed of this repeat."""
+    jobs = []
+    for trial in dict.fromkeys(point.trial for point in front.points):
+        points = [point for point in front.points if point.trial == trial]
+        config = from_dict(points[0].config, TrainConfig)
+        ratios = tuple(point.mixing_ratio for point in points)
+        config = replace(
+            config,
+            seed=derive_seed(config.seed, "repeat", repeat) % 2**31,
+            evaluation=replace(config.evaluation, release_ratios=ratios),
+        )
+        place = folder / "repeats" / f"{trial}-{repeat}"
+        jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=place, config=config))
+    return jobs
