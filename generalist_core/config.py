@@ -434,7 +434,9 @@ class SyncConfig:
 
     Epochs count from 0. At the `boundary` means once, before such an epoch begins; at `every_step`
     means after each step of such an epoch (the official code). Momentum and averages survive a
-    sync unless they are told to restart.
+    sync unless they are told to restart. An expert whose weight is 0 in every epoch up to and
+    including the first sync loses all it has learned there, but for a rest in its average; with
+    `skip_discarded_warmup` it is not trained before, and begins as the global learner.
     """
 
     start_epoch: int = 75
@@ -442,6 +444,7 @@ class SyncConfig:
     at: Literal["boundary", "every_step"] = "boundary"
     restart_momentum: bool = False
     restart_averages: bool = False
+    skip_discarded_warmup: bool = True
 
     def __post_init__(self) -> None:
         require(self.start_epoch >= 0, "start_epoch >= 0", f"start_epoch={self.start_epoch}")

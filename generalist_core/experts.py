@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from generalist_core.attacks import perturb
-from generalist_core.averaging import Average, weights_of
-from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp
+from generalist_core.averaging import Average, copy_weights, weights_of
+from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp, TrainConfig
+from generalist_core.data import Dataset
 from generalist_core.losses import training_loss
+from generalist_core.models import ModelFactory, build_model
 from generalist_core.optimizers import build_optimizer
-from generalist_core.randomness import Noise
+from generalist_core.randomness import Noise, derive_seed, global_seed
+from generalist_core.validation import require
 
 
 class Expert:
@@ -23,7 +26,8 @@ class Expert:
 
     `share` is the expert's part of the global learner before the first sync: an average of
     `relative_weight * source`, so that the global learner is the sum of all shares, each known
-    from its own expert alone.
+    from its own expert alone. `epoch` counts the epochs that it has behind it, `adopted_epochs`
+    those among them that were trained elsewhere.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Expert:
         self.average = Average(self.weights, mixing)
         self.share = Average(self.weights, mixing)
         self.mix = _mix_transform(config.mix, n_classes)
+        self.epoch = 0
+        self.adopted_epochs = 0
 
     @property
     def source(self) -> list[Tensor]:
@@ -94,9 +100,17 @@ class Expert:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(progress)
 
+    def restart(self, learner: Average) -> None:
+        """Become a global learner, in weights and average, as old as that is."""
+        copy_weights(self.weights, learner.weights)
+        self.average.restart(learner.weights)
+        self.average.n_updates = learner.n_updates
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, as tensors and numbers."""
         return {
+            "epoch": self.epoch,
+            "adopted_epochs": self.adopted_epochs,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
@@ -105,10 +119,31 @@ class Expert:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
+        self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.average.load_state_dict(state["average"])
         self.share.load_state_dict(state["share"])
+
+
+def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | None) -> nn.Module:
+    """The model that all experts begin as, and a check that it fits the data.
+
+    Raises:
+        InvalidConfigError: no such model, or its logits are not one a class.
+    """
+    if factory is None:
+        initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+    else:
+        with global_seed(derive_seed(config.seed, "init"), torch.device("cpu")):
+            initial = factory(data.n_classes, data.shape)
+    with torch.no_grad():
+        logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
+    expected = (1, data.n_classes)
+    require(
+        tuple(logits.shape) == expected, f"logits of shape {expected}", f"{tuple(logits.shape)}"
+    )
+    return initial
 
 
 def _mix_transform(mix: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:

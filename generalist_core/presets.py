@@ -40,7 +40,8 @@ def official(
     """The official code's rule, exactly (commit f0dc153), with its values for ResNet-18 or a WRN.
 
     The global learner averages the mixture of averages; the robust expert has all the weight until
-    two thirds of the run, then 0.4 at its end; syncs follow every step of a sync epoch.
+    two thirds of the run, then 0.4 at its end; syncs follow every step of a sync epoch. The natural
+    expert is trained from the start, though the first sync overwrites it.
     """
     return _config(data, model, epochs, epsilon, source="averages", at="every_step")
 
@@ -121,7 +122,10 @@ def _config(
             ratio=RatioSchedule(knots=(0.0, 2 / 3, 1.0), values=(1.0, 1.0, 0.4)), source=source
         ),
         sync=SyncConfig(
-            start_epoch=epochs * 75 // 120, every_epochs=max(1, epochs * 5 // 120), at=at
+            start_epoch=epochs * 75 // 120,
+            every_epochs=max(1, epochs * 5 // 120),
+            at=at,
+            skip_discarded_warmup=at == "boundary",
         ),
         evaluation=_evaluation(
             PGD(epsilon=epsilon, steps=20, relative_step_size=0.1),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generalist_core.averaging import (
     Average,
@@ -26,8 +27,8 @@ from generalist_core.cost import evaluation_cost, update_cost
 from generalist_core.data import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device
 from generalist_core.evaluation import OperatingPoint, evaluate
-from generalist_core.experts import Expert
-from generalist_core.models import ModelFactory, build_model
+from generalist_core.experts import Expert, initial_model
+from generalist_core.models import ModelFactory
 from generalist_core.randomness import (
     GeneratorNoise,
     Noise,
@@ -36,6 +37,15 @@ from generalist_core.randomness import (
     global_seed,
 )
 from generalist_core.validation import InvalidConfigError, require
+from generalist_core.warmup import (
+    discarded_warmups,
+    model_fingerprint,
+    progress_at,
+    ratio_is_constant,
+    share_weights,
+    split_fingerprint,
+    warmup_keys,
+)
 
 Metrics = dict[str, float]
 
@@ -47,9 +57,10 @@ class DivergedError(ArithmeticError):
 class GeneralistTrainer:
     """Algorithm 1 of Wang & Wang (2023), for two or more experts.
 
-    It returns metrics and logs nothing. `epoch` counts the epochs done; `forward_images` the cost
-    so far (see `generalist_core.cost`). Before the first sync the experts share nothing but their
-    initial weights and the order of the data.
+    It returns metrics and logs nothing. `epoch` counts the epochs that all experts have done;
+    `forward_images` the cost so far (see `generalist_core.cost`). Before the first sync the experts
+    share nothing but their initial weights and the order of the data: each may be trained ahead of
+    the others (`train_warmup`) or adopt what another run trained (`adopt_warmup`), to equal bits.
     """
 
     def __init__(
@@ -70,7 +81,10 @@ class GeneralistTrainer:
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)
         self.validation_split = data.validation.to(self.device)
-        initial = _initial_model(config, data, model).to(self.device, self.dtype)
+        self._n_batches = n_batches(self.train_split, config.batch_size)
+        initial = initial_model(config, data, model)
+        self._model_fingerprint = model_fingerprint(initial)
+        initial = initial.to(self.device, self.dtype)
         self.experts = [
             Expert(
                 expert,
@@ -81,13 +95,30 @@ class GeneralistTrainer:
             )
             for expert in config.experts
         ]
-        if not self._ratio_is_constant():
-            for expert, weight in zip(self.experts, config.weights_at(0), strict=True):
+        self._share_weights = share_weights(config)
+        for weights in self._share_weights[:1]:
+            for expert, weight in zip(self.experts, weights, strict=True):
                 expert.share.restart(mix([expert.weights], [weight]))
+        self._discarded = discarded_warmups(config)
+        for name in self._discarded:
+            self.expert(name).epoch = config.sync.start_epoch
         self._judged = initial.eval().requires_grad_(False)
         self._global: Average | None = None
-        self.epoch = 0
         self.forward_images = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epochs that all experts have done, or need not do."""
+        return min(expert.epoch for expert in self.experts)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        for expert in self.experts:
+            expert.epoch = epoch
+
+    def expert(self, name: str) -> Expert:
+        """The expert of that name."""
+        return next(expert for expert in self.experts if expert.config.name == name)
 
     @property
     def is_done(self) -> bool:
@@ -99,15 +130,16 @@ class GeneralistTrainer:
         """The averaged mixture; before the first sync, the sum of the experts' shares."""
         if self._global is not None:
             return self._global.weights
-        weights = (
-            self.config.weights_at(0) if self._ratio_is_constant() else [1.0] * len(self.experts)
-        )
+        is_constant = ratio_is_constant(self.config)
+        weights = self.config.weights_at(0) if is_constant else [1.0] * len(self.experts)
         return mix([expert.share.weights for expert in self.experts], weights)
 
     def train_epoch(
         self, batches: Iterable[Batch] | None = None, noises: Sequence[Noise] | None = None
     ) -> Metrics:
         """Train all experts for one epoch; returns losses, learning rates, weights and cost.
+
+        Before the first sync, experts that are ahead of this epoch already are left out.
 
         Args:
             batches: pairs of images (n, c, h, w) in [0, 1] and labels (n,); by default an epoch of
@@ -117,30 +149,86 @@ class GeneralistTrainer:
         Raises:
             DivergedError: a loss or weight is not finite; the trainer is then of no further use.
         """
-        started, epoch = time.perf_counter(), self.epoch
-        if self._global is None and epoch >= self.config.sync.start_epoch:
-            self._begin_cotraining()
-        synced = self.config.sync.is_sync(epoch)
-        if synced and self.config.sync.at == "boundary":
-            self._sync()
-        losses = []
-        batches = self._batches() if batches is None else batches
-        for step, (x, y) in enumerate(batches):
-            losses.append(self._step(x, y, step, noises or self._noises(step)))
-            if synced and self.config.sync.at == "every_step":
-                self._sync()
-        self.epoch += 1
-        metrics = self._epoch_metrics(torch.stack(losses).mean(0).tolist(), epoch, synced)
-        return {**metrics, "seconds": time.perf_counter() - started}
+        due = [expert for expert in self.experts if expert.epoch == self.epoch]
+        return self._train(due, batches, noises)
+
+    @property
+    def warming(self) -> list[str]:
+        """The names of the experts that have epochs to do before the first sync."""
+        start = self.config.sync.start_epoch
+        return [expert.config.name for expert in self.experts if expert.epoch < start]
+
+    def train_warmup(self, name: str) -> Metrics:
+        """Train one expert alone for its next epoch before the first sync; as `train_epoch`."""
+        require(name in self.warming, "an expert before the first sync", repr(name))
+        return self._train([self.expert(name)], None, None)
+
+    def warmup_keys(self, name: str) -> tuple[str, ...]:
+        """The keys of an expert's states after 0, 1, ..., `sync.start_epoch` epochs.
+
+        They hold for the default batches and noises.
+        """
+        return warmup_keys(
+            self.config,
+            name,
+            data=self._data_fingerprint,
+            model=self._model_fingerprint,
+            n_batches=self._n_batches,
+            device_kind=self.device.type,
+        )
+
+    def warmup_state(self, name: str) -> dict[str, Any]:
+        """An expert before the first sync, for `adopt_warmup`; the tensors are its own.
+
+        Raises:
+            InvalidConfigError: co-training has begun, or this expert has no warm-up.
+        """
+        fits = self._global is None and name not in self._discarded
+        require(fits, f"{name!r} in its warm-up", f"epoch {self.epoch}")
+        state = self.expert(name).state_dict()
+        del state["adopted_epochs"]
+        return {"expert": name, **state}
+
+    def adopt_warmup(self, name: str, state: Mapping[str, Any]) -> None:
+        """Put an expert where another run's `warmup_state` of equal key stood.
+
+        Raises:
+            InvalidConfigError: the state is another expert's, or of an epoch that this expert has
+                passed or does not reach before the first sync.
+        """
+        expert, epoch = self.expert(name), state["epoch"]
+        require(state["expert"] == name, f"a warm-up of {name!r}", repr(state["expert"]))
+        fits = name in self.warming and expert.epoch <= epoch <= self.config.sync.start_epoch
+        law = f"a warm-up from epoch {expert.epoch} to the first sync"
+        require(fits, law, f"epoch {epoch} of a warm-up to {self.config.sync.start_epoch}")
+        adopted = expert.adopted_epochs + epoch - expert.epoch
+        expert.load_state_dict({**state, "adopted_epochs": adopted})
+
+    @property
+    def reused_forward_images(self) -> int:
+        """What adopted warm-ups saved; `forward_images` plus this is the cost of training alone."""
+        n_images = self._n_batches * min(self.config.batch_size, len(self.train_split))
+        return sum(
+            expert.adopted_epochs * n_images * update_cost(expert.config) for expert in self.experts
+        )
 
     def evaluate(self) -> Metrics:
-        """Validation accuracies of each expert's average and of the global learner."""
-        learners = {expert.config.name: expert.average.weights for expert in self.experts}
+        """Validation accuracies of each expert's average and of the global learner.
+
+        Before the first sync without the experts that are not trained there, and without the global
+        learner while one expert is ahead of another.
+        """
+        trained = self._trained()
         metrics: Metrics = {}
-        for name, weights in {**learners, "global": self.global_learner}.items():
-            for objective, accuracy in self._accuracies(weights).items():
-                metrics[f"accuracy/{name}/{objective}"] = accuracy
+        for expert in trained:
+            metrics |= self.evaluate_expert(expert.config.name)
+        if len({expert.epoch for expert in trained}) == 1:
+            metrics |= self._judged_as("global", self.global_learner)
         return {**metrics, "forward_images": self.forward_images}
+
+    def evaluate_expert(self, name: str) -> Metrics:
+        """Validation accuracies of one expert's average."""
+        return self._judged_as(name, self.expert(name).average.weights)
 
     def release(self, ratios: Sequence[Ratio] | None = None) -> list[OperatingPoint]:
         """Evaluate mixtures of the experts' averages on validation images.
@@ -184,37 +272,70 @@ class GeneralistTrainer:
             raise InvalidConfigError("The checkpoint must be of this configuration, but differs.")
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])
-        self.epoch, self.forward_images = state["epoch"], state["forward_images"]
+        self.forward_images = state["forward_images"]
         self._global = None
         if state["global"] is not None:
             self._global = Average(self.experts[0].weights, self.config.mixing)
             self._global.load_state_dict(state["global"])
 
-    def _step(self, x: Tensor, y: Tensor, step: int, noises: Sequence[Noise]) -> Tensor:
-        """One update of every expert and of the global learner; the losses, (n_experts,)."""
+    def _train(
+        self,
+        experts: Sequence[Expert],
+        batches: Iterable[Batch] | None,
+        noises: Sequence[Noise] | None,
+    ) -> Metrics:
+        """One epoch of experts that stand at the same epoch: some in the warm-up, later all."""
+        started, epoch = time.perf_counter(), experts[0].epoch
+        if self._global is None and epoch >= self.config.sync.start_epoch:
+            self._begin_cotraining()
+        synced = self.config.sync.is_sync(epoch)
+        if synced and self.config.sync.at == "boundary":
+            self._sync()
         losses = []
-        for expert, noise in zip(self.experts, noises, strict=True):
-            progress = self._progress(step if expert.config.schedule.per_step else 0)
-            seed = derive_seed(self.config.seed, "model", self.epoch, step, expert.config.name)
+        for step, (x, y) in enumerate(self._batches(epoch) if batches is None else batches):
+            drawn = noises or [self._noise(expert, step) for expert in experts]
+            losses.append(self._step(experts, x, y, step, drawn))
+            if synced and self.config.sync.at == "every_step":
+                self._sync()
+        for expert in experts:
+            expert.epoch += 1
+        metrics = self._epoch_metrics(experts, torch.stack(losses).mean(0).tolist(), epoch)
+        return {**metrics, "seconds": time.perf_counter() - started}
+
+    def _step(
+        self, experts: Sequence[Expert], x: Tensor, y: Tensor, step: int, noises: Sequence[Noise]
+    ) -> Tensor:
+        """One update of experts and of the global learner; the losses, (n_experts,)."""
+        losses = []
+        for expert, noise in zip(experts, noises, strict=True):
+            progress = progress_at(self.config, expert.config, expert.epoch, step, self._n_batches)
+            seed = derive_seed(self.config.seed, "model", expert.epoch, step, expert.config.name)
             with global_seed(seed, self.device):
                 losses.append(expert.step(x, y, progress=progress, noise=noise))
             self.forward_images += update_cost(expert.config) * len(x)
-        self._update_global()
+        self._update_global(experts)
         return torch.stack(losses)
 
-    def _update_global(self) -> None:
-        weights = self.config.weights_at(self.epoch)
+    def _update_global(self, experts: Sequence[Expert]) -> None:
+        epoch = experts[0].epoch
         if self._global is not None:
+            weights = self.config.weights_at(epoch)
             self._global.update(mix([expert.source for expert in self.experts], weights))
             return
-        constant = self._ratio_is_constant()
-        for expert, weight in zip(self.experts, weights, strict=True):
-            expert.update_share(1.0 if constant else weight)
+        for expert, weight in zip(self.experts, self._share_weights[epoch], strict=True):
+            if expert in experts:
+                expert.update_share(weight)
 
     def _begin_cotraining(self) -> None:
-        """From the first sync on the global learner is one average, not a sum of shares."""
+        """From the first sync on the global learner is one average, not a sum of shares.
+
+        Experts that were not trained before begin as that learner.
+        """
         learner = Average(self.global_learner, self.config.mixing)
-        learner.n_updates = self.experts[0].share.n_updates
+        learner.n_updates = max(expert.share.n_updates for expert in self.experts)
+        for expert in self.experts:
+            if expert.config.name in self._discarded:
+                expert.restart(learner)
         self._global = learner
 
     def _sync(self) -> None:
@@ -227,32 +348,33 @@ class GeneralistTrainer:
             if sync.restart_averages:
                 expert.average.restart(learner)
 
-    def _ratio_is_constant(self) -> bool:
-        """Whether the ratio keeps its first value until the first sync."""
-        first = self.config.weights_at(0)
-        return all(self.config.weights_at(e) == first for e in range(self.config.sync.start_epoch))
+    def _trained(self) -> list[Expert]:
+        """The experts that are trained now: before the first sync not all may be."""
+        skipped = self._discarded if self._global is None else ()
+        return [expert for expert in self.experts if expert.config.name not in skipped]
 
-    def _progress(self, step: int) -> float:
-        per_epoch = n_batches(self.train_split, self.config.batch_size)
-        return (self.epoch + step / per_epoch) / self.config.epochs
+    @functools.cached_property
+    def _data_fingerprint(self) -> str:
+        return split_fingerprint(self.train_split)
 
-    def _batches(self) -> Iterable[Batch]:
+    def _batches(self, epoch: int) -> Iterable[Batch]:
         return train_batches(
             self.train_split,
             self.config.data,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            epoch=self.epoch,
+            epoch=epoch,
             dtype=self.dtype,
         )
 
-    def _noises(self, step: int) -> list[Noise]:
-        """A stream a step and expert, so that neither needs another's history."""
-        seed, epoch = self.config.seed, self.epoch
-        return [
-            GeneratorNoise(generator(self.device, seed, "noise", epoch, step, expert.config.name))
-            for expert in self.experts
-        ]
+    def _noise(self, expert: Expert, step: int) -> Noise:
+        """A stream an expert, epoch and step, so that none needs another's history."""
+        purpose = ("noise", expert.epoch, step, expert.config.name)
+        return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
+
+    def _judged_as(self, name: str, weights: Weights) -> Metrics:
+        found = self._accuracies(weights).items()
+        return {f"accuracy/{name}/{objective}": accuracy for objective, accuracy in found}
 
     def _accuracies(self, weights: Weights) -> dict[str, float]:
         copy_weights(weights_of(self._judged), weights)
@@ -269,32 +391,25 @@ class GeneralistTrainer:
         n_images = self.config.evaluation.n_images
         return min(n_images or len(self.validation_split), len(self.validation_split))
 
-    def _epoch_metrics(self, losses: Sequence[float], epoch: int, synced: bool) -> Metrics:
-        metrics: Metrics = {"epoch": self.epoch, "synced": float(synced)}
-        weights = self.config.weights_at(epoch)
-        for expert, loss, weight in zip(self.experts, losses, weights, strict=True):
+    def _epoch_metrics(
+        self, experts: Sequence[Expert], losses: Sequence[float], epoch: int
+    ) -> Metrics:
+        synced = float(self.config.sync.is_sync(epoch))
+        metrics: Metrics = {"epoch": self.epoch, "synced": synced}
+        for expert, loss in zip(experts, losses, strict=True):
             name = expert.config.name
             if not (math.isfinite(loss) and all_finite(expert.weights)):
                 raise DivergedError(f"Expert {name!r} diverged in epoch {epoch}, loss {loss}.")
             metrics |= {
+                f"epoch/{name}": expert.epoch,
                 f"loss/{name}": loss,
                 f"lr/{name}": expert.lr(epoch / self.config.epochs),
-                f"weight/{name}": weight,
             }
-        return {**metrics, "forward_images": self.forward_images}
-
-
-def _initial_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
-    """The initial weights of all experts, and a check that they fit the data."""
-    if model is None:
-        initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
-    else:
-        with global_seed(derive_seed(config.seed, "init"), torch.device("cpu")):
-            initial = model(data.n_classes, data.shape)
-    with torch.no_grad():
-        logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
-    expected = (1, data.n_classes)
-    require(
-        tuple(logits.shape) == expected, f"logits of shape {expected}", f"{tuple(logits.shape)}"
-    )
-    return initial
+        weights = self.config.weights_at(epoch)
+        for expert, weight in zip(self.experts, weights, strict=True):
+            metrics[f"weight/{expert.config.name}"] = weight
+        cost = {
+            "forward_images": self.forward_images,
+            "forward_images_reused": self.reused_forward_images,
+        }
+        return {**metrics, **cost}

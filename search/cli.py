@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from generalist_core.config import NORMS
-from generalist_core.validation import EvaluationError, InvalidConfigError
+from generalist_core.validation import EvaluationError, InvalidConfigError, require
 from search.errors import WorkerError
 from search.options import add_config, add_frame, add_suite, build_config, build_suite
 
 if TYPE_CHECKING:
+    from generalist_core.config import TrainConfig
     from search.cluster import Resources
+    from search.early_stopping import Halving
+    from search.ledger import Floor
+    from search.stopping_when_done import StopWhenDone
     from search.sweep import Sweep
+    from search.warmups import WarmupConfig
 
 DESCRIPTION = (
     """Search for the best natural-robust trade-offs of Generalist adversarial training."""
@@ -32,6 +37,10 @@ EXAMPLES = """examples:
   generalist-search front runs/digits --json
   tensorboard --logdir runs/digits/tensorboard
 """
+
+
+WARM_START = "begin with the points of an earlier sweep's folder, or of a CSV"
+WITHIN_COST = "when the hypervolume grew by no more than the fraction F within C forward images"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,6 +115,30 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
     add("--repeats", type=int, default=0, metavar="R", help="train the front again with R seeds")
     add("--storage", metavar="URL", help="Optuna storage; default a journal in the output folder")
+    add(
+        "--at-least",
+        action="append",
+        default=[],
+        metavar="OBJECTIVE=X",
+        help="region of interest, such as natural=0.8; the hypervolume counts from there",
+    )
+    add(
+        "--branches",
+        type=int,
+        metavar="N",
+        help="try N co-trainings on each warm-up, and more where they pay",
+    )
+    add(
+        "--early-stopping",
+        type=float,
+        metavar="ETA",
+        help="stop trials that are not in the best 1/ETA of their rung",
+    )
+    add("--warmups", metavar="FOLDER", help="share warm-ups with sweeps that name it too")
+    add("--no-sharing", action="store_true", help="let every trial train its own warm-ups")
+    add("--warm-start", action="append", default=[], metavar="PATH", help=WARM_START)
+    add("--min-growth", type=float, metavar="F", help="with --within-cost: end the sweep early")
+    add("--within-cost", type=float, metavar="C", help=WITHIN_COST)
     _add_resources(sweep)
     add("--json", action="store_true", help="print the front as JSON")
     sweep.set_defaults(run=_sweep)
@@ -172,6 +205,46 @@ def _resources(options: argparse.Namespace) -> Resources:
     )
 
 
+def _floor(text: str) -> Floor:
+    from search.ledger import Floor
+
+    objective, _, value = text.partition("=")
+    try:
+        return Floor(objective=objective, accuracy=float(value))
+    except InvalidConfigError:
+        raise
+    except ValueError as error:
+        cure = "Write it as natural=0.8."
+        raise InvalidConfigError(
+            f"`--at-least` must be OBJECTIVE=X, but got {text!r}. {cure}"
+        ) from error
+
+
+def _store(folder: str | None) -> WarmupConfig | None:
+    from search.warmups import WarmupConfig
+
+    return WarmupConfig(folder=str(Path(folder).absolute())) if folder else None
+
+
+def _halving(options: argparse.Namespace, config: TrainConfig) -> Halving | None:
+    """Rungs from a quarter of the run, each half as far again as the one before."""
+    from search.early_stopping import Halving
+
+    if options.early_stopping is None:
+        return None
+    first = max(1, config.epochs // 4)
+    return Halving(eta=options.early_stopping, first_rung=first, growth=1.5)
+
+
+def _stop_when(options: argparse.Namespace) -> StopWhenDone | None:
+    from search.stopping_when_done import StopWhenDone
+
+    growth, cost = options.min_growth, options.within_cost
+    both = (growth is None) == (cost is None)
+    require(both, "--min-growth and --within-cost go together", f"{growth} and {cost}")
+    return StopWhenDone(min_growth=growth, within_cost=cost) if growth is not None else None
+
+
 def _add_front(commands: Any, common: argparse.ArgumentParser) -> None:
     front = commands.add_parser("front", parents=[common], help="print a sweep's front")
     front.add_argument("folder", type=Path, metavar="OUT")
@@ -218,10 +291,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from search.proposer import Branching
     from search.sweep import SweepConfig, sweep
 
-    config = SweepConfig(
-        config=build_config(options),
+    config = build_config(options)
+    request = SweepConfig(
+        config=config,
         space=options.space,
         trials=options.trials,
         sampler=options.sampler,
@@ -230,8 +305,15 @@ def _sweep(options: argparse.Namespace) -> int:
         time_budget_s=options.time_budget,
         repeats=options.repeats,
         storage=options.storage,
+        at_least=tuple(_floor(text) for text in options.at_least),
+        stop_when=_stop_when(options),
+        warm_start=tuple(options.warm_start),
+        shares_warmups=not options.no_sharing,
+        warmups=_store(options.warmups),
+        branching=Branching(first=options.branches) if options.branches else None,
+        early_stopping=_halving(options, config),
     )
-    finished = sweep(config, options.out)
+    finished = sweep(request, options.out)
     if finished.counts.completed == 0:
         reasons = sorted(set(finished.ledger.failures().values()))
         return _fail(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}", 1)

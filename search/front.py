@@ -60,17 +60,30 @@ class Front:
 
     objectives: tuple[str, ...]
     points: tuple[FrontPoint, ...]
+    reference: tuple[float, ...]
     hypervolume: float
 
     @staticmethod
-    def of(points: Sequence[FrontPoint], objectives: tuple[str, ...]) -> Front:
-        """The front among `points`; of points with equal values the first is kept."""
+    def of(
+        points: Sequence[FrontPoint],
+        objectives: tuple[str, ...],
+        reference: tuple[float, ...] | None = None,
+    ) -> Front:
+        """The front among `points`; of points with equal values the first is kept.
+
+        Its hypervolume is that above `reference`, by default the origin.
+        """
+        reference = reference or (0.0,) * len(objectives)
         values = values_of(points, objectives)
         kept = non_dominated(values)
         chosen = [point for point, keep in zip(points, kept, strict=True) if keep]
         ordered = sorted(chosen, key=lambda p: [p.accuracies[name] for name in objectives])
-        worth = hypervolume(values)
-        return Front(objectives=objectives, points=tuple(ordered), hypervolume=worth)
+        return Front(
+            objectives=objectives,
+            points=tuple(ordered),
+            reference=reference,
+            hypervolume=hypervolume(values, reference),
+        )
 
     def indistinguishable(self) -> dict[str, list[str]]:
         """For each point's name the others whose intervals overlap with its own everywhere."""

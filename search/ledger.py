@@ -21,12 +21,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist_core.codec import to_dict
-from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config import Ratio, TrainConfig
 from generalist_core.evaluation import OperatingPoint
-from search.front import FrontPoint
+from generalist_core.validation import InvalidConfigError, require_between
+from search.front import Front, FrontPoint
+from search.release_ratio import as_ratio, ratio_params, suggest_ratio
+from search.samplers import experimental, fixing
 from spaces import Space
 
 STUDY = "generalist-search"
+COSTS = ("forward_images", "reused_forward_images", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,27 @@ class Proposal:
     trial: str
     config: TrainConfig
     ratio: Ratio
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """Parameters of a space with its release ratio, the accuracies they gave, and who says so."""
+
+    params: Mapping[str, Any]
+    accuracies: Mapping[str, float]
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """The least accuracy of interest in an objective; the front counts from there."""
+
+    objective: str
+    accuracy: float
+
+    def __post_init__(self) -> None:
+        require_between("accuracy", self.accuracy, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +81,16 @@ class Ledger:
     """The study behind a sweep; the one place where Optuna's trials are asked, told and read."""
 
     def __init__(
-        self, storage: BaseStorage, objectives: Sequence[str], *, sampler: BaseSampler | None
+        self,
+        storage: BaseStorage,
+        objectives: Sequence[str],
+        *,
+        sampler: BaseSampler | None,
+        floors: Sequence[Floor] = (),
     ) -> None:
-        """Open the study, creating it if it is not there."""
+        """Open the study, creating it if it is not there; `floors` are the region of interest."""
         self.objectives = tuple(objectives)
+        self.floors = tuple(floors)
         self.storage = storage
         self.study = optuna.create_study(
             storage=self.storage,
@@ -68,10 +99,10 @@ class Ledger:
             directions=["maximize"] * len(objectives),
             load_if_exists=True,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with experimental():
             self.study.set_metric_names(list(objectives))
         self._numbers: dict[str, int] = {t.user_attrs["trial"]: t.number for t in self._asked()}
+        self._live: dict[str, optuna.Trial] = {}
 
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
@@ -79,33 +110,88 @@ class Ledger:
         """Make the next proposal this one."""
         self.study.enqueue_trial({**params, **ratio_params(ratio, n_experts)})
 
-    def ask(self, space: Space, base: TrainConfig) -> Proposal:
-        """The next trial to run."""
+    def ask(
+        self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
+    ) -> Proposal:
+        """The next trial to run; the parameters in `fixed` are given, the sampler adds the rest."""
+        sampler = self.study.sampler
+        if fixed is not None:
+            self.study.sampler = fixing(sampler, fixed)
         asked = self.study.ask()
         name = f"{len(self._numbers):04d}"
         asked.set_user_attr("trial", name)
-        self._numbers[name] = asked.number
+        self._numbers[name], self._live[name] = asked.number, asked
         config = space(asked, base)
         ratio = suggest_ratio(asked, len(base.experts))
         asked.set_user_attr("config", to_dict(config))
         asked.set_user_attr("ratio", ratio)
-        return Proposal(trial=name, config=config, ratio=ratio)
+        self.study.sampler = sampler
+        return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
 
     def tell_released(
         self, trial: str, points: Sequence[OperatingPoint], cost: Mapping[str, float]
     ) -> None:
         """Complete a trial with the point of its own ratio; the others are added beside it."""
         asked = self._frozen(trial)
-        own = next(point for point in points if point.ratio == _as_ratio(asked.user_attrs["ratio"]))
-        self._annotate(asked.number, {"n_images": own.n_images, "cost": dict(cost)})
+        own = next(point for point in points if point.ratio == as_ratio(asked.user_attrs["ratio"]))
+        live = self._live.pop(trial)
+        live.set_user_attr("n_images", own.n_images)
+        live.set_user_attr("cost", dict(cost))
+        for name, violation in self._violations(own.accuracies).items():
+            live.set_constraint(name, violation)
         self.study.tell(asked.number, self._values(own))
         self.study.add_trials([self._sibling(asked, point) for point in points if point is not own])
 
-    def tell_failed(self, trial: str, reason: str) -> None:
-        """Close a trial that came to nothing."""
-        number = self._numbers[trial]
-        self._annotate(number, {"reason": reason})
-        self.study.tell(number, state=TrialState.FAIL)
+    def tell_failed(self, trial: str, reason: str, cost: Mapping[str, float] | None = None) -> None:
+        """Close a trial that came to nothing, at what it cost."""
+        frozen = self._frozen(trial)
+        for key, value in {"reason": reason, "cost": dict(cost or {})}.items():
+            self.storage.set_trial_user_attr(frozen._trial_id, key, value)
+        self.study.tell(frozen.number, state=TrialState.FAIL)
+        self._live.pop(trial, None)
+
+    def tell_stopped(self, trial: str, epoch: int, cost: Mapping[str, float]) -> None:
+        """Close a trial that was stopped early, after `epoch` epochs."""
+        live = self._live.pop(trial)
+        live.set_user_attr("stopped_at", epoch)
+        live.set_user_attr("cost", dict(cost))
+        self.study.tell(live.number, state=TrialState.PRUNED)
+
+    def observe(self, seen: Observation, space: Space, base: TrainConfig) -> None:
+        """Let the sampler learn from an observation made elsewhere; the front has no part in it.
+
+        Raises:
+            InvalidConfigError: its parameters make no configuration of the space.
+        """
+        fixed = optuna.trial.FixedTrial(dict(seen.params))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                space(fixed, base)
+                suggest_ratio(fixed, len(base.experts))
+        except (ValueError, UserWarning) as error:
+            law = "observations are of this space"
+            raise InvalidConfigError(f"`{law}` must hold, but {seen.origin}: {error}") from error
+        trial = optuna.trial.create_trial(
+            params=fixed.params,
+            distributions=fixed.distributions,
+            values=[seen.accuracies[name] for name in self.objectives],
+            user_attrs={"origin": seen.origin},
+            constraints=self._violations(seen.accuracies),
+        )
+        self.study.add_trial(trial)
+
+    def observations(self, origin: str) -> list[Observation]:
+        """What another sweep can learn from this one."""
+        completed = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return [
+            Observation(
+                params=trial.params,
+                accuracies=dict(zip(self.objectives, trial.values, strict=True)),
+                origin=f"{origin} #{trial.number}",
+            )
+            for trial in completed
+        ]
 
     def close_unfinished(self, reason: str) -> list[str]:
         """Close every trial that is still open; returns their ids."""
@@ -115,9 +201,19 @@ class Ledger:
         return [trial.user_attrs["trial"] for trial in unfinished]
 
     def points(self) -> list[FrontPoint]:
-        """Every operating point of every completed trial."""
+        """Every operating point of every completed trial of this sweep."""
         completed = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return [self._point(trial) for trial in completed]
+        return [self._point(trial) for trial in completed if "trial" in trial.user_attrs]
+
+    def front(self) -> Front:
+        """The operating points that no other dominates, worth what lies above the floors."""
+        return Front.of(self.points(), self.objectives, self.reference)
+
+    @property
+    def reference(self) -> tuple[float, ...]:
+        """The reference point of the hypervolume: the floors, 0 where there is none."""
+        floors = {floor.objective: floor.accuracy for floor in self.floors}
+        return tuple(floors.get(name, 0.0) for name in self.objectives)
 
     def counts(self) -> TrialCounts:
         """How the asked trials ended, siblings not counted."""
@@ -134,11 +230,9 @@ class Ledger:
         return {t.user_attrs["trial"]: t.user_attrs.get("reason", "unknown") for t in failed}
 
     def cost(self) -> dict[str, float]:
-        """What all completed trials cost together."""
+        """What all trials cost together, those that came to nothing too."""
         costs = [trial.user_attrs.get("cost", {}) for trial in self._asked()]
-        return {
-            key: sum(cost.get(key, 0) for cost in costs) for key in ("forward_images", "seconds")
-        }
+        return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
 
     def _asked(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
@@ -147,10 +241,9 @@ class Ledger:
     def _frozen(self, trial: str) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
 
-    def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
-        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
-        for key, value in attributes.items():
-            self.storage.set_trial_user_attr(trial_id, key, value)
+    def _violations(self, accuracies: Mapping[str, float]) -> dict[str, float]:
+        """How far each floor is missed; 0 or less where it is kept."""
+        return {f.objective: f.accuracy - accuracies[f.objective] for f in self.floors}
 
     def _values(self, point: OperatingPoint) -> list[float]:
         return [point.accuracies[name] for name in self.objectives]
@@ -165,12 +258,13 @@ class Ledger:
             distributions=distributions,
             values=self._values(point),
             user_attrs={**kept, "ratio": point.ratio, "n_images": point.n_images, "sibling": True},
+            constraints=self._violations(point.accuracies),
         )
 
     def _point(self, trial: FrozenTrial) -> FrontPoint:
         return FrontPoint(
             trial=trial.user_attrs["trial"],
-            mixing_ratio=_as_ratio(trial.user_attrs["ratio"]),
+            mixing_ratio=as_ratio(trial.user_attrs["ratio"]),
             accuracies=dict(zip(self.objectives, trial.values, strict=True)),
             n_images=trial.user_attrs["n_images"],
             config=trial.user_attrs["config"],
@@ -183,30 +277,3 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     if url is None:
         return JournalStorage(JournalFileBackend(str(journal)))
     return optuna.storages.get_storage(url)
-
-
-def suggest_ratio(trial: optuna.Trial, n_experts: int) -> Ratio:
-    """The release ratio, by breaking a stick: parameter i is the last remaining expert's share.
-
-    For two experts `release_ratio.1` is the mixing ratio itself.
-    """
-    weights, left = [0.0] * n_experts, 1.0
-    for expert in range(n_experts - 1, 0, -1):
-        weights[expert] = left * trial.suggest_float(f"release_ratio.{expert}", 0.0, 1.0)
-        left -= weights[expert]
-    weights[0] = left
-    return weights[1] if n_experts == 2 else tuple(weights)
-
-
-def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:
-    """The parameters from which `suggest_ratio` makes `ratio`."""
-    weights, left, params = as_weights(ratio, n_experts), 1.0, {}
-    for expert in range(n_experts - 1, 0, -1):
-        share = weights[expert] / left if left > 0 else 0.0
-        params[f"release_ratio.{expert}"] = min(1.0, share)
-        left -= weights[expert]
-    return params
-
-
-def _as_ratio(stored: float | Sequence[float]) -> Ratio:
-    return tuple(stored) if isinstance(stored, list | tuple) else float(stored)  # type: ignore[arg-type]

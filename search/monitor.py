@@ -22,8 +22,9 @@ class TrialWriter:
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Every metric with a group in its name, such as `loss/robust`, and the cost."""
-        epoch = int(metrics["epoch"])
-        shown = {k: v for k, v in metrics.items() if "/" in k and isinstance(v, int | float)}
+        epoch = int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
+        groups = ("accuracy/", "loss/", "lr/", "weight/")
+        shown = {name: value for name, value in metrics.items() if name.startswith(groups)}
         for name, value in shown.items():
             self.writer.add_scalar(name, value, epoch)
         for name in ("forward_images", "seconds", "synced"):
@@ -64,6 +65,11 @@ class Monitor:
         self._on_ended(trial, ledger)
         self.console.print(f"trial {trial}  failed: {reason}", soft_wrap=True, markup=False)
 
+    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+        """Say that a trial was stopped early."""
+        self._on_ended(trial, ledger)
+        self.console.print(f"trial {trial}  stopped early, after {epoch} epochs", soft_wrap=True)
+
     def close(self) -> None:
         """Flush and close all files."""
         self.sweep.close()
@@ -73,13 +79,14 @@ class Monitor:
     def _on_ended(self, trial: str, ledger: Ledger) -> Front:
         if trial in self.trials:
             self.trials.pop(trial).close()
-        front, counts = Front.of(ledger.points(), ledger.objectives), ledger.counts()
+        front, counts = ledger.front(), ledger.counts()
         scalars = {
             "hypervolume": front.hypervolume,
             "front_size": len(front.points),
             "trials/completed": counts.completed,
             "trials/failed": counts.failed,
-            "forward_images": ledger.cost()["forward_images"],
+            "trials/stopped_early": counts.stopped_early,
+            **ledger.cost(),
         }
         for name, value in scalars.items():
             self.sweep.add_scalar(f"sweep/{name}", value, counts.total)

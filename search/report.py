@@ -21,11 +21,11 @@ from search.repeats import spreads
 
 def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
     """The front as one JSON document."""
-    front, counts = Front.of(ledger.points(), ledger.objectives), ledger.counts()
+    front, counts = ledger.front(), ledger.counts()
     alike = front.indistinguishable()
     return {
         "objectives": list(front.objectives),
-        "reference_point": [0.0] * len(front.objectives),
+        "reference_point": list(front.reference),
         "hypervolume": front.hypervolume,
         "split": "validation",
         "points": [
@@ -47,8 +47,7 @@ def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 def write_report(folder: Path, ledger: Ledger) -> Front:
     """Write the front's files into a sweep's folder, and the weights of its points to `models/`."""
-    points = ledger.points()
-    front = Front.of(points, ledger.objectives)
+    points, front = ledger.points(), ledger.front()
     write_json(folder / "front.json", front_document(folder, ledger))
     write_text(folder / "front.csv", front_csv(front))
     write_bytes(folder / "front.png", front_png(front, points))

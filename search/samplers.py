@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import optuna
 from optuna.samplers import (
@@ -11,6 +13,7 @@ from optuna.samplers import (
     GPSampler,
     NSGAIIISampler,
     NSGAIISampler,
+    PartialFixedSampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
@@ -50,6 +53,19 @@ def build_sampler(name: str, *, seed: int, n_startup: int) -> BaseSampler:
     if name not in SAMPLERS:
         known = ", ".join(SAMPLERS)
         raise InvalidConfigError(f"`sampler` must be one of {known}, but got {name!r}.")
+    with experimental():
+        return SAMPLERS[name](seed, n_startup)
+
+
+def fixing(sampler: BaseSampler, params: Mapping[str, Any]) -> BaseSampler:
+    """The sampler for what is not in `params`."""
+    with experimental():
+        return PartialFixedSampler(dict(params), sampler)
+
+
+@contextlib.contextmanager
+def experimental() -> Iterator[None]:
+    """Optuna warns of parts that may still change; the version that is required has them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](seed, n_startup)
+        yield

@@ -20,18 +20,23 @@ from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
 from generalist_core.randomness import derive_seed
 from generalist_core.trainer import GeneralistTrainer
-from generalist_core.validation import require, require_positive
+from generalist_core.validation import require, require_one_of, require_positive
 from search.cluster import Resources, running_ray
+from search.early_stopping import Halving, Rungs
 from search.errors import SweepFolderError
 from search.files import create_folder, read_json, write_json
 from search.front import Front
-from search.ledger import Ledger, TrialCounts, open_storage
+from search.ledger import Floor, Ledger, Observation, TrialCounts, open_storage
 from search.monitor import Monitor
+from search.proposer import Branching, Proposer
 from search.repeats import repeat_front
 from search.report import write_report
 from search.samplers import build_sampler
-from search.searcher import StudySearcher
+from search.searcher import RungStopper, StudySearcher
+from search.stopping_when_done import StopWhenDone
 from search.trainable import GeneralistTrainable
+from search.warm_start import read_observations
+from search.warmups import WarmupConfig
 from spaces import Space, load_space, paper_suggestion
 
 JOURNAL = "study.journal"
@@ -46,6 +51,11 @@ class SweepConfig:
 
     `storage` is an Optuna storage URL, by default a journal in the output folder. `seed` is the
     sampler's. `repeats` trains every configuration on the front again with so many other seeds.
+    `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
+    there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
+    which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
+    `early_stopping` ends weak trials, `stop_when` the whole sweep before its `trials`. `warm_start`
+    names folders of earlier sweeps, or CSV files, whose points the sampler starts from.
     """
 
     config: TrainConfig
@@ -57,9 +67,18 @@ class SweepConfig:
     time_budget_s: float | None = None
     repeats: int = 0
     storage: str | None = None
+    at_least: tuple[Floor, ...] = ()
+    stop_when: StopWhenDone | None = None
+    warm_start: tuple[str, ...] = ()
+    shares_warmups: bool = True
+    warmups: WarmupConfig | None = None
+    branching: Branching | None = None
+    early_stopping: Halving | None = None
 
     def __post_init__(self) -> None:
         require_positive("trials", self.trials)
+        for floor in self.at_least:
+            require_one_of("at_least", floor.objective, self.config.evaluation.objectives)
         build_sampler(self.sampler, seed=0, n_startup=1)
         require(self.repeats >= 0, "repeats >= 0", f"repeats={self.repeats}")
         budget = self.time_budget_s
@@ -77,7 +96,7 @@ class Sweep:
     @property
     def front(self) -> Front:
         """The operating points that no other dominates."""
-        return Front.of(self.ledger.points(), self.ledger.objectives)
+        return self.ledger.front()
 
     @property
     def counts(self) -> TrialCounts:
@@ -95,7 +114,9 @@ def open_sweep(folder: Path) -> Sweep:
     if config.storage is None and not (folder / JOURNAL).is_file():
         raise SweepFolderError(f"{folder} must hold the {JOURNAL} of a sweep, but does not.")
     storage = open_storage(config.storage, folder / JOURNAL)
-    ledger = Ledger(storage, config.config.evaluation.objectives, sampler=None)
+    ledger = Ledger(
+        storage, config.config.evaluation.objectives, sampler=None, floors=config.at_least
+    )
     return Sweep(folder=folder, config=config, ledger=ledger)
 
 
@@ -125,6 +146,7 @@ def sweep(
     folder = folder.absolute()
     space = space or load_space(config.space)
     params, ratio = paper_suggestion(space, config.config)
+    earlier = [seen for name in config.warm_start for seen in _earlier(Path(name), config)]
     _check_that_it_can_start(config, data, model)
     create_folder(folder)
     write_json(folder / "sweep.json", {"request": to_dict(config), "environment": _environment()})
@@ -135,7 +157,11 @@ def sweep(
         n_startup=N_RANDOM_TRIALS * n_points,
     )
     storage = open_storage(config.storage, folder / JOURNAL)
-    ledger = Ledger(storage, config.config.evaluation.objectives, sampler=sampler)
+    ledger = Ledger(
+        storage, config.config.evaluation.objectives, sampler=sampler, floors=config.at_least
+    )
+    for seen in earlier:
+        ledger.observe(seen, space, config.config)
     ledger.enqueue(params, ratio, len(config.config.experts))
     found = Sweep(folder=folder, config=config, ledger=ledger)
     console = console or Console(stderr=True)
@@ -158,16 +184,21 @@ def _run_trials(
     config, folder, ledger = found.config, found.folder, found.ledger
     monitor = Monitor(folder / "tensorboard", console)
     searcher = StudySearcher(
-        ledger,
+        Proposer(ledger, space, config.config, config.branching),
         monitor,
-        space=space,
-        base=config.config,
         folder=folder / "trials",
         n_trials=config.trials,
         n_workers=n_workers,
+        stop_when=config.stop_when,
+        rungs=Rungs(config.early_stopping) if config.early_stopping else None,
     )
+    store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
     trainable = tune.with_parameters(
-        GeneralistTrainable, threads=config.resources.threads, data=data, model=model
+        GeneralistTrainable,
+        threads=config.resources.threads,
+        data=data,
+        model=model,
+        warmups=store if config.shares_warmups else None,
     )
     resources = {"cpu": config.resources.cpus_per_trial, "gpu": config.resources.gpus_per_trial}
     try:
@@ -184,12 +215,24 @@ def _run_trials(
                 name="ray",
                 storage_path=str(folder),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                stop=RungStopper(searcher),
                 verbose=0,
             ),
         ).fit()
     finally:
-        ledger.close_unfinished("interrupted")
+        searcher.close()
         monitor.close()
+
+
+def _earlier(path: Path, config: SweepConfig) -> list[Observation]:
+    """What a sweep's folder or a CSV has to say about this sweep's objectives."""
+    objectives = config.config.evaluation.objectives
+    if not path.is_dir():
+        return list(read_observations(path, objectives))
+    ledger = open_sweep(path).ledger
+    same = ledger.objectives == objectives
+    require(same, "a warm start with the same objectives", f"{ledger.objectives} in {path}")
+    return ledger.observations(str(path))
 
 
 def _trial_folder(trial: Any) -> str:

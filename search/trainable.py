@@ -17,6 +17,7 @@ from generalist_core.data import Dataset
 from generalist_core.models import ModelFactory
 from search.files import write_json
 from search.trial import TrialRun, point_to_dict
+from search.warmups import WarmupConfig
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -35,44 +36,53 @@ class GeneralistTrainable(tune.Trainable):
         threads: int = 1,
         data: Dataset | None = None,
         model: ModelFactory | None = None,
+        warmups: WarmupConfig | None = None,
     ) -> None:
         """Begin the first trial of this actor."""
         torch.set_num_threads(threads)
-        self.data, self.model = data, model
+        self.data, self.model, self.warmups = data, model, warmups
+        self.trial: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process: no start-up, and the data stay loaded."""
+        self.cleanup()
         folder = Path(new_config["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         with recorded_failure(folder):
             config = from_json(new_config["config"], TrainConfig)
-            self.trial = TrialRun(folder, config, self.data, model=self.model)
+            store = self.warmups.open(owner=str(folder)) if self.warmups else None
+            self.trial = TrialRun(folder, config, self.data, model=self.model, warmups=store)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; after the last one release the mixtures."""
-        with recorded_failure(self.trial.folder):
-            metrics = self.trial.advance()
-            if not self.trial.is_done:
+        trial = self._running()
+        with recorded_failure(trial.folder):
+            metrics = trial.advance()
+            metrics["reused_forward_images"] = trial.trainer.reused_forward_images
+            if not trial.is_done:
                 return metrics
-            points = [point_to_dict(point) for point in self.trial.release()]
-            cost = self.trial.trainer.forward_images
-        return {
-            **metrics,
-            "forward_images": cost,
-            "train_seconds": self.trial.seconds,
-            "points": points,
-            "done": True,
-        }
+            points = [point_to_dict(point) for point in trial.release()]
+            cost = trial.trainer.forward_images
+        return {**metrics, "forward_images": cost, "points": points, "done": True}
+
+    def cleanup(self) -> None:
+        """Let go of what the last trial holds."""
+        if self.trial is not None:
+            self.trial.close()
+
+    def _running(self) -> TrialRun:
+        assert self.trial is not None
+        return self.trial
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write everything that `load_checkpoint` needs to go on."""
-        self.trial.save(Path(checkpoint_dir) / CHECKPOINT)
+        self._running().save(Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a folder that `save_checkpoint` wrote."""
-        self.trial.load(Path(checkpoint) / CHECKPOINT)
+        self._running().load(Path(checkpoint) / CHECKPOINT)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.models import ModelFactory
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.trainer import GeneralistTrainer, Metrics
 from search.files import load_tensors, save_tensors, write_json, write_text
+from search.warmups import WarmupStore, share_warmups
 
 
 class TrialRun:
@@ -35,12 +36,25 @@ class TrialRun:
         data: Dataset | None = None,
         *,
         model: ModelFactory | None = None,
+        warmups: WarmupStore | None = None,
     ) -> None:
-        """Build the trainer and the folder; by default with the data that `config` names."""
+        """Build the trainer and the folder.
+
+        Args:
+            folder: where the trial's files go.
+            config: the run.
+            data: the images; by default those that `config` names.
+            model: the user's own factory of models.
+            warmups: where to look for the experts' warm-ups, and to leave them for others.
+        """
         self.folder = folder
         data = data or cached_dataset(config.data)
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.seconds = 0.0
+        every = config.evaluation.every_epochs
+        self._warming: Iterator[Metrics] = iter(())
+        if warmups is not None:
+            self._warming = share_warmups(self.trainer, warmups, every_epochs=every)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.json", to_json(config) + "\n")
 
@@ -49,12 +63,21 @@ class TrialRun:
         """Whether the trial is trained and released."""
         return self.trainer.is_done
 
-    def advance(self) -> dict[str, float]:
-        """Train one epoch, evaluate where it is due, and return the metrics."""
-        trainer, evaluation = self.trainer, self.trainer.config.evaluation
-        metrics = trainer.train_epoch()
-        if trainer.epoch % evaluation.every_epochs == 0 or trainer.is_done:
-            metrics |= trainer.evaluate()
+    def advance(self) -> Metrics:
+        """Train one epoch, evaluate where it is due, and return the metrics.
+
+        With a store of warm-ups the experts are brought to the first sync one by one, each as far
+        as nobody else has trained it; then all train together.
+        """
+        trainer, every = self.trainer, self.trainer.config.evaluation.every_epochs
+        metrics = next(self._warming, None)
+        if metrics is None:
+            metrics = trainer.train_epoch()
+            if trainer.epoch % every == 0 or trainer.is_done:
+                metrics |= trainer.evaluate()
+        elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
+            metrics |= trainer.evaluate_expert(alone)
+        metrics["forward_images"] = trainer.forward_images
         self.seconds += metrics["seconds"]
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
@@ -67,6 +90,11 @@ class TrialRun:
         write_json(self.folder / "points.json", [point_to_dict(point) for point in points])
         return points
 
+    def close(self) -> None:
+        """Let go of a warm-up that was claimed and not finished."""
+        if isinstance(self._warming, Generator):
+            self._warming.close()
+
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         save_tensors(path, {"trainer": self.trainer.state_dict(), "seconds": self.seconds})
@@ -76,6 +104,12 @@ class TrialRun:
         state = load_tensors(path)
         self.trainer.load_state_dict(state["trainer"])
         self.seconds = state["seconds"]
+
+
+def warmed(metrics: Metrics) -> str:
+    """The expert that an epoch before the first sync trained alone."""
+    (name,) = (key.removeprefix("epoch/") for key in metrics if key.startswith("epoch/"))
+    return name
 
 
 @functools.lru_cache(maxsize=2)

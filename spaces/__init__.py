@@ -1,7 +1,7 @@
 """What may be searched: functions from a trial and a base configuration to a configuration."""
 
 from spaces.experts import experts, tasks
-from spaces.mixing import mixing
+from spaces.mixing import averaging, mixing
 from spaces.named import SPACES, full, load_space, paper_suggestion, smoke
 from spaces.protocol import Space, Trial, tune_choice, tune_float, tune_int
 
@@ -9,6 +9,7 @@ __all__ = [
     "SPACES",
     "Space",
     "Trial",
+    "averaging",
     "experts",
     "full",
     "load_space",

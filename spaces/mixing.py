@@ -8,21 +8,29 @@ from spaces.protocol import Trial, tune_float, tune_int
 
 
 def mixing(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Mixing ratio (level, where it begins to change, end), average decay, and sync.
+    """Start and interval of syncs, and the mixing ratio: level, where it turns, end.
 
     The ratio is searched for two experts; more keep the schedule of `base`.
     """
-    config = tune_ratio(trial, base) if len(base.experts) == 2 else base
-    config = tune_float(trial, config, "mixing.decay", 0.9, 0.9995)
-    return tune_sync(trial, config)
+    config = tune_sync(trial, base)
+    return tune_ratio(trial, config) if len(base.experts) == 2 else config
+
+
+def averaging(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """How long averages remember."""
+    return tune_float(trial, base, "mixing.decay", 0.9, 0.9995)
 
 
 def tune_ratio(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """A ratio that keeps a level until a knot and then goes straight to its end."""
+    """A ratio that keeps a level until a knot and then goes straight to its end.
+
+    The knot is not before the first sync: so warm-ups do not depend on the ratio.
+    """
     config = replace_at(base, "mixing.ratio", {"knots": [0, 2 / 3, 1], "values": [1, 1, 0.4]})
     config = tune_float(trial, config, "mixing.ratio.values.0", 0.0, 1.0)
     config = replace_at(config, "mixing.ratio.values.1", value_at(config, "mixing.ratio.values.0"))
-    config = tune_float(trial, config, "mixing.ratio.knots.1", 0.05, 0.95)
+    first_sync = max(0.01, config.sync.start_epoch / config.epochs)
+    config = tune_float(trial, config, "mixing.ratio.knots.1", first_sync, 0.99)
     return tune_float(trial, config, "mixing.ratio.values.2", 0.0, 1.0)
 
 

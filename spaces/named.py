@@ -13,7 +13,7 @@ from generalist_core.imports import load_callable
 from generalist_core.presets import paper
 from generalist_core.validation import InvalidConfigError
 from spaces.experts import experts, tasks
-from spaces.mixing import mixing, tune_sync
+from spaces.mixing import averaging, mixing, tune_sync
 from spaces.protocol import Space, Trial, tune_float
 
 
@@ -28,8 +28,8 @@ def smoke(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def full(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Mixing, syncs, optimizers, schedules, attacks and losses."""
-    return tasks(trial, experts(trial, mixing(trial, base)))
+    """Mixing, syncs, averages, optimizers, schedules, attacks and losses."""
+    return tasks(trial, experts(trial, averaging(trial, mixing(trial, base))))
 
 
 SPACES: dict[str, Space] = {"smoke": smoke, "mixing": mixing, "experts": experts, "full": full}

@@ -16,7 +16,7 @@ ONLY_IN = {
         "search/trainable.py",
     },
     "optuna": {"search/ledger.py", "search/samplers.py"},
-    "moocore": {"search/front.py"},
+    "moocore": {"search/early_stopping.py", "search/front.py"},
     "matplotlib": {"search/report.py"},
 }
 

@@ -13,13 +13,14 @@ from optuna.trial import TrialState
 from generalist_core.config import Ratio, as_weights
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
-from search.ledger import Ledger, Proposal, ratio_params, suggest_ratio
+from search.ledger import Ledger, Proposal
+from search.release_ratio import ratio_params, suggest_ratio
 from search.samplers import SAMPLERS, build_sampler
 from search.trial import with_release_ratio
 from spaces import SPACES, paper_suggestion
 
 OBJECTIVES = ("natural", "robust")
-COST = {"forward_images": 10, "seconds": 1.5}
+COST = {"forward_images": 10, "reused_forward_images": 4, "seconds": 1.5}
 
 
 def new_ledger(sampler: str = "random", storage: object = None) -> Ledger:

@@ -20,9 +20,13 @@ from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import evaluate
 from generalist_core.models import build_model
 from generalist_core.trainer import GeneralistTrainer
+from search.cluster import Resources
+from search.early_stopping import Halving
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
+from search.proposer import Branching
 from search.report import front_document
+from search.stopping_when_done import StopWhenDone
 from search.sweep import Sweep, SweepConfig, open_sweep, sweep
 from spaces import Trial
 from tests.search.test_trial import tiny_config
@@ -90,7 +94,7 @@ def test_the_weights_on_the_front_have_the_accuracies_that_it_claims(finished: S
 def test_the_report_can_be_read_and_made_again(finished: Sweep) -> None:
     document = read_json(finished.folder / "front.json")
     again = open_sweep(finished.folder)
-    assert json.loads(json.dumps(front_document(again.ledger))) == document
+    assert json.loads(json.dumps(front_document(again.folder, again.ledger))) == document
     assert again.config == finished.config
     rows = (finished.folder / "front.csv").read_text().splitlines()
     assert len(rows) == 1 + len(document["points"])
@@ -156,3 +160,71 @@ def test_a_time_budget_ends_the_sweep_with_all_trials_closed(tmp_path: Path) -> 
     assert result.counts.completed == 0
     assert set(result.ledger.failures().values()) == {"interrupted"}
     assert not result.ledger.study.get_trials(states=[TrialState.RUNNING])
+
+
+def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
+    config = replace_at(dataclasses.replace(tiny_config(), epochs=6), "evaluation.every_epochs", 1)
+    request = SweepConfig(
+        config=config,
+        space="smoke",
+        trials=8,
+        sampler="random",
+        early_stopping=Halving(eta=2, first_rung=2, growth=1.5),
+    )
+    found = sweep(request, tmp_path)
+    assert found.counts.total == found.counts.completed + found.counts.stopped_early == 8
+    assert found.counts.stopped_early > 0
+    pruned = found.ledger.study.get_trials(states=[TrialState.PRUNED])
+    assert len(pruned) == found.counts.stopped_early
+    for trial in pruned:
+        assert 0 < trial.user_attrs["stopped_at"] < 6
+        assert trial.user_attrs["cost"]["forward_images"] > 0
+    rungs = read_json(tmp_path / "rungs.json")
+    stopped = {row["trial"] for rows in rungs.values() for row in rows if row["stop"]}
+    assert stopped == {trial.user_attrs["trial"] for trial in pruned}
+
+
+def test_a_sweep_ends_when_its_front_has_stopped_growing(tmp_path: Path) -> None:
+    rule = StopWhenDone(min_growth=0.99, within_cost=1)
+    request = SweepConfig(config=tiny_config(), space="smoke", trials=20, stop_when=rule)
+    found = sweep(request, tmp_path)
+    assert 2 <= found.counts.total < 20
+    assert found.counts.failed == 0
+
+
+def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config(), epochs=4)
+    found = {}
+    for shares in (True, False):
+        request = SweepConfig(
+            config=config,
+            space="mixing",
+            trials=4,
+            shares_warmups=shares,
+            resources=Resources(workers=1),
+            seed=2,
+        )
+        found[shares] = sweep(request, tmp_path / str(shares))
+    shared, alone = found[True].ledger, found[False].ledger
+    accuracies = [
+        [(p.trial, p.mixing_ratio, p.accuracies) for p in x.points()] for x in (shared, alone)
+    ]
+    assert accuracies[0]
+    assert accuracies[0] == accuracies[1]
+    assert shared.cost()["reused_forward_images"] > 0 == alone.cost()["reused_forward_images"]
+    assert shared.cost()["forward_images"] < alone.cost()["forward_images"]
+
+
+def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
+    request = SweepConfig(
+        config=tiny_config(),
+        space="experts",
+        trials=4,
+        branching=Branching(first=4),
+        resources=Resources(workers=1),
+    )
+    found = sweep(request, tmp_path)
+    asked = found.ledger.study.get_trials()
+    experts = {str(trial.user_attrs["config"]["experts"]) for trial in asked}
+    assert len(experts) == 1
+    assert len({trial.user_attrs["trial"] for trial in asked}) == 4

@@ -1,0 +1,205 @@
+"""Multi-objective asynchronous successive halving: which trials are not worth their next epochs.
+
+The stopping variant of ASHA (Li et al. 2020, arXiv 1810.05934) with the ranking of MO-ASHA
+(Schmucker et al. 2021, arXiv 2106.12639): non-dominated sorting, ties by hypervolume contribution.
+Objectives are maximised. There is nothing random in it and no framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from generalist_core.validation import require, require_positive
+from search.front import hypervolume, non_dominated
+
+Points = NDArray[np.float64]
+
+BELOW_WORST = -0.1
+"""The reference point in objectives normalised to [0, 1]: extremes, too, contribute something."""
+
+SAME_CONTRIBUTION = 1e-12
+"""Contributions that differ by less are ties, so that rounding decides nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """A trial goes on from a rung only if it is in the best 1/eta of the results there.
+
+    Rungs are numbers of trained epochs: `first_rung`, then each `growth` times the one before it,
+    `growth` being eta by default. (The same epoch is the same resource and the same progress of all
+    schedules, whatever a trial's sync.) Nobody is stopped before a rung holds eta results.
+    """
+
+    eta: float = 3.0
+    first_rung: int = 1
+    growth: float | None = None
+
+    def __post_init__(self) -> None:
+        require(1 < self.eta < math.inf, "eta > 1", f"eta={self.eta}")
+        require_positive("first_rung", self.first_rung)
+        growth = self.growth
+        require(growth is None or 1 < growth < math.inf, "growth > 1", f"growth={growth}")
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """The rungs before the end of a training of `epochs`, rounded, each once."""
+        growth = self.eta if self.growth is None else self.growth
+        levels: list[int] = []
+        exact = float(self.first_rung)
+        while (level := round(exact)) < epochs:
+            levels += [level] if level not in levels[-1:] else []
+            exact *= growth
+        return tuple(levels)
+
+    def reports(self, boundaries: Iterable[int], epochs: int) -> dict[int, int]:
+        """The epochs at which a trial reports, each with the rung that it reports to.
+
+        `boundaries` are the epochs at which it could. A rung is reported to at the first boundary
+        at or after it; if that is past the next rung, the rung is left out: then it would compare
+        what cost too different amounts.
+        """
+        rungs = np.array(self.rungs(epochs), dtype=np.int64)
+        due: dict[int, int] = {}
+        for epoch in sorted(set(boundaries)):
+            below = rungs[rungs <= epoch]
+            if epoch < epochs and len(below) and below[-1] not in due.values():
+                due[epoch] = int(below[-1])
+        return due
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether to stop a trial, and its place among `n_results` results; 1 is the best.
+
+    `place` is None for a result that could not be ranked, such as one with a missing objective.
+    """
+
+    stop: bool
+    place: int | None
+    n_results: int
+
+
+class Rungs:
+    """The results that trials had at each rung, and what was decided on them."""
+
+    def __init__(self, halving: Halving) -> None:
+        self.halving = halving
+        self._points: dict[int, dict[str, Points]] = {}
+        self._decisions: dict[int, dict[str, Decision]] = {}
+
+    def report(self, trial: str, rung: int, points: ArrayLike) -> Decision:
+        """Record what a trial released at a rung, and decide whether to stop it.
+
+        A result with a value that is not finite, or without any point, is neither recorded nor
+        decided on. What is reported again, as after a crash, gets the decision of the first time.
+
+        Args:
+            trial: its id.
+            rung: the rung's epochs.
+            points: the released points, (k, m), of which the best one counts.
+        """
+        decisions = self._decisions.setdefault(rung, {})
+        known = self._points.setdefault(rung, {})
+        if trial in decisions:
+            return decisions[trial]
+        values = np.asarray(points, dtype=np.float64)
+        if values.size == 0 or not np.isfinite(values).all():
+            return Decision(stop=False, place=None, n_results=len(known))
+        _require_alike(values, known)
+        known[trial] = values[non_dominated(values)]
+        decisions[trial] = decide(list(known.values()), self.halving.eta)
+        return decisions[trial]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: by rung the results in the order in which they came."""
+        return {
+            str(rung): [
+                {
+                    "trial": trial,
+                    "points": points.tolist(),
+                    **asdict(self._decisions[rung][trial]),
+                }
+                for trial, points in known.items()
+            ]
+            for rung, known in self._points.items()
+            if known
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], halving: Halving) -> Rungs:
+        """What `to_dict` wrote; old decisions stand, whatever `halving` is now."""
+        rungs = cls(halving)
+        for rung, rows in data.items():
+            rungs._points[int(rung)] = {
+                row["trial"]: np.array(row["points"], dtype=np.float64) for row in rows
+            }
+            rungs._decisions[int(rung)] = {
+                row["trial"]: Decision(
+                    stop=row["stop"], place=row["place"], n_results=row["n_results"]
+                )
+                for row in rows
+            }
+        return rungs
+
+
+def decide(results: Sequence[Points], eta: float) -> Decision:
+    """What becomes of the last of a rung's results, each the points (k, m) of one trial.
+
+    A trial is kept that holds the best value of an objective. Of several that share this value
+    those are meant that no other dominates: where an objective is the same for all, such as the
+    robust accuracy of natural experts, it protects nobody.
+    """
+    n_results = len(results)
+    place, holds_a_best = _standing(results)
+    weak = place > int(n_results / eta) and not holds_a_best
+    return Decision(stop=n_results >= eta and weak, place=place, n_results=n_results)
+
+
+def _standing(results: Sequence[Points]) -> tuple[int, bool]:
+    """Place of the last result, equals sharing the better one, and whether it holds a best value.
+
+    A trial is of the front of its best point. Raw values are sorted, as normalising them could make
+    different ones equal.
+    """
+    pool, last = np.concatenate(results), len(results) - 1
+    owners = np.repeat(np.arange(len(results)), [len(points) for points in results])
+    fronts = moocore.pareto_rank(pool, maximise=True)
+    best = np.full(len(results), len(pool))
+    np.minimum.at(best, owners, fronts)
+    in_front = fronts == best[last]
+    worth = _contributions(_normalised(pool)[in_front], owners[in_front], len(results))
+    ahead = (best < best[last]) | (worth > worth[last] + SAME_CONTRIBUTION)
+    own = pool[(owners == last) & (fronts == 0)]
+    return 1 + int(ahead.sum()), bool((own == pool.max(0)).any())
+
+
+def _contributions(front: Points, owners: NDArray[np.int64], n_owners: int) -> Points:
+    """The hypervolume that each owner's points add to a front together, (n_owners,)."""
+    reference = [BELOW_WORST] * front.shape[1]
+    whole = hypervolume(front, reference)
+    worth = np.zeros(n_owners)
+    for owner in np.unique(owners):
+        worth[owner] = whole - hypervolume(front[owners != owner], reference)
+    return worth
+
+
+def _normalised(values: Points) -> Points:
+    """Every objective moved and scaled to [0, 1]; one that is the same for all becomes 0."""
+    low, span = values.min(0), np.ptp(values, axis=0)
+    normalised: Points = (values - low) / np.where(span > 0, span, 1.0)
+    return normalised
+
+
+def _require_alike(values: Points, known: Mapping[str, Points]) -> None:
+    n_objectives = {points.shape[1] for points in known.values()}
+    require(
+        values.ndim == 2 and n_objectives <= {values.shape[-1]},
+        "points of shape (k, objectives), objectives as in the rung's other results",
+        f"shape {values.shape}",
+    )

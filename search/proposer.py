@@ -1,0 +1,109 @@
+"""What to run next: something new, or one more co-training branch on a warm-up that pays.
+
+Trials that differ only in what happens from the first sync on share their experts' warm-ups: they
+are the branches of one family. A family may have a few branches at first, and more for each branch
+that made the front grow. Something new can always be proposed, so no worker waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from generalist_core.config import TrainConfig
+from generalist_core.validation import require
+from search.front import Front
+from search.ledger import Ledger, Proposal
+from spaces import Space
+
+COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
+"""Searched names that leave warm-ups as they are, if the ratio is constant in them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branching:
+    """Branches a family may have at `first`, and how many `more` for each that paid."""
+
+    first: int = 2
+    more: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.first >= 1, "first >= 1", f"first={self.first}")
+        require(self.more >= 0, "more >= 0", f"more={self.more}")
+
+
+@dataclass(kw_only=True)
+class Family:
+    """The trials on one warm-up: how many were proposed, which came to something, which paid."""
+
+    params: dict[str, Any]
+    n_proposed: int = 1
+    completed: list[str] = field(default_factory=list)
+    n_paid: int = 0
+
+    def is_open(self, branching: Branching) -> bool:
+        """Whether it may have another branch: its warm-up is there, and it has some left."""
+        allowance = branching.first + branching.more * self.n_paid
+        return bool(self.completed) and self.n_proposed < allowance
+
+
+class Proposer:
+    """Asks the ledger for proposals; without `branching` each is the sampler's own."""
+
+    def __init__(
+        self, ledger: Ledger, space: Space, base: TrainConfig, branching: Branching | None = None
+    ) -> None:
+        self.ledger = ledger
+        self.space = space
+        self.base = base
+        self.branching = branching
+        self.families: list[Family] = []
+        self.family_of: dict[str, Family] = {}
+        self.worth = ledger.front().hypervolume
+
+    def propose(self) -> Proposal:
+        """The next trial: a branch of the open family worth most, else something new."""
+        family = self._best_open()
+        if family is None:
+            return self._begin(self.ledger.ask(self.space, self.base))
+        proposal = self.ledger.ask(self.space, self.base, fixed=family.params)
+        family.n_proposed += 1
+        self.family_of[proposal.trial] = family
+        return proposal
+
+    def completed(self, trial: str) -> None:
+        """Take in that a trial has released its points, and whether the front grew by them."""
+        family = self.family_of[trial]
+        family.completed.append(trial)
+        worth = self.ledger.front().hypervolume
+        family.n_paid += worth > self.worth
+        self.worth = worth
+
+    def _begin(self, proposal: Proposal) -> Proposal:
+        params = warmup_params(proposal.params)
+        known = next((family for family in self.families if family.params == params), None)
+        if known is None:
+            known = Family(params=params)
+            self.families.append(known)
+        else:
+            known.n_proposed += 1
+        self.family_of[proposal.trial] = known
+        return proposal
+
+    def _best_open(self) -> Family | None:
+        if self.branching is None:
+            return None
+        able = [f for f in self.families if f.params and f.is_open(self.branching)]
+        return max(able, key=self._merit, default=None)
+
+    def _merit(self, family: Family) -> float:
+        """The hypervolume that the front would lose without the family's points."""
+        points = [p for p in self.ledger.points() if p.trial not in family.completed]
+        without = Front.of(points, self.ledger.objectives, self.ledger.reference)
+        return self.ledger.front().hypervolume - without.hypervolume
+
+
+def warmup_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a branch has in common with its family."""
+    return {name: value for name, value in params.items() if not name.startswith(COTRAINING)}

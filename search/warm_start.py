@@ -1,0 +1,43 @@
+"""Observations of earlier work, for a sampler to begin with: another sweep's study, or a CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from generalist_core.validation import InvalidConfigError, require
+from search.ledger import Observation
+
+
+def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observation]:
+    """The rows of a CSV: one column an objective, the others parameters by name; empty cells none.
+
+    Raises:
+        InvalidConfigError: a column or a number is missing, or an accuracy is outside [0, 1].
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            origin = f"{path}, line {number}"
+            missing = [name for name in objectives if not row.get(name)]
+            require(not missing, "a column for each objective", f"no {missing} in {origin}")
+            accuracies = {name: _accuracy(row.pop(name), name, origin) for name in objectives}
+            params = {name: _value(cell) for name, cell in row.items() if cell}
+            yield Observation(params=params, accuracies=accuracies, origin=origin)
+
+
+def _accuracy(cell: str, name: str, origin: str) -> float:
+    value = _value(cell)
+    fits = isinstance(value, int | float) and 0 <= value <= 1
+    if not fits:
+        raise InvalidConfigError(f"`0 <= {name} <= 1` must hold, but got {cell!r} in {origin}.")
+    return float(value)
+
+
+def _value(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except json.JSONDecodeError:
+        return cell

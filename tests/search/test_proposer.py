@@ -1,0 +1,75 @@
+"""Branches share what comes before the first sync, and are proposed where they pay."""
+
+from __future__ import annotations
+
+import pytest
+
+from generalist_core.presets import short
+from generalist_core.validation import InvalidConfigError
+from search.ledger import Proposal
+from search.proposer import Branching, Proposer, warmup_params
+from search.samplers import SAMPLERS
+from spaces import SPACES
+from tests.search.test_ledger import COST, new_ledger, release
+
+SPACE = SPACES["full"]
+
+
+def finish(proposer: Proposer, proposal: Proposal) -> None:
+    """Every trial releases the same points, so only the first makes the front grow."""
+    proposer.ledger.tell_released(proposal.trial, release(proposal), COST)
+    proposer.completed(proposal.trial)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_branch_keeps_the_warm_up_and_varies_what_follows(sampler: str) -> None:
+    proposer = Proposer(new_ledger(sampler), SPACE, short(), Branching(first=2, more=1))
+    parent = proposer.propose()
+    finish(proposer, parent)
+    branch = proposer.propose()
+    assert warmup_params(branch.params) == warmup_params(parent.params)
+    assert branch.params != parent.params
+    assert branch.config.experts == parent.config.experts
+    assert branch.config.mixing.decay == parent.config.mixing.decay
+
+
+def test_a_family_has_few_branches_at_first_and_more_if_they_pay() -> None:
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=2, more=1))
+    families = []
+    for _ in range(6):
+        proposal = proposer.propose()
+        finish(proposer, proposal)
+        families.append(proposer.family_of[proposal.trial])
+    first, second = families[0], families[3]
+    assert [family is first for family in families] == [True, True, True, False, False, False]
+    assert [family is second for family in families[3:5]] == [True, True]
+    assert (first.n_paid, second.n_paid) == (1, 0)
+    assert families[5] is not second
+
+
+def test_while_nothing_is_finished_everything_is_new() -> None:
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=5))
+    trials = [proposer.propose() for _ in range(4)]
+    assert len({str(warmup_params(trial.params)) for trial in trials}) == 4
+
+
+def test_a_failed_warm_up_gets_no_branches() -> None:
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=5))
+    failed = proposer.propose()
+    proposer.ledger.tell_failed(failed.trial, "planted")
+    assert warmup_params(proposer.propose().params) != warmup_params(failed.params)
+
+
+def test_without_branching_the_sampler_decides_alone() -> None:
+    proposer, ledger = Proposer(new_ledger(), SPACE, short()), new_ledger()
+    for _ in range(4):
+        proposed, asked = proposer.propose(), ledger.ask(SPACE, short())
+        assert proposed.params == asked.params
+        finish(proposer, proposed)
+        ledger.tell_released(asked.trial, release(asked), COST)
+
+
+@pytest.mark.parametrize(("fields", "law"), [({"first": 0}, "first >= 1"), ({"more": -1}, "more")])
+def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
+    with pytest.raises(InvalidConfigError, match=law):
+        Branching(**fields)
