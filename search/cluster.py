@@ -63,6 +63,7 @@ def running_ray(resources: Resources) -> Iterator[int]:
     Yields how many trials run at a time.
     """
     os.environ.update(QUIET)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield n_workers(resources)
         return

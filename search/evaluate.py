@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from torch import nn
 
@@ -112,3 +113,16 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     except RuntimeError as error:
         raise InvalidConfigError(f"`{law}` must be given, but {error}. {cure}") from error
     return architecture.eval()
+
+
+def follow(bar: ProgressBar, title: str) -> Callable[[Progress], None]:
+    """A callback that shows an evaluation's attack, images and running bound."""
+    task = bar.add_task(title, total=None)
+
+    def show(progress: Progress) -> None:
+        text = f"{title}: {progress.attack}, at most {100 * progress.bound:.1f} %"
+        bar.update(
+            task, description=text, completed=progress.n_done, total=max(1, progress.n_total)
+        )
+
+    return show

@@ -29,11 +29,11 @@ from generalist_core.config import FGSM, PGD, Ratio, TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
-from generalist_core.suite import Progress, SuiteConfig
+from generalist_core.suite import SuiteConfig
 from generalist_core.validation import require
 from search.cluster import Failure, Resources, map_on_ray, running_ray
 from search.errors import WorkerError
-from search.evaluate import empty_model, evaluate_resumably, suite_document
+from search.evaluate import empty_model, evaluate_resumably, follow, suite_document
 from search.files import load_tensors, write_json
 from search.front import Front, FrontPoint, accuracy_interval, hypervolume, non_dominated, values_of
 from search.report import mixed_state
@@ -140,9 +140,9 @@ class PointVerifier:
             suite = self.job.request.suite(named.attack)
             key = hashlib.sha256(to_json(suite).encode()).hexdigest()[:8]
             place = self.job.folder / "verify" / f"{self.job.name}.{named.name}.{key}.pt"
-            follow = _follow(bar, f"{self.job.name} {named.name}") if bar else None
+            show = follow(bar, f"{self.job.name} {named.name}") if bar else None
             result = evaluate_resumably(
-                self.model, self.split, suite, place=place, on_progress=follow
+                self.model, self.split, suite, place=place, on_progress=show
             )
             documents[named.name] = suite_document(result)
         return documents
@@ -264,16 +264,3 @@ def _verify_on_ray(
                 raise WorkerError(f"Point {job.name} cannot be verified: {outcome.reason}")
             console.print(f"point {job.name}  verified", soft_wrap=True)
             yield job.name, outcome
-
-
-def _follow(bar: ProgressBar, title: str) -> Any:
-    """A callback that shows an evaluation's attack, images and running bound."""
-    task = bar.add_task(title, total=None)
-
-    def show(progress: Progress) -> None:
-        text = f"{title}: {progress.attack}, at most {100 * progress.bound:.1f} %"
-        bar.update(
-            task, description=text, completed=progress.n_done, total=max(1, progress.n_total)
-        )
-
-    return show

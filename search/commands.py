@@ -1,0 +1,216 @@
+"""What the commands of `generalist-search` do; each takes parsed options, returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+
+from generalist_core.config import TrainConfig
+from generalist_core.datasets import load_dataset
+from generalist_core.device import resolve_device
+from generalist_core.validation import InvalidConfigError, require
+from search.cluster import Resources
+from search.early_stopping import Halving
+from search.errors import WorkerError
+from search.evaluate import (
+    empty_model,
+    evaluate_resumably,
+    follow,
+    load_model,
+    suite_document,
+    suite_table,
+)
+from search.files import create_folder
+from search.ledger import Floor
+from search.monitor import TrialWriter
+from search.options import build_config, build_suite
+from search.proposer import Branching
+from search.report import front_document, front_table, write_report
+from search.stopping_when_done import StopWhenDone
+from search.sweep import Sweep, SweepConfig, open_sweep, sweep
+from search.trial import TrialRun, point_to_dict
+from search.verify import VerifyConfig, verified_table, verify
+from search.warmups import WarmupConfig
+
+
+def _resources(options: argparse.Namespace) -> Resources:
+
+    return Resources(
+        cpus_per_trial=options.cpus_per_trial,
+        gpus_per_trial=options.gpus_per_trial,
+        workers=options.workers,
+        address=options.address,
+    )
+
+
+def _floor(text: str) -> Floor:
+
+    objective, _, value = text.partition("=")
+    try:
+        return Floor(objective=objective, accuracy=float(value))
+    except InvalidConfigError:
+        raise
+    except ValueError as error:
+        cure = "Write it as natural=0.8."
+        raise InvalidConfigError(
+            f"`--at-least` must be OBJECTIVE=X, but got {text!r}. {cure}"
+        ) from error
+
+
+def _store(folder: str | None) -> WarmupConfig | None:
+
+    return WarmupConfig(folder=str(Path(folder).absolute())) if folder else None
+
+
+def _halving(options: argparse.Namespace, config: TrainConfig) -> Halving | None:
+    """Rungs from a quarter of the run, each half as far again as the one before."""
+    if options.early_stopping is None:
+        return None
+    first = max(1, config.epochs // 4)
+    return Halving(eta=options.early_stopping, first_rung=first, growth=1.5)
+
+
+def _stop_when(options: argparse.Namespace) -> StopWhenDone | None:
+
+    growth, cost = options.min_growth, options.within_cost
+    both = (growth is None) == (cost is None)
+    require(both, "--min-growth and --within-cost go together", f"{growth} and {cost}")
+    return StopWhenDone(min_growth=growth, within_cost=cost) if growth is not None else None
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train one configuration in a new folder, and print its operating points."""
+    config, console = build_config(options), Console(stderr=True)
+    data = load_dataset(config.data)
+    create_folder(options.out)
+    trial = TrialRun(options.out, config, data)
+    writer = TrialWriter(options.out / "tensorboard")
+    while not trial.is_done:
+        metrics = trial.advance()
+        writer.write(metrics)
+        losses = [
+            f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/global"))
+        ]
+        console.print(f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(losses)}")
+    points = [point_to_dict(point) for point in trial.release()]
+    trial.save(options.out / "checkpoint.pt")
+    writer.close()
+    if options.json:
+        print(json.dumps({"points": points, "forward_images": trial.trainer.forward_images}))
+    else:
+        for point in points:
+            accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
+            print(f"mixing ratio {point['ratio']}: {accuracies}")
+    return 0
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """Search a space, and print the front."""
+    config = build_config(options)
+    request = SweepConfig(
+        config=config,
+        space=options.space,
+        trials=options.trials,
+        sampler=options.sampler,
+        seed=options.search_seed,
+        resources=_resources(options),
+        time_budget_s=options.time_budget,
+        repeats=options.repeats,
+        storage=options.storage,
+        at_least=tuple(_floor(text) for text in options.at_least),
+        stop_when=_stop_when(options),
+        warm_start=tuple(options.warm_start),
+        shares_warmups=not options.no_sharing,
+        warmups=_store(options.warmups),
+        branching=Branching(first=options.branches) if options.branches else None,
+        early_stopping=_halving(options, config),
+    )
+    finished = sweep(request, options.out)
+    if finished.counts.completed == 0:
+        reasons = sorted(set(finished.ledger.failures().values()))
+        raise WorkerError(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}")
+    _print_front(finished, as_json=options.json)
+    if not options.json:
+        print(f"Report: {options.out}/front.png, .csv and .json; weights in {options.out}/models")
+        print(f"Watch:  tensorboard --logdir {options.out}/tensorboard")
+    return 0
+
+
+def run_front(options: argparse.Namespace) -> int:
+    """Print a sweep's front."""
+    _print_front(open_sweep(options.folder), as_json=options.json)
+    return 0
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Write a sweep's report again."""
+    write_report(options.folder, open_sweep(options.folder).ledger)
+    print(f"{options.folder}/front.csv, front.json, front.png")
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Verify a front on test images, and print validation beside test."""
+    request = VerifyConfig(
+        attacks=tuple(options.attacks.split(",")),
+        n_images=options.n_images,
+        batch_size=options.attack_batch_size,
+        seed=options.attack_seed,
+    )
+    resources = _resources(options) if options.ray else None
+    document = verify(open_sweep(options.folder), request, resources=resources)
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    Console(width=None if sys.stdout.isatty() else 120).print(verified_table(document))
+    worth = document["hypervolume"]
+    print(
+        f"Hypervolume {worth['validation']:.4f} on validation, {worth['test']:.4f} on test; "
+        f"{len(document['lost_their_place'])} points lost their place; "
+        f"{document['seconds']:.0f} s. Details: {options.folder}/verified.json"
+    )
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Run the attack suite on a saved model, and print the accuracy after each attack."""
+    config = build_config(options)
+    suite = build_suite(options, config)
+    data, device = load_dataset(config.data), resolve_device(config.device)
+    model = load_model(options.file, empty_model(config, data, None), trusted=options.trust)
+    split = data.validation if options.split == "validation" else data.test
+    assert split is not None
+    with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+        show = follow(bar, options.file.name)
+        result = evaluate_resumably(
+            model.to(device), split.to(device), suite, place=options.out, on_progress=show
+        )
+    document = suite_document(result)
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    Console(width=None if sys.stdout.isatty() else 100).print(suite_table(document))
+    for finding in document["findings"]:
+        print(f"finding: {finding['name']}: {finding['message']}")
+    for name, reason in document["skipped"].items():
+        print(f"left out: {name}: {reason}")
+    return 0
+
+
+def _print_front(sweep: Sweep, *, as_json: bool) -> None:
+
+    if as_json:
+        print(json.dumps(front_document(sweep.folder, sweep.ledger)))
+        return
+    front, counts, cost = sweep.front, sweep.counts, sweep.ledger.cost()
+    Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
+    print(
+        f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
+        f"{counts.completed} trials completed, {counts.failed} failed; "
+        f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training"
+    )
