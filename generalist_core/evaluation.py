@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks import perturb
+from generalist_core.averaging import Weights, copy_weights, weights_of
 from generalist_core.config import Attack, EvaluationConfig, Ratio
+from generalist_core.cost import evaluation_cost
 from generalist_core.data import Split
 from generalist_core.randomness import GeneratorNoise, generator
 
@@ -21,6 +23,44 @@ class OperatingPoint:
     ratio: Ratio
     accuracies: Mapping[str, float]
     n_images: int
+
+
+class Evaluator:
+    """Judges weights of one architecture on one split; an evaluation costs `forward_images`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        split: Split,
+        config: EvaluationConfig,
+        *,
+        seed: int,
+        dtype: torch.dtype,
+    ) -> None:
+        """Take over `model` as the place where weights are put to be judged."""
+        self.model = model.eval().requires_grad_(False)
+        self.split = split
+        self.config = config
+        self.seed = seed
+        self.dtype = dtype
+
+    @property
+    def n_images(self) -> int:
+        """How many images an evaluation sees."""
+        return min(self.config.n_images or len(self.split), len(self.split))
+
+    @property
+    def forward_images(self) -> int:
+        """What an evaluation costs."""
+        return evaluation_cost(self.config) * self.n_images
+
+    def accuracies(self, weights: Weights, split: Split | None = None) -> dict[str, float]:
+        """The accuracy in each objective, on another `split` if one is given."""
+        copy_weights(weights_of(self.model), weights)
+        verdicts = evaluate(
+            self.model, split or self.split, self.config, seed=self.seed, dtype=self.dtype
+        )
+        return {name: verdict.double().mean().item() for name, verdict in verdicts.items()}
 
 
 def evaluate(

@@ -19,14 +19,13 @@ from generalist_core.averaging import (
     copy_weights,
     mix,
     named,
-    weights_of,
 )
 from generalist_core.codec import to_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
-from generalist_core.cost import evaluation_cost, update_cost
+from generalist_core.cost import update_cost
 from generalist_core.data import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device
-from generalist_core.evaluation import OperatingPoint, evaluate
+from generalist_core.evaluation import Evaluator, OperatingPoint
 from generalist_core.experts import Expert, initial_model
 from generalist_core.models import ModelFactory
 from generalist_core.randomness import (
@@ -80,7 +79,6 @@ class GeneralistTrainer:
         self.device = resolve_device(config.device)
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)
-        self.validation_split = data.validation.to(self.device)
         self._n_batches = n_batches(self.train_split, config.batch_size)
         initial = initial_model(config, data, model)
         self._model_fingerprint = model_fingerprint(initial)
@@ -102,7 +100,13 @@ class GeneralistTrainer:
         self._discarded = discarded_warmups(config)
         for name in self._discarded:
             self.expert(name).epoch = config.sync.start_epoch
-        self._judged = initial.eval().requires_grad_(False)
+        self.evaluator = Evaluator(
+            initial,
+            data.validation.to(self.device),
+            config.evaluation,
+            seed=config.seed,
+            dtype=self.dtype,
+        )
         self._global: Average | None = None
         self.forward_images = 0
 
@@ -236,12 +240,14 @@ class GeneralistTrainer:
         Args:
             ratios: one mixture each; by default `config.evaluation.release_ratios`.
         """
-        points = []
-        for ratio in self.config.evaluation.release_ratios if ratios is None else ratios:
-            accuracies = self._accuracies(self.mixture(ratio))
-            n_images = self._n_evaluated()
-            points.append(OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images))
-        return points
+        return [
+            OperatingPoint(
+                ratio=ratio,
+                accuracies=self._accuracies(self.mixture(ratio)),
+                n_images=self.evaluator.n_images,
+            )
+            for ratio in (self.config.evaluation.release_ratios if ratios is None else ratios)
+        ]
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages mixed by `ratio`."""
@@ -377,19 +383,8 @@ class GeneralistTrainer:
         return {f"accuracy/{name}/{objective}": accuracy for objective, accuracy in found}
 
     def _accuracies(self, weights: Weights) -> dict[str, float]:
-        copy_weights(weights_of(self._judged), weights)
-        evaluation = self.config.evaluation
-        verdicts = evaluate(
-            self._judged, self.validation_split, evaluation, seed=self.config.seed, dtype=self.dtype
-        )
-        self.forward_images += evaluation_cost(evaluation) * self._n_evaluated()
-        return {
-            objective: verdict.double().mean().item() for objective, verdict in verdicts.items()
-        }
-
-    def _n_evaluated(self) -> int:
-        n_images = self.config.evaluation.n_images
-        return min(n_images or len(self.validation_split), len(self.validation_split))
+        self.forward_images += self.evaluator.forward_images
+        return self.evaluator.accuracies(weights)
 
     def _epoch_metrics(
         self, experts: Sequence[Expert], losses: Sequence[float], epoch: int
@@ -410,6 +405,6 @@ class GeneralistTrainer:
             metrics[f"weight/{expert.config.name}"] = weight
         cost = {
             "forward_images": self.forward_images,
-            "forward_images_reused": self.reused_forward_images,
+            "reused_forward_images": self.reused_forward_images,
         }
         return {**metrics, **cost}

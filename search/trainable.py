@@ -60,7 +60,6 @@ class GeneralistTrainable(tune.Trainable):
         trial = self._running()
         with recorded_failure(trial.folder):
             metrics = trial.advance()
-            metrics["reused_forward_images"] = trial.trainer.reused_forward_images
             if not trial.is_done:
                 return metrics
             points = [point_to_dict(point) for point in trial.release()]

@@ -376,7 +376,7 @@ def test_what_was_computed_and_what_was_reused_add_up() -> None:
     assert trainer.reused_forward_images == 2 * 16 * 7
     metrics = [trainer.train_epoch() for _ in range(5)][-1]
     alone = train_to(start(config), 5)
-    assert metrics["forward_images_reused"] == 2 * 16 * 7
+    assert metrics["reused_forward_images"] == 2 * 16 * 7
     assert metrics["forward_images"] + 2 * 16 * 7 == alone.forward_images == 5 * 16 * 10
     again = start(config)
     again.load_state_dict(copy.deepcopy(trainer.state_dict()))
