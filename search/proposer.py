@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from generalist_core.config import TrainConfig
-from generalist_core.validation import require
+from generalist_core.validation import require, require_between
 from search.front import Front
 from search.ledger import Ledger, Proposal
 from spaces import Space
@@ -23,14 +23,23 @@ COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
 
 @dataclass(frozen=True, kw_only=True)
 class Branching:
-    """Branches a family may have at `first`, and how many `more` for each that paid."""
+    """Branches a family may have at `first`, and how many `more` for each that paid.
+
+    A branch pays if the front's hypervolume grew by the fraction `min_growth`. Of all proposals at
+    most `most` are branches: the front's corners are decided in warm-ups, and many branches on poor
+    ones each add a little for ever.
+    """
 
     first: int = 2
     more: int = 2
+    min_growth: float = 0.01
+    most: float = 0.5
 
     def __post_init__(self) -> None:
         require(self.first >= 1, "first >= 1", f"first={self.first}")
         require(self.more >= 0, "more >= 0", f"more={self.more}")
+        require(self.min_growth >= 0, "min_growth >= 0", f"min_growth={self.min_growth}")
+        require_between("most", self.most, 0, 1)
 
 
 @dataclass(kw_only=True)
@@ -61,14 +70,17 @@ class Proposer:
         self.families: list[Family] = []
         self.family_of: dict[str, Family] = {}
         self.worth = ledger.front().hypervolume
+        self.n_proposed = self.n_branches = 0
 
     def propose(self) -> Proposal:
         """The next trial: a branch of the open family worth most, else something new."""
         family = self._best_open()
+        self.n_proposed += 1
         if family is None:
             return self._begin(self.ledger.ask(self.space, self.base))
         proposal = self.ledger.ask(self.space, self.base, fixed=family.params)
         family.n_proposed += 1
+        self.n_branches += 1
         self.family_of[proposal.trial] = family
         return proposal
 
@@ -77,7 +89,8 @@ class Proposer:
         family = self.family_of[trial]
         family.completed.append(trial)
         worth = self.ledger.front().hypervolume
-        family.n_paid += worth > self.worth
+        growth = self.branching.min_growth if self.branching is not None else 0.0
+        family.n_paid += worth > self.worth * (1 + growth)
         self.worth = worth
 
     def _begin(self, proposal: Proposal) -> Proposal:
@@ -92,7 +105,7 @@ class Proposer:
         return proposal
 
     def _best_open(self) -> Family | None:
-        if self.branching is None:
+        if self.branching is None or self.n_branches >= self.branching.most * self.n_proposed:
             return None
         able = [f for f in self.families if f.params and f.is_open(self.branching)]
         return max(able, key=self._merit, default=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from generalist_core.presets import short
@@ -34,7 +36,7 @@ def test_a_branch_keeps_the_warm_up_and_varies_what_follows(sampler: str) -> Non
 
 
 def test_a_family_has_few_branches_at_first_and_more_if_they_pay() -> None:
-    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=2, more=1))
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=2, more=1, most=1.0))
     families = []
     for _ in range(6):
         proposal = proposer.propose()
@@ -45,6 +47,28 @@ def test_a_family_has_few_branches_at_first_and_more_if_they_pay() -> None:
     assert [family is second for family in families[3:5]] == [True, True]
     assert (first.n_paid, second.n_paid) == (1, 0)
     assert families[5] is not second
+
+
+def test_no_more_than_a_share_of_all_proposals_are_branches() -> None:
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=100, most=0.5))
+    for n in range(1, 9):
+        finish(proposer, proposer.propose())
+        assert proposer.n_branches == n // 2
+
+
+def test_a_little_growth_does_not_pay() -> None:
+    for min_growth, n_paid in ((0.0, 2), (0.9, 1)):
+        branching = Branching(first=2, min_growth=min_growth, most=1.0)
+        proposer = Proposer(new_ledger(), SPACE, short(), branching)
+        for gain in (0.0, 0.1):
+            proposal = proposer.propose()
+            points = [
+                dataclasses.replace(p, accuracies={"natural": 0.9, "robust": 0.5 + gain})
+                for p in release(proposal)
+            ]
+            proposer.ledger.tell_released(proposal.trial, points, COST)
+            proposer.completed(proposal.trial)
+        assert proposer.families[0].n_paid == n_paid
 
 
 def test_while_nothing_is_finished_everything_is_new() -> None:
@@ -69,7 +93,10 @@ def test_without_branching_the_sampler_decides_alone() -> None:
         ledger.tell_released(asked.trial, release(asked), COST)
 
 
-@pytest.mark.parametrize(("fields", "law"), [({"first": 0}, "first >= 1"), ({"more": -1}, "more")])
+@pytest.mark.parametrize(
+    ("fields", "law"),
+    [({"first": 0}, "first >= 1"), ({"more": -1}, "more"), ({"most": 2}, "most <= 1")],
+)
 def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
     with pytest.raises(InvalidConfigError, match=law):
         Branching(**fields)

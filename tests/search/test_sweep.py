@@ -222,7 +222,7 @@ def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
         config=tiny_config(),
         space="experts",
         trials=4,
-        branching=Branching(first=4),
+        branching=Branching(first=4, most=1.0),
         resources=Resources(workers=1),
     )
     found = sweep(request, tmp_path)
