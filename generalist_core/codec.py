@@ -54,7 +54,13 @@ def from_dict(data: Any, kind: type[T]) -> T:
 
 def load_config(path: str | Path) -> TrainConfig:
     """Read a TrainConfig from a JSON file."""
-    return from_json(Path(path).read_text(encoding="utf-8"), TrainConfig)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidConfigError(
+            f"A configuration must be UTF-8 text, but {path} is not."
+        ) from error
+    return from_json(text, TrainConfig)
 
 
 def value_at(config: Any, path: str) -> Any:

@@ -137,6 +137,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     else:
         with global_seed(derive_seed(config.seed, "init"), torch.device("cpu")):
             initial = factory(data.n_classes, data.shape)
+    is_module = isinstance(initial, nn.Module)
+    require(is_module, "a model that is a torch.nn.Module", f"{type(initial).__name__}")
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)

@@ -24,7 +24,7 @@ def load_callable(name: str, *, what: str) -> Callable[..., object]:
         module = (
             _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         )
-    except (ImportError, FileNotFoundError) as error:
+    except (ImportError, FileNotFoundError, SyntaxError) as error:
         raise InvalidConfigError(f"{known} {error}") from error
     if not callable(getattr(module, function, None)):
         raise InvalidConfigError(f"{known} There is no function {function!r} in {place}.")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from generalist_core.config import NORMS
 from generalist_core.validation import EvaluationError, InvalidConfigError
-from search.errors import WorkerError
+from search.errors import SweepInterruptedError, WorkerError
 from search.options import add_config, add_frame, add_suite
 
 DESCRIPTION = (
@@ -33,6 +33,10 @@ WARM_START = "begin with the points of an earlier sweep's folder, or of a CSV"
 WITHIN_COST = "when the hypervolume grew by no more than the fraction F within C forward images"
 
 
+UNDONE = (EvaluationError, SweepInterruptedError, WorkerError)
+"""Errors of work that was begun: exit code 1."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(getattr(commands, options.run)(options))
     except KeyboardInterrupt:
         return _fail("Interrupted.", 1)
-    except (InvalidConfigError, OSError, EvaluationError, WorkerError) as error:
+    except (InvalidConfigError, OSError, *UNDONE) as error:
         if options.debug:
             raise
         return _fail(str(error), 2 if isinstance(error, InvalidConfigError | OSError) else 1)

@@ -17,9 +17,10 @@ from generalist_core.validation import require, require_positive
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
@@ -62,7 +63,7 @@ def running_ray(resources: Resources) -> Iterator[int]:
 
     Yields how many trials run at a time.
     """
-    os.environ.update(QUIET)
+    os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield n_workers(resources)
@@ -81,16 +82,14 @@ def running_ray(resources: Resources) -> Iterator[int]:
 
 
 def n_workers(resources: Resources) -> int:
-    """As many trials at a time as asked for, else as the cluster holds."""
-    if resources.workers is not None:
-        return resources.workers
+    """As many trials at a time as the cluster holds, and no more than asked for."""
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fits = [available.get("CPU", 0) / resources.cpus_per_trial]
     if resources.gpus_per_trial > 0:
         fits.append(available.get("GPU", 0) / resources.gpus_per_trial)
     cure = "Ask for less, or add workers to the cluster."
     require(min(fits) >= 1, "one trial fits the cluster", f"{available}", cure)
-    return int(min(fits))
+    return min(int(min(fits)), resources.workers or int(min(fits)))
 
 
 def map_on_ray(

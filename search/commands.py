@@ -127,7 +127,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         warm_start=tuple(options.warm_start),
         shares_warmups=not options.no_sharing,
         warmups=_store(options.warmups),
-        branching=Branching(first=options.branches) if options.branches else None,
+        branching=Branching(first=options.branches) if options.branches is not None else None,
         early_stopping=_halving(options, config),
     )
     finished = sweep(request, options.out)
@@ -211,6 +211,7 @@ def _print_front(sweep: Sweep, *, as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
     print(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
-        f"{counts.completed} trials completed, {counts.failed} failed; "
+        f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "
+        f"{counts.failed} failed; "
         f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training"
     )

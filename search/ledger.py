@@ -19,17 +19,17 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from generalist_core.codec import to_dict
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.validation import InvalidConfigError, require_between
 from search.front import Front, FrontPoint
-from search.release_ratio import as_ratio, ratio_params, suggest_ratio
+from search.release_ratio import as_ratio, nearest, ratio_params, suggest_ratio
 from search.samplers import experimental, fixing
 from spaces import Space
 
-STUDY = "generalist-search"
 COSTS = ("forward_images", "reused_forward_images", "seconds")
 
 
@@ -77,6 +77,14 @@ class TrialCounts:
         return self.completed + self.stopped_early + self.failed
 
 
+class RejectedError(RuntimeError):
+    """A suggestion that the space itself made no valid configuration of."""
+
+    def __init__(self, trial: str, reason: str) -> None:
+        super().__init__(reason)
+        self.trial = trial
+
+
 class Ledger:
     """The study behind a sweep; the one place where Optuna's trials are asked, told and read."""
 
@@ -85,24 +93,46 @@ class Ledger:
         storage: BaseStorage,
         objectives: Sequence[str],
         *,
-        sampler: BaseSampler | None,
+        sampler: BaseSampler | None = None,
         floors: Sequence[Floor] = (),
+        study: str = "generalist-search",
+        is_new: bool = True,
     ) -> None:
-        """Open the study, creating it if it is not there; `floors` are the region of interest."""
+        """Begin the study of that name, or open one that is there; `floors` say what counts.
+
+        Raises:
+            InvalidConfigError: a new study has the name of one that is there, or an old one is not.
+        """
         self.objectives = tuple(objectives)
         self.floors = tuple(floors)
         self.storage = storage
-        self.study = optuna.create_study(
-            storage=self.storage,
-            sampler=sampler,
-            study_name=STUDY,
-            directions=["maximize"] * len(objectives),
-            load_if_exists=True,
-        )
-        with experimental():
-            self.study.set_metric_names(list(objectives))
+        self.study = self._begin(study, sampler) if is_new else self._open(study)
         self._numbers: dict[str, int] = {t.user_attrs["trial"]: t.number for t in self._asked()}
         self._live: dict[str, optuna.Trial] = {}
+
+    def _begin(self, name: str, sampler: BaseSampler | None) -> optuna.Study:
+        try:
+            study = optuna.create_study(
+                storage=self.storage,
+                sampler=sampler,
+                study_name=name,
+                directions=["maximize"] * len(self.objectives),
+            )
+        except optuna.exceptions.DuplicatedStudyError as error:
+            raise InvalidConfigError(
+                f"`a new study` must be begun, but {name!r} is there."
+            ) from error
+        with experimental():
+            study.set_metric_names(list(self.objectives))
+        return study
+
+    def _open(self, name: str) -> optuna.Study:
+        try:
+            return optuna.load_study(study_name=name, storage=self.storage)
+        except KeyError as error:
+            raise InvalidConfigError(
+                f"`study {name!r}` must be in its storage, but is not."
+            ) from error
 
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
@@ -117,15 +147,21 @@ class Ledger:
         sampler = self.study.sampler
         if fixed is not None:
             self.study.sampler = fixing(sampler, fixed)
-        asked = self.study.ask()
-        name = f"{len(self._numbers):04d}"
-        asked.set_user_attr("trial", name)
-        self._numbers[name], self._live[name] = asked.number, asked
-        config = space(asked, base)
-        ratio = suggest_ratio(asked, len(base.experts))
+        try:
+            asked = self.study.ask()
+            name = f"{len(self._numbers):04d}"
+            asked.set_user_attr("trial", name)
+            self._numbers[name], self._live[name] = asked.number, asked
+            config = space(asked, base)
+            ratio = suggest_ratio(asked, len(base.experts))
+        except InvalidConfigError as error:
+            self.tell_failed(name, f"the space made an invalid configuration: {error}")
+            raise RejectedError(name, str(error)) from error
+        finally:
+            self.study.sampler = sampler
+        ratio = nearest(ratio, base.evaluation.release_ratios)
         asked.set_user_attr("config", to_dict(config))
         asked.set_user_attr("ratio", ratio)
-        self.study.sampler = sampler
         return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
 
     def tell_released(
@@ -276,4 +312,10 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
         return JournalStorage(JournalFileBackend(str(journal)))
-    return optuna.storages.get_storage(url)
+    try:
+        return optuna.storages.get_storage(url)
+    except (ArgumentError, SQLAlchemyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidConfigError(
+            f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
+        ) from error

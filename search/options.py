@@ -104,7 +104,7 @@ def build_config(options: argparse.Namespace) -> TrainConfig:
         if not equals:
             raise InvalidConfigError(f"`--set` must be PATH=VALUE, but got {field!r}.")
         config = replace_at(config, path, _parse_value(value))
-    return config
+    return with_whole_paths(config)
 
 
 _FRAME = {
@@ -139,6 +139,17 @@ def _from_preset(options: argparse.Namespace) -> TrainConfig:
         if getattr(options, name, None) is not None:
             frame[name] = getattr(options, name)
     return preset(**frame)
+
+
+def with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """The configuration with absolute paths: workers, and later commands, may run elsewhere."""
+    config = replace_at(config, "data.root", str(Path(config.data.root).absolute()))
+    if Path(config.data.name).is_dir():
+        config = replace_at(config, "data.name", str(Path(config.data.name).absolute()))
+    place, colon, function = config.model.name.rpartition(":")
+    if place.endswith(".py"):
+        config = replace_at(config, "model.name", f"{Path(place).absolute()}{colon}{function}")
+    return config
 
 
 def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:

@@ -2,7 +2,7 @@
 
 Trials that differ only in what happens from the first sync on share their experts' warm-ups: they
 are the branches of one family. A family may have a few branches at first, and more for each branch
-that made the front grow. Something new can always be proposed, so no worker waits.
+that made the front grow. Something new can always be proposed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from search.ledger import Ledger, Proposal
 from spaces import Space
 
 COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
-"""Searched names that leave warm-ups as they are, if the ratio is constant in them."""
+"""Searched names that leave warm-ups as they are, if the ratio is constant in them.
+
+The last one changes no training at all: a family that varies nothing else has no branches.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class Family:
     """The trials on one warm-up: how many were proposed, which came to something, which paid."""
 
     params: dict[str, Any]
+    varies: bool = True
     n_proposed: int = 1
     completed: list[str] = field(default_factory=list)
     n_paid: int = 0
@@ -97,7 +101,8 @@ class Proposer:
         params = warmup_params(proposal.params)
         known = next((family for family in self.families if family.params == params), None)
         if known is None:
-            known = Family(params=params)
+            cotrained = [name for name in proposal.params if name.startswith(COTRAINING[:2])]
+            known = Family(params=params, varies=bool(params and cotrained))
             self.families.append(known)
         else:
             known.n_proposed += 1
@@ -107,7 +112,7 @@ class Proposer:
     def _best_open(self) -> Family | None:
         if self.branching is None or self.n_branches >= self.branching.most * self.n_proposed:
             return None
-        able = [f for f in self.families if f.params and f.is_open(self.branching)]
+        able = [f for f in self.families if f.varies and f.is_open(self.branching)]
         return max(able, key=self._merit, default=None)
 
     def _merit(self, family: Family) -> float:

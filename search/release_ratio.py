@@ -22,6 +22,19 @@ def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
     return weights[1] if n_experts == 2 else tuple(weights)
 
 
+def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
+    """The known ratio that `ratio` differs from by rounding alone, else itself."""
+    for other in known:
+        pairs = zip(_weights(ratio), _weights(other), strict=True)
+        if all(abs(a - b) < 1e-9 for a, b in pairs):
+            return other
+    return ratio
+
+
+def _weights(ratio: Ratio) -> tuple[float, ...]:
+    return ratio if isinstance(ratio, tuple) else (ratio,)
+
+
 def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:
     """The parameters from which `suggest_ratio` makes `ratio`."""
     weights, left, params = as_weights(ratio, n_experts), 1.0, {}

@@ -27,11 +27,11 @@ def _tpe(seed: int, n_startup: int) -> BaseSampler:
 
 
 def _gp(seed: int, n_startup: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=n_startup)
+    return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
 
 
 def _quasi_random(seed: int, n_startup: int) -> BaseSampler:  # noqa: ARG001
-    return QMCSampler(seed=seed, scramble=True)
+    return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {

@@ -18,7 +18,7 @@ from generalist_core.codec import to_json
 from generalist_core.config import TrainConfig
 from search.early_stopping import Rungs
 from search.files import write_json
-from search.ledger import Proposal
+from search.ledger import Proposal, RejectedError
 from search.monitor import Monitor
 from search.proposer import Proposer
 from search.stopping_when_done import StopWhenDone, is_done
@@ -84,8 +84,9 @@ class StudySearcher(Searcher):
             return Searcher.FINISHED
         if len(self.running) >= self.n_workers:
             return None
-        self.n_left -= 1
-        proposal = self.proposer.propose()
+        proposal = self._propose()
+        if proposal is None:
+            return Searcher.FINISHED
         self.running[trial_id] = proposal
         config = with_release_ratio(proposal.config, proposal.ratio)
         return {
@@ -94,11 +95,22 @@ class StudySearcher(Searcher):
             "config": to_json(config),
         }
 
+    def _propose(self) -> Proposal | None:
+        """The next proposal; one that the space itself refuses is told as failed and counts."""
+        while self.n_left > 0:
+            self.n_left -= 1
+            try:
+                return self.proposer.propose()
+            except RejectedError as error:
+                self.monitor.on_failed(error.trial, str(error), self.ledger)
+        return None
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a running trial's metrics to the monitor, and count what it has cost."""
         trial = self.running[trial_id].trial
         self.monitor.on_metrics(trial, result)
-        seconds = self.costs.get(trial, {}).get("seconds", 0.0) + result["seconds"]
+        so_far = self.costs.get(trial, {}).get("seconds", 0.0) + result["seconds"]
+        seconds = result.get("total_seconds", so_far)
         counted = {name: result[name] for name in ("forward_images", "reused_forward_images")}
         self.costs[trial] = {**counted, "seconds": seconds}
 
@@ -151,12 +163,14 @@ class StudySearcher(Searcher):
         evaluated = [e for e in range(every, config.epochs, every) if e > config.sync.start_epoch]
         return self.rungs.halving.reports(evaluated, config.epochs)
 
-    def close(self) -> None:
-        """Close what still runs when Ray has ended."""
+    def close(self) -> bool:
+        """Close what still runs when Ray has ended; whether the sweep was cut short."""
+        cut_short = bool(self.running) or self.n_left > 0
         for proposal in self.running.values():
             self._fail(proposal.trial, "interrupted")
         self.running.clear()
         self.ledger.close_unfinished("interrupted")
+        return cut_short
 
     def _fail(self, trial: str, reason: str) -> None:
         self.ledger.tell_failed(trial, reason, self.costs.get(trial))

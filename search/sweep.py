@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import uuid
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +22,10 @@ from generalist_core.models import ModelFactory
 from generalist_core.randomness import derive_seed
 from generalist_core.trainer import GeneralistTrainer
 from generalist_core.validation import require, require_one_of, require_positive
+from generalist_core.warmup import split_fingerprint
 from search.cluster import Resources, running_ray
 from search.early_stopping import Halving, Rungs
-from search.errors import SweepFolderError
+from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import create_folder, read_json, write_json
 from search.front import Front
 from search.ledger import Floor, Ledger, Observation, TrialCounts, open_storage
@@ -40,6 +42,7 @@ from search.warmups import WarmupConfig
 from spaces import Space, load_space, paper_suggestion
 
 JOURNAL = "study.journal"
+REQUEST = "sweep.json"
 
 N_RANDOM_TRIALS = 10
 """Trials before a model-based sampler starts to model."""
@@ -110,14 +113,28 @@ def open_sweep(folder: Path) -> Sweep:
     Raises:
         SweepFolderError: no sweep there, or a damaged one.
     """
-    config = from_dict(read_json(folder / "sweep.json")["request"], SweepConfig)
+    stored = read_json(folder / REQUEST)
+    if not (isinstance(stored, dict) and {"request", "study"} <= set(stored)):
+        raise SweepFolderError(f"{folder / REQUEST} must hold a sweep's request, but does not.")
+    config = from_dict(stored["request"], SweepConfig)
     if config.storage is None and not (folder / JOURNAL).is_file():
         raise SweepFolderError(f"{folder} must hold the {JOURNAL} of a sweep, but does not.")
-    storage = open_storage(config.storage, folder / JOURNAL)
     ledger = Ledger(
-        storage, config.config.evaluation.objectives, sampler=None, floors=config.at_least
+        open_storage(config.storage, folder / JOURNAL),
+        config.config.evaluation.objectives,
+        floors=config.at_least,
+        study=stored["study"],
+        is_new=False,
     )
     return Sweep(folder=folder, config=config, ledger=ledger)
+
+
+def own_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:
+    """Which parts were the caller's own: a later `verify` needs the same."""
+    return {
+        "data": split_fingerprint(data.train) if data is not None else None,
+        "model": model is not None,
+    }
 
 
 def sweep(
@@ -142,35 +159,50 @@ def sweep(
     Raises:
         InvalidConfigError: a setting that cannot work; found before any trial starts.
         SweepFolderError: the folder holds something already, or cannot be written.
+        SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
     """
     folder = folder.absolute()
     space = space or load_space(config.space)
     params, ratio = paper_suggestion(space, config.config)
     earlier = [seen for name in config.warm_start for seen in _earlier(Path(name), config)]
     _check_that_it_can_start(config, data, model)
+    if config.storage is not None:
+        open_storage(config.storage, folder / JOURNAL)
     create_folder(folder)
-    write_json(folder / "sweep.json", {"request": to_dict(config), "environment": _environment()})
+    ledger = _begin(config, folder, own_parts(data, model))
+    for seen in earlier:
+        ledger.observe(seen, space, config.config)
+    ledger.enqueue(params, ratio, len(config.config.experts))
+    found = Sweep(folder=folder, config=config, ledger=ledger)
+    console = console or Console(stderr=True)
+    try:
+        with running_ray(config.resources) as n_workers:
+            _run_trials(found, n_workers, space, data, model, console)
+            if config.repeats:
+                repeat_front(folder, found.front, config, data=data, model=model, console=console)
+    finally:
+        write_report(folder, ledger)
+    return found
+
+
+def _begin(config: SweepConfig, folder: Path, own: dict[str, Any]) -> Ledger:
+    """Write the request, and begin the study."""
     n_points = 1 + len(config.config.evaluation.release_ratios)
     sampler = build_sampler(
         config.sampler,
         seed=derive_seed(config.seed, "sampler") % 2**32,
         n_startup=N_RANDOM_TRIALS * n_points,
     )
-    storage = open_storage(config.storage, folder / JOURNAL)
-    ledger = Ledger(
-        storage, config.config.evaluation.objectives, sampler=sampler, floors=config.at_least
+    study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
+    request = {"request": to_dict(config), "study": study, "own": own}
+    write_json(folder / REQUEST, {**request, "environment": _environment()})
+    return Ledger(
+        open_storage(config.storage, folder / JOURNAL),
+        config.config.evaluation.objectives,
+        sampler=sampler,
+        floors=config.at_least,
+        study=study,
     )
-    for seen in earlier:
-        ledger.observe(seen, space, config.config)
-    ledger.enqueue(params, ratio, len(config.config.experts))
-    found = Sweep(folder=folder, config=config, ledger=ledger)
-    console = console or Console(stderr=True)
-    with running_ray(config.resources) as n_workers:
-        _run_trials(found, n_workers, space, data, model, console)
-        if config.repeats:
-            repeat_front(folder, found.front, config, data=data, model=model, console=console)
-    write_report(folder, ledger)
-    return found
 
 
 def _run_trials(
@@ -220,8 +252,10 @@ def _run_trials(
             ),
         ).fit()
     finally:
-        searcher.close()
+        cut_short = searcher.close()
         monitor.close()
+    if cut_short and config.time_budget_s is None:
+        raise SweepInterruptedError(f"Interrupted; what there is: generalist-search front {folder}")
 
 
 def _earlier(path: Path, config: SweepConfig) -> list[Observation]:

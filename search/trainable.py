@@ -64,12 +64,14 @@ class GeneralistTrainable(tune.Trainable):
                 return metrics
             points = [point_to_dict(point) for point in trial.release()]
             cost = trial.trainer.forward_images
-        return {**metrics, "forward_images": cost, "points": points, "done": True}
+        last = {"forward_images": cost, "total_seconds": trial.seconds}
+        return {**metrics, **last, "points": points, "done": True}
 
     def cleanup(self) -> None:
         """Let go of what the last trial holds."""
         if self.trial is not None:
             self.trial.close()
+            self.trial = None
 
     def _running(self) -> TrialRun:
         assert self.trial is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,7 @@ class TrialRun:
         With a store of warm-ups the experts are brought to the first sync one by one, each as far
         as nobody else has trained it; then all train together.
         """
+        started = time.perf_counter()
         trainer, every = self.trainer, self.trainer.config.evaluation.every_epochs
         metrics = next(self._warming, None)
         if metrics is None:
@@ -78,6 +80,7 @@ class TrialRun:
         elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
             metrics |= trainer.evaluate_expert(alone)
         metrics["forward_images"] = trainer.forward_images
+        metrics["seconds"] = time.perf_counter() - started
         self.seconds += metrics["seconds"]
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
@@ -85,7 +88,9 @@ class TrialRun:
 
     def release(self) -> list[OperatingPoint]:
         """Evaluate the mixtures of the trained experts, and keep what is needed to make them."""
+        started = time.perf_counter()
         points = self.trainer.release()
+        self.seconds += time.perf_counter() - started
         save_tensors(self.folder / "averages.pt", self.trainer.averages())
         write_json(self.folder / "points.json", [point_to_dict(point) for point in points])
         return points

@@ -18,14 +18,18 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
     Raises:
         InvalidConfigError: a column or a number is missing, or an accuracy is outside [0, 1].
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            origin = f"{path}, line {number}"
-            missing = [name for name in objectives if not row.get(name)]
-            require(not missing, "a column for each objective", f"no {missing} in {origin}")
-            accuracies = {name: _accuracy(row.pop(name), name, origin) for name in objectives}
-            params = {name: _value(cell) for name, cell in row.items() if cell}
-            yield Observation(params=params, accuracies=accuracies, origin=origin)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidConfigError(f"`a CSV in UTF-8` must be given, but {path} is none.") from error
+    for number, row in enumerate(csv.DictReader(lines), 2):
+        origin = f"{path}, line {number}"
+        require(None not in row, "as many cells as columns", origin)
+        missing = [name for name in objectives if not row.get(name)]
+        require(not missing, "a column for each objective", f"no {missing} in {origin}")
+        accuracies = {name: _accuracy(row.pop(name), name, origin) for name in objectives}
+        params = {name: _value(cell) for name, cell in row.items() if cell}
+        yield Observation(params=params, accuracies=accuracies, origin=origin)
 
 
 def _accuracy(cell: str, name: str, origin: str) -> float:

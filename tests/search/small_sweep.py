@@ -11,7 +11,7 @@ from search.files import write_json
 from search.ledger import Ledger, open_storage
 from search.report import write_report
 from search.samplers import build_sampler
-from search.sweep import Sweep, SweepConfig, open_sweep
+from search.sweep import Sweep, SweepConfig, open_sweep, own_parts
 from search.trial import TrialRun, with_release_ratio
 from spaces import SPACES
 
@@ -20,10 +20,13 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
     """Two trials of the space `smoke`, their study, and their report."""
     request = SweepConfig(config=config, space="smoke", trials=2, sampler="random")
     folder.mkdir(parents=True)
-    write_json(folder / "sweep.json", {"request": to_dict(request), "environment": {}})
+    write_json(
+        folder / "sweep.json",
+        {"request": to_dict(request), "study": "small", "own": own_parts(data, None)},
+    )
     storage = open_storage(None, folder / "study.journal")
     sampler = build_sampler("random", seed=0, n_startup=1)
-    ledger = Ledger(storage, config.evaluation.objectives, sampler=sampler)
+    ledger = Ledger(storage, config.evaluation.objectives, sampler=sampler, study="small")
     for _ in range(request.trials):
         proposal = ledger.ask(SPACES["smoke"], config)
         own = with_release_ratio(proposal.config, proposal.ratio)

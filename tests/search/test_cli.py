@@ -131,3 +131,48 @@ def test_a_sweep_prints_its_front_and_front_prints_it_again(
     assert first["trials"] == {"completed": 2, "stopped_early": 0, "failed": 0}
     assert main(["front", out]) == 0
     assert "Hypervolume" in capsys.readouterr().out
+
+
+OWN_MODEL = """
+from torch import nn
+
+def build(n_classes, shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], n_classes))
+"""
+
+
+@pytest.mark.slow
+def test_relative_paths_reach_the_workers_and_later_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    monkeypatch.chdir(tmp_path)
+    few = ["--n-train", "100", "--n-validation", "50", "--epochs", "2", "--trials", "2"]
+    sweep = ["sweep", *few, "--space", "smoke", "--model", "own.py:build", "--out", "out"]
+    assert main([*sweep, "--workers", "99", "--storage", f"sqlite:///{tmp_path}/a.db"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    attacks = ["--attacks", "fgsm", "--n-images", "20"]
+    assert main(["verify", str(tmp_path / "out"), *attacks]) == 0
+    assert "Hypervolume" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[]"], ids=["binary", "torn", "a list"])
+def test_a_damaged_configuration_is_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.json").write_bytes(content)
+    assert (
+        main(["train", "--config", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o")]) == 2
+    )
+    assert "must" in capsys.readouterr().err
+
+
+def test_a_storage_that_is_none_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["sweep", *TINY, "--storage", "nonsense", "--out", str(out)]) == 2
+    assert "must be an Optuna URL" in capsys.readouterr().err
+    assert not out.exists()

@@ -23,9 +23,9 @@ OBJECTIVES = ("natural", "robust")
 COST = {"forward_images": 10, "reused_forward_images": 4, "seconds": 1.5}
 
 
-def new_ledger(sampler: str = "random", storage: object = None) -> Ledger:
+def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
     built = build_sampler(sampler, seed=0, n_startup=8)
-    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler=built)  # type: ignore[arg-type]
+    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler=built, is_new=is_new)  # type: ignore[arg-type]
 
 
 def release(proposal: Proposal) -> list[OperatingPoint]:
@@ -79,7 +79,7 @@ def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
     first = new_ledger(storage=journal())
     proposal = first.ask(SPACES["smoke"], short())
     first.tell_released(proposal.trial, release(proposal), COST)
-    again = new_ledger(storage=journal())
+    again = new_ledger(storage=journal(), is_new=False)
     assert again.points() == first.points()
     assert again.ask(SPACES["smoke"], short()).trial == "0001"
 

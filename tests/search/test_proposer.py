@@ -100,3 +100,10 @@ def test_without_branching_the_sampler_decides_alone() -> None:
 def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
     with pytest.raises(InvalidConfigError, match=law):
         Branching(**fields)
+
+
+def test_a_space_without_co_training_has_no_branches() -> None:
+    proposer = Proposer(new_ledger(), SPACES["experts"], short(), Branching(first=9, most=1.0))
+    for _ in range(3):
+        finish(proposer, proposer.propose())
+    assert proposer.n_branches == 0

@@ -220,13 +220,28 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
 def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
     request = SweepConfig(
         config=tiny_config(),
-        space="experts",
+        space="full",
         trials=4,
         branching=Branching(first=4, most=1.0),
         resources=Resources(workers=1),
     )
     found = sweep(request, tmp_path)
     asked = found.ledger.study.get_trials()
+    configs = {str(trial.user_attrs["config"]) for trial in asked}
     experts = {str(trial.user_attrs["config"]["experts"]) for trial in asked}
     assert len(experts) == 1
-    assert len({trial.user_attrs["trial"] for trial in asked}) == 4
+    assert len(configs) == len({trial.user_attrs["trial"] for trial in asked}) == 4
+
+
+def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_path: Path) -> None:
+    def sometimes_invalid(trial: Trial, base: TrainConfig) -> TrainConfig:
+        start = trial.suggest_int("sync.start_epoch", 1, base.epochs + 3)
+        return replace_at(base, "sync.start_epoch", start)
+
+    request = SweepConfig(config=tiny_config(), space="own", trials=6, sampler="random", seed=1)
+    found = sweep(request, tmp_path, space=sometimes_invalid)
+    assert found.counts.total == 6
+    assert found.counts.completed > 0
+    reasons = set(found.ledger.failures().values())
+    assert len(reasons) > 0
+    assert all("sync.start_epoch < epochs" in reason for reason in reasons)
