@@ -172,7 +172,7 @@ class SuiteEvaluation:
         Raises:
             InvalidConfigError: it is of another configuration, model or data.
         """
-        same = state["fingerprint"] == self.fingerprint
+        same = "fingerprint" in state and state["fingerprint"] == self.fingerprint
         cure = "Evaluate with the model, data and settings it began with, or start anew."
         require(same, "a stored evaluation of this model, data and suite", "another", cure)
         self.stage, self.batch = state["position"].tolist()

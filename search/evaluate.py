@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -96,7 +97,12 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
         InvalidConfigError: not loadable, or not of this architecture.
     """
     if trusted:
-        loaded = torch.load(path, map_location="cpu", weights_only=False)
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=False)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise InvalidConfigError(
+                f"{path} must be a whole file of torch, but: {error}"
+            ) from error
         if isinstance(loaded, nn.Module):
             return loaded.eval()
     try:
@@ -104,6 +110,7 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     except SweepFolderError as error:
         cure = "If you trust its author, load a whole module with --trust."
         raise InvalidConfigError(f"{error} {cure}") from error
+    require(isinstance(state, dict), "a state dict", f"{type(state).__name__} in {path}")
     needed, own = set(names_of(architecture)), set(architecture.state_dict())
     law, cure = "weights of the architecture", "Give --config, or --model and --width."
     missing, unknown = sorted(needed - set(state)), sorted(set(state) - own)
