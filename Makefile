@@ -19,7 +19,7 @@ demo: setup  ## search the digits for a natural-robust front, in a few minutes o
 	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
 
 test: check  ## lint, types and the whole suite
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest --cov --cov-report=term
 
 test-fast: setup  ## the tests that need no Ray, under two minutes
 	$(BIN)/pytest -m 'not slow'
