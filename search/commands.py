@@ -39,7 +39,6 @@ from search.warmups import WarmupConfig
 
 
 def _resources(options: argparse.Namespace) -> Resources:
-
     return Resources(
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
@@ -49,7 +48,6 @@ def _resources(options: argparse.Namespace) -> Resources:
 
 
 def _floor(text: str) -> Floor:
-
     objective, _, value = text.partition("=")
     try:
         return Floor(objective=objective, accuracy=float(value))
@@ -63,7 +61,6 @@ def _floor(text: str) -> Floor:
 
 
 def _store(folder: str | None) -> WarmupConfig | None:
-
     return WarmupConfig(folder=str(Path(folder).absolute())) if folder else None
 
 
@@ -76,7 +73,6 @@ def _halving(options: argparse.Namespace, config: TrainConfig) -> Halving | None
 
 
 def _stop_when(options: argparse.Namespace) -> StopWhenDone | None:
-
     growth, cost = options.min_growth, options.within_cost
     both = (growth is None) == (cost is None)
     require(both, "--min-growth and --within-cost go together", f"{growth} and {cost}")
@@ -203,7 +199,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 
 def _print_front(sweep: Sweep, *, as_json: bool) -> None:
-
     if as_json:
         print(json.dumps(front_document(sweep.folder, sweep.ledger)))
         return

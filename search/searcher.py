@@ -178,9 +178,11 @@ class StudySearcher(Searcher):
 
     def _stop_if_done(self) -> None:
         """Ask for no more trials once the hypervolume has stopped growing."""
+        if self.stop_when is None:
+            return
         cost, worth = self.ledger.cost()["forward_images"], self.ledger.front().hypervolume
         self.history.append((cost, worth))
-        if self.stop_when is not None and is_done(self.history, self.stop_when):
+        if is_done(self.history, self.stop_when):
             self.n_left = 0
 
     def save(self, checkpoint_path: str) -> None:
