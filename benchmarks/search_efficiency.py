@@ -1,23 +1,21 @@
-"""How much front a forward image buys: ours against plain sampling, by real training on the digits.
+"""How much front a forward image buys: ours against plain sampling, by real training.
 
-python -m benchmarks.search_efficiency [--seeds 5] [--plain-trials 24] [--epochs 16] [--out FILE]
+python -m benchmarks.search_efficiency --task digits --out docs/results/search_efficiency.json
 
 Every method gets the cost of `plain-trials` plain trials, in forward images. Plain trains every
 trial from scratch and learns one point from it. Fronts are chosen on validation images and judged
 on test images under the same attack, by hypervolume above (0, 0) and by the trade-off area: that
-above the natural accuracy of robust-only training. Trials run one after another, by the parts that
-a sweep runs on Ray.
+above the natural accuracy of robust-only training. Results are added to those in `--out`, and what
+is there is not run again. The task `simulated` needs no training, for many seeds in minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import statistics
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,26 @@ import numpy as np
 import torch
 from optuna.storages import InMemoryStorage
 
+from generalist_core.averaging import copy_weights, weights_of
 from generalist_core.config import DataConfig, Ratio, TrainConfig
-from generalist_core.evaluation import OperatingPoint
+from generalist_core.data import Dataset, Split
+from generalist_core.evaluation import OperatingPoint, evaluate
 from generalist_core.presets import short
+from generalist_core.trainer import GeneralistTrainer
 from search.early_stopping import Halving, Rungs
-from search.front import hypervolume, non_dominated
+from search.files import read_json, write_json
+from search.front import hypervolume
 from search.ledger import Ledger, Proposal
+from search.local import run_here
+from search.monitor import Watcher
 from search.proposer import Branching, Proposer
-from search.samplers import build_sampler
-from search.trial import TrialRun, cached_dataset, with_release_ratio
-from search.warmups import WarmupStore
+from search.samplers import N_STARTUP, build_sampler
+from search.searcher import Searcher
+from search.simulator import SimulatedTrainer, WarmupsInMemory, World
+from search.trial import Training, cached_dataset, with_release_ratio
 from spaces import SPACES, paper_suggestion
+
+MEASURES = ("hypervolume", "trade_off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,190 +53,260 @@ class Method:
     sampler: str = "tpe"
     releases: bool = True
     shares: bool = True
-    branches: bool = True
+    branches: bool = False
     stops: bool = True
 
 
-PLAIN = Method(releases=False, shares=False, branches=False, stops=False)
+PLAIN = Method(releases=False, shares=False, stops=False)
 OURS = Method()
 METHODS = {
-    "random": dataclasses.replace(PLAIN, sampler="random"),
     "plain": PLAIN,
+    "random": dataclasses.replace(PLAIN, sampler="random"),
     "plain, stopping": dataclasses.replace(PLAIN, stops=True),
     "ours": OURS,
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
-    "no branches": dataclasses.replace(OURS, branches=False),
     "no stopping": dataclasses.replace(OURS, stops=False),
+    "with branches": dataclasses.replace(OURS, branches=True),
 }
 
 
-class Run:
-    """One method with one seed: trains until its budget is spent, and judges its front on test."""
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is trained: the base of all trials, and its images; a simulation has none."""
 
-    def __init__(self, method: Method, seed: int, epochs: int, store: Path) -> None:
-        self.method = method
-        self.config: TrainConfig = short(data=DataConfig(n_validation=500), epochs=epochs)
-        self.store = store
-        n_points = 7 if method.releases else 1
-        sampler = build_sampler(method.sampler, seed=seed, n_startup=10 * n_points)
-        objectives = self.config.evaluation.objectives
-        self.ledger = Ledger(InMemoryStorage(), objectives, sampler=sampler)
-        branching = Branching() if method.branches else None
-        self.proposer = Proposer(self.ledger, SPACES["full"], self.config, branching)
-        params, ratio = paper_suggestion(SPACES["full"], self.config)
-        self.ledger.enqueue(params, ratio, 2)
-        first_rung = max(1, epochs // 4)
-        self.rungs = Rungs(Halving(eta=3, first_rung=first_rung, growth=1.5))
-        self.test: dict[tuple[str, Any], tuple[float, float]] = {}
-        self.reference = self.robust_only()
-        self.cost = 0
+    config: TrainConfig
+    data: Dataset | None = None
+
+    @staticmethod
+    def of(name: str, root: str) -> Task:
+        """The digits, Fashion-MNIST pooled to 14x14 pixels, or a simulation."""
+        if name == "simulated":
+            return Task(config=short())
+        if name == "digits":
+            config = short(data=DataConfig(n_validation=500))
+            return Task(config=config, data=cached_dataset(config.data))
+        data = DataConfig(name=name, root=root, n_train=4000, n_validation=1000)
+        config = short(data=data, epochs=8, epsilon=0.1)
+        whole = cached_dataset(data)
+        assert whole.test is not None
+        splits = {part: pooled(getattr(whole, part)) for part in ("train", "validation", "test")}
+        return Task(config=config, data=Dataset(name=name, **splits))
+
+    def trainer(self, config: TrainConfig) -> GeneralistTrainer:
+        """A trainer of this task."""
+        return SimulatedTrainer(config, World()) if self.data is None else self._real(config)
+
+    def _real(self, config: TrainConfig) -> GeneralistTrainer:
+        assert self.data is not None
+        return GeneralistTrainer(config, self.data)
+
+    def tested(self, trainer: GeneralistTrainer, ratio: Ratio) -> list[float]:
+        """A mixture's natural and robust accuracy on test images, which no search sees."""
+        if isinstance(trainer, SimulatedTrainer):
+            return list(trainer.true_accuracies(ratio))
+        assert self.data is not None
+        assert self.data.test is not None
+        config, model = trainer.config, trainer.evaluator.model
+        copy_weights(weights_of(model), trainer.mixture(ratio))
+        everything = dataclasses.replace(config.evaluation, n_images=None)
+        verdicts = evaluate(
+            model, self.data.test, everything, seed=config.seed, dtype=torch.float32
+        )
+        return [verdict.double().mean().item() for verdict in verdicts.values()]
+
+    def robust_only(self) -> float:
+        """The natural test accuracy of the base's robust expert, which never meets another."""
+        alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
+        trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
+        if isinstance(trainer, SimulatedTrainer):
+            return trainer.world.alone(self.config.experts[1], 1.0)[0]
+        while "robust" in trainer.warming:
+            trainer.train_warmup("robust")
+        return self.tested(trainer, 1.0)[0]
+
+
+class JudgedTraining(Training):
+    """A training whose released points are measured on test images, at no cost to the search."""
+
+    def __init__(self, task: Task, proposal: Proposal, method: Method, **shared: Any) -> None:
+        config = with_release_ratio(proposal.config, proposal.ratio)
+        evaluation = config.evaluation
+        if not method.releases:
+            own = {"release_ratios": (proposal.ratio,), "n_refinements": 0}
+            evaluation = dataclasses.replace(evaluation, **own)
+        if not method.stops:
+            evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
+        super().__init__(task.trainer(dataclasses.replace(config, evaluation=evaluation)), **shared)
+        self.task = task
+        self.found: dict[Ratio, list[float]] = {}
+
+    def release(self) -> list[OperatingPoint]:
+        """As before, and measured."""
+        points = super().release()
+        self.found |= {p.ratio: self.task.tested(self.trainer, p.ratio) for p in points}
+        return points
+
+
+class Judge(Watcher):
+    """Judges the front after each trial on test images, and ends a search that spent its budget."""
+
+    def __init__(self, reference: float, budget: float | None) -> None:
+        self.reference = reference
+        self.budget = budget or float("inf")
+        self.searcher: Searcher | None = None
+        self.trainings: dict[str, JudgedTraining] = {}
         self.history: list[dict[str, float]] = []
 
-    def until(self, budget: float | None, n_trials: int) -> None:
-        """Run trials until the budget is spent, or so many if there is none."""
-        while self.cost < budget if budget is not None else len(self.history) < n_trials:
-            self.step(self.proposer.propose())
-            self.history.append({"cost": self.cost, **self.judged()})
-
-    def step(self, proposal: Proposal) -> None:
-        """Train one trial, or a part of it."""
-        config = with_release_ratio(proposal.config, proposal.ratio)
-        store = WarmupStore(self.store) if self.method.shares else None
-        with tempfile.TemporaryDirectory() as folder:
-            run = TrialRun(Path(folder), config, warmups=store)
-            stopped = self.train(run, proposal)
-            costs = {"seconds": run.seconds, "reused_forward_images": 0.0}
-            if stopped:
-                spent = run.trainer.forward_images
-                self.ledger.tell_stopped(
-                    proposal.trial, run.trainer.epoch, {**costs, "forward_images": spent}
-                )
-            else:
-                ratios = config.evaluation.release_ratios
-                chosen = ratios if self.method.releases else [proposal.ratio]
-                points = run.trainer.release(chosen)
-                spent = run.trainer.forward_images
-                self.ledger.tell_released(
-                    proposal.trial, points, {**costs, "forward_images": spent}
-                )
-                self.proposer.completed(proposal.trial)
-                self.measure(run, proposal.trial, points)
-        self.cost += spent
-
-    def train(self, run: TrialRun, proposal: Proposal) -> bool:
-        """Train to the end, or until early stopping ends it; says which."""
-        config = proposal.config
-        every = config.evaluation.every_epochs
-        evaluated = [e for e in range(every, config.epochs, every) if e > config.sync.start_epoch]
-        due = self.rungs.halving.reports(evaluated, config.epochs)
-        while not run.is_done:
-            metrics = run.advance()
-            epoch = int(metrics["epoch"])
-            if not self.method.stops or epoch not in due or "accuracy/global/robust" not in metrics:
-                continue
-            points = [
-                [metrics[f"accuracy/{who}/{name}"] for name in self.ledger.objectives]
-                for who in ("global", "natural", "robust")
-            ]
-            if self.rungs.report(proposal.trial, due[epoch], points).stop:
-                return True
-        return False
-
-    def measure(self, run: TrialRun, trial: str, points: list[OperatingPoint]) -> None:
-        """Remember the points on test images, which the search neither sees nor pays."""
-        for point in points:
-            self.test[trial, point.ratio] = self.measured(run, point.ratio)
-
-    def measured(self, run: TrialRun, ratio: Ratio) -> tuple[float, float]:
-        """A mixture's natural and robust accuracy on test images."""
-        test = cached_dataset(self.config.data).test
-        assert test is not None
-        trainer = run.trainer
-        found = trainer.evaluator.accuracies(trainer.mixture(ratio), test.to(trainer.device))
-        return found["natural"], found["robust"]
-
-    def judged(self) -> dict[str, float]:
-        """The test values of the front that validation chose."""
-        chosen = self.ledger.front().points
-        values = np.array([self.test[p.trial, p.mixing_ratio] for p in chosen]).reshape(-1, 2)
-        return {
-            "hypervolume": hypervolume(values),
-            "trade_off": hypervolume(values, self.reference),
-            "n_front": int(non_dominated(values).sum()),
-        }
-
-    def robust_only(self) -> tuple[float, float]:
-        """The natural test accuracy of the robust expert of the base, which never meets another."""
-        alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
-        with tempfile.TemporaryDirectory() as folder:
-            run = TrialRun(Path(folder), dataclasses.replace(self.config, sync=alone))
-            while run.trainer.epoch < alone.start_epoch:
-                run.advance()
-            return (self.measured(run, 1.0)[0], 0.0)
-
-
-def compare(arguments: tuple[int, int, int]) -> dict[str, list[dict[str, float]]]:
-    """All methods with one seed, at the cost of plain."""
-    seed, plain_trials, epochs = arguments
-    torch.set_num_threads(1)
-    histories = {}
-    budget: float | None = None
-    for name in ("plain", *(name for name in METHODS if name != "plain")):
-        with tempfile.TemporaryDirectory() as store:
-            run = Run(METHODS[name], seed, epochs, Path(store))
-            run.until(budget, plain_trials)
-        budget = budget or run.cost
-        histories[name] = run.history
-        print(
-            f"seed {seed}  {name:<17} {len(run.history):>3} trials  {run.history[-1]}", flush=True
+    def on_completed(self, _: str, __: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """Judge the front that validation chose."""
+        chosen = [
+            self.trainings[point.trial].found[point.mixing_ratio] for point in ledger.front().points
+        ]
+        values = np.array(chosen)
+        worth = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
+        self.history.append(
+            {"cost": ledger.cost()["forward_images"], **dict(zip(MEASURES, worth, strict=True))}
         )
-    return histories
+        self._end_if_spent(ledger)
+
+    def on_stopped(self, _: str, __: int, ledger: Ledger) -> None:
+        """It cost something."""
+        self._end_if_spent(ledger)
+
+    def _end_if_spent(self, ledger: Ledger) -> None:
+        if self.searcher is not None and ledger.cost()["forward_images"] >= self.budget:
+            self.searcher.n_left = 0
 
 
-def share_of_cost(
-    history: list[dict[str, float]], plain: list[dict[str, float]], key: str
-) -> float:
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One search of the benchmark; plain has no budget but a number of trials."""
+
+    task: str
+    space: str
+    method: str
+    seed: int
+    root: str
+    n_trials: int
+    budget: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in the results."""
+        return f"{self.task}/{self.space}/{self.method}/{self.seed}"
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """Search until the budget is spent; what the front was worth at which cost."""
+    torch.set_num_threads(1)
+    task, method = Task.of(cell.task, cell.root), METHODS[cell.method]
+    space, base = SPACES[cell.space], task.config
+    sampler = build_sampler(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler=sampler)
+    ledger.enqueue(*paper_suggestion(space, base), 2)
+    judge = Judge(task.robust_only(), cell.budget)
+    searcher = Searcher(
+        Proposer(ledger, space, base, Branching() if method.branches else None),
+        n_trials=cell.n_trials if cell.budget is None else 10**6,
+        watcher=judge,
+        rungs=Rungs(Halving()) if method.stops else None,
+    )
+    judge.searcher = searcher
+    warmups = WarmupsInMemory() if method.shares else None
+
+    def begin(proposal: Proposal) -> Training:
+        training = JudgedTraining(task, proposal, method, warmups=warmups)
+        judge.trainings[proposal.trial] = training
+        return training
+
+    run_here(searcher, begin)
+    counts = dataclasses.asdict(ledger.counts())
+    return {"cost": ledger.cost()["forward_images"], "trials": counts, "history": judge.history}
+
+
+def pooled(split: Split) -> Split:
+    """Half the resolution, by averages of 2x2 pixels."""
+    images = split.images.float() / (255 if split.images.dtype == torch.uint8 else 1)
+    return Split(images=torch.nn.functional.avg_pool2d(images, 2), labels=split.labels)
+
+
+def share_of_cost(found: dict[str, Any], plain: dict[str, Any], measure: str) -> float:
     """The share of plain's cost at which plain's final value is reached; infinity if never."""
-    for row in history:
-        if row[key] >= plain[-1][key]:
-            return row["cost"] / plain[-1]["cost"]
-    return float("inf")
+    goal = plain["history"][-1][measure]
+    costs = [row["cost"] for row in found["history"] if row[measure] >= goal]
+    return min(costs) / plain["cost"] if costs else float("inf")
 
 
-def table(results: list[Mapping[str, list[dict[str, float]]]]) -> list[str]:
+def table(results: dict[str, Any], task: str, space: str) -> Iterator[str]:
     """Mean and standard deviation over seeds of the final values, and median shares of cost."""
-    lines = ["method             hypervolume     trade-off       cost to plain's: hv, trade-off"]
-    for name in METHODS:
-        cells = [f"{name:<17}"]
-        for key in ("hypervolume", "trade_off"):
-            final = [result[name][-1][key] for result in results]
+    seeds = sorted({int(key.split("/")[3]) for key in results if f"{task}/{space}/" in key})
+    yield f"{task}, {space}, {len(seeds)} seeds"
+    yield "method              hypervolume       trade-off area    share of plain's cost: hv, area"
+    for method in METHODS:
+        keys = [f"{task}/{space}/{method}/{seed}" for seed in seeds]
+        pairs = [
+            (results[key], results[f"{task}/{space}/plain/{seed}"])
+            for key, seed in zip(keys, seeds, strict=True)
+            if key in results
+        ]
+        if not pairs:
+            continue
+        cells = [f"{method:<18}"]
+        for measure in MEASURES:
+            final = [found["history"][-1][measure] for found, _ in pairs]
             spread = statistics.stdev(final) if len(final) > 1 else 0.0
             cells.append(f"{statistics.fmean(final):.4f} ± {spread:.4f}")
-        for key in ("hypervolume", "trade_off"):
-            shares = [share_of_cost(result[name], result["plain"], key) for result in results]
+        for measure in MEASURES:
+            shares = [share_of_cost(found, plain, measure) for found, plain in pairs]
             cells.append(f"{statistics.median(shares):.2f}")
-        lines.append("  ".join(cells))
-    return lines
+        yield "  ".join(cells)
 
 
 def main() -> None:
-    """Run the seeds side by side and print the table."""
+    """Run what is not there yet, plain first as it sets the budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="digits")
+    parser.add_argument("--space", default="full", choices=SPACES)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plain-trials", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--data-root", default="data")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    jobs = [(seed, options.plain_trials, options.epochs) for seed in range(options.seeds)]
+    stored = options.out is not None and options.out.is_file()
+    results: dict[str, Any] = read_json(options.out) if stored else {}
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        results = pool.map(compare, jobs, chunksize=1)
-    print("\n".join(table(results)))
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {"seeds": options.seeds, "epochs": options.epochs, "histories": results}
-        options.out.write_text(json.dumps(document))
+        for methods in (["plain"], [name for name in options.methods if name != "plain"]):
+            cells = [
+                Cell(
+                    task=options.task,
+                    space=options.space,
+                    method=method,
+                    seed=seed,
+                    root=options.data_root,
+                    n_trials=options.plain_trials,
+                    budget=None
+                    if method == "plain"
+                    else results[f"{options.task}/{options.space}/plain/{seed}"]["cost"],
+                )
+                for seed in range(options.seeds)
+                for method in methods
+            ]
+            missing = [cell for cell in cells if cell.key not in results]
+            for key, found in pool.imap_unordered(keyed, missing):
+                results[key] = found
+                print(key, found["trials"], found["history"][-1:], flush=True)
+                if options.out is not None:
+                    options.out.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(options.out, results)
+    print("\n".join(table(results, options.task, options.space)))
+
+
+def keyed(cell: Cell) -> tuple[str, dict[str, Any]]:
+    """A search and its name, in whatever order they end."""
+    return cell.key, run(cell)
 
 
 if __name__ == "__main__":

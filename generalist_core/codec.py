@@ -76,18 +76,26 @@ def replace_at(config: T, path: str, value: Any) -> T:
     Raises:
         InvalidConfigError: no such field, or a value that the field does not take.
     """
-    encoded = to_dict(config)
-    where: Any = encoded
-    here: Any = config
-    *parents, last = path.split(".")
-    for step in parents:
-        if type(here).__name__ == step:
-            continue
-        where = where[_key(here, step, path)]
-        here = _child(here, step, path)
-    _child(here, last, path)
-    where[_key(here, last, path)] = value
-    return from_dict(encoded, type(config))
+    kind = type(config)
+    replaced: T = _replaced(config, kind, path.split("."), value, path, kind.__name__)
+    return replaced
+
+
+def _replaced(node: Any, kind: Any, steps: list[str], value: Any, path: str, where: str) -> Any:
+    """`node` with `value` where the steps lead; only what lies on the way is made anew."""
+    if not steps:
+        return _decode(value, kind, where)
+    step, *rest = steps
+    if rest and type(node).__name__ == step:
+        return _replaced(node, kind, rest, value, path, where)
+    key = _key(node, step, path)
+    if isinstance(key, str):
+        hint = _hints(cast(type, type(node)))[key]
+        child = _replaced(getattr(node, key), hint, rest, value, path, f"{where}.{key}")
+        return dataclasses.replace(node, **{key: child})
+    item = _item_kind(_without_none(kind, node))
+    child = _replaced(node[key], item, rest, value, path, f"{where}.{key}")
+    return (*node[:key], child, *node[key + 1 :])
 
 
 def _child(node: Any, step: str, path: str) -> Any:

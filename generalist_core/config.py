@@ -475,23 +475,31 @@ class NamedAttack:
 class EvaluationConfig:
     """How learners are judged while the search runs.
 
-    Accuracy on natural images and under each of `attacks`, on the first `n_images` validation
-    images (all if None), every `every_epochs` and after the last epoch. `release_ratios` are the
-    mixtures of the trained experts that become operating points.
+    Accuracy on natural images and under each of `attacks`. The mixtures of the trained experts are
+    judged on the first `n_images` validation images (all if None); every `every_epochs` what is in
+    training is judged on the first `n_images_between` (as many if None), which need not be exact.
+
+    Released are the mixtures at `release_ratios`, and with two experts up to `n_refinements` more,
+    each halfway between the two neighbours with the most room for a front between them.
     """
 
     attacks: tuple[NamedAttack, ...]
     every_epochs: int = 10
     n_images: int | None = None
+    n_images_between: int | None = None
     batch_size: int = 256
-    release_ratios: tuple[Ratio, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
+    n_refinements: int = 3
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.attacks]
         require(len(names) > 0, "at least one evaluation attack", "none")
         require(len(set(names)) == len(names), "objectives of different names", f"{names}")
         require_positive("every_epochs", self.every_epochs)
-        require(self.n_images is None or self.n_images > 0, "n_images > 0", f"{self.n_images}")
+        for name in ("n_images", "n_images_between"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} > 0", f"{value}")
+        require(self.n_refinements >= 0, "n_refinements >= 0", f"{self.n_refinements}")
         require_positive("batch_size", self.batch_size)
         require(len(self.release_ratios) > 0, "at least one release ratio", "none")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from generalist_core.attacks import perturb
 from generalist_core.averaging import Weights, copy_weights, weights_of
 from generalist_core.config import Attack, EvaluationConfig, Ratio
-from generalist_core.cost import evaluation_cost
+from generalist_core.cost import FORWARD, evaluation_cost
 from generalist_core.data import Split
 from generalist_core.randomness import GeneratorNoise, generator
 
@@ -26,7 +26,7 @@ class OperatingPoint:
 
 
 class Evaluator:
-    """Judges weights of one architecture on one split; an evaluation costs `forward_images`."""
+    """Judges weights of one architecture on one split."""
 
     def __init__(
         self,
@@ -46,21 +46,30 @@ class Evaluator:
 
     @property
     def n_images(self) -> int:
-        """How many images an evaluation sees."""
+        """How many images a released mixture is judged on."""
         return min(self.config.n_images or len(self.split), len(self.split))
 
-    @property
-    def forward_images(self) -> int:
-        """What an evaluation costs."""
-        return evaluation_cost(self.config) * self.n_images
+    def judge(
+        self, weights: Weights, *, between: bool = False, attacked: bool = True
+    ) -> tuple[dict[str, float], int]:
+        """The accuracy in each objective, and what it cost in forward images.
 
-    def accuracies(self, weights: Weights, split: Split | None = None) -> dict[str, float]:
-        """The accuracy in each objective, on another `split` if one is given."""
+        Args:
+            weights: of the model's architecture.
+            between: on the images for what is in training, else on those for operating points.
+            attacked: in all objectives, else in the natural one only.
+        """
+        config, n_images = self.config, self.n_images
+        if between and config.n_images_between is not None:
+            n_images = min(config.n_images_between, n_images)
+        images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
-        verdicts = evaluate(
-            self.model, split or self.split, self.config, seed=self.seed, dtype=self.dtype
-        )
-        return {name: verdict.double().mean().item() for name, verdict in verdicts.items()}
+        if attacked:
+            verdicts = evaluate(self.model, images, config, seed=self.seed, dtype=self.dtype)
+        else:
+            verdicts = {"natural": correct(self.model, images, config.batch_size, self.dtype)}
+        cost = (evaluation_cost(config) if attacked else FORWARD) * len(images)
+        return {name: v.double().mean().item() for name, v in verdicts.items()}, cost
 
 
 def evaluate(

@@ -81,7 +81,9 @@ def short(
         ),
         mixing=MixingConfig(ratio=RatioSchedule(knots=(0.0, 1.0), values=(0.5, 0.5)), decay=0.98),
         sync=SyncConfig(start_epoch=epochs * 5 // 8, every_epochs=max(1, epochs // 16)),
-        evaluation=_evaluation(PGD(epsilon=epsilon), every_epochs=max(1, epochs // 4)),
+        evaluation=_evaluation(
+            PGD(epsilon=epsilon), every_epochs=max(1, epochs // 8), n_images_between=200
+        ),
         epochs=epochs,
         batch_size=64,
     )
@@ -136,6 +138,10 @@ def _config(
     )
 
 
-def _evaluation(attack: PGD, *, every_epochs: int) -> EvaluationConfig:
+def _evaluation(
+    attack: PGD, *, every_epochs: int, n_images_between: int | None = None
+) -> EvaluationConfig:
     robust = NamedAttack(name="robust", attack=attack)
-    return EvaluationConfig(attacks=(robust,), every_epochs=every_epochs)
+    return EvaluationConfig(
+        attacks=(robust,), every_epochs=every_epochs, n_images_between=n_images_between
+    )

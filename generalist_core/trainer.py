@@ -35,6 +35,7 @@ from generalist_core.randomness import (
     generator,
     global_seed,
 )
+from generalist_core.release import refined
 from generalist_core.validation import InvalidConfigError, require
 from generalist_core.warmup import (
     discarded_warmups,
@@ -217,37 +218,44 @@ class GeneralistTrainer:
         )
 
     def evaluate(self) -> Metrics:
-        """Validation accuracies of each expert's average and of the global learner.
+        """Validation accuracies of what is in training, on the images meant for that.
 
-        Before the first sync without the experts that are not trained there, and without the global
-        learner while one expert is ahead of another.
+        Before the first sync that is each expert that is trained there, then the global learner.
         """
-        trained = self._trained()
         metrics: Metrics = {}
-        for expert in trained:
-            metrics |= self.evaluate_expert(expert.config.name)
-        if len({expert.epoch for expert in trained}) == 1:
-            metrics |= self._judged_as("global", self.global_learner)
+        if self._global is not None:
+            metrics |= self._judged_as("global", self.global_learner, attacked=True)
+        else:
+            trained = (expert.config.name for expert in self.experts)
+            for name in trained:
+                metrics |= self.evaluate_expert(name) if name not in self._discarded else {}
         return {**metrics, "forward_images": self.forward_images}
 
     def evaluate_expert(self, name: str) -> Metrics:
-        """Validation accuracies of one expert's average."""
-        return self._judged_as(name, self.expert(name).average.weights)
+        """Validation accuracies of one expert's average, under attack only if it trains on one.
+
+        What never saw an attack is not robust; to count that costs more than a natural epoch.
+        """
+        expert = self.expert(name)
+        attacked = expert.config.attack is not None
+        return self._judged_as(name, expert.average.weights, attacked=attacked)
 
     def release(self, ratios: Sequence[Ratio] | None = None) -> list[OperatingPoint]:
         """Evaluate mixtures of the experts' averages on validation images.
 
         Args:
-            ratios: one mixture each; by default `config.evaluation.release_ratios`.
+            ratios: one mixture each; by default `config.evaluation.release_ratios` and refinements.
         """
-        return [
-            OperatingPoint(
-                ratio=ratio,
-                accuracies=self._accuracies(self.mixture(ratio)),
-                n_images=self.evaluator.n_images,
-            )
-            for ratio in (self.config.evaluation.release_ratios if ratios is None else ratios)
-        ]
+        if ratios is not None:
+            return [self._released(ratio) for ratio in ratios]
+        evaluation = self.config.evaluation
+        n_refinements = evaluation.n_refinements if len(self.experts) == 2 else 0
+        return refined(self._released, evaluation.release_ratios, n_refinements)
+
+    def _released(self, ratio: Ratio) -> OperatingPoint:
+        accuracies, cost = self.evaluator.judge(self.mixture(ratio))
+        self.forward_images += cost
+        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=self.evaluator.n_images)
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages mixed by `ratio`."""
@@ -354,11 +362,6 @@ class GeneralistTrainer:
             if sync.restart_averages:
                 expert.average.restart(learner)
 
-    def _trained(self) -> list[Expert]:
-        """The experts that are trained now: before the first sync not all may be."""
-        skipped = self._discarded if self._global is None else ()
-        return [expert for expert in self.experts if expert.config.name not in skipped]
-
     @functools.cached_property
     def _data_fingerprint(self) -> str:
         return split_fingerprint(self.train_split)
@@ -378,13 +381,10 @@ class GeneralistTrainer:
         purpose = ("noise", expert.epoch, step, expert.config.name)
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
 
-    def _judged_as(self, name: str, weights: Weights) -> Metrics:
-        found = self._accuracies(weights).items()
-        return {f"accuracy/{name}/{objective}": accuracy for objective, accuracy in found}
-
-    def _accuracies(self, weights: Weights) -> dict[str, float]:
-        self.forward_images += self.evaluator.forward_images
-        return self.evaluator.accuracies(weights)
+    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:
+        accuracies, cost = self.evaluator.judge(weights, between=True, attacked=attacked)
+        self.forward_images += cost
+        return {f"accuracy/{name}/{objective}": value for objective, value in accuracies.items()}
 
     def _epoch_metrics(
         self, experts: Sequence[Expert], losses: Sequence[float], epoch: int

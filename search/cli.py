@@ -125,11 +125,12 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
         help="try N co-trainings on each warm-up, and more where they pay",
     )
     add(
-        "--early-stopping",
+        "--eta",
         type=float,
-        metavar="ETA",
-        help="stop trials that are not in the best 1/ETA of their rung",
+        default=3.0,
+        help="stop trials early that are not in the best 1/ETA of their rung; default 3",
     )
+    add("--no-early-stopping", action="store_true", help="train every trial to its end")
     add("--warmups", metavar="FOLDER", help="share warm-ups with sweeps that name it too")
     add("--no-sharing", action="store_true", help="let every trial train its own warm-ups")
     add("--warm-start", action="append", default=[], metavar="PATH", help=WARM_START)

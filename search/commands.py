@@ -64,14 +64,6 @@ def _store(folder: str | None) -> WarmupConfig | None:
     return WarmupConfig(folder=str(Path(folder).absolute())) if folder else None
 
 
-def _halving(options: argparse.Namespace, config: TrainConfig) -> Halving | None:
-    """Rungs from a quarter of the run, each half as far again as the one before."""
-    if options.early_stopping is None:
-        return None
-    first = max(1, config.epochs // 4)
-    return Halving(eta=options.early_stopping, first_rung=first, growth=1.5)
-
-
 def _stop_when(options: argparse.Namespace) -> StopWhenDone | None:
     growth, cost = options.min_growth, options.within_cost
     both = (growth is None) == (cost is None)
@@ -124,7 +116,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         shares_warmups=not options.no_sharing,
         warmups=_store(options.warmups),
         branching=Branching(first=options.branches) if options.branches is not None else None,
-        early_stopping=_halving(options, config),
+        early_stopping=None if options.no_early_stopping else Halving(eta=options.eta),
     )
     finished = sweep(request, options.out)
     if finished.counts.completed == 0:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from generalist_core.config import TrainConfig
 from generalist_core.validation import require, require_positive
+from search.files import read_json, write_json
 from search.front import hypervolume, non_dominated
 
 Points = NDArray[np.float64]
@@ -73,6 +76,26 @@ class Halving:
         return due
 
 
+def results(
+    metrics: Mapping[str, float], config: TrainConfig, halving: Halving
+) -> dict[str, list[float]]:
+    """The rungs that an epoch of a training reports to, and its accuracies there.
+
+    Before the first sync each expert has its own rungs, `robust@2` after two epochs; from then on
+    the global learner has. What was not evaluated in every objective has none: so do natural
+    experts, whose accuracy foretells nothing of a trial's front.
+    """
+    every = config.evaluation.every_epochs
+    due = halving.reports(range(every, config.epochs, every), config.epochs)
+    found = {}
+    for learner in (*(expert.name for expert in config.experts), "global"):
+        names = [f"accuracy/{learner}/{objective}" for objective in config.evaluation.objectives]
+        epoch = int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
+        if epoch in due and all(name in metrics for name in names):
+            found[f"{learner}@{due[epoch]}"] = [metrics[name] for name in names]
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether to stop a trial, and its place among `n_results` results; 1 is the best.
@@ -88,12 +111,16 @@ class Decision:
 class Rungs:
     """The results that trials had at each rung, and what was decided on them."""
 
-    def __init__(self, halving: Halving) -> None:
+    def __init__(self, halving: Halving, file: Path | None = None) -> None:
+        """Begin, or go on with what is in `file`; every result is kept there."""
         self.halving = halving
-        self._points: dict[int, dict[str, Points]] = {}
-        self._decisions: dict[int, dict[str, Decision]] = {}
+        self.file = file
+        self._points: dict[str, dict[str, Points]] = {}
+        self._decisions: dict[str, dict[str, Decision]] = {}
+        if file is not None and file.is_file():
+            self._load(read_json(file))
 
-    def report(self, trial: str, rung: int, points: ArrayLike) -> Decision:
+    def report(self, trial: str, rung: str, points: ArrayLike) -> Decision:
         """Record what a trial released at a rung, and decide whether to stop it.
 
         A result with a value that is not finite, or without any point, is neither recorded nor
@@ -101,7 +128,7 @@ class Rungs:
 
         Args:
             trial: its id.
-            rung: the rung's epochs.
+            rung: its name, see `results`.
             points: the released points, (k, m), of which the best one counts.
         """
         decisions = self._decisions.setdefault(rung, {})
@@ -114,12 +141,14 @@ class Rungs:
         _require_alike(values, known)
         known[trial] = values[non_dominated(values)]
         decisions[trial] = decide(list(known.values()), self.halving.eta)
+        if self.file is not None:
+            write_json(self.file, self.to_dict())
         return decisions[trial]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: by rung the results in the order in which they came."""
         return {
-            str(rung): [
+            rung: [
                 {
                     "trial": trial,
                     "points": points.tolist(),
@@ -131,21 +160,18 @@ class Rungs:
             if known
         }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], halving: Halving) -> Rungs:
+    def _load(self, data: Mapping[str, Any]) -> None:
         """What `to_dict` wrote; old decisions stand, whatever `halving` is now."""
-        rungs = cls(halving)
         for rung, rows in data.items():
-            rungs._points[int(rung)] = {
+            self._points[rung] = {
                 row["trial"]: np.array(row["points"], dtype=np.float64) for row in rows
             }
-            rungs._decisions[int(rung)] = {
+            self._decisions[rung] = {
                 row["trial"]: Decision(
                     stop=row["stop"], place=row["place"], n_results=row["n_results"]
                 )
                 for row in rows
             }
-        return rungs
 
 
 def decide(results: Sequence[Points], eta: float) -> Decision:

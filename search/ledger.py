@@ -15,10 +15,10 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from generalist_core.codec import to_dict
@@ -27,10 +27,11 @@ from generalist_core.evaluation import OperatingPoint
 from generalist_core.validation import InvalidConfigError, require_between
 from search.front import Front, FrontPoint
 from search.release_ratio import as_ratio, nearest, ratio_params, suggest_ratio
-from search.samplers import experimental, fixing
+from search.samplers import experimental
+from search.sampling import Sampling
 from spaces import Space
 
-COSTS = ("forward_images", "reused_forward_images", "seconds")
+COSTS = ("forward_images", "reused_forward_images", "seconds", "gpu_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +104,23 @@ class Ledger:
         Raises:
             InvalidConfigError: a new study has the name of one that is there, or an old one is not.
         """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.objectives = tuple(objectives)
         self.floors = tuple(floors)
         self.storage = storage
-        self.study = self._begin(study, sampler) if is_new else self._open(study)
-        self._numbers: dict[str, int] = {t.user_attrs["trial"]: t.number for t in self._asked()}
-        self._live: dict[str, optuna.Trial] = {}
+        self.study = self._begin(study) if is_new else self._open(study)
+        self.sampling = Sampling(sampler or RandomSampler(), len(self.objectives))
+        self._numbers: dict[str, int] = {}
+        self._configs: dict[str, Any] = {}
+        self._points: list[FrontPoint] = []
+        self._front = self._front_of(())
+        self._take_in(self.study.get_trials(deepcopy=False))
 
-    def _begin(self, name: str, sampler: BaseSampler | None) -> optuna.Study:
+    def _begin(self, name: str) -> optuna.Study:
         try:
             study = optuna.create_study(
                 storage=self.storage,
-                sampler=sampler,
+                sampler=RandomSampler(),
                 study_name=name,
                 directions=["maximize"] * len(self.objectives),
             )
@@ -128,7 +134,7 @@ class Ledger:
 
     def _open(self, name: str) -> optuna.Study:
         try:
-            return optuna.load_study(study_name=name, storage=self.storage)
+            return optuna.load_study(study_name=name, storage=self.storage, sampler=RandomSampler())
         except KeyError as error:
             raise InvalidConfigError(
                 f"`study {name!r}` must be in its storage, but is not."
@@ -138,31 +144,43 @@ class Ledger:
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
     ) -> None:
         """Make the next proposal this one."""
-        self.study.enqueue_trial({**params, **ratio_params(ratio, n_experts)})
+        self.sampling.enqueue({**params, **ratio_params(ratio, n_experts)})
 
     def ask(
         self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
     ) -> Proposal:
-        """The next trial to run; the parameters in `fixed` are given, the sampler adds the rest."""
-        sampler = self.study.sampler
-        if fixed is not None:
-            self.study.sampler = fixing(sampler, fixed)
+        """The next trial to run; the parameters in `fixed` are given, the sampler adds the rest.
+
+        It is in the study before it is returned.
+
+        Raises:
+            RejectedError: the space made no valid configuration of what the sampler suggested.
+        """
+        name = f"{len(self._numbers):04d}"
+        asked = self.sampling.ask(name, fixed)
         try:
-            asked = self.study.ask()
-            name = f"{len(self._numbers):04d}"
-            asked.set_user_attr("trial", name)
-            self._numbers[name], self._live[name] = asked.number, asked
             config = space(asked, base)
-            ratio = suggest_ratio(asked, len(base.experts))
+            ratio = nearest(suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios)
         except InvalidConfigError as error:
+            self._record(name, {})
             self.tell_failed(name, f"the space made an invalid configuration: {error}")
             raise RejectedError(name, str(error)) from error
-        finally:
-            self.study.sampler = sampler
-        ratio = nearest(ratio, base.evaluation.release_ratios)
-        asked.set_user_attr("config", to_dict(config))
-        asked.set_user_attr("ratio", ratio)
+        self._record(name, {"config": to_dict(config), "ratio": ratio})
         return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
+
+    def _record(self, name: str, about: Mapping[str, Any]) -> None:
+        """Write a trial that begins to the study, all at once."""
+        asked = self.sampling.asked(name)
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=asked.params,
+                distributions=asked.distributions,
+                user_attrs={"trial": name, **about},
+                system_attrs=asked.system_attrs,
+            )
+        )
+        self._take_in(self.study.get_trials(deepcopy=False)[-1:])
 
     def tell_released(
         self, trial: str, points: Sequence[OperatingPoint], cost: Mapping[str, float]
@@ -170,28 +188,36 @@ class Ledger:
         """Complete a trial with the point of its own ratio; the others are added beside it."""
         asked = self._frozen(trial)
         own = next(point for point in points if point.ratio == as_ratio(asked.user_attrs["ratio"]))
-        live = self._live.pop(trial)
+        siblings = [self._sibling(asked, point) for point in points if point is not own]
+        live = optuna.Trial(self.study, asked._trial_id)
         live.set_user_attr("n_images", own.n_images)
         live.set_user_attr("cost", dict(cost))
         for name, violation in self._violations(own.accuracies).items():
             live.set_constraint(name, violation)
         self.study.tell(asked.number, self._values(own))
-        self.study.add_trials([self._sibling(asked, point) for point in points if point is not own])
+        self.study.add_trials(siblings)
+        observed = [self._frozen(trial), *siblings]
+        self.sampling.tell(trial, observed)
+        self._add_points(observed)
 
     def tell_failed(self, trial: str, reason: str, cost: Mapping[str, float] | None = None) -> None:
         """Close a trial that came to nothing, at what it cost."""
-        frozen = self._frozen(trial)
-        for key, value in {"reason": reason, "cost": dict(cost or {})}.items():
-            self.storage.set_trial_user_attr(frozen._trial_id, key, value)
-        self.study.tell(frozen.number, state=TrialState.FAIL)
-        self._live.pop(trial, None)
+        live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
+        live.set_user_attr("reason", reason)
+        live.set_user_attr("cost", dict(cost or {}))
+        self.study.tell(live.number, state=TrialState.FAIL)
+        self.sampling.tell(trial, [])
 
-    def tell_stopped(self, trial: str, epoch: int, cost: Mapping[str, float]) -> None:
-        """Close a trial that was stopped early, after `epoch` epochs."""
-        live = self._live.pop(trial)
+    def tell_stopped(
+        self, trial: str, epoch: int, cost: Mapping[str, float], accuracies: Mapping[str, float]
+    ) -> None:
+        """Close a trial that was stopped early, after `epoch` epochs with these `accuracies`."""
+        live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
         live.set_user_attr("stopped_at", epoch)
+        live.set_user_attr("accuracies", dict(accuracies))
         live.set_user_attr("cost", dict(cost))
         self.study.tell(live.number, state=TrialState.PRUNED)
+        self.sampling.tell(trial, [self._frozen(trial)])
 
     def observe(self, seen: Observation, space: Space, base: TrainConfig) -> None:
         """Let the sampler learn from an observation made elsewhere; the front has no part in it.
@@ -208,7 +234,7 @@ class Ledger:
         except (ValueError, UserWarning) as error:
             law = "observations are of this space"
             raise InvalidConfigError(f"`{law}` must hold, but {seen.origin}: {error}") from error
-        trial = optuna.trial.create_trial(
+        trial = create_trial(
             params=fixed.params,
             distributions=fixed.distributions,
             values=[seen.accuracies[name] for name in self.objectives],
@@ -216,6 +242,7 @@ class Ledger:
             constraints=self._violations(seen.accuracies),
         )
         self.study.add_trial(trial)
+        self._take_in([trial])
 
     def observations(self, origin: str) -> list[Observation]:
         """What another sweep can learn from this one."""
@@ -238,12 +265,11 @@ class Ledger:
 
     def points(self) -> list[FrontPoint]:
         """Every operating point of every completed trial of this sweep."""
-        completed = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return [self._point(trial) for trial in completed if "trial" in trial.user_attrs]
+        return list(self._points)
 
     def front(self) -> Front:
         """The operating points that no other dominates, worth what lies above the floors."""
-        return Front.of(self.points(), self.objectives, self.reference)
+        return self._front
 
     @property
     def reference(self) -> tuple[float, ...]:
@@ -270,9 +296,30 @@ class Ledger:
         costs = [trial.user_attrs.get("cost", {}) for trial in self._asked()]
         return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
 
+    def _take_in(self, trials: Sequence[FrozenTrial]) -> None:
+        """Know trials that came into the study: what was asked, and points."""
+        for trial in trials:
+            name = trial.user_attrs.get("trial")
+            if name is not None and "sibling" not in trial.user_attrs:
+                self._numbers[name] = trial.number
+                self._configs[name] = trial.user_attrs.get("config")
+        seen = (TrialState.COMPLETE, TrialState.PRUNED)
+        self.sampling.tell("", [trial for trial in trials if trial.state in seen])
+        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        self._add_points([trial for trial in completed if "trial" in trial.user_attrs])
+
+    def _add_points(self, trials: Sequence[FrozenTrial]) -> None:
+        """A new front needs the old one and the new points only."""
+        points = [self._point(trial) for trial in trials]
+        self._points += points
+        self._front = self._front_of([*self._front.points, *points])
+
+    def _front_of(self, points: Sequence[FrontPoint]) -> Front:
+        return Front.of(points, self.objectives, self.reference)
+
     def _asked(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
-        return [t for t in trials if "trial" in t.user_attrs and "sibling" not in t.user_attrs]
+        return [trials[number] for number in self._numbers.values()]
 
     def _frozen(self, trial: str) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
@@ -288,12 +335,16 @@ class Ledger:
         n_experts = len(asked.user_attrs["config"]["experts"])
         ratio = ratio_params(point.ratio, n_experts)
         distributions: dict[str, BaseDistribution] = dict(asked.distributions)
-        kept = {key: asked.user_attrs[key] for key in ("trial", "config")}
-        return optuna.trial.create_trial(
+        return create_trial(
             params={**asked.params, **ratio},
             distributions=distributions,
             values=self._values(point),
-            user_attrs={**kept, "ratio": point.ratio, "n_images": point.n_images, "sibling": True},
+            user_attrs={
+                "trial": asked.user_attrs["trial"],
+                "ratio": point.ratio,
+                "n_images": point.n_images,
+                "sibling": True,
+            },
             constraints=self._violations(point.accuracies),
         )
 
@@ -303,13 +354,12 @@ class Ledger:
             mixing_ratio=as_ratio(trial.user_attrs["ratio"]),
             accuracies=dict(zip(self.objectives, trial.values, strict=True)),
             n_images=trial.user_attrs["n_images"],
-            config=trial.user_attrs["config"],
+            config=self._configs[trial.user_attrs["trial"]],
         )
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:
     """The Optuna storage at `url`, or the journal file if there is none."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
         return JournalStorage(JournalFileBackend(str(journal)))
     try:

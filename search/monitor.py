@@ -35,7 +35,26 @@ class TrialWriter:
         self.writer.close()
 
 
-class Monitor:
+class Watcher:
+    """Is told what happens in a sweep; this one keeps it to itself."""
+
+    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
+        """A running trial has trained an epoch."""
+
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """A trial has released its points."""
+
+    def on_failed(self, trial: str, reason: str, ledger: Ledger) -> None:
+        """A trial came to nothing."""
+
+    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+        """A trial was stopped early."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
+
+
+class Monitor(Watcher):
     """Follows a sweep: one run a trial, and the run `sweep` with the hypervolume and the counts."""
 
     def __init__(self, folder: Path, console: Console) -> None:

@@ -44,6 +44,13 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
 }
 
 
+N_STARTUP = 5
+"""Observations before a model-based sampler models; in simulations, fewer than 10 or 30 paid."""
+
+OBSERVATION_LIMITS: dict[type[BaseSampler], int] = {TPESampler: 250, GPSampler: 150}
+"""How many observations a sampler can model in time; the others' time hardly grows."""
+
+
 def build_sampler(name: str, *, seed: int, n_startup: int) -> BaseSampler:
     """The sampler `name`; the model-based ones draw at random until `n_startup` observations.
 

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray import tune
 from rich.console import Console
 
 from generalist_core.codec import from_dict, to_dict
@@ -33,19 +32,16 @@ from search.monitor import Monitor
 from search.proposer import Branching, Proposer
 from search.repeats import repeat_front
 from search.report import write_report
-from search.samplers import build_sampler
-from search.searcher import RungStopper, StudySearcher
+from search.samplers import N_STARTUP, build_sampler
+from search.searcher import Searcher
 from search.stopping_when_done import StopWhenDone
-from search.trainable import GeneralistTrainable
+from search.tuning import run_on_ray
 from search.warm_start import read_observations
 from search.warmups import WarmupConfig
 from spaces import Space, load_space, paper_suggestion
 
 JOURNAL = "study.journal"
 REQUEST = "sweep.json"
-
-N_RANDOM_TRIALS = 10
-"""Trials before a model-based sampler starts to model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,7 @@ class SweepConfig:
     `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
     there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
     which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
-    `early_stopping` ends weak trials, `stop_when` the whole sweep before its `trials`. `warm_start`
+    `early_stopping` ends weak trials (None: not), `stop_when` the whole sweep before its `trials`. `warm_start`
     names folders of earlier sweeps, or CSV files, whose points the sampler starts from.
     """
 
@@ -76,7 +72,7 @@ class SweepConfig:
     shares_warmups: bool = True
     warmups: WarmupConfig | None = None
     branching: Branching | None = None
-    early_stopping: Halving | None = None
+    early_stopping: Halving | None = field(default_factory=Halving)
 
     def __post_init__(self) -> None:
         require_positive("trials", self.trials)
@@ -187,11 +183,10 @@ def sweep(
 
 def _begin(config: SweepConfig, folder: Path, own: dict[str, Any]) -> Ledger:
     """Write the request, and begin the study."""
-    n_points = 1 + len(config.config.evaluation.release_ratios)
     sampler = build_sampler(
         config.sampler,
         seed=derive_seed(config.seed, "sampler") % 2**32,
-        n_startup=N_RANDOM_TRIALS * n_points,
+        n_startup=N_STARTUP,
     )
     study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
     request = {"request": to_dict(config), "study": study, "own": own}
@@ -214,46 +209,29 @@ def _run_trials(
     console: Console,
 ) -> None:
     config, folder, ledger = found.config, found.folder, found.ledger
-    monitor = Monitor(folder / "tensorboard", console)
-    searcher = StudySearcher(
+    stopping = config.early_stopping
+    searcher = Searcher(
         Proposer(ledger, space, config.config, config.branching),
-        monitor,
-        folder=folder / "trials",
         n_trials=config.trials,
         n_workers=n_workers,
+        watcher=Monitor(folder / "tensorboard", console),
         stop_when=config.stop_when,
-        rungs=Rungs(config.early_stopping) if config.early_stopping else None,
+        rungs=Rungs(stopping, folder / "rungs.json") if stopping else None,
+        gpus_per_trial=config.resources.gpus_per_trial,
     )
     store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
-    trainable = tune.with_parameters(
-        GeneralistTrainable,
-        threads=config.resources.threads,
-        data=data,
-        model=model,
-        warmups=store if config.shares_warmups else None,
-    )
-    resources = {"cpu": config.resources.cpus_per_trial, "gpu": config.resources.gpus_per_trial}
     try:
-        tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=config.trials,
-                reuse_actors=True,
-                time_budget_s=config.time_budget_s,
-                trial_dirname_creator=_trial_folder,
-            ),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=str(folder),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                stop=RungStopper(searcher),
-                verbose=0,
-            ),
-        ).fit()
+        run_on_ray(
+            searcher,
+            folder,
+            config.resources,
+            data=data,
+            model=model,
+            warmups=store if config.shares_warmups else None,
+            time_budget_s=config.time_budget_s,
+        )
     finally:
         cut_short = searcher.close()
-        monitor.close()
     if cut_short and config.time_budget_s is None:
         raise SweepInterruptedError(f"Interrupted; what there is: generalist-search front {folder}")
 
@@ -267,10 +245,6 @@ def _earlier(path: Path, config: SweepConfig) -> list[Observation]:
     same = ledger.objectives == objectives
     require(same, "a warm start with the same objectives", f"{ledger.objectives} in {path}")
     return ledger.observations(str(path))
-
-
-def _trial_folder(trial: Any) -> str:
-    return str(trial.config["trial"])
 
 
 def _check_that_it_can_start(

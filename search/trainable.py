@@ -63,8 +63,10 @@ class GeneralistTrainable(tune.Trainable):
             if not trial.is_done:
                 return metrics
             points = [point_to_dict(point) for point in trial.release()]
-            cost = trial.trainer.forward_images
-        last = {"forward_images": cost, "total_seconds": trial.seconds}
+        last = {
+            "forward_images": trial.trainer.forward_images,
+            "total_seconds": trial.seconds,
+        }
         return {**metrics, **last, "points": points, "done": True}
 
     def cleanup(self) -> None:

@@ -24,11 +24,75 @@ from generalist_core.evaluation import OperatingPoint
 from generalist_core.models import ModelFactory
 from generalist_core.trainer import GeneralistTrainer, Metrics
 from search.files import load_tensors, save_tensors, write_json, write_text
-from search.warmups import WarmupStore, share_warmups
+from search.warmups import Warmups, WarmupStore, share_warmups
+
+POLL_S = 1.0
+"""How long to wait before looking again whether others have trained a warm-up."""
 
 
-class TrialRun:
-    """Drives a trainer and writes what it returns."""
+class Training:
+    """Drives a trainer, epoch by epoch, and counts the seconds.
+
+    With a store of warm-ups the experts are brought to the first sync one by one, each as far as
+    nobody else has trained it; then all train together.
+    """
+
+    def __init__(self, trainer: GeneralistTrainer, warmups: Warmups | None = None) -> None:
+        """Begin where the trainer stands; warm-ups are found in `warmups` and left there."""
+        self.trainer = trainer
+        self.seconds = 0.0
+        every = trainer.config.evaluation.every_epochs
+        self._warming: Iterator[Metrics | None] = iter(())
+        if warmups is not None:
+            self._warming = share_warmups(trainer, warmups, every_epochs=every)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.trainer.is_done
+
+    def attempt(self) -> Metrics | None:
+        """Train one epoch, evaluate where it is due, and return the metrics.
+
+        None while others train a warm-up that is needed here.
+        """
+        started = time.perf_counter()
+        trainer, every = self.trainer, self.trainer.config.evaluation.every_epochs
+        metrics = next(self._warming, {})
+        if metrics is None:
+            return None
+        if not metrics:
+            metrics = trainer.train_epoch()
+            if trainer.epoch % every == 0 or trainer.is_done:
+                metrics |= trainer.evaluate()
+        elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
+            metrics |= trainer.evaluate_expert(alone)
+        metrics["forward_images"] = trainer.forward_images
+        metrics["seconds"] = time.perf_counter() - started
+        self.seconds += metrics["seconds"]
+        return metrics
+
+    def advance(self) -> Metrics:
+        """As `attempt`, but wait for others where there is nothing else to do."""
+        while (metrics := self.attempt()) is None:
+            time.sleep(POLL_S)
+        return metrics
+
+    def release(self) -> list[OperatingPoint]:
+        """Evaluate mixtures of the trained experts."""
+        started = time.perf_counter()
+        points = self.trainer.release()
+        self.seconds += time.perf_counter() - started
+        return points
+
+    def close(self) -> None:
+        """Let go of a warm-up that was claimed and not finished."""
+        if isinstance(self._warming, Generator):
+            self._warming.close()
+
+
+class TrialRun(Training):
+    """A training in its folder: what it returns is written there."""
 
     def __init__(
         self,
@@ -48,57 +112,26 @@ class TrialRun:
             model: the user's own factory of models.
             warmups: where to look for the experts' warm-ups, and to leave them for others.
         """
-        self.folder = folder
         data = data or cached_dataset(config.data)
-        self.trainer = GeneralistTrainer(config, data, model=model)
-        self.seconds = 0.0
-        every = config.evaluation.every_epochs
-        self._warming: Iterator[Metrics] = iter(())
-        if warmups is not None:
-            self._warming = share_warmups(self.trainer, warmups, every_epochs=every)
+        super().__init__(GeneralistTrainer(config, data, model=model), warmups)
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.json", to_json(config) + "\n")
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the trial is trained and released."""
-        return self.trainer.is_done
-
-    def advance(self) -> Metrics:
-        """Train one epoch, evaluate where it is due, and return the metrics.
-
-        With a store of warm-ups the experts are brought to the first sync one by one, each as far
-        as nobody else has trained it; then all train together.
-        """
-        started = time.perf_counter()
-        trainer, every = self.trainer, self.trainer.config.evaluation.every_epochs
-        metrics = next(self._warming, None)
-        if metrics is None:
-            metrics = trainer.train_epoch()
-            if trainer.epoch % every == 0 or trainer.is_done:
-                metrics |= trainer.evaluate()
-        elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
-            metrics |= trainer.evaluate_expert(alone)
-        metrics["forward_images"] = trainer.forward_images
-        metrics["seconds"] = time.perf_counter() - started
-        self.seconds += metrics["seconds"]
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+    def attempt(self) -> Metrics | None:
+        """As before, and keep the metrics."""
+        metrics = super().attempt()
+        if metrics is not None:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
         return metrics
 
     def release(self) -> list[OperatingPoint]:
-        """Evaluate the mixtures of the trained experts, and keep what is needed to make them."""
-        started = time.perf_counter()
-        points = self.trainer.release()
-        self.seconds += time.perf_counter() - started
+        """As before, and keep the points and what is needed to make the mixtures."""
+        points = super().release()
         save_tensors(self.folder / "averages.pt", self.trainer.averages())
         write_json(self.folder / "points.json", [point_to_dict(point) for point in points])
         return points
-
-    def close(self) -> None:
-        """Let go of a warm-up that was claimed and not finished."""
-        if isinstance(self._warming, Generator):
-            self._warming.close()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""

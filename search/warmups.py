@@ -18,15 +18,15 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from generalist_core.codec import to_dict
+from generalist_core.cost import update_cost
 from generalist_core.trainer import GeneralistTrainer, Metrics
 from generalist_core.validation import require, require_positive
 from search.files import write_bytes, write_json
@@ -210,12 +210,6 @@ class Claim:
         self._thread = threading.Thread(target=self._beat, name=f"claim {path}", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
     def release(self) -> None:
         """Let others claim; once or more often."""
         if self._ended.is_set():
@@ -232,34 +226,62 @@ class Claim:
                 os.utime(self.descriptor)
 
 
+class Warmups(Protocol):
+    """Where trials leave their experts' warm-ups for others; `WarmupStore` is one on disk."""
+
+    def find(self, keys: Sequence[str], epoch: int) -> int | None:
+        """The latest epoch <= `epoch` whose state is stored; `keys[e]` is that of epoch e > 0."""
+
+    def load(self, key: str, epoch: int) -> Mapping[str, Any] | None:
+        """A stored state; None if there is none any more."""
+
+    def publish(
+        self, key: str, epoch: int, state: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Store a state for all to use."""
+
+    def claim(self, key: str) -> Claimed | None:
+        """The right to train what `key` names; None if another has it."""
+
+
+class Claimed(Protocol):
+    """A right to train that is held until `release`."""
+
+    def release(self) -> None:
+        """Let others claim; once or more often."""
+
+
 def share_warmups(
-    trainer: GeneralistTrainer, store: WarmupStore, *, every_epochs: int, poll_s: float = 1.0
-) -> Iterator[Metrics]:
+    trainer: GeneralistTrainer, store: Warmups, *, every_epochs: int
+) -> Iterator[Metrics | None]:
     """Bring every expert to the first sync; yields the metrics of each epoch trained here.
 
-    What is stored is adopted. The rest is trained expert by expert and published at multiples of
-    `every_epochs` and at the first sync; each such stretch is claimed before and trained by one
-    process alone. Who finds a stretch claimed goes on with another expert, and waits only if there
-    is none: holding no claim itself, so that there is no deadlock.
+    What is stored is adopted. The rest is trained expert by expert, the costliest first as it tells
+    most of what a trial is worth, and published at multiples of `every_epochs` and at the first
+    sync; each such stretch is claimed before and trained by one process alone. Who finds a stretch
+    claimed goes on with another expert. If there is none, None is yielded for others to go on:
+    no claim is held then, so that there is no deadlock.
     """
     require_positive("every_epochs", every_epochs)
     keys = {name: trainer.warmup_keys(name) for name in trainer.warming}
     while names := trainer.warming:
-        for name in names:
+        for name in sorted(names, key=lambda name: -update_cost(trainer.expert(name).config)):
             if adopt_latest(trainer, store, name, keys[name]):
                 break
             until = _next_stop(trainer, name, every_epochs)
             claim = store.claim(keys[name][until])
             if claim is not None:
-                with claim:
-                    yield from _train_stretch(trainer, claim, name, keys[name], until)
+                try:
+                    yield from _train_stretch(trainer, store, claim, name, keys[name], until)
+                finally:
+                    claim.release()
                 break
         else:
-            time.sleep(poll_s)
+            yield None
 
 
 def adopt_latest(
-    trainer: GeneralistTrainer, store: WarmupStore, name: str, keys: Sequence[str]
+    trainer: GeneralistTrainer, store: Warmups, name: str, keys: Sequence[str]
 ) -> bool:
     """Give an expert the latest stored state that is ahead of it; whether there was one."""
     while (epoch := store.find(keys, len(keys) - 1) or 0) > trainer.expert(name).epoch:
@@ -271,13 +293,18 @@ def adopt_latest(
 
 
 def _train_stretch(
-    trainer: GeneralistTrainer, claim: Claim, name: str, keys: Sequence[str], until: int
+    trainer: GeneralistTrainer,
+    store: Warmups,
+    claim: Claimed,
+    name: str,
+    keys: Sequence[str],
+    until: int,
 ) -> Iterator[Metrics]:
     """Train and publish up to an epoch, unless that was published just before it was claimed.
 
     The claim ends with the publication: who asked for the metrics may take its time with them.
     """
-    if adopt_latest(trainer, claim.store, name, keys):
+    if adopt_latest(trainer, store, name, keys):
         return
     expert, config = trainer.expert(name), trainer.config
     parts = {"expert": expert.config, "data": config.data, "model": config.model}
@@ -285,7 +312,7 @@ def _train_stretch(
     while expert.epoch < until:
         metrics = trainer.train_warmup(name)
         if expert.epoch == until:
-            claim.store.publish(keys[until], until, trainer.warmup_state(name), about)
+            store.publish(keys[until], until, trainer.warmup_state(name), about)
             claim.release()
         yield metrics
 

@@ -1,0 +1,107 @@
+"""What a sampler is shown: its own study in memory, thinned to what it can model in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.samplers import OBSERVATION_LIMITS, fixing
+
+SLACK = 1.25
+"""A thinned study may grow by this factor before it is thinned again."""
+
+
+class Sampling:
+    """A sampler with the observations that it learns from: all, or about `limit` of them.
+
+    The time of a suggestion grows with the observations, and a sweep makes several a trial: so
+    `OBSERVATION_LIMITS` of `search.samplers` holds. The best are kept: TPE, for one, models the
+    best 25 apart however many there are, and the rest only as a density.
+    """
+
+    def __init__(self, sampler: BaseSampler, n_objectives: int) -> None:
+        self.sampler = sampler
+        self.n_objectives = n_objectives
+        self.limit = OBSERVATION_LIMITS.get(type(sampler))
+        self._running: dict[str, int] = {}
+        self._study = self._new_study()
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let the next suggestion be this one."""
+        self._study.enqueue_trial(dict(params))
+
+    def ask(self, name: str, fixed: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """A trial that suggests, until the next is asked; the parameters in `fixed` are given.
+
+        It runs until it is told.
+        """
+        self._study.sampler = fixing(self.sampler, fixed) if fixed is not None else self.sampler
+        asked = self._study.ask()
+        self._running[name] = asked.number
+        return asked
+
+    def asked(self, name: str) -> FrozenTrial:
+        """What a running trial was given so far."""
+        return self._study.get_trials(deepcopy=False)[self._running[name]]
+
+    def tell(self, name: str, observations: Sequence[FrozenTrial]) -> None:
+        """End a trial that was asked, if it runs, and show what came of it."""
+        number = self._running.pop(name, None)
+        if number is not None:
+            self._study.tell(number, state=TrialState.FAIL)
+        self._study.add_trials(observations)
+        if self.limit is not None and len(self._observations()) > SLACK * self.limit:
+            self._thin(self.limit)
+
+    def _observations(self) -> list[FrozenTrial]:
+        seen = (TrialState.COMPLETE, TrialState.PRUNED)
+        return self._study.get_trials(deepcopy=False, states=seen)
+
+    def _thin(self, limit: int) -> None:
+        """Begin a new study with what is worth keeping, and with the trials that run."""
+        kept = thinned(self._observations(), limit)
+        running = {name: self.asked(name) for name in self._running}
+        self._study = self._new_study()
+        self._study.add_trials(kept)
+        for number, (name, trial) in enumerate(running.items(), len(kept)):
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                )
+            )
+            self._running[name] = number
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(
+            storage=InMemoryStorage(),
+            sampler=self.sampler,
+            directions=["maximize"] * self.n_objectives,
+        )
+
+
+def thinned(observations: Sequence[FrozenTrial], limit: int) -> list[FrozenTrial]:
+    """Half of `limit` the best by non-dominated sorting, the rest evenly from first to last.
+
+    The order stays. Of equally good ones the later are kept; trials without values are among the
+    rest.
+    """
+    if len(observations) <= limit:
+        return list(observations)
+    valued = [i for i, trial in enumerate(observations) if trial.state == TrialState.COMPLETE]
+    ranks = np.full(len(observations), np.inf)
+    if valued:
+        values = np.array([observations[i].values for i in valued])
+        ranks[valued] = moocore.pareto_rank(values, maximise=True)
+    by_rank = sorted(range(len(observations)), key=lambda i: (ranks[i], -i))
+    best, others = by_rank[: limit // 2], sorted(by_rank[limit // 2 :])
+    spread = np.linspace(0, len(others) - 1, limit - len(best)).round().astype(int)
+    return [observations[i] for i in sorted({*best, *(others[i] for i in spread)})]
