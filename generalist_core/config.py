@@ -511,7 +511,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025)."""
+    """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
+
+    `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
+    models judged; `channels_last` keeps images and weights in that order in memory. Both are exact
+    up to rounding.
+    """
 
     experts: tuple[ExpertConfig, ...]
     evaluation: EvaluationConfig
@@ -523,6 +528,8 @@ class TrainConfig:
     batch_size: int = 128
     seed: int = 0
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    fold_batchnorm: bool = False
+    channels_last: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from generalist_core.averaging import Weights, copy_weights, weights_of
 from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.cost import FORWARD, evaluation_cost
 from generalist_core.data import Split
+from generalist_core.folding import folded
 from generalist_core.randomness import GeneratorNoise, generator
 
 
@@ -36,9 +37,11 @@ class Evaluator:
         *,
         seed: int,
         dtype: torch.dtype,
+        fold_batchnorm: bool = False,
     ) -> None:
         """Take over `model` as the place where weights are put to be judged."""
         self.model = model.eval().requires_grad_(False)
+        self.folded = folded(model) if fold_batchnorm else None
         self.split = split
         self.config = config
         self.seed = seed
@@ -64,10 +67,13 @@ class Evaluator:
             n_images = min(config.n_images_between, n_images)
         images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
+        if self.folded is not None:
+            self.folded.refresh()
+        model = self.folded or self.model
         if attacked:
-            verdicts = evaluate(self.model, images, config, seed=self.seed, dtype=self.dtype)
+            verdicts = evaluate(model, images, config, seed=self.seed, dtype=self.dtype)
         else:
-            verdicts = {"natural": correct(self.model, images, config.batch_size, self.dtype)}
+            verdicts = {"natural": correct(model, images, config.batch_size, self.dtype)}
         cost = (evaluation_cost(config) if attacked else FORWARD) * len(images)
         return {name: v.double().mean().item() for name, v in verdicts.items()}, cost
 

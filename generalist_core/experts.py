@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from generalist_core.attacks import perturb
 from generalist_core.averaging import Average, copy_weights, weights_of
 from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp, TrainConfig
 from generalist_core.data import Dataset
+from generalist_core.folding import folded
 from generalist_core.losses import training_loss
 from generalist_core.models import ModelFactory, build_model
 from generalist_core.optimizers import build_optimizer
@@ -38,9 +40,13 @@ class Expert:
         *,
         n_classes: int,
         precision: Literal["float32", "float64", "bfloat16"],
+        fold_batchnorm: bool = False,
+        channels_last: bool = False,
     ) -> None:
         self.config = config
-        self.model = model
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.folded = folded(model) if fold_batchnorm and config.attack is not None else None
         self.mixing = mixing
         self.autocasts = precision == "bfloat16"
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
@@ -61,10 +67,8 @@ class Expert:
 
         The loss is a tensor without gradient, left on the device so that nothing waits for it.
         """
-        x_adv = x
-        if self.config.attack is not None:
-            self.model.eval()
-            x_adv = perturb(self.config.attack, self.logits_of, x, y, noise)
+        x = x.to(memory_format=self.memory_format)
+        x_adv = self.craft(x, y, noise)
         self.model.train()
         if self.mix is not None:
             x_adv, y = self.mix(x, y)
@@ -79,16 +83,26 @@ class Expert:
         self.average.update(self.weights)
         return loss.detach()
 
+    def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """The images that this expert's attack makes of `x`; `x` itself if it has none."""
+        if self.config.attack is None:
+            return x
+        self.model.eval()
+        if self.folded is not None:
+            self.folded.refresh()
+        model = self.folded or self.model
+        return perturb(self.config.attack, partial(self.logits_of, model=model), x, y, noise)
+
     def update_share(self, relative_weight: float) -> None:
         """Take this step's part of the global learner into the share."""
         whole = relative_weight == 1
         part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
         self.share.update(part)
 
-    def logits_of(self, x: Tensor) -> Tensor:
-        """Logits in the precision of `x`; the model may compute in bfloat16."""
+    def logits_of(self, x: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Logits in the precision of `x`; the model, or its folded form, may use bfloat16."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocasts):
-            logits: Tensor = self.model(x)
+            logits: Tensor = (model or self.model)(x)
         return logits.to(x.dtype)
 
     def lr(self, progress: float) -> float:

@@ -7,6 +7,7 @@ sync and its interval keep their share of the run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from generalist_core.config import (
@@ -54,7 +55,8 @@ def paper(
     epsilon: float = 8 / 255,
 ) -> TrainConfig:
     """The paper's algorithm 1: the mixture of the experts themselves, one sync at a boundary."""
-    return _config(data, model, epochs, epsilon, source="experts", at="boundary")
+    exact = _config(data, model, epochs, epsilon, source="experts", at="boundary")
+    return replace(exact, fold_batchnorm=True, channels_last=True)
 
 
 def short(
@@ -86,6 +88,8 @@ def short(
         ),
         epochs=epochs,
         batch_size=64,
+        fold_batchnorm=True,
+        channels_last=True,
     )
 
 

@@ -91,6 +91,8 @@ class GeneralistTrainer:
                 config.mixing,
                 n_classes=data.n_classes,
                 precision=config.precision,
+                fold_batchnorm=config.fold_batchnorm,
+                channels_last=config.channels_last,
             )
             for expert in config.experts
         ]
@@ -107,6 +109,7 @@ class GeneralistTrainer:
             config.evaluation,
             seed=config.seed,
             dtype=self.dtype,
+            fold_batchnorm=config.fold_batchnorm,
         )
         self._global: Average | None = None
         self.forward_images = 0

@@ -93,6 +93,7 @@ def warmup_keys(
             "data": [data, config.data.crop_padding, config.data.flip],
             "model": model,
             "run": [config.seed, config.batch_size, config.precision],
+            "rounding": [config.fold_batchnorm, config.channels_last],
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
             "expert": {name: value for name, value in whole.items() if name != "schedule"},
         }

@@ -89,6 +89,9 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_config(train)
     train.add_argument("--json", action="store_true", help="print the released points as JSON")
+    train.add_argument(
+        "--profile", action="store_true", help="first say where the time of a step goes"
+    )
     train.set_defaults(run="run_train")
 
 

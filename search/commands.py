@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
 from generalist_core.config import TrainConfig
+from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.device import resolve_device
 from generalist_core.validation import InvalidConfigError, require
@@ -29,6 +30,7 @@ from search.files import create_folder
 from search.ledger import Floor
 from search.monitor import TrialWriter
 from search.options import build_config, build_suite
+from search.profile import profile_training
 from search.proposer import Branching
 from search.report import front_document, front_table, write_report
 from search.stopping_when_done import StopWhenDone
@@ -76,15 +78,17 @@ def run_train(options: argparse.Namespace) -> int:
     config, console = build_config(options), Console(stderr=True)
     data = load_dataset(config.data)
     create_folder(options.out)
+    if options.profile:
+        _print_profile(config, data, options.out / "profile.json", console)
     trial = TrialRun(options.out, config, data)
     writer = TrialWriter(options.out / "tensorboard")
     while not trial.is_done:
         metrics = trial.advance()
         writer.write(metrics)
-        losses = [
-            f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/global"))
-        ]
-        console.print(f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(losses)}")
+        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/"))]
+        console.print(
+            f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(shown)}", soft_wrap=True
+        )
     points = [point_to_dict(point) for point in trial.release()]
     trial.save(options.out / "checkpoint.pt")
     writer.close()
@@ -95,6 +99,12 @@ def run_train(options: argparse.Namespace) -> int:
             accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
             print(f"mixing ratio {point['ratio']}: {accuracies}")
     return 0
+
+
+def _print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Console) -> None:
+    for name, share in profile_training(config, data, trace):
+        console.print(f"{share:6.1%}  {name}", highlight=False, markup=False)
+    console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
 
 
 def run_sweep(options: argparse.Namespace) -> int:

@@ -309,10 +309,10 @@ class Ledger:
         self._add_points([trial for trial in completed if "trial" in trial.user_attrs])
 
     def _add_points(self, trials: Sequence[FrozenTrial]) -> None:
-        """A new front needs the old one and the new points only."""
+        """A new front needs the old one and the new points only; the order is that of asking."""
         points = [self._point(trial) for trial in trials]
-        self._points += points
-        self._front = self._front_of([*self._front.points, *points])
+        self._points = sorted([*self._points, *points], key=_trial)
+        self._front = self._front_of(sorted([*self._front.points, *points], key=_trial))
 
     def _front_of(self, points: Sequence[FrontPoint]) -> Front:
         return Front.of(points, self.objectives, self.reference)
@@ -356,6 +356,10 @@ class Ledger:
             n_images=trial.user_attrs["n_images"],
             config=self._configs[trial.user_attrs["trial"]],
         )
+
+
+def _trial(point: FrontPoint) -> str:
+    return point.trial
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:

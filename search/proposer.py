@@ -116,10 +116,11 @@ class Proposer:
         return max(able, key=self._merit, default=None)
 
     def _merit(self, family: Family) -> float:
-        """The hypervolume that the front would lose without the family's points."""
-        points = [p for p in self.ledger.points() if p.trial not in family.completed]
-        without = Front.of(points, self.ledger.objectives, self.ledger.reference)
-        return self.ledger.front().hypervolume - without.hypervolume
+        """The hypervolume that the front would lose without the family's points on it."""
+        front = self.ledger.front()
+        others = [point for point in front.points if point.trial not in family.completed]
+        without = Front.of(others, front.objectives, front.reference)
+        return front.hypervolume - without.hypervolume
 
 
 def warmup_params(params: Mapping[str, Any]) -> dict[str, Any]:

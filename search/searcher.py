@@ -75,7 +75,9 @@ class Searcher:
         reached = results(metrics, self.running[trial].config, self.rungs.halving)
         for rung, accuracies in reached.items():
             if self.rungs.report(trial, rung, [accuracies]).stop:
-                self._stop(trial, rung, accuracies)
+                learner = rung.split("@")[0]
+                epoch = int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
+                self._stop(trial, epoch, accuracies)
                 return True
         return False
 
@@ -106,9 +108,8 @@ class Searcher:
         self.watcher.close()
         return cut_short
 
-    def _stop(self, trial: str, rung: str, accuracies: Sequence[float]) -> None:
+    def _stop(self, trial: str, epoch: int, accuracies: Sequence[float]) -> None:
         self.running.pop(trial)
-        epoch = int(rung.split("@")[1])
         named = dict(zip(self.ledger.objectives, accuracies, strict=True))
         self.ledger.tell_stopped(trial, epoch, self.costs[trial], named)
         self.watcher.on_stopped(trial, epoch, self.ledger)

@@ -140,6 +140,8 @@ class SimulatedTrainer(GeneralistTrainer):
         expert = self.expert(name)
         true = self.world.alone(expert.config, expert.epoch / self.config.epochs)
         if expert.config.attack is None:
+            between = self.config.evaluation.n_images_between or self.world.n_validation
+            self.forward_images += min(between, self.world.n_validation)
             return {f"accuracy/{name}/natural": self._seen(true, name, expert.epoch)[0]}
         return self._judged(name, self._seen(true, name, expert.epoch))
 

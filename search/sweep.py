@@ -38,7 +38,7 @@ from search.stopping_when_done import StopWhenDone
 from search.tuning import run_on_ray
 from search.warm_start import read_observations
 from search.warmups import WarmupConfig
-from spaces import Space, load_space, paper_suggestion
+from spaces import Space, base_suggestion, load_space, paper_suggestion
 
 JOURNAL = "study.journal"
 REQUEST = "sweep.json"
@@ -53,8 +53,9 @@ class SweepConfig:
     `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
     there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
     which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
-    `early_stopping` ends weak trials (None: not), `stop_when` the whole sweep before its `trials`. `warm_start`
-    names folders of earlier sweeps, or CSV files, whose points the sampler starts from.
+    `early_stopping` ends weak trials (None: not), `stop_when` the whole sweep before its `trials`.
+    `warm_start` names folders of earlier sweeps, or CSV files, whose points the sampler starts
+    from.
     """
 
     config: TrainConfig
@@ -159,7 +160,7 @@ def sweep(
     """
     folder = folder.absolute()
     space = space or load_space(config.space)
-    params, ratio = paper_suggestion(space, config.config)
+    first, second = (make(space, config.config) for make in (paper_suggestion, base_suggestion))
     earlier = [seen for name in config.warm_start for seen in _earlier(Path(name), config)]
     _check_that_it_can_start(config, data, model)
     if config.storage is not None:
@@ -168,7 +169,8 @@ def sweep(
     ledger = _begin(config, folder, own_parts(data, model))
     for seen in earlier:
         ledger.observe(seen, space, config.config)
-    ledger.enqueue(params, ratio, len(config.config.experts))
+    for params, ratio in [first] if first == second else [first, second]:
+        ledger.enqueue(params, ratio, len(config.config.experts))
     found = Sweep(folder=folder, config=config, ledger=ledger)
     console = console or Console(stderr=True)
     try:

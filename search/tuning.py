@@ -26,11 +26,14 @@ from search.warmups import WarmupConfig
 
 
 class TuneSearcher(RaySearcher):
-    """Ray's view of a search: Ray's ids and results in, configurations out."""
+    """Ray's view of a search: Ray's ids and results in, configurations out.
+
+    What has an attribute `searcher` is to Ray a wrapper around another of Ray's searchers.
+    """
 
     def __init__(self, searcher: Searcher, folder: Path) -> None:
         super().__init__()
-        self.searcher = searcher
+        self.search = searcher
         self.folder = folder
         self.names: dict[str, str] = {}
 
@@ -40,9 +43,9 @@ class TuneSearcher(RaySearcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None for not now, FINISHED for no more."""
-        if self.searcher.n_left > 0 and self.searcher.is_full:
+        if self.search.n_left > 0 and self.search.is_full:
             return None
-        proposal = self.searcher.propose()
+        proposal = self.search.propose()
         if proposal is None:
             return RaySearcher.FINISHED
         self.names[trial_id] = proposal.trial
@@ -55,7 +58,7 @@ class TuneSearcher(RaySearcher):
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on an epoch's metrics; whether to stop the trial."""
-        return self.searcher.report(self.names[trial_id], result)
+        return self.search.report(self.names[trial_id], result)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the stopper has seen it, and sees those that end a trial too."""
@@ -65,14 +68,14 @@ class TuneSearcher(RaySearcher):
     ) -> None:
         """Tell how a trial ended, unless it was stopped."""
         trial = self.names.pop(trial_id)
-        if trial not in self.searcher.running:
+        if trial not in self.search.running:
             return
         if error:
-            self.searcher.failed(trial, self._reason(trial))
+            self.search.failed(trial, self._reason(trial))
         elif result is not None and "points" in result:
-            self.searcher.released(trial, points_from_dicts(result["points"]), result)
+            self.search.released(trial, points_from_dicts(result["points"]), result)
         else:
-            self.searcher.failed(trial, "interrupted")
+            self.search.failed(trial, "interrupted")
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the source of truth."""

@@ -2,7 +2,7 @@
 
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing
-from spaces.named import SPACES, full, load_space, paper_suggestion, smoke
+from spaces.named import SPACES, base_suggestion, full, load_space, paper_suggestion, smoke
 from spaces.protocol import Space, Trial, tune_choice, tune_float, tune_int
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Space",
     "Trial",
     "averaging",
+    "base_suggestion",
     "experts",
     "full",
     "load_space",

@@ -87,16 +87,29 @@ class FieldReader:
         return otherwise
 
 
-def paper_suggestion(space: Space, base: TrainConfig) -> tuple[dict[str, Any], Ratio]:
-    """The suggestion that makes `space` as it is in the paper, and the ratio to release there.
-
-    Fields that the paper does not have, such as those of a third expert, are as in `base`.
+def base_suggestion(space: Space, base: TrainConfig) -> tuple[dict[str, Any], Ratio]:
+    """The suggestion that makes `space` as `base` is, and the ratio to release there.
 
     Raises:
         InvalidConfigError: the space makes an invalid configuration.
     """
+    return _suggestion(space, base, base)
+
+
+def paper_suggestion(space: Space, base: TrainConfig) -> tuple[dict[str, Any], Ratio]:
+    """The suggestion that makes `space` as it is in the paper, and the ratio to release there.
+
+    Fields that the paper does not have, such as those of a third expert, are as in `base`. Errors
+    as of `base_suggestion`.
+    """
     published = paper(data=base.data, model=base.model, epochs=base.epochs)
-    reader = FieldReader(published, base)
+    return _suggestion(space, base, published)
+
+
+def _suggestion(
+    space: Space, base: TrainConfig, wanted: TrainConfig
+) -> tuple[dict[str, Any], Ratio]:
+    reader = FieldReader(wanted, base)
     space(reader, base)
-    same_experts = len(base.experts) == len(published.experts)
-    return reader.params, (published if same_experts else base).mixing.ratio.values[-1]
+    same_experts = len(base.experts) == len(wanted.experts)
+    return reader.params, (wanted if same_experts else base).mixing.ratio.values[-1]

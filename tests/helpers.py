@@ -204,6 +204,7 @@ def two_experts(**changes: Any) -> TrainConfig:
         evaluation=EvaluationConfig(
             attacks=(NamedAttack(name="robust", attack=PGD(epsilon=0.1, steps=2)),),
             release_ratios=(0.0, 0.5, 1.0),
+            n_refinements=0,
         ),
         epochs=5,
         batch_size=8,

@@ -11,12 +11,11 @@ ROOT = Path(__file__).parents[1]
 ONLY_IN = {
     "ray": {
         "search/cluster.py",
-        "search/searcher.py",
-        "search/sweep.py",
         "search/trainable.py",
+        "search/tuning.py",
     },
-    "optuna": {"search/ledger.py", "search/samplers.py"},
-    "moocore": {"search/early_stopping.py", "search/front.py"},
+    "optuna": {"search/ledger.py", "search/samplers.py", "search/sampling.py"},
+    "moocore": {"search/early_stopping.py", "search/front.py", "search/sampling.py"},
     "matplotlib": {"search/report.py"},
 }
 

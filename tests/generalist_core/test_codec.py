@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import optuna
 import pytest
 
 from generalist_core import config as config_module
@@ -32,6 +34,7 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.presets import official, paper, short
+from spaces import SPACES
 from tests.helpers import RUNS, ratio, three_experts, two_experts, with_expert
 
 CONFIGS: dict[str, TrainConfig] = {
@@ -251,6 +254,85 @@ def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: st
     with pytest.raises(InvalidConfigError) as error:
         replace_at(two_experts(), path, value)
     assert message in str(error.value)
+
+
+# Replacing is what it would be in the JSON form
+
+
+def replaced_in_json(config: TrainConfig, path: str, value: Any) -> TrainConfig:
+    """Through the whole configuration: encode, set, decode."""
+    value_at(config, path)
+    whole = to_dict(config)
+    here: Any = whole
+    *parents, last = path.split(".")
+    for step in parents:
+        if isinstance(here, list):
+            here = here[index_of(here, step)]
+        elif step in here:
+            here = here[step]
+    here[index_of(here, last) if isinstance(here, list) else last] = value
+    return from_dict(whole, TrainConfig)
+
+
+def index_of(items: list[Any], step: str) -> int:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    return names.index(step) if step in names else int(step)
+
+
+def outcome(replace: Any, config: TrainConfig, path: str, value: Any) -> TrainConfig | str:
+    """The new configuration, or what is said to a value that does not fit."""
+    try:
+        return cast(TrainConfig, replace(config, path, value))
+    except InvalidConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_suggestions_replace_what_they_would_replace_in_json(space: str) -> None:
+    """Values of one random suggestion in the configuration of another."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    trials = [study.ask() for _ in range(12)]
+    configs = [SPACES[space](trial, short()) for trial in trials]
+    n_replaced = n_refused = 0
+    for config, other in itertools.product(configs[:4], trials[4:]):
+        for path, value in other.params.items():
+            found = outcome(replace_at, config, path, value)
+            assert found == outcome(replaced_in_json, config, path, value), path
+            n_replaced += isinstance(found, TrainConfig)
+            n_refused += isinstance(found, str)
+    assert n_replaced > 90
+    assert (n_refused > 0) == (space in ("experts", "full"))
+
+
+def leaves(value: Any, path: str = "") -> list[str]:
+    """The paths of all values in a JSON object but the names of classes."""
+    if isinstance(value, dict):
+        pairs = [(name, inside) for name, inside in value.items() if name != "type"]
+    elif isinstance(value, list):
+        pairs = [(str(i), inside) for i, inside in enumerate(value)]
+    else:
+        return [path]
+    here = [path] if path else []
+    return here + [p for name, v in pairs for p in leaves(v, f"{path}.{name}".strip("."))]
+
+
+@pytest.mark.parametrize("name", ["paper", "mixup, mart", "three experts", "normalised"])
+@pytest.mark.parametrize("value", [0.25, 2, -1, True, None, "SGD", "name", [0.5, 0.5], [], {}])
+def test_any_value_at_any_path_replaces_what_it_would_replace_in_json(
+    name: str, value: Any
+) -> None:
+    config = from_json(to_json(CONFIGS[name]), TrainConfig)
+    for path in leaves(to_dict(config)):
+        found = outcome(replace_at, config, path, value)
+        assert found == outcome(replaced_in_json, config, path, value), path
+
+
+def test_what_lies_beside_the_path_is_not_made_anew() -> None:
+    config = two_experts()
+    replaced = replace_at(config, "experts.robust.optimizer.lr", 0.2)
+    assert replaced.experts[0] is config.experts[0]
+    assert replaced.experts[1].attack is config.experts[1].attack
+    assert replaced.data is config.data
 
 
 def test_the_text_is_json_that_any_reader_reads() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+from collections.abc import Callable
 
+import pytest
+import torch
+
+from generalist_core.averaging import weights_of
 from generalist_core.config import (
     FGSM,
     MART,
@@ -16,8 +21,17 @@ from generalist_core.config import (
     NamedAttack,
 )
 from generalist_core.cost import attack_cost, evaluation_cost, update_cost
+from generalist_core.evaluation import Evaluator
 from generalist_core.trainer import GeneralistTrainer
-from tests.helpers import RUNS, Counting, linear_net, tiny_dataset, two_experts
+from tests.helpers import (
+    RUNS,
+    Counting,
+    clones,
+    linear_net,
+    tiny_dataset,
+    train_to,
+    two_experts,
+)
 
 PGD10 = PGD(epsilon=0.1, steps=10)
 KL10 = PGD(epsilon=0.1, steps=10, loss="kl")
@@ -53,11 +67,56 @@ def test_a_run_costs_the_sum_of_its_parts() -> None:
     """Two experts on 16 of 20 images an epoch; 12 validation images under PGD-2."""
     trainer = GeneralistTrainer(two_experts(), tiny_dataset())
     assert trainer.train_epoch()["forward_images"] == 16 * (3 + (2 * 2 + 3))
+    attacked = 1 + 2 * 2 + 1
+    assert cost_of(trainer, trainer.evaluate) == 12 * 1 + 12 * attacked
+    train_to(trainer, 3)
+    assert cost_of(trainer, trainer.evaluate) == 12 * attacked
+    assert cost_of(trainer, trainer.release) == 3 * 12 * attacked
+
+
+def cost_of(trainer: GeneralistTrainer, work: Callable[[], object]) -> int:
     before = trainer.forward_images
-    assert trainer.evaluate()["forward_images"] - before == 3 * 12 * (1 + 2 * 2 + 1)
-    before = trainer.forward_images
-    trainer.release()
-    assert trainer.forward_images - before == 3 * 12 * (1 + 2 * 2 + 1)
+    work()
+    return trainer.forward_images - before
+
+
+def test_what_is_in_training_is_judged_on_fewer_images_than_what_is_released() -> None:
+    evaluation = dataclasses.replace(two_experts().evaluation, n_images=10, n_images_between=4)
+    trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
+    assert cost_of(trainer, trainer.evaluate) == 4 * 1 + 4 * 6
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == 4 * 1
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("robust")) == 4 * 6
+    assert cost_of(trainer, lambda: trainer.release([0.5])) == 10 * 6
+    train_to(trainer, 3)
+    assert cost_of(trainer, trainer.evaluate) == 4 * 6
+
+
+@pytest.mark.parametrize(("n_images", "between", "judged"), [(10, 99, 10), (None, 99, 12)])
+def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
+    n_images: int | None, between: int, judged: int
+) -> None:
+    evaluation = dataclasses.replace(
+        two_experts().evaluation, n_images=n_images, n_images_between=between
+    )
+    trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
+
+
+@pytest.mark.parametrize("between", [True, False])
+@pytest.mark.parametrize("attacked", [True, False])
+def test_the_forwards_of_a_judgement_are_those_that_it_counts(
+    between: bool, attacked: bool
+) -> None:
+    """Images go through the model once for each forward, and each gradient adds 1 to the cost."""
+    evaluation = dataclasses.replace(two_experts().evaluation, n_images_between=5)
+    model = Counting(linear_net(2, (1, 4, 4)))
+    split = tiny_dataset().validation
+    judge = Evaluator(model, split, evaluation, seed=0, dtype=torch.float32).judge
+    weights = clones(weights_of(model))
+    accuracies, cost = judge(weights, between=between, attacked=attacked)
+    n_images, n_gradients = 5 if between else 12, 2 if attacked else 0
+    assert model.n_images == cost - n_gradients * n_images
+    assert list(accuracies) == (["natural", "robust"] if attacked else ["natural"])
 
 
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from tests.helpers import (
     same_bits,
     three_experts,
     tiny_dataset,
+    tiny_split,
     train_to,
     two_experts,
     with_expert,
@@ -363,15 +365,56 @@ def test_judging_changes_nothing_that_trains() -> None:
     assert same_bits(judged.global_learner, plain.global_learner)
 
 
-def test_evaluation_judges_every_average_and_the_global_learner() -> None:
-    metrics = trained(three_experts(), 2).evaluate()
-    names = {
-        f"accuracy/{learner}/{objective}"
-        for learner in ("natural", "robust", "sparse", "global")
-        for objective in ("natural", "robust", "sparse")
-    }
-    assert set(metrics) == names | {"forward_images"}
-    assert all(0 <= metrics[name] <= 1 for name in names)
+def accuracies(*learners: str, objectives: Sequence[str]) -> set[str]:
+    return {f"accuracy/{learner}/{name}" for learner in learners for name in objectives}
+
+
+def test_experts_are_judged_before_the_first_sync_and_the_global_learner_from_it_on() -> None:
+    trainer, objectives = start(three_experts()), ("natural", "robust", "sparse")
+    attacked = accuracies("robust", "sparse", objectives=objectives)
+    before = attacked | accuracies("natural", objectives=["natural"]) | {"forward_images"}
+    for _ in range(trainer.config.sync.start_epoch):
+        assert set(trainer.evaluate()) == before
+        trainer.train_epoch()
+    assert set(trainer.evaluate()) == before
+    after = accuracies("global", objectives=objectives) | {"forward_images"}
+    while not trainer.is_done:
+        trainer.train_epoch()
+        metrics = trainer.evaluate()
+        assert set(metrics) == after
+        assert all(0 <= metrics[name] <= 1 for name in metrics if "/" in name)
+
+
+def test_what_is_in_training_is_judged_on_the_first_images_that_releases_are_judged_on() -> None:
+    """Accuracies on 5 images are multiples of 1/5, and those of their split alone."""
+    evaluation = dataclasses.replace(two_experts().evaluation, n_images_between=5)
+    trainer = trained(two_experts(evaluation=evaluation), 3)
+    model = build_model(trainer.config.model, 2, (1, 4, 4), seed=9).eval()
+    load_weights(model, dict(zip(model_names(trainer), trainer.global_learner, strict=True)))
+    first = tiny_dataset().validation.take(torch.arange(5))
+    verdicts = evaluate(model, first, evaluation, seed=0, dtype=torch.float32)
+    found = trainer.evaluate()
+    for name, verdict in verdicts.items():
+        assert found[f"accuracy/global/{name}"] == verdict.double().mean()
+    assert trainer.release([0.5])[0].n_images == 12
+
+
+def test_two_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> None:
+    evaluation = dataclasses.replace(two_experts().evaluation, n_refinements=2)
+    config = with_expert(two_experts(evaluation=evaluation), "natural", optimizer=SGD(lr=0.5))
+    config = dataclasses.replace(config, epochs=30, sync=SyncConfig(start_epoch=29))
+    data = dataclasses.replace(tiny_dataset(), validation=tiny_split(200, seed=1))
+    trainer = train_to(GeneralistTrainer(config, data), 12)
+    points = trainer.release()
+    assert [point.ratio for point in points[:3]] == [0.0, 0.5, 1.0]
+    assert len(points) == 5
+    assert trainer.release([point.ratio for point in points]) == points
+
+
+def test_three_experts_are_not_refined() -> None:
+    evaluation = dataclasses.replace(three_experts().evaluation, n_refinements=3)
+    points = start(three_experts(evaluation=evaluation)).release()
+    assert [point.ratio for point in points] == list(evaluation.release_ratios)
 
 
 # Training trains
@@ -385,7 +428,7 @@ def test_losses_fall_in_every_precision(precision: Any) -> None:
         assert losses[-1][name] < 0.7 * losses[0][name]
     kept = torch.float64 if precision == "float64" else torch.float32
     assert {tensor.dtype for tensor in trainer.global_learner} == {kept}
-    assert trainer.evaluate()["accuracy/natural/natural"] > 0.8
+    assert trainer.evaluate()["accuracy/global/natural"] > 0.8
 
 
 def test_an_absurd_learning_rate_diverges_by_name() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,7 @@ BAD_SWEEPS = {
     "type of a field": (["--set", "epochs=many"], "epochs is of type int.*'many'"),
     "set without value": (["--set", "epochs"], "PATH=VALUE"),
     "trials": (["--trials", "0"], "trials > 0"),
+    "eta": (["--eta", "1"], "eta > 1.*eta=1.0"),
     "model": (["--model", "resnet19"], "model.*resnet19"),
     "no such GPU": (["--gpus-per-trial", "1"], "0 GPUs.*--device cpu"),
     "config": (["--config", "/nowhere.json"], "/nowhere.json"),
@@ -88,7 +90,7 @@ def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "run"
     assert main(["train", *TINY, "--out", str(out), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert [p["ratio"] for p in document["points"]] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert [p["ratio"] for p in document["points"]][:3] == [0.0, 0.5, 1.0]
     assert document["forward_images"] > 0
     assert {"checkpoint.pt", "config.json", "metrics.jsonl", "tensorboard"} <= {
         path.name for path in out.iterdir()
@@ -107,12 +109,19 @@ def test_a_config_file_and_fields_set_on_top(
     assert "mixing ratio 1.0" in capsys.readouterr().out
 
 
+def requested(folder: Path) -> dict[str, Any]:
+    """The request that a sweep has written."""
+    found: dict[str, Any] = json.loads((folder / "sweep.json").read_text())["request"]
+    return found
+
+
 @pytest.mark.slow
 def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = ["--set", "experts.robust.optimizer.lr=1e38", "--space", "mixing", "--trials", "2"]
-    assert main(["sweep", *TINY, *bad, "--out", str(tmp_path / "out")]) == 1
+    assert main(["sweep", *TINY, *bad, "--eta", "4", "--out", str(tmp_path / "out")]) == 1
+    assert requested(tmp_path / "out")["early_stopping"]["eta"] == 4.0
     error = capsys.readouterr().err
     assert "No trial succeeded" in error
     assert "DivergedError: Expert 'robust' diverged" in error
@@ -123,7 +132,9 @@ def test_a_sweep_prints_its_front_and_front_prints_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
-    assert main(["sweep", *TINY, "--space", "mixing", "--trials", "2", "--json", "--out", out]) == 0
+    options = ["--space", "mixing", "--trials", "2", "--no-early-stopping", "--json"]
+    assert main(["sweep", *TINY, *options, "--out", out]) == 0
+    assert requested(tmp_path / "out")["early_stopping"] is None
     first = json.loads(capsys.readouterr().out)
     assert main(["front", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 
-from generalist_core.config import SyncConfig
+from generalist_core.codec import replace_at
+from generalist_core.config import SyncConfig, TrainConfig
+from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.early_stopping import Decision, Halving, Rungs, decide
+from search.early_stopping import Decision, Halving, Rungs, decide, results
+from search.files import read_json
+from search.simulator import SimulatedTrainer, WarmupsInMemory, World
+from search.trial import Training
+from tests.helpers import three_experts
 
-Report = tuple[str, int, np.ndarray]
+Report = tuple[str, str, np.ndarray]
 
-RUNG = 4
+RUNG = "global@4"
 
 
 def stops_by_asha(values: list[float], eta: float) -> bool:
@@ -107,7 +113,7 @@ def test_with_identical_objectives_it_is_optunas_pruner_once_eta_results_are_the
         for level, value in zip((1, eta, eta**2), curve, strict=True):
             trial.report(value, level)
             pruned = trial.should_prune()
-            decision = rungs.report(str(trial.number), level, [[value, value]])
+            decision = rungs.report(str(trial.number), f"global@{level}", [[value, value]])
             if decision.n_results >= eta:
                 n_compared += 1
                 assert decision.stop == pruned
@@ -224,21 +230,140 @@ def test_what_is_reported_again_gets_its_first_decision() -> None:
 def reports(n: int = 40) -> Iterator[Report]:
     source = np.random.default_rng(5)
     for i in range(n):
-        for rung in (2, 6):
+        for rung in ("robust@2", "global@6"):
             yield f"{i:04d}", rung, source.random((3, 2))
 
 
-def test_rungs_survive_a_resume() -> None:
+def test_rungs_go_on_with_what_is_in_their_file(tmp_path: Path) -> None:
     halving, all_reports = Halving(), list(reports())
     whole = Rungs(halving)
     expected = [whole.report(*report) for report in all_reports]
     for cut in (0, 1, 33, 80):
-        begun = Rungs(halving)
+        file = tmp_path / f"{cut}.json"
+        begun = Rungs(halving, file)
         decisions = [begun.report(*report) for report in all_reports[:cut]]
-        resumed = Rungs.from_dict(json.loads(json.dumps(begun.to_dict())), halving)
+        resumed = Rungs(halving, file)
         decisions += [resumed.report(*report) for report in all_reports[cut:]]
         assert decisions == expected
-        assert resumed.to_dict() == whole.to_dict()
+        assert resumed.to_dict() == whole.to_dict() == read_json(file)
+
+
+def test_every_result_is_in_the_file_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "rungs.json"
+    rungs = Rungs(Halving(), file)
+    assert not file.exists()
+    for n, report in enumerate(reports(5), 1):
+        rungs.report(*report)
+        assert sum(map(len, read_json(file).values())) == n
+
+
+def test_a_resumed_sweep_keeps_its_old_decisions_at_another_eta(tmp_path: Path) -> None:
+    file, all_reports = tmp_path / "rungs.json", list(reports())
+    begun = Rungs(Halving(eta=2), file)
+    expected = [begun.report(*report) for report in all_reports]
+    resumed = Rungs(Halving(eta=5), file)
+    assert [resumed.report(*report) for report in all_reports] == expected
+
+
+def test_rungs_of_other_names_have_nothing_in_common() -> None:
+    both = Rungs(Halving())
+    apart = {name: Rungs(Halving()) for name in ("robust@2", "global@2", "global@22")}
+    for trial, _, points in reports():
+        for name, own in apart.items():
+            assert both.report(trial, name, points) == own.report(trial, name, points)
+
+
+# What an epoch reports
+
+
+def judging(every_epochs: int = 1, config: TrainConfig | None = None) -> TrainConfig:
+    return replace_at(config or short(), "evaluation.every_epochs", every_epochs)
+
+
+def alone(name: str, epoch: int, *objectives: str) -> dict[str, float]:
+    """The metrics of an expert that was trained alone, and judged in these objectives."""
+    judged = {f"accuracy/{name}/{objective}": 0.5 for objective in objectives}
+    return {"epoch": 0.0, f"epoch/{name}": float(epoch), **judged}
+
+
+def together(epoch: int, **judged: Sequence[str]) -> dict[str, float]:
+    """The metrics of an epoch of both experts, and who was judged in which objectives."""
+    epochs = {"epoch": epoch, "epoch/natural": epoch, "epoch/robust": epoch}
+    names = {f"accuracy/{learner}/{o}": 0.5 for learner, of in judged.items() for o in of}
+    return {**epochs, **names}
+
+
+BOTH = ("natural", "robust")
+
+
+def test_an_expert_with_an_attack_reports_to_its_own_rungs() -> None:
+    metrics = {**alone("robust", 3, *BOTH), "accuracy/robust/robust": 0.25}
+    assert results(metrics, judging(), Halving()) == {"robust@3": [0.5, 0.25]}
+
+
+def test_a_natural_expert_reports_nowhere() -> None:
+    for epoch in range(1, 17):
+        assert results(alone("natural", epoch, "natural"), judging(), Halving()) == {}
+        side_by_side = together(epoch, natural=["natural"], robust=BOTH)
+        assert "natural" not in str(results(side_by_side, judging(), Halving()))
+
+
+def test_in_co_training_the_global_learner_reports_for_all() -> None:
+    metrics = together(9, **{"global": BOTH})
+    assert results(metrics, judging(), Halving()) == {"global@9": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("every_epochs", "due"),
+    [(1, {1: 1, 3: 3, 9: 9}), (2, {2: 1, 4: 3, 10: 9}), (4, {4: 3, 12: 9}), (16, {})],
+)
+def test_only_due_epochs_report_and_never_the_last(every_epochs: int, due: dict[int, int]) -> None:
+    config = judging(every_epochs)
+    for epoch in range(1, 17):
+        for metrics, learner in (
+            (alone("robust", epoch, *BOTH), "robust"),
+            (together(epoch, **{"global": BOTH}), "global"),
+        ):
+            expected = {f"{learner}@{due[epoch]}": [0.5, 0.5]} if epoch in due else {}
+            assert results(metrics, config, Halving()) == expected
+
+
+def test_even_the_densest_rungs_spare_the_last_epoch() -> None:
+    densest = Halving(growth=1.001)
+    reported = [
+        list(results(together(epoch, **{"global": BOTH}), judging(), densest))
+        for epoch in range(1, 17)
+    ]
+    assert reported == [[f"global@{epoch}"] for epoch in range(1, 16)] + [[]]
+
+
+def test_an_epoch_without_an_evaluation_reports_nothing() -> None:
+    assert results(together(9), judging(), Halving()) == {}
+    assert results(together(9, **{"global": ["natural"]}), judging(), Halving()) == {}
+
+
+def test_two_experts_with_attacks_report_both() -> None:
+    base = judging(config=three_experts(epochs=5))
+    objectives = base.evaluation.objectives
+    judged = {
+        f"accuracy/{learner}/{objective}": 0.1
+        for learner in ("robust", "sparse")
+        for objective in objectives
+    }
+    epochs = {f"epoch/{name}": 3 for name in ("natural", "robust", "sparse")}
+    found = results({"epoch": 3, **epochs, **judged}, base, Halving())
+    assert found == {"robust@3": [0.1] * 3, "sparse@3": [0.1] * 3}
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_whole_trial_reports_once_to_each_rung_that_it_meets(shares: bool) -> None:
+    config = replace_at(judging(), "sync.start_epoch", 5)
+    trainer = SimulatedTrainer(config, World())
+    training = Training(trainer, WarmupsInMemory() if shares else None)
+    reported = []
+    while not training.is_done:
+        reported += list(results(training.advance(), config, Halving()))
+    assert reported == ["robust@1", "robust@3", "global@9"]
 
 
 def test_rungs_do_not_change_what_they_are_given() -> None:

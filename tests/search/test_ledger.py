@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from generalist_core.config import Ratio, as_weights
+from generalist_core.codec import from_dict
+from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
-from search.ledger import Ledger, Proposal
+from search.front import Front
+from search.ledger import Floor, Ledger, Proposal, RejectedError
 from search.release_ratio import ratio_params, suggest_ratio
 from search.samplers import SAMPLERS, build_sampler
 from search.trial import with_release_ratio
-from spaces import SPACES, paper_suggestion
+from spaces import SPACES, Trial, paper_suggestion, tune_int
 
 OBJECTIVES = ("natural", "robust")
-COST = {"forward_images": 10, "reused_forward_images": 4, "seconds": 1.5}
+COST = {"forward_images": 10, "reused_forward_images": 4, "seconds": 1.5, "gpu_seconds": 0.75}
 
 
 def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
@@ -82,6 +87,114 @@ def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
     again = new_ledger(storage=journal(), is_new=False)
     assert again.points() == first.points()
     assert again.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def test_what_is_asked_is_in_the_study_before_it_runs(tmp_path: Path) -> None:
+    def journal() -> JournalStorage:
+        return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+
+    first = new_ledger(storage=journal())
+    proposal = first.ask(SPACES["mixing"], short())
+    seen = new_ledger(storage=journal(), is_new=False)
+    (trial,) = seen.study.get_trials()
+    assert trial.state == TrialState.RUNNING
+    assert trial.params == proposal.params
+    assert trial.user_attrs["trial"] == proposal.trial
+    assert from_dict(trial.user_attrs["config"], TrainConfig) == proposal.config
+    assert trial.user_attrs["ratio"] == proposal.ratio
+    assert seen.close_unfinished("crashed") == [proposal.trial]
+    assert seen.failures() == {proposal.trial: "crashed"}
+
+
+def test_a_suggestion_that_the_space_refuses_is_in_the_study_as_failed() -> None:
+    def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return tune_int(trial, base, "sync.start_epoch", 99, 99)
+
+    ledger = new_ledger()
+    with pytest.raises(RejectedError, match=r"`sync\.start_epoch < epochs`") as error:
+        ledger.ask(refusing, short())
+    assert list(ledger.failures()) == [error.value.trial] == ["0000"]
+    assert ledger.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def test_a_stopped_trial_says_when_and_how_good_it_was() -> None:
+    ledger = new_ledger("tpe")
+    proposal = ledger.ask(SPACES["smoke"], short())
+    ledger.tell_stopped(proposal.trial, 3, COST, {"natural": 0.5, "robust": 0.25})
+    (trial,) = ledger.study.get_trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["stopped_at"] == 3
+    assert trial.user_attrs["accuracies"] == {"natural": 0.5, "robust": 0.25}
+    assert trial.user_attrs["cost"] == COST == ledger.cost()
+    assert ledger.counts().stopped_early == 1
+    assert ledger.points() == []
+
+
+def test_costs_add_up_over_all_ends() -> None:
+    ledger = new_ledger()
+    done, stopped, failed, lost = (ledger.ask(SPACES["smoke"], short()) for _ in range(4))
+    ledger.tell_released(done.trial, release(done), COST)
+    ledger.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
+    ledger.tell_failed(failed.trial, "planted", COST)
+    ledger.tell_failed(lost.trial, "planted")
+    assert ledger.cost() == {name: 3 * value for name, value in COST.items()}
+
+
+def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
+    ledger = new_ledger()
+    proposal = ledger.ask(SPACES["mixing"], short())
+    ledger.tell_released(proposal.trial, release(proposal), COST)
+    own, *siblings = ledger.study.get_trials()
+    assert len(siblings) > 1
+    assert "config" in own.user_attrs
+    assert not any("config" in trial.user_attrs for trial in siblings)
+    configs = [from_dict(point.config, TrainConfig) for point in ledger.points()]
+    assert configs == [proposal.config] * len(ledger.points())
+
+
+def scattered(proposal: Proposal, source: np.random.Generator) -> list[OperatingPoint]:
+    """A trial's points, at random on a coarse grid below a diagonal: there are many ties."""
+    points = []
+    for point in release(proposal):
+        natural = int(source.integers(9))
+        values = (natural / 8, int(source.integers(9 - natural)) / 8)
+        accuracies = dict(zip(OBJECTIVES, values, strict=True))
+        points.append(dataclasses.replace(point, accuracies=accuracies))
+    return points
+
+
+def told_out_of_order(ledger: Ledger, seed: int) -> Iterator[Ledger]:
+    """The ledger after each of twelve trials, of which three run at a time."""
+    source, running = np.random.default_rng(seed), []
+    for _ in range(12):
+        while len(running) < 3:
+            running.append(ledger.ask(SPACES["smoke"], short()))
+        proposal = running.pop(int(source.integers(len(running))))
+        ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
+        yield ledger
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("floors", [(), (Floor(objective="natural", accuracy=0.4),)])
+def test_after_every_trial_the_front_is_that_of_all_points(
+    seed: int, floors: tuple[Floor, ...]
+) -> None:
+    """Law 5."""
+    ledger = Ledger(InMemoryStorage(), OBJECTIVES, floors=floors)
+    for told in told_out_of_order(ledger, seed):
+        expected = Front.of(told.points(), OBJECTIVES, told.reference)
+        assert told.front() == expected
+    assert 1 < len(ledger.front().points) < len(ledger.points())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reopened_ledger_has_the_same_points_and_the_same_front(seed: int) -> None:
+    """Trials that end in another order than they began, with points of equal values."""
+    storage = InMemoryStorage()
+    for told in told_out_of_order(new_ledger(storage=storage), seed):
+        again = new_ledger(storage=storage, is_new=False)
+        assert again.points() == told.points()
+        assert again.front() == told.front()
 
 
 def test_the_enqueued_suggestion_comes_first() -> None:

@@ -52,7 +52,14 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Sweep:
-    request = SweepConfig(config=tiny_config(), space="own", trials=6, sampler="random", seed=3)
+    request = SweepConfig(
+        config=tiny_config(),
+        space="own",
+        trials=6,
+        sampler="random",
+        seed=4,
+        early_stopping=None,
+    )
     return sweep(request, tmp_path_factory.mktemp("sweep"), space=sometimes_diverging)
 
 
@@ -182,13 +189,16 @@ def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
         assert 0 < trial.user_attrs["stopped_at"] < 6
         assert trial.user_attrs["cost"]["forward_images"] > 0
     rungs = read_json(tmp_path / "rungs.json")
+    assert {name.split("@")[0] for name in rungs} == {"robust", "global"}
     stopped = {row["trial"] for rows in rungs.values() for row in rows if row["stop"]}
     assert stopped == {trial.user_attrs["trial"] for trial in pruned}
 
 
 def test_a_sweep_ends_when_its_front_has_stopped_growing(tmp_path: Path) -> None:
     rule = StopWhenDone(min_growth=0.99, within_cost=1)
-    request = SweepConfig(config=tiny_config(), space="smoke", trials=20, stop_when=rule)
+    request = SweepConfig(
+        config=tiny_config(), space="smoke", trials=20, stop_when=rule, early_stopping=None
+    )
     found = sweep(request, tmp_path)
     assert 2 <= found.counts.total < 20
     assert found.counts.failed == 0
@@ -205,6 +215,7 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
             shares_warmups=shares,
             resources=Resources(workers=1),
             seed=2,
+            early_stopping=None,
         )
         found[shares] = sweep(request, tmp_path / str(shares))
     shared, alone = found[True].ledger, found[False].ledger
@@ -224,13 +235,14 @@ def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
         trials=4,
         branching=Branching(first=4, most=1.0),
         resources=Resources(workers=1),
+        early_stopping=None,
     )
     found = sweep(request, tmp_path)
-    asked = found.ledger.study.get_trials()
-    configs = {str(trial.user_attrs["config"]) for trial in asked}
-    experts = {str(trial.user_attrs["config"]["experts"]) for trial in asked}
-    assert len(experts) == 1
-    assert len(configs) == len({trial.user_attrs["trial"] for trial in asked}) == 4
+    configs = {point.trial: point.config for point in found.ledger.points()}
+    experts = [str(configs[trial]["experts"]) for trial in sorted(configs)]
+    assert len({str(config) for config in configs.values()}) == len(experts) == 4
+    assert set(experts[2:]) <= set(experts[:2])
+    assert found.ledger.cost()["reused_forward_images"] > 0
 
 
 def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_path: Path) -> None:
@@ -238,7 +250,14 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
         start = trial.suggest_int("sync.start_epoch", 1, base.epochs + 3)
         return replace_at(base, "sync.start_epoch", start)
 
-    request = SweepConfig(config=tiny_config(), space="own", trials=6, sampler="random", seed=1)
+    request = SweepConfig(
+        config=tiny_config(),
+        space="own",
+        trials=6,
+        sampler="random",
+        seed=1,
+        early_stopping=None,
+    )
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0

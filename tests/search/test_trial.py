@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from generalist_core.codec import load_config
+from generalist_core.codec import load_config, replace_at
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.datasets import load_dataset
 from generalist_core.presets import short
 from search.files import load_tensors, read_json
 from search.report import mixed_state
 from search.trial import TrialRun, point_to_dict, points_from_dicts, with_release_ratio
+from search.warmups import WarmupStore
 
 
 def tiny_config() -> TrainConfig:
@@ -42,7 +44,7 @@ def test_the_folder_holds_configuration_metrics_points_and_averages(finished: Tr
     assert [line["epoch"] for line in lines] == [1, 2]
     assert "accuracy/global/robust" in lines[-1]
     points = points_from_dicts(read_json(folder / "points.json"))
-    assert [p.ratio for p in points] == [*tiny_config().evaluation.release_ratios, 0.37]
+    assert [p.ratio for p in points][:4] == [0.0, 0.5, 1.0, 0.37]
 
 
 def test_any_mixture_can_be_made_again_from_the_averages(finished: TrialRun) -> None:
@@ -65,9 +67,59 @@ def test_a_stopped_trial_continues_to_the_same_points(tmp_path: Path, finished: 
     assert resumed.trainer.forward_images == finished.trainer.forward_images
 
 
+def sharing(folder: Path, name: str) -> TrialRun:
+    """A trial with a store of warm-ups: two epochs each, two together, judged at the second."""
+    config = replace_at(dataclasses.replace(tiny_config(), epochs=4), "sync.start_epoch", 2)
+    config = replace_at(config, "evaluation.every_epochs", 2)
+    store = WarmupStore(folder / "store")
+    return TrialRun(folder / name, config, load_dataset(config.data), warmups=store)
+
+
+def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    other, trial = sharing(tmp_path, "a"), sharing(tmp_path, "b")
+    other.attempt()
+    metrics = [trial.attempt() for _ in range(4)]
+    assert [m is None for m in metrics] == [False, False, True, True]
+    lines = (trial.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == metrics[:2]
+    other.close()
+    taken_over = trial.attempt()
+    assert taken_over is not None
+    assert taken_over["epoch/robust"] == 1
+
+
+def test_a_trial_advances_once_another_has_trained_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.trial.POLL_S", 0.001)
+    other, trial = sharing(tmp_path, "a"), sharing(tmp_path, "b")
+    other.advance()
+    for _ in range(2):
+        trial.advance()
+    found: list[dict[str, float]] = []
+    waiting = threading.Thread(target=lambda: found.append(trial.advance()), daemon=True)
+    waiting.start()
+    assert trial.trainer.warming == ["robust"]
+    assert not found
+    other.advance()
+    waiting.join()
+    assert found[0]["epoch"] == 3
+    assert found[0]["reused_forward_images"] > 0
+
+
+def test_what_a_trial_trains_alone_is_judged_where_an_evaluation_is_due(tmp_path: Path) -> None:
+    trial, judged = sharing(tmp_path, "a"), []
+    while not trial.is_done:
+        judged.append({name for name in trial.advance() if name.startswith("accuracy/")})
+    robust, together = (
+        {f"accuracy/{name}/natural", f"accuracy/{name}/robust"} for name in ("robust", "global")
+    )
+    assert judged == [set(), robust, set(), {"accuracy/natural/natural"}, set(), together]
+
+
 def test_a_release_ratio_that_is_there_is_not_added_again() -> None:
     config = tiny_config()
-    assert with_release_ratio(config, 0.4) is config
+    assert with_release_ratio(config, 0.5) is config
     added = with_release_ratio(config, 0.41)
     expected = (*config.evaluation.release_ratios, 0.41)
     assert added.evaluation == dataclasses.replace(config.evaluation, release_ratios=expected)

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import torch
 
-from generalist_core.config import SGD, SyncConfig, TrainConfig
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.config import PGD, SGD, SyncConfig, TrainConfig
+from generalist_core.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
 from search.warmups import WarmupStore, share_warmups
 from tests.helpers import (
     RUNS,
+    linear_net,
     ratio,
     same_bits,
     three_experts,
@@ -50,7 +51,7 @@ def to_sync(start_epoch: int, **changes: Any) -> TrainConfig:
 
 def warmed(config: TrainConfig, store: WarmupStore, every_epochs: int = 2) -> GeneralistTrainer:
     trainer = start(config)
-    for _ in share_warmups(trainer, store, every_epochs=every_epochs, poll_s=0.01):
+    for _ in share_warmups(trainer, store, every_epochs=every_epochs):
         pass
     return trainer
 
@@ -199,21 +200,23 @@ def test_of_many_at_once_one_gets_the_claim(tmp_path: Path) -> None:
     assert not (tmp_path / "key" / "claim").exists()
 
 
-def test_a_claim_is_free_after_its_end_or_an_error(tmp_path: Path) -> None:
+def test_a_claim_is_free_after_its_release_an_error_and_an_early_end(tmp_path: Path) -> None:
     store = WarmupStore(tmp_path)
-
-    def fail() -> None:
-        claim = store.claim("key")
-        assert claim is not None
-        with claim:
-            assert store.claim("key") is None
-            raise ArithmeticError
-
-    with pytest.raises(ArithmeticError):
-        fail()
-    again = store.claim("key")
+    diverging = with_expert(to_sync(2), "robust", optimizer=SGD(lr=1e30))
+    failing = GeneralistTrainer(diverging, tiny_dataset(), model=linear_net)
+    with pytest.raises(DivergedError):
+        list(share_warmups(failing, store, every_epochs=2))
+    assert failing.forward_images > 0
+    assert not list(tmp_path.glob("*/claim"))
+    stretch = share_warmups(start(to_sync(2)), store, every_epochs=2)
+    next(stretch)
+    (path,) = tmp_path.glob("*/claim")
+    assert store.claim(path.parent.name) is None
+    stretch.close()
+    again = store.claim(path.parent.name)
     assert again is not None
     again.release()
+    assert not path.exists()
 
 
 def test_a_dead_claim_is_taken_over_once_and_its_owner_cannot_release_it(
@@ -256,27 +259,51 @@ def test_a_trial_that_comes_back_gets_its_own_claim(tmp_path: Path) -> None:
     again.release()
 
 
+def claimed(folder: Path, trainer: GeneralistTrainer) -> list[str]:
+    """The experts whose warm-up of two epochs is claimed."""
+    names = trainer.warming
+    return [n for n in names if (folder / trainer.warmup_keys(n)[2] / "claim").exists()]
+
+
+def test_the_costliest_expert_comes_first(tmp_path: Path) -> None:
+    """An image costs 9 for the sparse expert, 7 for the robust and 3 for the natural one."""
+    costlier = with_expert(three_experts(), "sparse", attack=PGD(epsilon=1.0, norm="l1", steps=3))
+    epochs = share_warmups(start(costlier), WarmupStore(tmp_path), every_epochs=2)
+    trained = [name for epoch in epochs if epoch for name in epoch if name.startswith("loss/")]
+    assert trained == ["loss/sparse"] * 2 + ["loss/robust"] * 2 + ["loss/natural"] * 2
+
+
 def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
     tmp_path: Path,
 ) -> None:
-    store, config = WarmupStore(tmp_path), to_sync(2)
-    other = start(config)
-    begun = share_warmups(other, store, every_epochs=2)
+    config = to_sync(2)
+    trainer, other = start(config), start(config)
+    begun = share_warmups(other, WarmupStore(tmp_path), every_epochs=2)
+    next(begun)
+    assert claimed(tmp_path, other) == ["robust"]
+    mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2)
+    assert ["loss/natural" in (next(mine) or {}) for _ in range(2)] == [True, True]
+    assert [next(mine) for _ in range(3)] == [None] * 3
+    assert trainer.warming == ["robust"]
+    assert claimed(tmp_path, other) == ["robust"]
+    assert len(list(begun)) == 1
+    assert list(mine) == []
+    assert trainer.forward_images == 2 * EPOCH_COST["natural"]
+    assert other.forward_images == 2 * EPOCH_COST["robust"]
+    assert same_bits(trainer.averages(), other.averages())
+
+
+def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
+    config = to_sync(2)
+    begun = share_warmups(start(config), WarmupStore(tmp_path), every_epochs=2)
     next(begun)
     trainer = start(config)
-    mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2, poll_s=0.001)
-    assert ["loss/robust" in next(mine) for _ in range(2)] == [True, True]
-    waiting = threading.Thread(target=lambda: list(mine), daemon=True)
-    waiting.start()
-    assert list(tmp_path.glob("*/claim")) == [
-        tmp_path / trainer.warmup_keys("natural")[2] / "claim"
-    ]
-    assert trainer.warming == ["natural"]
-    assert len(list(begun)) == 1
-    waiting.join()
-    assert trainer.forward_images == 2 * EPOCH_COST["robust"]
-    assert other.forward_images == 2 * EPOCH_COST["natural"]
-    assert same_bits(trainer.averages(), other.averages())
+    mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2)
+    while next(mine) is not None:
+        pass
+    begun.close()
+    assert None not in list(mine)
+    assert trainer.forward_images == 2 * sum(EPOCH_COST.values())
 
 
 def contend(root: str, n_processes: str, name: str) -> None:
@@ -287,8 +314,9 @@ def contend(root: str, n_processes: str, name: str) -> None:
     while len(list(folder.glob("*.ready"))) < int(n_processes):
         time.sleep(0.001)
     store = WarmupStore(folder / "store")
-    for _ in share_warmups(trainer, store, every_epochs=2, poll_s=0.001):
-        pass
+    for metrics in share_warmups(trainer, store, every_epochs=2):
+        if metrics is None:
+            time.sleep(0.001)
     torch.save({**trainer.state_dict(), "cost": trainer.forward_images}, folder / f"{name}.end")
 
 

@@ -1,0 +1,68 @@
+"""The searcher's own time for a suggestion, and for what is told of it, over 1,000 trials.
+
+python -m benchmarks.suggestion_time [--trials 1000] [--sampler tpe]
+
+Every trial releases seven points. The figures are medians over the last hundred trials before each
+mark: of a suggestion alone, and of all that the driver does for a trial beside it. A journal on
+disk is written as in a sweep. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from generalist_core.evaluation import OperatingPoint
+from generalist_core.presets import short
+from search.ledger import Ledger, open_storage
+from search.proposer import Branching, Proposer
+from search.samplers import N_STARTUP, SAMPLERS, build_sampler
+from search.simulator import SimulatedTrainer, World
+from spaces import SPACES
+
+RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MARKS = (100, 300, 1000, 3000)
+
+
+def main() -> None:
+    """Print a line for each mark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--sampler", default="tpe", choices=SAMPLERS)
+    parser.add_argument("--space", default="full", choices=SPACES)
+    parser.add_argument("--branches", action="store_true")
+    options = parser.parse_args()
+    base, world = short(), World()
+    cost = {"forward_images": 1.0, "reused_forward_images": 0.0, "seconds": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        sampler = build_sampler(options.sampler, seed=0, n_startup=N_STARTUP)
+        storage = open_storage(None, Path(folder) / "study.journal")
+        ledger = Ledger(storage, base.evaluation.objectives, sampler=sampler)
+        branching = Branching() if options.branches else None
+        proposer = Proposer(ledger, SPACES[options.space], base, branching)
+        asking, telling = [], []
+        for trial in range(1, options.trials + 1):
+            began = time.perf_counter()
+            proposal = proposer.propose()
+            asking.append(time.perf_counter() - began)
+            trainer = SimulatedTrainer(proposal.config, world)
+            trainer.epoch = base.epochs
+            points: list[OperatingPoint] = trainer.release([proposal.ratio, *RATIOS])
+            began = time.perf_counter()
+            ledger.tell_released(proposal.trial, points, cost)
+            proposer.completed(proposal.trial)
+            telling.append(time.perf_counter() - began)
+            if trial in MARKS:
+                print(
+                    f"{trial:>5} trials  {len(ledger.points()):>6} points  "
+                    f"suggestion {1000 * statistics.median(asking[-100:]):6.1f} ms  "
+                    f"told {1000 * statistics.median(telling[-100:]):6.1f} ms",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The search itself: what is counted, when it is full, what ends it, and Ray's view of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher as RaySearcher
+from ray.tune.search import SearchGenerator
+
+from generalist_core.codec import from_json, replace_at
+from generalist_core.config import TrainConfig
+from generalist_core.evaluation import OperatingPoint
+from generalist_core.presets import short
+from search.early_stopping import Halving, Rungs
+from search.ledger import Ledger, Proposal
+from search.local import run_here
+from search.monitor import Watcher
+from search.proposer import Proposer
+from search.searcher import Searcher
+from search.stopping_when_done import StopWhenDone
+from search.trial import Training, TrialRun, point_to_dict
+from search.tuning import RungStopper, TuneSearcher
+from spaces import SPACES, Space, Trial
+from tests.search.test_ledger import new_ledger, release
+from tests.search.test_trial import tiny_config
+
+
+class Noting(Watcher):
+    """Notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
+        self.told.append(("metrics", trial))
+
+    def on_completed(self, trial: str, _: Sequence[OperatingPoint], __: Ledger) -> None:
+        self.told.append(("completed", trial))
+
+    def on_failed(self, trial: str, _: str, __: Ledger) -> None:
+        self.told.append(("failed", trial))
+
+    def on_stopped(self, trial: str, epoch: int, __: Ledger) -> None:
+        self.told.append((f"stopped after {epoch}", trial))
+
+    def close(self) -> None:
+        self.told.append(("closed", None))
+
+
+def sometimes_refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Refuses its first suggestion, which is 99, and no other of those in this file."""
+    epoch = trial.suggest_int("sync.start_epoch", 1, 99)
+    return replace_at(base, "sync.start_epoch", epoch if epoch == 99 else 8)
+
+
+def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Searcher:
+    base = replace_at(short(), "evaluation.every_epochs", 1)
+    proposer = Proposer(new_ledger(), space or SPACES["smoke"], base)
+    return Searcher(proposer, n_trials=n_trials, watcher=Noting(), **others)
+
+
+def told(searching: Searcher) -> list[tuple[str, Any]]:
+    assert isinstance(searching.watcher, Noting)
+    return searching.watcher.told
+
+
+def proposed(searching: Searcher) -> Proposal:
+    proposal = searching.propose()
+    assert proposal is not None
+    return proposal
+
+
+def epoch(number: int, cost: float = 10.0, **others: float) -> dict[str, float]:
+    """The metrics of an epoch of two seconds, in co-training."""
+    return {
+        "epoch": number,
+        "forward_images": cost,
+        "reused_forward_images": 4.0,
+        "seconds": 2.0,
+        **others,
+    }
+
+
+LAST = {"forward_images": 30.0, "reused_forward_images": 4.0, "total_seconds": 9.0}
+
+
+def test_a_search_is_full_while_all_workers_have_a_trial() -> None:
+    searching = searcher(n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    assert searching.is_full
+    searching.failed(first.trial, "planted")
+    assert not searching.is_full
+    assert list(searching.running) == [second.trial]
+
+
+def test_after_its_trials_a_search_proposes_no_more() -> None:
+    searching = searcher(2)
+    assert [searching.propose() is None for _ in range(4)] == [False, False, True, True]
+
+
+def test_a_refused_suggestion_is_told_as_failed_and_counts() -> None:
+    searching = searcher(2, sometimes_refusing)
+    searching.ledger.enqueue({"sync.start_epoch": 99}, 0.5, 2)
+    assert proposed(searching).trial == "0001"
+    assert told(searching) == [("failed", "0000")]
+    assert searching.propose() is None
+    assert searching.ledger.counts().failed == 1
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.5])
+def test_seconds_add_up_until_a_total_is_given(gpus: float) -> None:
+    searching = searcher(gpus_per_trial=gpus)
+    failing, whole = proposed(searching), proposed(searching)
+    for number in (1, 2):
+        assert not searching.report(failing.trial, epoch(number, 10 * number))
+        assert not searching.report(whole.trial, epoch(number, 10 * number))
+    searching.failed(failing.trial, "planted")
+    searching.released(whole.trial, release(whole), LAST)
+    expected = {"forward_images": 50, "reused_forward_images": 8, "seconds": 4 + 9}
+    assert searching.ledger.cost() == {**expected, "gpu_seconds": gpus * 13}
+
+
+def test_a_trial_that_fails_before_its_first_epoch_costs_nothing() -> None:
+    searching = searcher()
+    searching.failed(proposed(searching).trial, "planted")
+    assert set(searching.ledger.cost().values()) == {0}
+
+
+def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
+    searching = searcher(n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    searching.report(first.trial, epoch(1))
+    searching.released(first.trial, release(first), LAST)
+    searching.failed(second.trial, "planted")
+    assert told(searching) == [
+        ("metrics", first.trial),
+        ("completed", first.trial),
+        ("failed", second.trial),
+    ]
+
+
+def test_a_weak_trial_is_stopped_at_its_rung() -> None:
+    searching = searcher(rungs=Rungs(Halving(eta=2)))
+    stops = {}
+    for accuracy in (0.9, 0.8, 0.95):
+        trial = proposed(searching).trial
+        judged = {"accuracy/global/natural": accuracy, "accuracy/global/robust": accuracy}
+        assert not searching.report(trial, epoch(1))
+        stops[accuracy] = searching.report(trial, epoch(2, **judged))
+    assert stops == {0.9: False, 0.8: True, 0.95: False}
+    assert ("stopped after 2", "0001") in told(searching)
+    assert list(searching.running) == ["0000", "0002"]
+    assert searching.ledger.counts().stopped_early == 1
+    assert searching.ledger.cost()["seconds"] == 4.0
+
+
+def test_closing_ends_what_runs_and_says_whether_it_was_cut_short() -> None:
+    searching = searcher(2)
+    first = proposed(searching)
+    assert searching.close()
+    assert searching.ledger.failures() == {first.trial: "interrupted"}
+    whole = searcher(1)
+    proposal = proposed(whole)
+    whole.released(proposal.trial, release(proposal), LAST)
+    assert not whole.close()
+    assert told(whole)[-1] == ("closed", None)
+
+
+def test_a_search_whose_front_has_stopped_growing_proposes_no_more() -> None:
+    searching = searcher(20, stop_when=StopWhenDone(min_growth=0.9, within_cost=25))
+    n = 0
+    while (proposal := searching.propose()) is not None:
+        searching.released(proposal.trial, release(proposal), LAST)
+        n += 1
+    assert n == 2
+    assert not searching.close()
+
+
+def test_a_loop_drives_real_trainings(tmp_path: Path) -> None:
+    base = tiny_config()
+    searching = Searcher(Proposer(new_ledger(), SPACES["smoke"], base), n_trials=2)
+    runs: dict[str, TrialRun] = {}
+
+    def begin(proposal: Proposal) -> Training:
+        config = replace_at(
+            proposal.config, "evaluation.release_ratios", [0.0, proposal.ratio, 1.0]
+        )
+        runs[proposal.trial] = TrialRun(tmp_path / proposal.trial, config)
+        return runs[proposal.trial]
+
+    run_here(searching, begin)
+    assert searching.ledger.counts().completed == 2
+    assert searching.ledger.cost()["forward_images"] == sum(
+        run.trainer.forward_images for run in runs.values()
+    )
+    assert searching.ledger.cost()["seconds"] == sum(run.seconds for run in runs.values())
+    assert all((run.folder / "points.json").is_file() for run in runs.values())
+
+
+# Ray's view
+
+
+def tuned(folder: Path, **others: Any) -> TuneSearcher:
+    return TuneSearcher(searcher(**others), folder)
+
+
+def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trials(
+    tmp_path: Path,
+) -> None:
+    ray = tuned(tmp_path, n_trials=2, n_workers=1)
+    first = ray.suggest("a")
+    assert first["folder"] == str(tmp_path / "0000")
+    assert from_json(first["config"], TrainConfig).experts[0].name == "natural"
+    assert ray.suggest("b") is None
+    ray.on_trial_complete("a", error=True)
+    assert ray.suggest("b")["trial"] == "0001"
+    assert ray.suggest("c") == RaySearcher.FINISHED
+
+
+def test_ray_saves_a_search_without_taking_it_for_a_wrapper(tmp_path: Path) -> None:
+    """Ray saves whatever is in an attribute `searcher` as one of its own."""
+    SearchGenerator(tuned(tmp_path)).save_to_dir(str(tmp_path), "session")
+    assert list(tmp_path.glob("search_gen_state-*"))
+
+
+def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    config = from_json(ray.suggest("a")["config"], TrainConfig)
+    asked = ray.search.running["0000"].ratio
+    assert asked in config.evaluation.release_ratios
+    assert len(config.evaluation.release_ratios) == 4
+
+
+def test_a_worker_that_failed_says_why_and_one_that_died_does_not(tmp_path: Path) -> None:
+    ray = tuned(tmp_path, n_workers=3)
+    for name in ("a", "b", "c"):
+        ray.suggest(name)
+    (tmp_path / "0000").mkdir()
+    (tmp_path / "0000" / "failure.json").write_text(json.dumps({"reason": "DivergedError: nan"}))
+    ray.on_trial_complete("a", error=True)
+    ray.on_trial_complete("b", error=True)
+    ray.on_trial_complete("c", epoch(1))
+    assert ray.search.ledger.failures() == {
+        "0000": "DivergedError: nan",
+        "0001": "the worker died",
+        "0002": "interrupted",
+    }
+
+
+def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    ray.suggest("a")
+    points = release(ray.search.running["0000"])
+    last = {**epoch(16), **LAST, "points": [point_to_dict(point) for point in points]}
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
+    found = {(point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.points()}
+    assert found == {(point.ratio, str(point.accuracies)) for point in points}
+    assert ray.search.ledger.cost()["seconds"] == 9.0
+
+
+def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
+    rungs = Rungs(Halving(eta=2))
+    for i in range(3):
+        rungs.report(f"other{i}", "global@1", [[0.99, 0.99]])
+    ray = tuned(tmp_path, rungs=rungs)
+    ray.suggest("a")
+    weak = epoch(1, **{"accuracy/global/natural": 0.1, "accuracy/global/robust": 0.1})
+    stopper = RungStopper(ray)
+    assert stopper("a", weak)
+    assert not stopper.stop_all()
+    ray.on_trial_complete("a", weak)
+    assert ray.search.ledger.counts().stopped_early == 1
+    assert ray.search.ledger.counts().total == 1
