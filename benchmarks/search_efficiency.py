@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
 from generalist_core.averaging import copy_weights, weights_of
@@ -263,6 +265,43 @@ def table(results: dict[str, Any], task: str, space: str) -> Iterator[str]:
         yield "  ".join(cells)
 
 
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Both measures against cost, mean and deviation over seeds, a row a task and space."""
+    groups = sorted({tuple(key.split("/")[:2]) for key in results})
+    figure, axes = plt.subplots(
+        len(groups), len(MEASURES), figsize=(9, 3.2 * len(groups)), squeeze=False
+    )
+    shares = np.linspace(0, 1, 101)
+    for row, (task, space) in zip(axes, groups, strict=True):
+        for axis, measure in zip(row, MEASURES, strict=True):
+            for method in METHODS:
+                keys = [key for key in results if key.startswith(f"{task}/{space}/{method}/")]
+                if not keys:
+                    continue
+                runs = np.array([_reached(results, key, measure, shares) for key in keys])
+                (line,) = axis.plot(shares, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
+                low, high = runs.mean(0) - runs.std(0), runs.mean(0) + runs.std(0)
+                axis.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
+            axis.set(title=f"{task}, {space}", xlabel="share of plain's cost")
+            axis.set_ylabel(measure.replace("_", "-") + ", test images")
+        row[0].legend(fontsize="small", loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def _reached(
+    results: dict[str, Any], key: str, measure: str, shares: NDArray[np.float64]
+) -> list[float]:
+    """The front's worth at shares of the cost of plain with the same seed; 0 before the first."""
+    task, space, _, seed = key.split("/")
+    budget = results[f"{task}/{space}/plain/{seed}"]["cost"]
+    history = results[key]["history"]
+    return [
+        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget + 0.5), 0.0)
+        for share in shares
+    ]
+
+
 def main() -> None:
     """Run what is not there yet, plain first as it sets the budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -302,6 +341,8 @@ def main() -> None:
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     write_json(options.out, results)
     print("\n".join(table(results, options.task, options.space)))
+    if options.out is not None:
+        plot(results, options.out.with_suffix(".png"))
 
 
 def keyed(cell: Cell) -> tuple[str, dict[str, Any]]:
