@@ -19,7 +19,7 @@ demo: setup  ## search the digits for a natural-robust front, in a few minutes o
 	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
 
 test: check  ## lint, types and the whole suite
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
 
 test-fast: setup  ## the tests that need no Ray, under two minutes
 	$(BIN)/pytest -m 'not slow'
@@ -35,6 +35,7 @@ format: setup  ## bring the code into shape
 
 bench: setup  ## measure: agreement with a reference first, then ratios
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.suggestion_time
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -110,7 +110,9 @@ class Proposer:
         return proposal
 
     def _best_open(self) -> Family | None:
-        if self.branching is None or self.n_branches >= self.branching.most * self.n_proposed:
+        if self.branching is None or self.ledger.sampling.enqueued:
+            return None
+        if self.n_branches >= self.branching.most * self.n_proposed:
             return None
         able = [f for f in self.families if f.varies and f.is_open(self.branching)]
         return max(able, key=self._merit, default=None)

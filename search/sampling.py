@@ -30,12 +30,13 @@ class Sampling:
         self.sampler = sampler
         self.n_objectives = n_objectives
         self.limit = OBSERVATION_LIMITS.get(type(sampler))
+        self.enqueued: list[dict[str, Any]] = []
         self._running: dict[str, int] = {}
         self._study = self._new_study()
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Let the next suggestion be this one."""
-        self._study.enqueue_trial(dict(params))
+        """Let a suggestion be this one: the next, after those enqueued before."""
+        self.enqueued.append(dict(params))
 
     def ask(self, name: str, fixed: Mapping[str, Any] | None = None) -> optuna.Trial:
         """A trial that suggests, until the next is asked; the parameters in `fixed` are given.
@@ -43,6 +44,8 @@ class Sampling:
         It runs until it is told.
         """
         self._study.sampler = fixing(self.sampler, fixed) if fixed is not None else self.sampler
+        if self.enqueued:
+            self._study.enqueue_trial(self.enqueued.pop(0))
         asked = self._study.ask()
         self._running[name] = asked.number
         return asked

@@ -11,7 +11,7 @@ from generalist_core.validation import InvalidConfigError
 from search.ledger import Proposal
 from search.proposer import Branching, Proposer, warmup_params
 from search.samplers import SAMPLERS
-from spaces import SPACES
+from spaces import SPACES, base_suggestion, paper_suggestion
 from tests.search.test_ledger import COST, new_ledger, release
 
 SPACE = SPACES["full"]
@@ -54,6 +54,20 @@ def test_no_more_than_a_share_of_all_proposals_are_branches() -> None:
     for n in range(1, 9):
         finish(proposer, proposer.propose())
         assert proposer.n_branches == n // 2
+
+
+def test_what_was_enqueued_comes_before_any_branch() -> None:
+    proposer = Proposer(new_ledger(), SPACE, short(), Branching())
+    wanted = [make(SPACE, short()) for make in (paper_suggestion, base_suggestion)]
+    for params, ratio in wanted:
+        proposer.ledger.enqueue(params, ratio, 2)
+    for params, _ in wanted:
+        proposal = proposer.propose()
+        finish(proposer, proposal)
+        assert params.items() <= dict(proposal.params).items()
+    assert proposer.n_branches == 0
+    proposer.propose()
+    assert proposer.n_branches == 1
 
 
 def test_a_little_growth_does_not_pay() -> None:
