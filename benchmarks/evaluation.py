@@ -20,15 +20,14 @@ from typing import Any
 
 import pyautoattack
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.textbook import textbook_pgd
 from generalist_core.averaging import copy_weights, weights_of
 from generalist_core.config import PGD, EvaluationConfig, NamedAttack
 from generalist_core.data import Split
 from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import Evaluator
-from generalist_core.folding import folded
 from generalist_core.frozen import frozen
 from generalist_core.presets import short
 from generalist_core.randomness import generator
@@ -58,15 +57,7 @@ def textbook(model: nn.Module, split: Split, seed: int) -> Tensor:
     source = generator(split.images.device, seed, "evaluation", "robust")
     verdicts = []
     for x, y in split.batches(256, torch.float32):
-        noise = torch.rand(x.shape, generator=source, dtype=x.dtype, device=x.device)
-        attacked = (x + (2 * noise - 1) * EPSILON).clamp(0, 1)
-        for _ in range(ATTACK.steps):
-            attacked = attacked.detach().requires_grad_()
-            F.cross_entropy(model(attacked), y, reduction="sum").backward()
-            assert attacked.grad is not None
-            step = ATTACK.relative_step_size * EPSILON * attacked.grad.sign()
-            attacked = x + (attacked.detach() + step - x).clamp(-EPSILON, EPSILON)
-            attacked = attacked.clamp(0, 1)
+        attacked = textbook_pgd(ATTACK, model, x, y, source)
         with torch.no_grad():
             verdicts.append(model(attacked).argmax(1) == y)
     return torch.cat(verdicts)
@@ -96,7 +87,6 @@ def main() -> None:
     how = {"seed": 0, "dtype": torch.float32}
     weights = [tensor.clone() for tensor in weights_of(model)]
     evaluator = Evaluator(model, split, config, fold_batchnorm=True, **how)
-    assert folded(model) is not None
     suite = SuiteConfig(norm="linf", epsilon=EPSILON, attacks=("natural", "autoattack"))
     unchecked = replace(suite, n_check_images=0)
     calls: dict[str, Callable[[], Any]] = {

@@ -26,10 +26,9 @@ import torch
 from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
-from generalist_core.averaging import copy_weights, weights_of
 from generalist_core.config import DataConfig, Ratio, TrainConfig
-from generalist_core.data import Dataset, Split
-from generalist_core.evaluation import OperatingPoint, evaluate
+from generalist_core.data import Dataset, Split, as_floats
+from generalist_core.evaluation import Evaluator, OperatingPoint
 from generalist_core.presets import short
 from generalist_core.trainer import GeneralistTrainer
 from search.early_stopping import Halving, Rungs
@@ -43,6 +42,7 @@ from search.samplers import N_STARTUP, build_sampler
 from search.searcher import Searcher
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, cached_dataset, with_release_ratio
+from search.warmups import Warmups
 from spaces import SPACES, paper_suggestion
 
 MEASURES = ("hypervolume", "trade_off")
@@ -97,10 +97,8 @@ class Task:
 
     def trainer(self, config: TrainConfig) -> GeneralistTrainer:
         """A trainer of this task."""
-        return SimulatedTrainer(config, World()) if self.data is None else self._real(config)
-
-    def _real(self, config: TrainConfig) -> GeneralistTrainer:
-        assert self.data is not None
+        if self.data is None:
+            return SimulatedTrainer(config, World())
         return GeneralistTrainer(config, self.data)
 
     def tested(self, trainer: GeneralistTrainer, ratio: Ratio) -> list[float]:
@@ -110,12 +108,12 @@ class Task:
         assert self.data is not None
         assert self.data.test is not None
         config, model = trainer.config, trainer.evaluator.model
-        copy_weights(weights_of(model), trainer.mixture(ratio))
         everything = dataclasses.replace(config.evaluation, n_images=None)
-        verdicts = evaluate(
-            model, self.data.test, everything, seed=config.seed, dtype=torch.float32
+        evaluator = Evaluator(
+            model, self.data.test, everything, seed=config.seed, dtype=trainer.dtype
         )
-        return [verdict.double().mean().item() for verdict in verdicts.values()]
+        accuracies, _ = evaluator.judge(trainer.mixture(ratio))
+        return list(accuracies.values())
 
     def robust_only(self) -> float:
         """The natural test accuracy of the base's robust expert, which never meets another."""
@@ -131,7 +129,9 @@ class Task:
 class JudgedTraining(Training):
     """A training whose released points are measured on test images, at no cost to the search."""
 
-    def __init__(self, task: Task, proposal: Proposal, method: Method, **shared: Any) -> None:
+    def __init__(
+        self, task: Task, proposal: Proposal, method: Method, warmups: Warmups | None
+    ) -> None:
         config = with_release_ratio(proposal.config, proposal.ratio)
         evaluation = config.evaluation
         if not method.releases:
@@ -139,7 +139,7 @@ class JudgedTraining(Training):
             evaluation = dataclasses.replace(evaluation, **own)
         if not method.stops:
             evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
-        super().__init__(task.trainer(dataclasses.replace(config, evaluation=evaluation)), **shared)
+        super().__init__(task.trainer(dataclasses.replace(config, evaluation=evaluation)), warmups)
         self.task = task
         self.found: dict[Ratio, list[float]] = {}
 
@@ -218,7 +218,7 @@ def run(cell: Cell) -> dict[str, Any]:
     warmups = WarmupsInMemory() if method.shares else None
 
     def begin(proposal: Proposal) -> Training:
-        training = JudgedTraining(task, proposal, method, warmups=warmups)
+        training = JudgedTraining(task, proposal, method, warmups)
         judge.trainings[proposal.trial] = training
         return training
 
@@ -229,7 +229,7 @@ def run(cell: Cell) -> dict[str, Any]:
 
 def pooled(split: Split) -> Split:
     """Half the resolution, by averages of 2x2 pixels."""
-    images = split.images.float() / (255 if split.images.dtype == torch.uint8 else 1)
+    images = as_floats(split.images, torch.float32)
     return Split(images=torch.nn.functional.avg_pool2d(images, 2), labels=split.labels)
 
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from benchmarks.textbook import textbook_pgd
 from generalist_core.averaging import weights_of
 from generalist_core.config import PGD, SGD, DataConfig, ExpertConfig, MixingConfig, ModelConfig
 from generalist_core.data import augment
@@ -80,7 +81,8 @@ class Textbook:
 
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """The first expert trains on clean images, the second on attacked ones."""
-        attacked = self.attack(self.models[1], x, y, seed)
+        source = torch.Generator(x.device).manual_seed(seed)
+        attacked = textbook_pgd(ATTACK, self.models[1].eval(), x, y, source)
         for i, images in enumerate((x, attacked)):
             self.models[i].train()
             self.optimizers[i].zero_grad()
@@ -90,21 +92,6 @@ class Textbook:
                 if value.is_floating_point():
                     kept = DECAY * self.averages[i][name]
                     self.averages[i][name] = kept + (1 - DECAY) * value
-
-    def attack(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
-        """PGD, with the gradient of everything."""
-        model.eval()
-        source = torch.Generator(x.device).manual_seed(seed)
-        uniform = torch.rand(x.shape, generator=source, dtype=x.dtype, device=x.device)
-        attacked = (x + (2 * uniform - 1) * ATTACK.epsilon).clamp(0, 1)
-        for _ in range(ATTACK.steps):
-            attacked = attacked.detach().requires_grad_()
-            F.cross_entropy(model(attacked), y, reduction="sum").backward()
-            assert attacked.grad is not None
-            step = ATTACK.relative_step_size * ATTACK.epsilon * attacked.grad.sign()
-            delta = (attacked.detach() + step - x).clamp(-ATTACK.epsilon, ATTACK.epsilon)
-            attacked = (x + delta).clamp(0, 1)
-        return attacked.detach()
 
 
 class Ours:

@@ -13,7 +13,7 @@ from generalist_core.averaging import Weights, copy_weights, weights_of
 from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.cost import FORWARD, evaluation_cost
 from generalist_core.data import Split
-from generalist_core.folding import folded
+from generalist_core.folding import folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, generator
 
 
@@ -67,9 +67,7 @@ class Evaluator:
             n_images = min(config.n_images_between, n_images)
         images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
-        if self.folded is not None:
-            self.folded.refresh()
-        model = self.folded or self.model
+        model = up_to_date(self.folded, self.model)
         if attacked:
             verdicts = evaluate(model, images, config, seed=self.seed, dtype=self.dtype)
         else:

@@ -15,7 +15,7 @@ from generalist_core.attacks import perturb
 from generalist_core.averaging import Average, copy_weights, weights_of
 from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp, TrainConfig
 from generalist_core.data import Dataset
-from generalist_core.folding import folded
+from generalist_core.folding import folded, up_to_date
 from generalist_core.losses import training_loss
 from generalist_core.models import ModelFactory, build_model
 from generalist_core.optimizers import build_optimizer
@@ -88,9 +88,7 @@ class Expert:
         if self.config.attack is None:
             return x
         self.model.eval()
-        if self.folded is not None:
-            self.folded.refresh()
-        model = self.folded or self.model
+        model = up_to_date(self.folded, self.model)
         return perturb(self.config.attack, partial(self.logits_of, model=model), x, y, noise)
 
     def update_share(self, relative_weight: float) -> None:

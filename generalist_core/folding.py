@@ -72,6 +72,14 @@ class Folded(nn.Module):
         return logits
 
 
+def up_to_date(form: Folded | None, model: nn.Module) -> nn.Module:
+    """The folded form with the model's present weights; the model where there is no such form."""
+    if form is None:
+        return model
+    form.refresh()
+    return form
+
+
 def folded(model: nn.Module) -> Folded | None:
     """The folded form of a model, to be refreshed before use; None where nothing can be folded.
 

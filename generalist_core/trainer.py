@@ -227,11 +227,11 @@ class GeneralistTrainer:
         """
         metrics: Metrics = {}
         if self._global is not None:
-            metrics |= self._judged_as("global", self.global_learner, attacked=True)
+            metrics = self._judged_as("global", self.global_learner, attacked=True)
         else:
-            trained = (expert.config.name for expert in self.experts)
-            for name in trained:
-                metrics |= self.evaluate_expert(name) if name not in self._discarded else {}
+            names = (expert.config.name for expert in self.experts)
+            for name in (name for name in names if name not in self._discarded):
+                metrics |= self.evaluate_expert(name)
         return {**metrics, "forward_images": self.forward_images}
 
     def evaluate_expert(self, name: str) -> Metrics:
@@ -309,7 +309,7 @@ class GeneralistTrainer:
         if synced and self.config.sync.at == "boundary":
             self._sync()
         losses = []
-        for step, (x, y) in enumerate(self._batches(epoch) if batches is None else batches):
+        for step, (x, y) in enumerate(self.batches(epoch) if batches is None else batches):
             drawn = noises or [self._noise(expert, step) for expert in experts]
             losses.append(self._step(experts, x, y, step, drawn))
             if synced and self.config.sync.at == "every_step":
@@ -369,7 +369,8 @@ class GeneralistTrainer:
     def _data_fingerprint(self) -> str:
         return split_fingerprint(self.train_split)
 
-    def _batches(self, epoch: int) -> Iterable[Batch]:
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        """The batches of an epoch, as `train_epoch` takes them by default."""
         return train_batches(
             self.train_split,
             self.config.data,

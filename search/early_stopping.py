@@ -90,10 +90,15 @@ def results(
     found = {}
     for learner in (*(expert.name for expert in config.experts), "global"):
         names = [f"accuracy/{learner}/{objective}" for objective in config.evaluation.objectives]
-        epoch = int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
+        epoch = epoch_of(learner, metrics)
         if epoch in due and all(name in metrics for name in names):
             found[f"{learner}@{due[epoch]}"] = [metrics[name] for name in names]
     return found
+
+
+def epoch_of(learner: str, metrics: Mapping[str, float]) -> int:
+    """The epochs that an expert has behind it, or for the global learner all experts."""
+    return int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
 
 
 @dataclass(frozen=True, kw_only=True)

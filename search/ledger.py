@@ -143,7 +143,7 @@ class Ledger:
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
     ) -> None:
-        """Make the next proposal this one."""
+        """Make a proposal this one: the next, after those enqueued before."""
         self.sampling.enqueue({**params, **ratio_params(ratio, n_experts)})
 
     def ask(
@@ -264,8 +264,8 @@ class Ledger:
         return [trial.user_attrs["trial"] for trial in unfinished]
 
     def points(self) -> list[FrontPoint]:
-        """Every operating point of every completed trial of this sweep."""
-        return list(self._points)
+        """Every operating point of every completed trial of this sweep, in the order of asking."""
+        return sorted(self._points, key=_trial)
 
     def front(self) -> Front:
         """The operating points that no other dominates, worth what lies above the floors."""
@@ -311,7 +311,7 @@ class Ledger:
     def _add_points(self, trials: Sequence[FrozenTrial]) -> None:
         """A new front needs the old one and the new points only; the order is that of asking."""
         points = [self._point(trial) for trial in trials]
-        self._points = sorted([*self._points, *points], key=_trial)
+        self._points += points
         self._front = self._front_of(sorted([*self._front.points, *points], key=_trial))
 
     def _front_of(self, points: Sequence[FrontPoint]) -> Front:

@@ -59,12 +59,6 @@ def _has_ended(searcher: Searcher, worker: Worker, metrics: dict[str, float]) ->
         return True
     if training.is_done:
         points = training.release()
-        trainer = training.trainer
-        cost = {
-            "forward_images": trainer.forward_images,
-            "reused_forward_images": trainer.reused_forward_images,
-            "total_seconds": training.seconds,
-        }
-        searcher.released(worker.trial, points, cost)
+        searcher.released(worker.trial, points, training.cost)
         return True
     return False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
 
 from generalist_core.config import TrainConfig
-from generalist_core.data import Batch, Dataset, train_batches
+from generalist_core.data import Dataset
 from generalist_core.trainer import GeneralistTrainer
 
 N_SHARES = 10
@@ -31,7 +31,8 @@ def profile_training(
         time if there is one.
     """
     trainer = GeneralistTrainer(replace(config, sync=replace(config.sync, start_epoch=0)), data)
-    batches = _batches(trainer, 2 * n_steps)
+    epochs = (trainer.batches(epoch) for epoch in count())
+    batches = list(islice(chain.from_iterable(epochs), 2 * n_steps))
     trainer.train_epoch(batches[:n_steps])
     on_gpu = trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -43,20 +44,3 @@ def profile_training(
     total = sum(times.values())
     largest = sorted(times.items(), key=lambda item: -item[1])[:N_SHARES]
     return [(name, time / total) for name, time in largest]
-
-
-def _batches(trainer: GeneralistTrainer, n: int) -> list[Batch]:
-    """The first batches, again from the first epoch's where that has fewer."""
-    config = trainer.config
-    found: list[Batch] = []
-    while len(found) < n:
-        epoch = train_batches(
-            trainer.train_split,
-            config.data,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            epoch=0,
-            dtype=trainer.dtype,
-        )
-        found += islice(epoch, n - len(found))
-    return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from generalist_core.evaluation import OperatingPoint
-from search.early_stopping import Rungs, results
+from search.early_stopping import Rungs, epoch_of, results
 from search.ledger import Proposal, RejectedError
 from search.monitor import Watcher
 from search.proposer import Proposer
@@ -76,8 +76,7 @@ class Searcher:
         for rung, accuracies in reached.items():
             if self.rungs.report(trial, rung, [accuracies]).stop:
                 learner = rung.split("@")[0]
-                epoch = int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
-                self._stop(trial, epoch, accuracies)
+                self._stop(trial, epoch_of(learner, metrics), accuracies)
                 return True
         return False
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from generalist_core.averaging import Weights
 from generalist_core.codec import to_json
 from generalist_core.config import (
     MART,
@@ -30,7 +31,7 @@ from generalist_core.config import (
     TrainConfig,
     as_weights,
 )
-from generalist_core.cost import evaluation_cost, update_cost
+from generalist_core.cost import FORWARD, evaluation_cost, update_cost
 from generalist_core.data import Dataset, Split
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.experts import Expert
@@ -135,23 +136,6 @@ class SimulatedTrainer(GeneralistTrainer):
         adopted = ((e.adopted_epochs, update_cost(e.config)) for e in self.experts)
         return sum(epochs * cost * self.world.n_train for epochs, cost in adopted)
 
-    def evaluate_expert(self, name: str) -> Metrics:
-        """As a real trainer's."""
-        expert = self.expert(name)
-        true = self.world.alone(expert.config, expert.epoch / self.config.epochs)
-        if expert.config.attack is None:
-            between = self.config.evaluation.n_images_between or self.world.n_validation
-            self.forward_images += min(between, self.world.n_validation)
-            return {f"accuracy/{name}/natural": self._seen(true, name, expert.epoch)[0]}
-        return self._judged(name, self._seen(true, name, expert.epoch))
-
-    def evaluate(self) -> Metrics:
-        """As a real trainer's."""
-        if self._global is None:
-            return super().evaluate()
-        true = self.world.mixed(self.config, None, self.epoch / self.config.epochs)
-        return self._judged("global", self._seen(true, "global", self.epoch))
-
     def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
         """What a mixture is worth on infinitely many images."""
         return self.world.mixed(self.config, ratio, self.epoch / self.config.epochs)
@@ -170,12 +154,18 @@ class SimulatedTrainer(GeneralistTrainer):
         counts = np.random.default_rng(seed).binomial(self.world.n_validation, true)
         return [float(count) / self.world.n_validation for count in counts]
 
-    def _judged(self, name: str, seen: Sequence[float]) -> Metrics:
-        between = self.config.evaluation.n_images_between or self.world.n_validation
-        n_images = min(between, self.world.n_validation)
-        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
-        objectives = self.config.evaluation.objectives
-        return {f"accuracy/{name}/{o}": value for o, value in zip(objectives, seen, strict=True)}
+    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:  # noqa: ARG002
+        if name == "global":
+            epoch = self.epoch
+            true = self.world.mixed(self.config, None, epoch / self.config.epochs)
+        else:
+            epoch = self.expert(name).epoch
+            true = self.world.alone(self.expert(name).config, epoch / self.config.epochs)
+        evaluation, n_images = self.config.evaluation, self.world.n_validation
+        between = min(evaluation.n_images_between or n_images, n_images)
+        self.forward_images += between * (evaluation_cost(evaluation) if attacked else FORWARD)
+        seen = zip(evaluation.objectives, self._seen(true, name, epoch), strict=True)
+        return {f"accuracy/{name}/{o}": v for o, v in seen if attacked or o == "natural"}
 
 
 @dataclass

@@ -63,11 +63,7 @@ class GeneralistTrainable(tune.Trainable):
             if not trial.is_done:
                 return metrics
             points = [point_to_dict(point) for point in trial.release()]
-        last = {
-            "forward_images": trial.trainer.forward_images,
-            "total_seconds": trial.seconds,
-        }
-        return {**metrics, **last, "points": points, "done": True}
+        return {**metrics, **trial.cost, "points": points, "done": True}
 
     def cleanup(self) -> None:
         """Let go of what the last trial holds."""

@@ -51,6 +51,15 @@ class Training:
         """Whether all epochs are trained."""
         return self.trainer.is_done
 
+    @property
+    def cost(self) -> dict[str, float]:
+        """What the training has cost by now, in forward images and in seconds."""
+        return {
+            "forward_images": self.trainer.forward_images,
+            "reused_forward_images": self.trainer.reused_forward_images,
+            "total_seconds": self.seconds,
+        }
+
     def attempt(self) -> Metrics | None:
         """Train one epoch, evaluate where it is due, and return the metrics.
 

@@ -42,6 +42,18 @@ def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
     return replace_at(config, "experts.natural.optimizer.lr", lr)
 
 
+def own_request(seed: int) -> SweepConfig:
+    """Six random trials to their ends, of a space that a test brings."""
+    return SweepConfig(
+        config=tiny_config(),
+        space="own",
+        trials=6,
+        sampler="random",
+        seed=seed,
+        early_stopping=None,
+    )
+
+
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
     """One short-lived cluster for this file."""
@@ -52,14 +64,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Sweep:
-    request = SweepConfig(
-        config=tiny_config(),
-        space="own",
-        trials=6,
-        sampler="random",
-        seed=4,
-        early_stopping=None,
-    )
+    request = own_request(seed=4)
     return sweep(request, tmp_path_factory.mktemp("sweep"), space=sometimes_diverging)
 
 
@@ -250,14 +255,7 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
         start = trial.suggest_int("sync.start_epoch", 1, base.epochs + 3)
         return replace_at(base, "sync.start_epoch", start)
 
-    request = SweepConfig(
-        config=tiny_config(),
-        space="own",
-        trials=6,
-        sampler="random",
-        seed=1,
-        early_stopping=None,
-    )
+    request = own_request(seed=1)
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0
