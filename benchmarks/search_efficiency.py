@@ -42,7 +42,6 @@ from search.samplers import N_STARTUP, build_sampler
 from search.searcher import Searcher
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, cached_dataset, with_release_ratio
-from search.warmups import Warmups
 from spaces import SPACES, paper_suggestion
 
 MEASURES = ("hypervolume", "trade_off")
@@ -93,6 +92,7 @@ class Task:
         whole = cached_dataset(data)
         assert whole.test is not None
         splits = {part: pooled(getattr(whole, part)) for part in ("train", "validation", "test")}
+        splits["test"] = splits["test"].take(torch.arange(4000))
         return Task(config=config, data=Dataset(name=name, **splits))
 
     def trainer(self, config: TrainConfig) -> GeneralistTrainer:
@@ -126,46 +126,38 @@ class Task:
         return self.tested(trainer, 1.0)[0]
 
 
-class JudgedTraining(Training):
-    """A training whose released points are measured on test images, at no cost to the search."""
-
-    def __init__(
-        self, task: Task, proposal: Proposal, method: Method, warmups: Warmups | None
-    ) -> None:
-        config = with_release_ratio(proposal.config, proposal.ratio)
-        evaluation = config.evaluation
-        if not method.releases:
-            own = {"release_ratios": (proposal.ratio,), "n_refinements": 0}
-            evaluation = dataclasses.replace(evaluation, **own)
-        if not method.stops:
-            evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
-        super().__init__(task.trainer(dataclasses.replace(config, evaluation=evaluation)), warmups)
-        self.task = task
-        self.found: dict[Ratio, list[float]] = {}
-
-    def release(self) -> list[OperatingPoint]:
-        """As before, and measured."""
-        points = super().release()
-        self.found |= {p.ratio: self.task.tested(self.trainer, p.ratio) for p in points}
-        return points
+def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
+    """A proposal's configuration, less what the method does not use."""
+    config = with_release_ratio(proposal.config, proposal.ratio)
+    evaluation = config.evaluation
+    if not method.releases:
+        own = {"release_ratios": (proposal.ratio,), "n_refinements": 0}
+        evaluation = dataclasses.replace(evaluation, **own)
+    if not method.stops:
+        evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
+    return dataclasses.replace(config, evaluation=evaluation)
 
 
 class Judge(Watcher):
     """Judges the front after each trial on test images, and ends a search that spent its budget."""
 
-    def __init__(self, reference: float, budget: float | None) -> None:
-        self.reference = reference
+    def __init__(self, task: Task, budget: float | None) -> None:
+        self.task = task
+        self.reference = task.robust_only()
         self.budget = budget or float("inf")
         self.searcher: Searcher | None = None
-        self.trainings: dict[str, JudgedTraining] = {}
+        self.trainers: dict[str, GeneralistTrainer] = {}
+        self.tested: dict[tuple[str, Ratio], list[float]] = {}
         self.history: list[dict[str, float]] = []
 
     def on_completed(self, _: str, __: Sequence[OperatingPoint], ledger: Ledger) -> None:
         """Judge the front that validation chose."""
-        chosen = [
-            self.trainings[point.trial].found[point.mixing_ratio] for point in ledger.front().points
-        ]
-        values = np.array(chosen)
+        front = [(point.trial, point.mixing_ratio) for point in ledger.front().points]
+        for trial, ratio in front:
+            if (trial, ratio) not in self.tested:
+                self.tested[trial, ratio] = self.task.tested(self.trainers[trial], ratio)
+        self.trainers.clear()  # who is not on the front by now never will be
+        values = np.array([self.tested[key] for key in front])
         worth = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
         self.history.append(
             {"cost": ledger.cost()["forward_images"], **dict(zip(MEASURES, worth, strict=True))}
@@ -207,7 +199,7 @@ def run(cell: Cell) -> dict[str, Any]:
     sampler = build_sampler(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler=sampler)
     ledger.enqueue(*paper_suggestion(space, base), 2)
-    judge = Judge(task.robust_only(), cell.budget)
+    judge = Judge(task, cell.budget)
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
@@ -218,9 +210,9 @@ def run(cell: Cell) -> dict[str, Any]:
     warmups = WarmupsInMemory() if method.shares else None
 
     def begin(proposal: Proposal) -> Training:
-        training = JudgedTraining(task, proposal, method, warmups)
-        judge.trainings[proposal.trial] = training
-        return training
+        trainer = task.trainer(as_trained(proposal, method))
+        judge.trainers[proposal.trial] = trainer
+        return Training(trainer, warmups)
 
     run_here(searcher, begin)
     counts = dataclasses.asdict(ledger.counts())
