@@ -34,14 +34,15 @@ from generalist_core.trainer import GeneralistTrainer
 from search.early_stopping import Halving, Rungs
 from search.files import read_json, write_json
 from search.front import hypervolume
-from search.ledger import Ledger, Proposal
+from search.ledger import Ledger
 from search.local import run_here
-from search.monitor import Watcher
 from search.proposer import Branching, Proposer
-from search.samplers import N_STARTUP, build_sampler
-from search.searcher import Searcher
+from search.records import Proposal
+from search.samplers import N_STARTUP, build_samplers
+from search.searcher import Rules, Searcher
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, cached_dataset, with_release_ratio
+from search.watcher import Watcher
 from spaces import SPACES, paper_suggestion
 
 MEASURES = ("hypervolume", "trade_off")
@@ -196,15 +197,15 @@ def run(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(1)
     task, method = Task.of(cell.task, cell.root), METHODS[cell.method]
     space, base = SPACES[cell.space], task.config
-    sampler = build_sampler(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler=sampler)
+    sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
     ledger.enqueue(*paper_suggestion(space, base), 2)
     judge = Judge(task, cell.budget)
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
         watcher=judge,
-        rungs=Rungs(Halving()) if method.stops else None,
+        rules=Rules(rungs=Rungs(Halving()) if method.stops else None),
     )
     judge.searcher = searcher
     warmups = WarmupsInMemory() if method.shares else None

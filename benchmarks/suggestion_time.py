@@ -17,10 +17,11 @@ from pathlib import Path
 
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
-from search.ledger import Ledger, open_storage
+from search.ledger import Ledger
 from search.proposer import Branching, Proposer
-from search.samplers import N_STARTUP, SAMPLERS, build_sampler
+from search.samplers import N_STARTUP, SAMPLERS, build_samplers
 from search.simulator import SimulatedTrainer, World
+from search.storage import open_storage
 from spaces import SPACES
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -38,9 +39,9 @@ def main() -> None:
     base, world = short(), World()
     cost = {"forward_images": 1.0, "reused_forward_images": 0.0, "seconds": 0.0}
     with tempfile.TemporaryDirectory() as folder:
-        sampler = build_sampler(options.sampler, seed=0, n_startup=N_STARTUP)
+        sampler = build_samplers(options.sampler, seed=0, n_startup=N_STARTUP)
         storage = open_storage(None, Path(folder) / "study.journal")
-        ledger = Ledger(storage, base.evaluation.objectives, sampler=sampler)
+        ledger = Ledger(storage, base.evaluation.objectives, sampler_of=sampler)
         branching = Branching() if options.branches else None
         proposer = Proposer(ledger, SPACES[options.space], base, branching)
         asking, telling = [], []

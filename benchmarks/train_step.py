@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,17 @@ from torchvision.transforms import v2
 
 from benchmarks.textbook import textbook_pgd
 from generalist_core.averaging import weights_of
-from generalist_core.config import PGD, SGD, DataConfig, ExpertConfig, MixingConfig, ModelConfig
+from generalist_core.config import (
+    PGD,
+    SGD,
+    DataConfig,
+    EvaluationConfig,
+    ExpertConfig,
+    MixingConfig,
+    ModelConfig,
+    NamedAttack,
+    TrainConfig,
+)
 from generalist_core.data import augment
 from generalist_core.experts import Expert
 from generalist_core.models import build_model
@@ -37,6 +48,14 @@ from search.files import write_json
 ATTACK = PGD(epsilon=0.031, steps=10, relative_step_size=0.25)
 OPTIMIZER = SGD(lr=0.01, weight_decay=5e-4)
 DECAY = 0.9
+RUN = TrainConfig(
+    experts=(
+        ExpertConfig(name="natural", optimizer=OPTIMIZER),
+        ExpertConfig(name="robust", attack=ATTACK, optimizer=OPTIMIZER),
+    ),
+    mixing=MixingConfig(decay=DECAY, decay_warmup=False),
+    evaluation=EvaluationConfig(attacks=(NamedAttack(name="robust", attack=ATTACK),)),
+)
 AUGMENTATION = DataConfig(crop_padding=4, flip=True)
 MODELS = {
     "convnet": (ModelConfig(width=16), (1, 28, 28)),
@@ -98,14 +117,9 @@ class Ours:
     """The same two experts of this package."""
 
     def __init__(self, model: nn.Module, **fast: Any) -> None:
-        mixing = MixingConfig(decay=DECAY, decay_warmup=False)
-        configs = (
-            ExpertConfig(name="natural", optimizer=OPTIMIZER),
-            ExpertConfig(name="robust", attack=ATTACK, optimizer=OPTIMIZER),
-        )
-        how = {"precision": "float32", **fast}
+        run = replace(RUN, **fast)
         self.experts = [
-            Expert(config, copy.deepcopy(model), mixing, n_classes=10, **how) for config in configs
+            Expert(config, copy.deepcopy(model), run, n_classes=10) for config in run.experts
         ]
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from torch import from_numpy, nn
 
 from generalist_core import Split, make_dataset, short
-from search.sweep import SweepConfig, sweep
+from search.request import SweepConfig
+from search.sweep import sweep
 
 
 def build(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:

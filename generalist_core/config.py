@@ -65,6 +65,9 @@ __all__ = [
 Norm = Literal["linf", "l2", "l1"]
 NORMS = ("linf", "l2", "l1")
 
+Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]
+PRECISIONS = ("float32", "float64", "tfloat32", "bfloat16")
+
 Ratio = float | tuple[float, ...]
 """A mixing ratio: with two experts the weight of the second, else one weight an expert."""
 
@@ -513,9 +516,16 @@ class EvaluationConfig:
 class TrainConfig:
     """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
 
+    `precision` is that of training; models are judged in float32 (float64 if that is asked for).
+    With `tfloat32` GPUs multiply in TF32, elsewhere it is float32; with `bfloat16` layers compute
+    in that, while weights, images and logits stay float32.
+
     `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
     models judged; `channels_last` keeps images and weights in that order in memory. Both are exact
-    up to rounding.
+    up to rounding. With `n_accumulations` a step works through its batch in so many parts and adds
+    their gradients up, which takes about that share of the memory: exact too, but for BatchNorm,
+    whose statistics are then those of a part. `compile` lets torch compile the forward of training
+    and of the attack, which takes a minute or two and changes rounding.
     """
 
     experts: tuple[ExpertConfig, ...]
@@ -527,9 +537,11 @@ class TrainConfig:
     epochs: int = 120
     batch_size: int = 128
     seed: int = 0
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     fold_batchnorm: bool = False
     channels_last: bool = False
+    n_accumulations: int = 1
+    compile: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -541,7 +553,13 @@ class TrainConfig:
             as_weights(ratio, len(names))
         require_positive("epochs", self.epochs)
         require_positive("batch_size", self.batch_size)
-        require_one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
+        require(
+            1 <= self.n_accumulations <= self.batch_size,
+            "1 <= n_accumulations <= batch_size",
+            f"n_accumulations={self.n_accumulations}, batch_size={self.batch_size}",
+            "A part of a batch is one image at least.",
+        )
+        require_one_of("precision", self.precision, PRECISIONS)
         require(
             self.sync.start_epoch < self.epochs,
             "sync.start_epoch < epochs",

@@ -1,9 +1,13 @@
-"""Which device a run uses; the one file that names an accelerator."""
+"""Which device a run uses, and how precisely; the one file that names an accelerator."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
+from generalist_core.config import Precision
 from generalist_core.validation import InvalidConfigError
 
 
@@ -29,3 +33,41 @@ def resolve_device(name: str) -> torch.device:
             "GPUs. Use --device cpu or auto."
         )
     return device
+
+
+@contextlib.contextmanager
+def training_precision(precision: Precision) -> Iterator[None]:
+    """Float32 inside the block: TF32 on a GPU that has it if `tfloat32`, in full otherwise.
+
+    With `tfloat32` and `bfloat16` a GPU also tries out which convolutions are fastest.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before, allowed = matmul.allow_tf32, precision == "tfloat32"
+    convolutions = cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark or precision in ("tfloat32", "bfloat16"),
+        deterministic=cudnn.deterministic,
+        allow_tf32=allowed,
+    )
+    matmul.allow_tf32 = allowed
+    try:
+        with convolutions:
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Float32 in full inside the block: no TF32, no autocast, deterministic convolutions."""
+    before = torch.get_float32_matmul_precision()
+    enabled = torch.backends.cudnn.enabled
+    convolutions = torch.backends.cudnn.flags(
+        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with convolutions, torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

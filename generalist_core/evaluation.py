@@ -13,6 +13,7 @@ from generalist_core.averaging import Weights, copy_weights, weights_of
 from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.cost import FORWARD, evaluation_cost
 from generalist_core.data import Split
+from generalist_core.device import full_precision
 from generalist_core.folding import folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, generator
 
@@ -108,12 +109,16 @@ def correct(
     attack: Attack | None = None,
     noise: GeneratorNoise | None = None,
 ) -> Tensor:
-    """Which images, (n,), are classified correctly, under `attack` where one is given."""
+    """Which images, (n,), are classified correctly, under `attack` where one is given.
+
+    Computed in full precision, whatever the process allows elsewhere.
+    """
     verdicts = []
-    for x, y in split.batches(batch_size, dtype):
-        judged = x
-        if attack is not None and noise is not None:
-            judged = perturb(attack, model, x, y, noise)
-        with torch.no_grad():
-            verdicts.append(model(judged).argmax(1) == y)
+    with full_precision(split.images.device):
+        for x, y in split.batches(batch_size, dtype):
+            judged = x
+            if attack is not None and noise is not None:
+                judged = perturb(attack, model, x, y, noise)
+            with torch.no_grad():
+                verdicts.append(model(judged).argmax(1) == y)
     return torch.cat(verdicts)

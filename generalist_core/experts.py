@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,14 @@ from torchvision.transforms import v2
 
 from generalist_core.attacks import perturb
 from generalist_core.averaging import Average, copy_weights, weights_of
-from generalist_core.config import CutMix, ExpertConfig, MixingConfig, MixUp, TrainConfig
+from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data import Dataset
-from generalist_core.folding import folded, up_to_date
+from generalist_core.folding import folded
+from generalist_core.forward import compiled, forward_of, frozen_twin
 from generalist_core.losses import training_loss
 from generalist_core.models import ModelFactory, build_model
 from generalist_core.optimizers import build_optimizer
-from generalist_core.randomness import Noise, derive_seed, global_seed
+from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.validation import require
 
 
@@ -36,23 +36,29 @@ class Expert:
         self,
         config: ExpertConfig,
         model: nn.Module,
-        mixing: MixingConfig,
+        run: TrainConfig,
         *,
         n_classes: int,
-        precision: Literal["float32", "float64", "bfloat16"],
-        fold_batchnorm: bool = False,
-        channels_last: bool = False,
     ) -> None:
+        """Take over `model`; of `run` count the averaging and how a step is computed."""
         self.config = config
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.mixing = run.mixing
+        self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
+        self.n_accumulations = run.n_accumulations
         self.model = model.to(memory_format=self.memory_format)
-        self.folded = folded(model) if fold_batchnorm and config.attack is not None else None
-        self.mixing = mixing
-        self.autocasts = precision == "bfloat16"
+        autocasts = run.precision == "bfloat16"
+        self.logits_of = forward_of(model, autocasts=autocasts)
+        attacked = frozen_twin(model) if run.compile and config.attack is not None else model
+        folds = run.fold_batchnorm and config.attack is not None
+        self.folded = folded(attacked, torch.bfloat16 if autocasts else None) if folds else None
+        self.attacked_logits_of = forward_of(self.folded or attacked, autocasts=autocasts)
+        if run.compile:
+            self.logits_of = compiled(self.logits_of)
+            self.attacked_logits_of = compiled(self.attacked_logits_of, replays=True)
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
         self.weights = weights_of(model)
-        self.average = Average(self.weights, mixing)
-        self.share = Average(self.weights, mixing)
+        self.average = Average(self.weights, run.mixing)
+        self.share = Average(self.weights, run.mixing)
         self.mix = _mix_transform(config.mix, n_classes)
         self.epoch = 0
         self.adopted_epochs = 0
@@ -68,40 +74,48 @@ class Expert:
         The loss is a tensor without gradient, left on the device so that nothing waits for it.
         """
         x = x.to(memory_format=self.memory_format)
+        if self.mix is not None:
+            x, y = self.mix(x, y)
         x_adv = self.craft(x, y, noise)
         self.model.train()
-        if self.mix is not None:
-            x_adv, y = self.mix(x, y)
-        smoothing = self.config.label_smoothing
-        loss = training_loss(
-            self.config.loss, self.logits_of, x, x_adv, y, label_smoothing=smoothing
-        )
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        loss = self._backward(x, x_adv, y)
         self.set_lr(progress)
         self.optimizer.step()
         self.average.update(self.weights)
-        return loss.detach()
+        return loss
 
     def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """The images that this expert's attack makes of `x`; `x` itself if it has none."""
-        if self.config.attack is None:
+        attack, n = self.config.attack, self.n_accumulations
+        if attack is None:
             return x
         self.model.eval()
-        model = up_to_date(self.folded, self.model)
-        return perturb(self.config.attack, partial(self.logits_of, model=model), x, y, noise)
+        if self.folded is not None:
+            self.folded.refresh()
+        images, labels = x.chunk(n), y.chunk(n)
+        noises = noise_of_parts(noise, [len(part) for part in images])
+        parts = zip(images, labels, noises, strict=True)
+        return torch.cat([perturb(attack, self.attacked_logits_of, *part) for part in parts])
+
+    def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Give the parameters the gradient of the batch's mean loss, part by part; the loss."""
+        config, losses = self.config, []
+        for part in zip(
+            *(tensor.chunk(self.n_accumulations) for tensor in (x, x_adv, y)), strict=True
+        ):
+            smoothing = config.label_smoothing
+            mean = training_loss(config.loss, self.logits_of, *part, label_smoothing=smoothing)
+            loss = mean * (len(part[0]) / len(x))
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def update_share(self, relative_weight: float) -> None:
         """Take this step's part of the global learner into the share."""
         whole = relative_weight == 1
         part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
         self.share.update(part)
-
-    def logits_of(self, x: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Logits in the precision of `x`; the model, or its folded form, may use bfloat16."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocasts):
-            logits: Tensor = (model or self.model)(x)
-        return logits.to(x.dtype)
 
     def lr(self, progress: float) -> float:
         """The learning rate at `progress`: the optimizer's, scaled by the schedule."""

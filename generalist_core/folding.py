@@ -23,11 +23,13 @@ class FoldedConv(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.sources = (conv, norm)
-        weight = conv.weight.detach()
-        self.register_buffer("weight", torch.empty_like(weight), persistent=False)
+        weight = torch.empty_like(conv.weight.detach(), dtype=dtype)
+        self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", weight.new_empty(conv.out_channels), persistent=False)
 
     def refresh(self) -> None:
@@ -39,9 +41,8 @@ class FoldedConv(nn.Module):
         scale = scale * norm.weight if norm.affine else scale
         shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
         torch.mul(conv.weight, scale[:, None, None, None], out=self.weight)
-        torch.mul(shift, scale, out=self.bias)
-        if norm.affine:
-            self.bias += norm.bias
+        bias = shift * scale
+        self.bias.copy_(bias + norm.bias if norm.affine else bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """The BatchNorm of the convolution of `x`."""
@@ -80,8 +81,11 @@ def up_to_date(form: Folded | None, model: nn.Module) -> nn.Module:
     return form
 
 
-def folded(model: nn.Module) -> Folded | None:
+def folded(model: nn.Module, dtype: torch.dtype | None = None) -> Folded | None:
     """The folded form of a model, to be refreshed before use; None where nothing can be folded.
+
+    Its convolutions are kept in `dtype`, the model's own if None: an attack under autocast then
+    finds them cast, where it would cast them at each of its steps.
 
     A model can be folded whose `forward` does not depend on the values of its inputs (torch.fx), in
     its convolutions that are used once and read by one BatchNorm alone.
@@ -101,7 +105,7 @@ def folded(model: nn.Module) -> Folded | None:
     }
     convs: list[FoldedConv] = []
     for conv_node, norm_node in _foldable(graph, parts):
-        conv = FoldedConv(parts[str(conv_node.target)], parts[str(norm_node.target)])
+        conv = FoldedConv(parts[str(conv_node.target)], parts[str(norm_node.target)], dtype)
         name = f"folded_{len(convs)}"
         parts[name] = conv
         conv_node.target = name

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -59,19 +57,3 @@ class CountingModel(nn.Module):
 
     def _count_gradient(self, gradient: Tensor) -> None:
         self.gradient_images += len(gradient)
-
-
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Float32 in full inside the block: no TF32, no autocast, deterministic convolutions."""
-    before = torch.get_float32_matmul_precision()
-    enabled = torch.backends.cudnn.enabled
-    convolutions = torch.backends.cudnn.flags(
-        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with convolutions, torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

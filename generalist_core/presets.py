@@ -56,7 +56,7 @@ def paper(
 ) -> TrainConfig:
     """The paper's algorithm 1: the mixture of the experts themselves, one sync at a boundary."""
     exact = _config(data, model, epochs, epsilon, source="experts", at="boundary")
-    return replace(exact, fold_batchnorm=True, channels_last=True)
+    return replace(exact, precision="tfloat32", fold_batchnorm=True, channels_last=True)
 
 
 def short(
@@ -88,6 +88,7 @@ def short(
         ),
         epochs=epochs,
         batch_size=64,
+        precision="tfloat32",
         fold_batchnorm=True,
         channels_last=True,
     )

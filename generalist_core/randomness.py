@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -49,6 +50,40 @@ class GeneratorNoise:
 
     def normal(self, like: Tensor, /) -> Tensor:
         return torch.randn(like.shape, generator=self.source, dtype=like.dtype, device=like.device)
+
+
+class PartNoise:
+    """The rows of a whole batch's noise that belong to one part of it.
+
+    All parts share `drawn`: the first one to ask draws for the whole batch, the others, who ask for
+    the same in the same order, find their rows there.
+    """
+
+    def __init__(self, source: Noise, rows: slice, n_images: int, drawn: list[Tensor]) -> None:
+        self.source = source
+        self.rows = rows
+        self.n_images = n_images
+        self.drawn = drawn
+        self.n_asked = 0
+
+    def uniform(self, like: Tensor, /) -> Tensor:
+        return self._own_rows(self.source.uniform, like)
+
+    def normal(self, like: Tensor, /) -> Tensor:
+        return self._own_rows(self.source.normal, like)
+
+    def _own_rows(self, draw: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+        if self.n_asked == len(self.drawn):
+            self.drawn.append(draw(like[:1].expand(self.n_images, *like.shape[1:])))
+        self.n_asked += 1
+        return self.drawn[self.n_asked - 1][self.rows]
+
+
+def noise_of_parts(noise: Noise, sizes: Sequence[int]) -> list[Noise]:
+    """The noise of each part of a batch, such that together they draw what the batch would."""
+    ends, drawn = list(accumulate(sizes)), list[Tensor]()
+    rows = (slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
+    return [PartNoise(noise, own, ends[-1], drawn) for own in rows]
 
 
 @contextlib.contextmanager

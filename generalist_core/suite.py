@@ -38,7 +38,8 @@ from generalist_core.findings import (
     share_of,
     square_stronger,
 )
-from generalist_core.frozen import CountingModel, as_bytes, digest, frozen, full_precision
+from generalist_core.device import full_precision
+from generalist_core.frozen import CountingModel, as_bytes, digest, frozen
 from generalist_core.judge import Judge
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.suite_config import (

@@ -24,7 +24,7 @@ from generalist_core.codec import to_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.cost import update_cost
 from generalist_core.data import Batch, Dataset, n_batches, train_batches
-from generalist_core.device import resolve_device
+from generalist_core.device import resolve_device, training_precision
 from generalist_core.evaluation import Evaluator, OperatingPoint
 from generalist_core.experts import Expert, initial_model
 from generalist_core.models import ModelFactory
@@ -88,11 +88,8 @@ class GeneralistTrainer:
             Expert(
                 expert,
                 copy.deepcopy(initial),
-                config.mixing,
+                config,
                 n_classes=data.n_classes,
-                precision=config.precision,
-                fold_batchnorm=config.fold_batchnorm,
-                channels_last=config.channels_last,
             )
             for expert in config.experts
         ]
@@ -308,12 +305,13 @@ class GeneralistTrainer:
         synced = self.config.sync.is_sync(epoch)
         if synced and self.config.sync.at == "boundary":
             self._sync()
-        losses = []
-        for step, (x, y) in enumerate(self.batches(epoch) if batches is None else batches):
-            drawn = noises or [self._noise(expert, step) for expert in experts]
-            losses.append(self._step(experts, x, y, step, drawn))
-            if synced and self.config.sync.at == "every_step":
-                self._sync()
+        losses, batches = [], self.batches(epoch) if batches is None else batches
+        with training_precision(self.config.precision):
+            for step, (x, y) in enumerate(batches):
+                drawn = noises or [self._noise(expert, step) for expert in experts]
+                losses.append(self._step(experts, x, y, step, drawn))
+                if synced and self.config.sync.at == "every_step":
+                    self._sync()
         for expert in experts:
             expert.epoch += 1
         metrics = self._epoch_metrics(experts, torch.stack(losses).mean(0).tolist(), epoch)

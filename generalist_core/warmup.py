@@ -93,7 +93,8 @@ def warmup_keys(
             "data": [data, config.data.crop_padding, config.data.flip],
             "model": model,
             "run": [config.seed, config.batch_size, config.precision],
-            "rounding": [config.fold_batchnorm, config.channels_last],
+            "rounding": [config.fold_batchnorm, config.channels_last, config.compile],
+            "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
             "expert": {name: value for name, value in whole.items() if name != "schedule"},
         }

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from generalist_core.config import NORMS
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.errors import SweepInterruptedError, WorkerError
+from search.limits import Limits
 from search.options import add_config, add_frame, add_suite
 
 DESCRIPTION = (
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands, common)
     _add_sweep(commands, common)
+    _add_resume(commands, common)
     _add_front(commands, common)
     _add_report(commands, common)
     _add_verify(commands, common)
@@ -108,7 +110,7 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
     add(
         "--sampler",
         default="tpe",
-        help="tpe, nsga2, nsga3, gp, random or quasi-random; default tpe",
+        help="tpe, nsga2, nsga3, gp or random; default tpe",
     )
     add("--search-seed", type=int, default=0, metavar="N", help="seed of the sampler; default 0")
     add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
@@ -137,11 +139,57 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--warmups", metavar="FOLDER", help="share warm-ups with sweeps that name it too")
     add("--no-sharing", action="store_true", help="let every trial train its own warm-ups")
     add("--warm-start", action="append", default=[], metavar="PATH", help=WARM_START)
+    _add_limits(sweep)
+    add(
+        "--deterministic",
+        action="store_true",
+        help="the same points whatever the timing: trials in rounds, one a worker",
+    )
     add("--min-growth", type=float, metavar="F", help="with --within-cost: end the sweep early")
     add("--within-cost", type=float, metavar="C", help=WITHIN_COST)
     _add_resources(sweep)
     add("--json", action="store_true", help="print the front as JSON")
     sweep.set_defaults(run="run_sweep")
+
+
+def _add_limits(sweep: argparse.ArgumentParser) -> None:
+    limits = Limits()
+    add = sweep.add_argument_group("failures").add_argument
+    add("--max-failures", type=int, metavar="N", help="end the sweep after N failed trials")
+    add("--fail-fast", action="store_true", help="end it after the first")
+    add(
+        "--max-retries",
+        type=int,
+        default=limits.max_retries,
+        metavar="N",
+        help="how often a trial whose worker died goes on elsewhere; default 3",
+    )
+    add("--trial-limit", type=float, metavar="S", help="fail a trial that trains longer")
+    add(
+        "--epoch-limit",
+        type=float,
+        default=limits.epoch_s,
+        metavar="S",
+        help="end a worker that needs longer for an epoch: it hangs; default 3600",
+    )
+    add(
+        "--accumulate",
+        action="store_true",
+        help="begin a trial that ran out of memory again, half a batch at a time",
+    )
+
+
+def _add_resume(commands: Any, common: argparse.ArgumentParser) -> None:
+    resume = commands.add_parser(
+        "resume", parents=[common], help="go on with a sweep, however it ended"
+    )
+    add = resume.add_argument
+    add("folder", type=Path, metavar="OUT")
+    add("--trials", type=int, metavar="N", help="how many trainings in all; default as before")
+    add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
+    _add_resources(resume, cpus=None, gpus=None)
+    add("--json", action="store_true", help="print the front as JSON")
+    resume.set_defaults(run="run_resume")
 
 
 def _add_verify(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -176,14 +224,16 @@ def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     evaluate.set_defaults(run="run_evaluate")
 
 
-def _add_resources(parser: argparse.ArgumentParser) -> None:
+def _add_resources(
+    parser: argparse.ArgumentParser, *, cpus: float | None = 1.0, gpus: float | None = 0.0
+) -> None:
     add = parser.add_argument_group("resources").add_argument
     add("--workers", type=int, metavar="N", help="trials at a time; default as many as fit")
-    add("--cpus-per-trial", type=float, default=1.0, metavar="X", help="CPUs a trial; default 1")
+    add("--cpus-per-trial", type=float, default=cpus, metavar="X", help="CPUs a trial; default 1")
     add(
         "--gpus-per-trial",
         type=float,
-        default=0.0,
+        default=gpus,
         metavar="X",
         help="GPUs a trial, may be a fraction; default 0",
     )

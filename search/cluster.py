@@ -13,9 +13,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from generalist_core.validation import require, require_positive
+from search.failures import Failure, classify
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+LOOPBACK = "127.0.0.1"
+"""Where a cluster on this machine listens: nobody else can reach it."""
 
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -50,13 +54,6 @@ class Resources:
         return max(1, int(self.cpus_per_trial))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a worker came to no result."""
-
-    reason: str
-
-
 @contextmanager
 def running_ray(resources: Resources) -> Iterator[int]:
     """The caller's Ray, left running; else the one at `address` or a new local one.
@@ -68,13 +65,11 @@ def running_ray(resources: Resources) -> Iterator[int]:
     if ray.is_initialized():
         yield n_workers(resources)
         return
-    ray.init(
-        address=resources.address,
-        include_dashboard=False if resources.address is None else None,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        configure_logging=True,
-    )
+    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if resources.address is None:
+        ray.init(_node_ip_address=LOOPBACK, include_dashboard=False, **common)
+    else:
+        ray.init(address=resources.address, **common)
     try:
         yield n_workers(resources)
     finally:
@@ -115,6 +110,7 @@ def _outcome(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        return Failure(reason=f"{type(error.cause).__name__}: {error.cause}")
+        cause = error.cause
+        return classify(cause if isinstance(cause, Exception) else error)
     except RayError as error:
-        return Failure(reason=f"the worker died: {error}")
+        return Failure(kind="worker-died", reason=f"the worker died: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -27,15 +28,19 @@ from search.evaluate import (
     suite_table,
 )
 from search.files import create_folder
-from search.ledger import Floor
+from search.housekeeping import disk_bytes
+from search.limits import Limits
 from search.monitor import TrialWriter
 from search.options import build_config, build_suite
+from search.points import point_to_dict
 from search.profile import profile_training
 from search.proposer import Branching
+from search.records import Floor
 from search.report import front_document, front_table, write_report
+from search.request import Sweep, SweepConfig, open_sweep
 from search.stopping_when_done import StopWhenDone
-from search.sweep import Sweep, SweepConfig, open_sweep, sweep
-from search.trial import TrialRun, point_to_dict
+from search.sweep import resume, sweep
+from search.trial import CHECKPOINT, TrialRun
 from search.verify import VerifyConfig, verified_table, verify
 from search.warmups import WarmupConfig
 
@@ -90,7 +95,7 @@ def run_train(options: argparse.Namespace) -> int:
             f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(shown)}", soft_wrap=True
         )
     points = [point_to_dict(point) for point in trial.release()]
-    trial.save(options.out / "checkpoint.pt")
+    (options.out / CHECKPOINT).unlink(missing_ok=True)
     writer.close()
     if options.json:
         print(json.dumps({"points": points, "forward_images": trial.trainer.forward_images}))
@@ -105,6 +110,24 @@ def _print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Con
     for name, share in profile_training(config, data, trace):
         console.print(f"{share:6.1%}  {name}", highlight=False, markup=False)
     console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(
+        trial_s=options.trial_limit,
+        epoch_s=options.epoch_limit,
+        max_retries=options.max_retries,
+        max_failures=1 if options.fail_fast else options.max_failures,
+        may_accumulate=options.accumulate,
+    )
+
+
+def _round_size(options: argparse.Namespace) -> int | None:
+    if not options.deterministic:
+        return None
+    workers, cure = options.workers, "What comes out depends on it."
+    require(workers is not None, "--workers with --deterministic", "none", cure)
+    return int(workers)
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -127,15 +150,43 @@ def run_sweep(options: argparse.Namespace) -> int:
         warmups=_store(options.warmups),
         branching=Branching(first=options.branches) if options.branches is not None else None,
         early_stopping=None if options.no_early_stopping else Halving(eta=options.eta),
+        limits=_limits(options),
+        round_size=_round_size(options),
     )
-    finished = sweep(request, options.out)
+    return _print_finished(sweep(request, options.out), as_json=options.json)
+
+
+def run_resume(options: argparse.Namespace) -> int:
+    """Go on with a sweep, and print the front."""
+    old = open_sweep(options.folder).config
+    given = {
+        "cpus_per_trial": options.cpus_per_trial,
+        "gpus_per_trial": options.gpus_per_trial,
+        "workers": options.workers,
+        "address": options.address,
+    }
+    resources = {name: value for name, value in given.items() if value is not None}
+    config = replace(
+        old,
+        trials=old.trials if options.trials is None else options.trials,
+        time_budget_s=options.time_budget,
+        resources=replace(old.resources, **resources),
+    )
+    return _print_finished(resume(options.folder, config), as_json=options.json)
+
+
+def _print_finished(finished: Sweep, *, as_json: bool) -> int:
     if finished.counts.completed == 0:
-        reasons = sorted(set(finished.ledger.failures().values()))
+        reasons = sorted({failure.reason for failure in finished.ledger.failures().values()})
         raise WorkerError(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}")
-    _print_front(finished, as_json=options.json)
-    if not options.json:
-        print(f"Report: {options.out}/front.png, .csv and .json; weights in {options.out}/models")
-        print(f"Watch:  tensorboard --logdir {options.out}/tensorboard")
+    _print_front(finished, as_json=as_json)
+    if not as_json:
+        folder = finished.folder
+        print(f"Report: {folder}/front.png, .csv and .json; weights in {folder}/models")
+        print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
+        if finished.counts.unfinished:
+            n = finished.counts.unfinished
+            print(f"{n} trials are unfinished; go on: generalist-search resume {folder}")
     return 0
 
 
@@ -202,13 +253,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def _print_front(sweep: Sweep, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(front_document(sweep.folder, sweep.ledger)))
+        document = front_document(sweep.folder, sweep.ledger)
+        print(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
         return
     front, counts, cost = sweep.front, sweep.counts, sweep.ledger.cost()
+    kinds = sweep.ledger.failure_kinds().items()
+    failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
     Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
     print(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
         f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "
-        f"{counts.failed} failed; "
-        f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training"
+        f"{counts.failed} failed{failures}; "
+        f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training, "
+        f"{disk_bytes(sweep.folder) / 1e6:.1f} MB on disk"
     )

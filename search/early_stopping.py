@@ -8,10 +8,8 @@ Objectives are maximised. There is nothing random in it and no framework.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import moocore
 import numpy as np
@@ -19,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from generalist_core.config import TrainConfig
 from generalist_core.validation import require, require_positive
-from search.files import read_json, write_json
 from search.front import hypervolume, non_dominated
 
 Points = NDArray[np.float64]
@@ -116,16 +113,14 @@ class Decision:
 class Rungs:
     """The results that trials had at each rung, and what was decided on them."""
 
-    def __init__(self, halving: Halving, file: Path | None = None) -> None:
-        """Begin, or go on with what is in `file`; every result is kept there."""
+    def __init__(self, halving: Halving) -> None:
         self.halving = halving
-        self.file = file
         self._points: dict[str, dict[str, Points]] = {}
         self._decisions: dict[str, dict[str, Decision]] = {}
-        if file is not None and file.is_file():
-            self._load(read_json(file))
 
-    def report(self, trial: str, rung: str, points: ArrayLike) -> Decision:
+    def report(
+        self, trial: str, rung: str, points: ArrayLike, *, unseen: Collection[str] = ()
+    ) -> Decision:
         """Record what a trial released at a rung, and decide whether to stop it.
 
         A result with a value that is not finite, or without any point, is neither recorded nor
@@ -135,6 +130,7 @@ class Rungs:
             trial: its id.
             rung: its name, see `results`.
             points: the released points, (k, m), of which the best one counts.
+            unseen: trials whose results this decision leaves out.
         """
         decisions = self._decisions.setdefault(rung, {})
         known = self._points.setdefault(rung, {})
@@ -145,38 +141,9 @@ class Rungs:
             return Decision(stop=False, place=None, n_results=len(known))
         _require_alike(values, known)
         known[trial] = values[non_dominated(values)]
-        decisions[trial] = decide(list(known.values()), self.halving.eta)
-        if self.file is not None:
-            write_json(self.file, self.to_dict())
+        seen = [points for other, points in known.items() if other == trial or other not in unseen]
+        decisions[trial] = decide(seen, self.halving.eta)
         return decisions[trial]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form: by rung the results in the order in which they came."""
-        return {
-            rung: [
-                {
-                    "trial": trial,
-                    "points": points.tolist(),
-                    **asdict(self._decisions[rung][trial]),
-                }
-                for trial, points in known.items()
-            ]
-            for rung, known in self._points.items()
-            if known
-        }
-
-    def _load(self, data: Mapping[str, Any]) -> None:
-        """What `to_dict` wrote; old decisions stand, whatever `halving` is now."""
-        for rung, rows in data.items():
-            self._points[rung] = {
-                row["trial"]: np.array(row["points"], dtype=np.float64) for row in rows
-            }
-            self._decisions[rung] = {
-                row["trial"]: Decision(
-                    stop=row["stop"], place=row["place"], n_results=row["n_results"]
-                )
-                for row in rows
-            }
 
 
 def decide(results: Sequence[Points], eta: float) -> Decision:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 
 from search.errors import SweepFolderError
+
+N_DIGEST = 32
 
 
 def write_text(path: Path, text: str) -> None:
@@ -30,21 +34,57 @@ def write_bytes(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """`torch.save` a state of tensors and plain values atomically."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+    write_bytes(path, _serialised(state))
+
+
+def save_sealed(path: Path, state: Mapping[str, Any], seal: str) -> None:
+    """As `save_tensors`, with a digest behind it that binds the content to `seal`."""
+    body = _serialised(state)
+    write_bytes(path, body + _digest(seal, body))
+
+
+def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
+    """What `save_sealed` wrote, None if there is no such file or any more.
+
+    Raises:
+        SweepFolderError: not a bit may have changed, nor the file come from elsewhere.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    body, digest = content[:-N_DIGEST], content[-N_DIGEST:]
+    if digest != _digest(seal, body):
+        raise SweepFolderError(f"{path} must be as it was written, but is damaged or foreign.")
+    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    return state
+
+
+def _serialised(state: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def _digest(seal: str, body: bytes) -> bytes:
+    return hashlib.sha256(seal.encode() + body).digest()
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

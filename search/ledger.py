@@ -8,82 +8,40 @@ point is an observation, and the sampler learns the whole curve from one trainin
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from generalist_core.codec import to_dict
+from generalist_core.codec import from_dict, to_dict, to_json
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.evaluation import OperatingPoint
-from generalist_core.validation import InvalidConfigError, require_between
+from generalist_core.validation import InvalidConfigError
+from search.errors import SweepFolderError
+from search.failures import Failure
 from search.front import Front, FrontPoint
+from search.points import point_to_dict, points_from_dicts
+from search.records import Floor, Growth, Observation, Proposal, RejectedError, TrialCounts
 from search.release_ratio import as_ratio, nearest, ratio_params, suggest_ratio
-from search.samplers import experimental
+from search.samplers import SamplerOf, experimental
 from search.sampling import Sampling
 from spaces import Space
 
-COSTS = ("forward_images", "reused_forward_images", "seconds", "gpu_seconds")
+COSTS = (
+    "forward_images",
+    "reused_forward_images",
+    "lost_forward_images",
+    "seconds",
+    "gpu_seconds",
+)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A trial to run: its id, configuration, and the release ratio the sampler asked for."""
-
-    trial: str
-    config: TrainConfig
-    ratio: Ratio
-    params: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """Parameters of a space with its release ratio, the accuracies they gave, and who says so."""
-
-    params: Mapping[str, Any]
-    accuracies: Mapping[str, float]
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Floor:
-    """The least accuracy of interest in an objective; the front counts from there."""
-
-    objective: str
-    accuracy: float
-
-    def __post_init__(self) -> None:
-        require_between("accuracy", self.accuracy, 0, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialCounts:
-    """How many trials of a sweep ended in which way."""
-
-    completed: int
-    stopped_early: int
-    failed: int
-
-    @property
-    def total(self) -> int:
-        """All ended trials."""
-        return self.completed + self.stopped_early + self.failed
-
-
-class RejectedError(RuntimeError):
-    """A suggestion that the space itself made no valid configuration of."""
-
-    def __init__(self, trial: str, reason: str) -> None:
-        super().__init__(reason)
-        self.trial = trial
+MAX_ATTEMPTS = 20
+"""How often a sampler may suggest what has failed before, until that counts as a trial."""
 
 
 class Ledger:
@@ -94,7 +52,7 @@ class Ledger:
         storage: BaseStorage,
         objectives: Sequence[str],
         *,
-        sampler: BaseSampler | None = None,
+        sampler_of: SamplerOf = lambda _: RandomSampler(),
         floors: Sequence[Floor] = (),
         study: str = "generalist-search",
         is_new: bool = True,
@@ -103,18 +61,15 @@ class Ledger:
 
         Raises:
             InvalidConfigError: a new study has the name of one that is there, or an old one is not.
+            SweepFolderError: a trial in the study has a name that no sweep gives.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.objectives = tuple(objectives)
         self.floors = tuple(floors)
         self.storage = storage
+        self.sampler_of = sampler_of
         self.study = self._begin(study) if is_new else self._open(study)
-        self.sampling = Sampling(sampler or RandomSampler(), len(self.objectives))
-        self._numbers: dict[str, int] = {}
-        self._configs: dict[str, Any] = {}
-        self._points: list[FrontPoint] = []
-        self._front = self._front_of(())
-        self._take_in(self.study.get_trials(deepcopy=False))
+        self._read()
 
     def _begin(self, name: str) -> optuna.Study:
         try:
@@ -140,6 +95,53 @@ class Ledger:
                 f"`study {name!r}` must be in its storage, but is not."
             ) from error
 
+    def _read(self) -> None:
+        """Take in the study from its beginning, its ends in the order in which they were told."""
+        self.sampling = Sampling(self.sampler_of, len(self.objectives))
+        self._numbers: dict[str, int] = {}
+        self._configs: dict[str, Any] = {}
+        self._failing: set[str] = set()
+        self._points: list[FrontPoint] = []
+        self._front = self._front_of(())
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            self._know(trial)
+        told: dict[int, list[FrozenTrial]] = {}
+        for trial in trials:
+            if trial.state.is_finished():
+                told.setdefault(trial.user_attrs.get("told_as", -1), []).append(trial)
+        for _, ended in sorted(told.items()):
+            self._take_in("", ended)
+        self._n_told = 1 + max(told, default=-1)
+
+    def resume(self) -> list[Proposal]:
+        """Mend what a crash left undone; returns the trials to go on with, which run again.
+
+        A completed trial gets the points that were still to be added; who cannot go on is closed.
+        """
+        for trial in self._asked():
+            if trial.state == TrialState.COMPLETE:
+                self.study.add_trials(self._missing_siblings(trial))
+        self._read()
+        unfinished = [trial for trial in self._asked() if not trial.state.is_finished()]
+        return [proposal for trial in unfinished if (proposal := self._go_on(trial)) is not None]
+
+    def _go_on(self, trial: FrozenTrial) -> Proposal | None:
+        name = trial.user_attrs["trial"]
+        if trial.state == TrialState.WAITING:
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self.sampling.go_on(name, trial)
+        try:
+            return self._proposal(trial)
+        except (KeyError, InvalidConfigError) as error:
+            reason = f"cannot go on, its configuration is not whole: {error}"
+            self.tell_failed(name, Failure(kind="orphan", reason=reason))
+            return None
+
+    def pause(self, trial: str) -> None:
+        """Leave a running trial for `resume`."""
+        self.storage.set_trial_state_values(self._frozen(trial)._trial_id, TrialState.WAITING)
+
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
     ) -> None:
@@ -154,19 +156,31 @@ class Ledger:
         It is in the study before it is returned.
 
         Raises:
-            RejectedError: the space made no valid configuration of what the sampler suggested.
+            RejectedError: the space made no valid configuration of what the sampler suggested, or
+                it suggests nothing but configurations that failed.
         """
         name = f"{len(self._numbers):04d}"
-        asked = self.sampling.ask(name, fixed)
-        try:
-            config = space(asked, base)
-            ratio = nearest(suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios)
-        except InvalidConfigError as error:
-            self._record(name, {})
-            self.tell_failed(name, f"the space made an invalid configuration: {error}")
-            raise RejectedError(name, str(error)) from error
-        self._record(name, {"config": to_dict(config), "ratio": ratio})
-        return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
+        for attempt in range(MAX_ATTEMPTS):
+            self.sampling.tell(name, [])
+            asked = self.sampling.ask(name, fixed, attempt)
+            try:
+                config = space(asked, base)
+                ratio = nearest(
+                    suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios
+                )
+            except InvalidConfigError as error:
+                reason = f"the space made an invalid configuration: {error}"
+                raise self._rejected(name, {}, reason) from error
+            if to_json(config) not in self._failing:
+                self._record(name, {"config": to_dict(config), "ratio": ratio})
+                return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
+        reason = "the sampler suggests again and again what has failed before"
+        raise self._rejected(name, {"config": to_dict(config), "ratio": ratio}, reason)
+
+    def _rejected(self, name: str, about: Mapping[str, Any], reason: str) -> RejectedError:
+        self._record(name, about)
+        self.tell_failed(name, Failure(kind="invalid", reason=reason))
+        return RejectedError(name, reason)
 
     def _record(self, name: str, about: Mapping[str, Any]) -> None:
         """Write a trial that begins to the study, all at once."""
@@ -176,48 +190,69 @@ class Ledger:
                 state=TrialState.RUNNING,
                 params=asked.params,
                 distributions=asked.distributions,
-                user_attrs={"trial": name, **about},
+                user_attrs={"trial": name, "asked_after": self._n_told, **about},
                 system_attrs=asked.system_attrs,
             )
         )
-        self._take_in(self.study.get_trials(deepcopy=False)[-1:])
+        self._know(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(
-        self, trial: str, points: Sequence[OperatingPoint], cost: Mapping[str, float]
+        self,
+        trial: str,
+        points: Sequence[OperatingPoint],
+        cost: Mapping[str, float],
+        *,
+        trained: TrainConfig | None = None,
     ) -> None:
-        """Complete a trial with the point of its own ratio; the others are added beside it."""
-        asked = self._frozen(trial)
-        own = next(point for point in points if point.ratio == as_ratio(asked.user_attrs["ratio"]))
-        siblings = [self._sibling(asked, point) for point in points if point is not own]
-        live = optuna.Trial(self.study, asked._trial_id)
-        live.set_user_attr("n_images", own.n_images)
-        live.set_user_attr("cost", dict(cost))
-        for name, violation in self._violations(own.accuracies).items():
-            live.set_constraint(name, violation)
-        self.study.tell(asked.number, self._values(own))
-        self.study.add_trials(siblings)
-        observed = [self._frozen(trial), *siblings]
-        self.sampling.tell(trial, observed)
-        self._add_points(observed)
+        """Complete a trial with the point of its own ratio; the others are added beside it.
 
-    def tell_failed(self, trial: str, reason: str, cost: Mapping[str, float] | None = None) -> None:
+        `trained` is its configuration where that is not the one proposed.
+        """
+        ratio = as_ratio(self._frozen(trial).user_attrs["ratio"])
+        own = next(point for point in points if point.ratio == ratio)
+        about: dict[str, Any] = {"n_images": own.n_images, "cost": dict(cost)}
+        if trained is not None:
+            about["config"] = to_dict(trained)
+        about["points"] = [point_to_dict(point) for point in points]
+        self._close(trial, TrialState.COMPLETE, about, values=self._values(own.accuracies))
+        self._know(self._frozen(trial))
+        siblings = self._missing_siblings(self._frozen(trial))
+        self.study.add_trials(siblings)
+        self._take_in(trial, [self._frozen(trial), *siblings])
+
+    def tell_failed(
+        self, trial: str, failure: Failure, cost: Mapping[str, float] | None = None
+    ) -> None:
         """Close a trial that came to nothing, at what it cost."""
-        live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
-        live.set_user_attr("reason", reason)
-        live.set_user_attr("cost", dict(cost or {}))
-        self.study.tell(live.number, state=TrialState.FAIL)
-        self.sampling.tell(trial, [])
+        about = {"failure": failure.to_dict(), "cost": dict(cost or {})}
+        self._close(trial, TrialState.FAIL, about)
+        self._take_in(trial, [self._frozen(trial)])
 
     def tell_stopped(
         self, trial: str, epoch: int, cost: Mapping[str, float], accuracies: Mapping[str, float]
     ) -> None:
         """Close a trial that was stopped early, after `epoch` epochs with these `accuracies`."""
+        about = {"stopped_at": epoch, "accuracies": dict(accuracies), "cost": dict(cost)}
+        self._close(trial, TrialState.PRUNED, about)
+        self._take_in(trial, [self._frozen(trial)])
+
+    def _close(
+        self,
+        trial: str,
+        state: TrialState,
+        about: Mapping[str, Any],
+        values: Sequence[float] | None = None,
+    ) -> None:
+        """Write how a trial ended, its state last: after a crash before that it has not ended."""
         live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
-        live.set_user_attr("stopped_at", epoch)
-        live.set_user_attr("accuracies", dict(accuracies))
-        live.set_user_attr("cost", dict(cost))
-        self.study.tell(live.number, state=TrialState.PRUNED)
-        self.sampling.tell(trial, [self._frozen(trial)])
+        for name, value in {**about, "told_as": self._n_told}.items():
+            live.set_user_attr(name, value)
+        if values is not None:
+            accuracies = dict(zip(self.objectives, values, strict=True))
+            for name, violation in self._violations(accuracies).items():
+                live.set_constraint(name, violation)
+        self.study.tell(live.number, values, state=state)
+        self._n_told += 1
 
     def observe(self, seen: Observation, space: Space, base: TrainConfig) -> None:
         """Let the sampler learn from an observation made elsewhere; the front has no part in it.
@@ -237,12 +272,12 @@ class Ledger:
         trial = create_trial(
             params=fixed.params,
             distributions=fixed.distributions,
-            values=[seen.accuracies[name] for name in self.objectives],
+            values=self._values(seen.accuracies),
             user_attrs={"origin": seen.origin},
             constraints=self._violations(seen.accuracies),
         )
         self.study.add_trial(trial)
-        self._take_in([trial])
+        self._take_in("", [trial])
 
     def observations(self, origin: str) -> list[Observation]:
         """What another sweep can learn from this one."""
@@ -255,13 +290,6 @@ class Ledger:
             )
             for trial in completed
         ]
-
-    def close_unfinished(self, reason: str) -> list[str]:
-        """Close every trial that is still open; returns their ids."""
-        unfinished = [t for t in self._asked() if not t.state.is_finished()]
-        for trial in unfinished:
-            self.tell_failed(trial.user_attrs["trial"], reason)
-        return [trial.user_attrs["trial"] for trial in unfinished]
 
     def points(self) -> list[FrontPoint]:
         """Every operating point of every completed trial of this sweep, in the order of asking."""
@@ -277,6 +305,25 @@ class Ledger:
         floors = {floor.objective: floor.accuracy for floor in self.floors}
         return tuple(floors.get(name, 0.0) for name in self.objectives)
 
+    @property
+    def n_asked(self) -> int:
+        """How many trials were asked, siblings not counted."""
+        return len(self._numbers)
+
+    def proposals(self) -> list[Proposal]:
+        """What was proposed so far, and could be trained."""
+        asked = [trial for trial in self._asked() if "config" in trial.user_attrs]
+        return [self._proposal(trial) for trial in asked]
+
+    def _proposal(self, trial: FrozenTrial) -> Proposal:
+        about = trial.user_attrs
+        return Proposal(
+            trial=about["trial"],
+            config=from_dict(about["config"], TrainConfig),
+            ratio=as_ratio(about["ratio"]),
+            params=trial.params,
+        )
+
     def counts(self) -> TrialCounts:
         """How the asked trials ended, siblings not counted."""
         states = [trial.state for trial in self._asked()]
@@ -284,35 +331,80 @@ class Ledger:
             completed=states.count(TrialState.COMPLETE),
             stopped_early=states.count(TrialState.PRUNED),
             failed=states.count(TrialState.FAIL),
+            unfinished=sum(not state.is_finished() for state in states),
         )
 
-    def failures(self) -> dict[str, str]:
-        """The reason of each failed trial."""
+    def failures(self) -> dict[str, Failure]:
+        """Why each failed trial did."""
         failed = [trial for trial in self._asked() if trial.state == TrialState.FAIL]
-        return {t.user_attrs["trial"]: t.user_attrs.get("reason", "unknown") for t in failed}
+        return {t.user_attrs["trial"]: Failure(**t.user_attrs["failure"]) for t in failed}
+
+    def failure_kinds(self) -> dict[str, int]:
+        """How many trials failed in which way."""
+        return dict(Counter(failure.kind for failure in self.failures().values()))
+
+    def has_ended(self, trial: str) -> bool:
+        """Whether a trial of that name was asked, and has ended."""
+        return trial in self._numbers and self._frozen(trial).state.is_finished()
 
     def cost(self) -> dict[str, float]:
         """What all trials cost together, those that came to nothing too."""
         costs = [trial.user_attrs.get("cost", {}) for trial in self._asked()]
         return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
 
-    def _take_in(self, trials: Sequence[FrozenTrial]) -> None:
-        """Know trials that came into the study: what was asked, and points."""
-        for trial in trials:
-            name = trial.user_attrs.get("trial")
-            if name is not None and "sibling" not in trial.user_attrs:
-                self._numbers[name] = trial.number
-                self._configs[name] = trial.user_attrs.get("config")
-        seen = (TrialState.COMPLETE, TrialState.PRUNED)
-        self.sampling.tell("", [trial for trial in trials if trial.state in seen])
-        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        self._add_points([trial for trial in completed if "trial" in trial.user_attrs])
+    def history(self) -> list[Growth]:
+        """How cost and hypervolume grew, an entry for each trial that ended, in that order."""
+        ended = [trial for trial in self._asked() if trial.state.is_finished()]
+        points: dict[str, list[FrontPoint]] = {}
+        for point in self._points:
+            points.setdefault(point.trial, []).append(point)
+        cost, front, history = 0.0, self._front_of(()), []
+        for trial in sorted(ended, key=lambda trial: trial.user_attrs["told_as"]):
+            name = trial.user_attrs["trial"]
+            cost += trial.user_attrs["cost"].get("forward_images", 0)
+            front = self._front_of([*front.points, *points.get(name, [])])
+            history.append(Growth(trial=name, forward_images=cost, hypervolume=front.hypervolume))
+        return history
 
-    def _add_points(self, trials: Sequence[FrozenTrial]) -> None:
-        """A new front needs the old one and the new points only; the order is that of asking."""
-        points = [self._point(trial) for trial in trials]
+    def _know(self, trial: FrozenTrial) -> None:
+        """Know a trial that was asked, by its name."""
+        name = trial.user_attrs.get("trial")
+        if name is None or "sibling" in trial.user_attrs:
+            return
+        if not (isinstance(name, str) and name.isdigit()):
+            raise SweepFolderError(
+                f"A trial must be named by a number, but the study has {name!r}."
+            )
+        self._numbers[name] = trial.number
+        self._configs[name] = trial.user_attrs.get("config")
+
+    def _take_in(self, name: str, trials: Sequence[FrozenTrial]) -> None:
+        """Learn from a trial that ended, with its siblings, or from an observation."""
+        self.sampling.tell(name, [seen for trial in trials if (seen := self._seen(trial))])
+        for trial in trials:
+            if self._is_lasting_failure(trial) and "config" in trial.user_attrs:
+                self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
+        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        points = [self._point(trial) for trial in completed if "trial" in trial.user_attrs]
         self._points += points
         self._front = self._front_of(sorted([*self._front.points, *points], key=_trial))
+
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """What the sampler sees of a trial: of a failure that would come again, accuracies of 0."""
+        if trial.state != TrialState.FAIL:
+            return trial
+        if not self._is_lasting_failure(trial):
+            return None
+        nothing = dict.fromkeys(self.objectives, 0.0)
+        return create_trial(
+            params=trial.params,
+            distributions=trial.distributions,
+            values=self._values(nothing),
+            constraints=self._violations(nothing),
+        )
+
+    def _is_lasting_failure(self, trial: FrozenTrial) -> bool:
+        return trial.state == TrialState.FAIL and Failure(**trial.user_attrs["failure"]).is_lasting
 
     def _front_of(self, points: Sequence[FrontPoint]) -> Front:
         return Front.of(points, self.objectives, self.reference)
@@ -328,21 +420,32 @@ class Ledger:
         """How far each floor is missed; 0 or less where it is kept."""
         return {f.objective: f.accuracy - accuracies[f.objective] for f in self.floors}
 
-    def _values(self, point: OperatingPoint) -> list[float]:
-        return [point.accuracies[name] for name in self.objectives]
+    def _values(self, accuracies: Mapping[str, float]) -> list[float]:
+        return [accuracies[name] for name in self.objectives]
+
+    def _missing_siblings(self, asked: FrozenTrial) -> list[FrozenTrial]:
+        """The completed trials that a completed one has beside it, less those that are there."""
+        name, own = asked.user_attrs["trial"], as_ratio(asked.user_attrs["ratio"])
+        there = {
+            as_ratio(trial.user_attrs["ratio"])
+            for trial in self.study.get_trials(deepcopy=False)[asked.number :]
+            if trial.user_attrs.get("trial") == name
+        }
+        points = points_from_dicts(asked.user_attrs["points"])
+        return [self._sibling(asked, point) for point in points if point.ratio not in {own, *there}]
 
     def _sibling(self, asked: FrozenTrial, point: OperatingPoint) -> FrozenTrial:
         n_experts = len(asked.user_attrs["config"]["experts"])
-        ratio = ratio_params(point.ratio, n_experts)
         distributions: dict[str, BaseDistribution] = dict(asked.distributions)
         return create_trial(
-            params={**asked.params, **ratio},
+            params={**asked.params, **ratio_params(point.ratio, n_experts)},
             distributions=distributions,
-            values=self._values(point),
+            values=self._values(point.accuracies),
             user_attrs={
                 "trial": asked.user_attrs["trial"],
                 "ratio": point.ratio,
                 "n_images": point.n_images,
+                "told_as": asked.user_attrs["told_as"],
                 "sibling": True,
             },
             constraints=self._violations(point.accuracies),
@@ -360,16 +463,3 @@ class Ledger:
 
 def _trial(point: FrontPoint) -> str:
     return point.trial
-
-
-def open_storage(url: str | None, journal: Path) -> BaseStorage:
-    """The Optuna storage at `url`, or the journal file if there is none."""
-    if url is None:
-        return JournalStorage(JournalFileBackend(str(journal)))
-    try:
-        return optuna.storages.get_storage(url)
-    except (ArgumentError, SQLAlchemyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidConfigError(
-            f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
-        ) from error

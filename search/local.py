@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.ledger import Proposal
+from search.records import Proposal
 from search.searcher import Searcher
 from search.trial import Training
 

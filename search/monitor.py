@@ -10,19 +10,22 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from generalist_core.evaluation import OperatingPoint
+from search.failures import Failure
 from search.front import Front
 from search.ledger import Ledger
+from search.watcher import Watcher
 
 
 class TrialWriter:
     """Writes one trial's metrics to its TensorBoard run, by epoch."""
 
-    def __init__(self, folder: Path) -> None:
-        self.writer = SummaryWriter(str(folder), flush_secs=5)
+    def __init__(self, folder: Path, first_epoch: int = 1) -> None:
+        """Open the run; of a trial that goes on, what it wrote from `first_epoch` on is hidden."""
+        self.writer = SummaryWriter(str(folder), flush_secs=5, purge_step=first_epoch)
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Every metric with a group in its name, such as `loss/robust`, and the cost."""
-        epoch = int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
+        epoch = latest_epoch(metrics)
         groups = ("accuracy/", "loss/", "lr/", "weight/")
         shown = {name: value for name, value in metrics.items() if name.startswith(groups)}
         for name, value in shown.items():
@@ -33,25 +36,6 @@ class TrialWriter:
     def close(self) -> None:
         """Flush and close the files."""
         self.writer.close()
-
-
-class Watcher:
-    """Is told what happens in a sweep; this one keeps it to itself."""
-
-    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """A running trial has trained an epoch."""
-
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
-        """A trial has released its points."""
-
-    def on_failed(self, trial: str, reason: str, ledger: Ledger) -> None:
-        """A trial came to nothing."""
-
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
-        """A trial was stopped early."""
-
-    def close(self) -> None:
-        """The sweep has ended."""
 
 
 class Monitor(Watcher):
@@ -66,7 +50,7 @@ class Monitor(Watcher):
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Write what a running trial reported."""
         if trial not in self.trials:
-            self.trials[trial] = TrialWriter(self.folder / trial)
+            self.trials[trial] = TrialWriter(self.folder / trial, latest_epoch(metrics))
         self.trials[trial].write(metrics)
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
@@ -79,10 +63,11 @@ class Monitor(Watcher):
         worth = f"front of {len(front.points)} points, hypervolume {front.hypervolume:.4f}"
         self.console.print(f"trial {trial}  {'  '.join(ranges)}  {worth}", soft_wrap=True)
 
-    def on_failed(self, trial: str, reason: str, ledger: Ledger) -> None:
+    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
         """Say why a trial came to nothing."""
         self._on_ended(trial, ledger)
-        self.console.print(f"trial {trial}  failed: {reason}", soft_wrap=True, markup=False)
+        text = f"trial {trial}  failed, {failure.kind}: {failure.reason}"
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
         """Say that a trial was stopped early."""
@@ -110,3 +95,8 @@ class Monitor(Watcher):
         for name, value in scalars.items():
             self.sweep.add_scalar(f"sweep/{name}", value, counts.total)
         return front
+
+
+def latest_epoch(metrics: Mapping[str, Any]) -> int:
+    """The latest epoch that an expert has behind it."""
+    return int(max(value for name, value in metrics.items() if name.startswith("epoch/")))

@@ -14,7 +14,8 @@ from typing import Any
 from generalist_core.config import TrainConfig
 from generalist_core.validation import require, require_between
 from search.front import Front
-from search.ledger import Ledger, Proposal
+from search.ledger import Ledger
+from search.records import Proposal
 from spaces import Space
 
 COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
@@ -73,8 +74,9 @@ class Proposer:
         self.branching = branching
         self.families: list[Family] = []
         self.family_of: dict[str, Family] = {}
-        self.worth = ledger.front().hypervolume
+        self.worth = 0.0
         self.n_proposed = self.n_branches = 0
+        self._restore()
 
     def propose(self) -> Proposal:
         """The next trial: a branch of the open family worth most, else something new."""
@@ -90,12 +92,26 @@ class Proposer:
 
     def completed(self, trial: str) -> None:
         """Take in that a trial has released its points, and whether the front grew by them."""
+        self._completed(trial, self.ledger.front().hypervolume)
+
+    def _completed(self, trial: str, worth: float) -> None:
         family = self.family_of[trial]
         family.completed.append(trial)
-        worth = self.ledger.front().hypervolume
         growth = self.branching.min_growth if self.branching is not None else 0.0
         family.n_paid += worth > self.worth * (1 + growth)
         self.worth = worth
+
+    def _restore(self) -> None:
+        """Take in what a ledger that goes on has proposed, and what came of it."""
+        for proposal in self.ledger.proposals():
+            self.n_proposed += 1
+            n_families = len(self.families)
+            self._begin(proposal)
+            self.n_branches += len(self.families) == n_families
+        completed = {point.trial for point in self.ledger.points()}
+        for growth in self.ledger.history():
+            if growth.trial in completed:
+                self._completed(growth.trial, growth.hypervolume)
 
     def _begin(self, proposal: Proposal) -> Proposal:
         params = warmup_params(proposal.params)

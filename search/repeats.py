@@ -21,13 +21,14 @@ from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.models import ModelFactory
 from generalist_core.randomness import derive_seed
-from search.cluster import Failure, map_on_ray
+from search.cluster import map_on_ray
+from search.failures import Failure
 from search.files import read_json, write_json
 from search.front import Front, FrontPoint
-from search.trial import TrialRun
+from search.trial import CHECKPOINT, POINTS, TrialRun
 
 if TYPE_CHECKING:
-    from search.sweep import SweepConfig
+    from search.request import SweepConfig
 
 REPEATS = "repeats.json"
 
@@ -70,13 +71,15 @@ def repeat_front(
 def run_repeat(
     job: RepeatJob, *, threads: int, data: Dataset | None, model: ModelFactory | None
 ) -> list[dict[str, Any]]:
-    """Train and release one repeat, in a worker."""
+    """Train and release one repeat, in a worker, or go on with it; what is done is read."""
     torch.set_num_threads(threads)
-    run = TrialRun(job.folder, job.config, data, model=model)
-    while not run.is_done:
-        run.advance()
-    run.release()
-    points: list[dict[str, Any]] = read_json(job.folder / "points.json")
+    if not (job.folder / POINTS).is_file():
+        run = TrialRun(job.folder, job.config, data, model=model)
+        while not run.is_done:
+            run.advance()
+        run.release()
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    points: list[dict[str, Any]] = read_json(job.folder / POINTS)
     return points
 
 

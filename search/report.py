@@ -17,6 +17,7 @@ from search.files import load_tensors, save_tensors, write_bytes, write_json, wr
 from search.front import Front, FrontPoint, values_of
 from search.ledger import Ledger
 from search.repeats import spreads
+from search.trial import AVERAGES
 
 
 def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
@@ -40,7 +41,9 @@ def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
             "completed": counts.completed,
             "stopped_early": counts.stopped_early,
             "failed": counts.failed,
+            "unfinished": counts.unfinished,
         },
+        "failures": ledger.failure_kinds(),
         "cost": ledger.cost(),
     }
 
@@ -140,7 +143,7 @@ def write_models(folder: Path, front: Front) -> None:
     wanted = {f"{point.name}.pt": point for point in front.points}
     for name, point in wanted.items():
         if not (models / name).exists():
-            averages = load_tensors(folder / "trials" / point.trial / "averages.pt")
+            averages = load_tensors(folder / "trials" / point.trial / AVERAGES)
             save_tensors(models / name, mixed_state(averages, point.mixing_ratio))
     for stale in set(models.glob("*.pt")) - {models / name for name in wanted}:
         stale.unlink()

@@ -14,12 +14,15 @@ from optuna.samplers import (
     NSGAIIISampler,
     NSGAIISampler,
     PartialFixedSampler,
-    QMCSampler,
     RandomSampler,
     TPESampler,
 )
 
+from generalist_core.randomness import derive_seed
 from generalist_core.validation import InvalidConfigError
+
+SamplerOf = Callable[[str], BaseSampler]
+"""The sampler of one suggestion, by its name."""
 
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
@@ -30,17 +33,12 @@ def _gp(seed: int, n_startup: int) -> BaseSampler:
     return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
 
 
-def _quasi_random(seed: int, n_startup: int) -> BaseSampler:  # noqa: ARG001
-    return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-
-
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
     "nsga2": lambda seed, _: NSGAIISampler(seed=seed),
     "nsga3": lambda seed, _: NSGAIIISampler(seed=seed),
     "gp": _gp,
     "random": lambda seed, _: RandomSampler(seed=seed),
-    "quasi-random": _quasi_random,
 }
 
 
@@ -51,8 +49,11 @@ OBSERVATION_LIMITS: dict[type[BaseSampler], int] = {TPESampler: 250, GPSampler: 
 """How many observations a sampler can model in time; the others' time hardly grows."""
 
 
-def build_sampler(name: str, *, seed: int, n_startup: int) -> BaseSampler:
-    """The sampler `name`; the model-based ones draw at random until `n_startup` observations.
+def build_samplers(name: str, *, seed: int, n_startup: int) -> SamplerOf:
+    """The sampler `name`, new for each suggestion, its randomness given by `seed` and that.
+
+    So a suggestion depends on what was observed, not on how often the search was interrupted. The
+    model-based samplers draw at random until `n_startup` observations.
 
     Raises:
         InvalidConfigError: unknown name.
@@ -60,8 +61,12 @@ def build_sampler(name: str, *, seed: int, n_startup: int) -> BaseSampler:
     if name not in SAMPLERS:
         known = ", ".join(SAMPLERS)
         raise InvalidConfigError(f"`sampler` must be one of {known}, but got {name!r}.")
-    with experimental():
-        return SAMPLERS[name](seed, n_startup)
+
+    def sampler_of(suggestion: str) -> BaseSampler:
+        with experimental():
+            return SAMPLERS[name](derive_seed(seed, "sampler", suggestion) % 2**32, n_startup)
+
+    return sampler_of
 
 
 def fixing(sampler: BaseSampler, params: Mapping[str, Any]) -> BaseSampler:

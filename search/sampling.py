@@ -8,11 +8,10 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.samplers import OBSERVATION_LIMITS, fixing
+from search.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
 
 SLACK = 1.25
 """A thinned study may grow by this factor before it is thinned again."""
@@ -26,10 +25,10 @@ class Sampling:
     best 25 apart however many there are, and the rest only as a density.
     """
 
-    def __init__(self, sampler: BaseSampler, n_objectives: int) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler_of: SamplerOf, n_objectives: int) -> None:
+        self.sampler_of = sampler_of
         self.n_objectives = n_objectives
-        self.limit = OBSERVATION_LIMITS.get(type(sampler))
+        self.limit = OBSERVATION_LIMITS.get(type(sampler_of("")))
         self.enqueued: list[dict[str, Any]] = []
         self._running: dict[str, int] = {}
         self._study = self._new_study()
@@ -38,17 +37,24 @@ class Sampling:
         """Let a suggestion be this one: the next, after those enqueued before."""
         self.enqueued.append(dict(params))
 
-    def ask(self, name: str, fixed: Mapping[str, Any] | None = None) -> optuna.Trial:
+    def ask(
+        self, name: str, fixed: Mapping[str, Any] | None = None, attempt: int = 0
+    ) -> optuna.Trial:
         """A trial that suggests, until the next is asked; the parameters in `fixed` are given.
 
-        It runs until it is told.
+        It runs until it is told. Another `attempt` gives other suggestions.
         """
-        self._study.sampler = fixing(self.sampler, fixed) if fixed is not None else self.sampler
+        sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
+        self._study.sampler = fixing(sampler, fixed) if fixed is not None else sampler
         if self.enqueued:
             self._study.enqueue_trial(self.enqueued.pop(0))
         asked = self._study.ask()
         self._running[name] = asked.number
         return asked
+
+    def go_on(self, name: str, trial: FrozenTrial) -> None:
+        """Know of a trial that was asked before this sampling began, and runs."""
+        self._add_running(name, trial)
 
     def asked(self, name: str) -> FrozenTrial:
         """What a running trial was given so far."""
@@ -73,20 +79,24 @@ class Sampling:
         running = {name: self.asked(name) for name in self._running}
         self._study = self._new_study()
         self._study.add_trials(kept)
-        for number, (name, trial) in enumerate(running.items(), len(kept)):
-            self._study.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                )
+        for name, trial in running.items():
+            self._add_running(name, trial)
+
+    def _add_running(self, name: str, trial: FrozenTrial) -> None:
+        self._running[name] = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=trial.params,
+                distributions=trial.distributions,
+                system_attrs=trial.system_attrs,
             )
-            self._running[name] = number
+        )
 
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(
             storage=InMemoryStorage(),
-            sampler=self.sampler,
+            sampler=self.sampler_of(""),
             directions=["maximize"] * self.n_objectives,
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
+import contextlib
+import signal
+import threading
 import uuid
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from generalist_core.codec import from_dict, to_dict
@@ -18,120 +20,40 @@ from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
-from generalist_core.randomness import derive_seed
 from generalist_core.trainer import GeneralistTrainer
-from generalist_core.validation import require, require_one_of, require_positive
-from generalist_core.warmup import split_fingerprint
-from search.cluster import Resources, running_ray
-from search.early_stopping import Halving, Rungs
+from generalist_core.validation import require
+from search.cluster import running_ray
+from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.files import create_folder, read_json, write_json
-from search.front import Front
-from search.ledger import Floor, Ledger, Observation, TrialCounts, open_storage
+from search.files import create_folder
+from search.housekeeping import Housekeeping, sweep_up
 from search.monitor import Monitor
-from search.proposer import Branching, Proposer
+from search.proposer import Proposer
+from search.records import Observation, Proposal
 from search.repeats import repeat_front
 from search.report import write_report
-from search.samplers import N_STARTUP, build_sampler
-from search.searcher import Searcher
-from search.stopping_when_done import StopWhenDone
+from search.request import (
+    JOURNAL,
+    OwnParts,
+    Sweep,
+    SweepConfig,
+    open_ledger,
+    open_sweep,
+    own_parts,
+    read_request,
+    require_own_parts,
+    write_request,
+)
+from search.searcher import Rules, Searcher
+from search.storage import mend_journal, open_storage
+from search.trial import read_metrics
 from search.tuning import run_on_ray
 from search.warm_start import read_observations
-from search.warmups import WarmupConfig
+from search.watcher import Watchers
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 
-JOURNAL = "study.journal"
-REQUEST = "sweep.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """The whole request. `config` is what the space starts from; its seed is that of all trials.
-
-    `storage` is an Optuna storage URL, by default a journal in the output folder. `seed` is the
-    sampler's. `repeats` trains every configuration on the front again with so many other seeds.
-    `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
-    there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
-    which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
-    `early_stopping` ends weak trials (None: not), `stop_when` the whole sweep before its `trials`.
-    `warm_start` names folders of earlier sweeps, or CSV files, whose points the sampler starts
-    from.
-    """
-
-    config: TrainConfig
-    space: str = "full"
-    trials: int = 20
-    sampler: str = "tpe"
-    seed: int = 0
-    resources: Resources = field(default_factory=Resources)
-    time_budget_s: float | None = None
-    repeats: int = 0
-    storage: str | None = None
-    at_least: tuple[Floor, ...] = ()
-    stop_when: StopWhenDone | None = None
-    warm_start: tuple[str, ...] = ()
-    shares_warmups: bool = True
-    warmups: WarmupConfig | None = None
-    branching: Branching | None = None
-    early_stopping: Halving | None = field(default_factory=Halving)
-
-    def __post_init__(self) -> None:
-        require_positive("trials", self.trials)
-        for floor in self.at_least:
-            require_one_of("at_least", floor.objective, self.config.evaluation.objectives)
-        build_sampler(self.sampler, seed=0, n_startup=1)
-        require(self.repeats >= 0, "repeats >= 0", f"repeats={self.repeats}")
-        budget = self.time_budget_s
-        require(budget is None or budget > 0, "time_budget_s > 0", f"time_budget_s={budget}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A sweep in its folder, finished or not."""
-
-    folder: Path
-    config: SweepConfig
-    ledger: Ledger = field(repr=False)
-
-    @property
-    def front(self) -> Front:
-        """The operating points that no other dominates."""
-        return self.ledger.front()
-
-    @property
-    def counts(self) -> TrialCounts:
-        """How the trials ended."""
-        return self.ledger.counts()
-
-
-def open_sweep(folder: Path) -> Sweep:
-    """Open a sweep's folder to read it.
-
-    Raises:
-        SweepFolderError: no sweep there, or a damaged one.
-    """
-    stored = read_json(folder / REQUEST)
-    if not (isinstance(stored, dict) and {"request", "study"} <= set(stored)):
-        raise SweepFolderError(f"{folder / REQUEST} must hold a sweep's request, but does not.")
-    config = from_dict(stored["request"], SweepConfig)
-    if config.storage is None and not (folder / JOURNAL).is_file():
-        raise SweepFolderError(f"{folder} must hold the {JOURNAL} of a sweep, but does not.")
-    ledger = Ledger(
-        open_storage(config.storage, folder / JOURNAL),
-        config.config.evaluation.objectives,
-        floors=config.at_least,
-        study=stored["study"],
-        is_new=False,
-    )
-    return Sweep(folder=folder, config=config, ledger=ledger)
-
-
-def own_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:
-    """Which parts were the caller's own: a later `verify` needs the same."""
-    return {
-        "data": split_fingerprint(data.train) if data is not None else None,
-        "model": model is not None,
-    }
+CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
+"""What of a request may be another when the sweep goes on."""
 
 
 def sweep(
@@ -160,82 +82,164 @@ def sweep(
     """
     folder = folder.absolute()
     space = space or load_space(config.space)
-    first, second = (make(space, config.config) for make in (paper_suggestion, base_suggestion))
+    for make in (paper_suggestion, base_suggestion):
+        make(space, config.config)
     earlier = [seen for name in config.warm_start for seen in _earlier(Path(name), config)]
     _check_that_it_can_start(config, data, model)
     if config.storage is not None:
         open_storage(config.storage, folder / JOURNAL)
     create_folder(folder)
-    ledger = _begin(config, folder, own_parts(data, model))
-    for seen in earlier:
-        ledger.observe(seen, space, config.config)
-    for params, ratio in [first] if first == second else [first, second]:
-        ledger.enqueue(params, ratio, len(config.config.experts))
-    found = Sweep(folder=folder, config=config, ledger=ledger)
+    with _alone(folder):
+        study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        write_request(folder, config, study, own_parts(data, model))
+        ledger = open_ledger(folder, config, study, is_new=True)
+        for seen in earlier:
+            ledger.observe(seen, space, config.config)
+        found = Sweep(folder=folder, config=config, ledger=ledger)
+        own = OwnParts(space=space, data=data, model=model)
+        return _run(found, own, (), console or Console(stderr=True))
+
+
+def resume(
+    folder: Path,
+    config: SweepConfig | None = None,
+    *,
+    space: Space | None = None,
+    data: Dataset | None = None,
+    model: ModelFactory | None = None,
+    console: Console | None = None,
+) -> Sweep:
+    """Go on with a sweep, however it ended, and write its report.
+
+    Finished trials are kept; the others go on from their checkpoints under the same number.
+
+    Args:
+        folder: the sweep's.
+        config: what is asked for now, by default as before without a time budget; it may differ
+            in trials (in all), time budget (from now), resources, limits and `stop_when`.
+        space: the space, if the sweep was given one as a function.
+        data: the images, if the sweep was given its own.
+        model: the factory of models, if the sweep was given its own.
+        console: where progress is told; by default standard error.
+
+    Raises:
+        InvalidConfigError: a part of the sweep's own is missing or another.
+        SweepFolderError: no sweep there, a damaged file, or another process runs it.
+        SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
+    """
+    folder = folder.absolute()
+    old, study = read_request(folder)
+    require_own_parts(folder, data, model)
+    config = config or replace(old, time_budget_s=None)
+    law = f"only {', '.join(CHANGEABLE)} change"
+    require(_unchangeable(config) == _unchangeable(old), law, "other settings than the sweep's")
+    own = OwnParts(space=space or load_space(config.space), data=data, model=model)
+    _check_that_it_can_start(config, data, model)
     console = console or Console(stderr=True)
-    try:
-        with running_ray(config.resources) as n_workers:
-            _run_trials(found, n_workers, space, data, model, console)
-            if config.repeats:
-                repeat_front(folder, found.front, config, data=data, model=model, console=console)
-    finally:
-        write_report(folder, ledger)
+    with _alone(folder):
+        if config.storage is None:
+            open_sweep(folder)
+            mend_journal(folder / JOURNAL)
+        ledger = open_ledger(folder, config, study)
+        unfinished = ledger.resume()
+        sweep_up(folder, ledger)
+        if config != old:
+            write_request(folder, config, study, own_parts(data, model))
+        done = ledger.counts().total
+        console.print(
+            f"{done} trials are done, {len(unfinished)} go on, {config.trials} are asked for",
+            soft_wrap=True,
+        )
+        found = Sweep(folder=folder, config=config, ledger=ledger)
+        return _run(found, own, unfinished, console)
+
+
+def _run(found: Sweep, own: OwnParts, unfinished: Sequence[Proposal], console: Console) -> Sweep:
+    """Search, repeat the front, and report."""
+    folder, config, ledger = found.folder, found.config, found.ledger
+    with _terminable(), running_ray(config.resources) as n_workers:
+        searcher = _searcher(found, own, unfinished, n_workers, console)
+        run_on_ray(searcher, folder, config, own)
+        cut_short = searcher.close()
+        if isinstance(searcher.error, OSError):
+            raise SweepFolderError(
+                f"{folder} must have space and be writable: {searcher.error}. What is done is "
+                f"kept. Make room, then: generalist-search resume {folder}"
+            ) from searcher.error
+        if config.repeats and not cut_short:
+            repeat_front(
+                folder, found.front, config, data=own.data, model=own.model, console=console
+            )
+    write_report(folder, ledger)
+    if searcher.error is not None:
+        raise searcher.error
+    if cut_short and config.time_budget_s is None:
+        raise SweepInterruptedError(f"Interrupted. Go on: generalist-search resume {folder}")
     return found
 
 
-def _begin(config: SweepConfig, folder: Path, own: dict[str, Any]) -> Ledger:
-    """Write the request, and begin the study."""
-    sampler = build_sampler(
-        config.sampler,
-        seed=derive_seed(config.seed, "sampler") % 2**32,
-        n_startup=N_STARTUP,
-    )
-    study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-    request = {"request": to_dict(config), "study": study, "own": own}
-    write_json(folder / REQUEST, {**request, "environment": _environment()})
-    return Ledger(
-        open_storage(config.storage, folder / JOURNAL),
-        config.config.evaluation.objectives,
-        sampler=sampler,
-        floors=config.at_least,
-        study=study,
-    )
-
-
-def _run_trials(
+def _searcher(
     found: Sweep,
+    own: OwnParts,
+    unfinished: Sequence[Proposal],
     n_workers: int,
-    space: Space,
-    data: Dataset | None,
-    model: ModelFactory | None,
     console: Console,
-) -> None:
+) -> Searcher:
+    """The search as the sweep's folder has it."""
     config, folder, ledger = found.config, found.folder, found.ledger
-    stopping = config.early_stopping
-    searcher = Searcher(
-        Proposer(ledger, space, config.config, config.branching),
-        n_trials=config.trials,
-        n_workers=n_workers,
-        watcher=Monitor(folder / "tensorboard", console),
+    space, base = own.space or load_space(config.space), config.config
+    first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
+    suggestions = [first] if first == second else [first, second]
+    for params, ratio in suggestions[ledger.n_asked :]:
+        ledger.enqueue(params, ratio, len(base.experts))
+    rules = Rules(
+        rungs=Rungs(config.early_stopping) if config.early_stopping else None,
         stop_when=config.stop_when,
-        rungs=Rungs(stopping, folder / "rungs.json") if stopping else None,
+        max_failures=config.limits.max_failures,
+        round_size=config.round_size,
+    )
+    searcher = Searcher(
+        Proposer(ledger, space, base, config.branching),
+        n_trials=config.trials,
+        unfinished=unfinished,
+        n_workers=n_workers,
+        rules=rules,
+        watcher=Watchers(Housekeeping(folder / "trials"), Monitor(folder / "tensorboard", console)),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
-    store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
+    for proposal in ledger.proposals():
+        for metrics in read_metrics(folder / "trials" / proposal.trial):
+            searcher.recall(proposal, metrics)
+    return searcher
+
+
+def _unchangeable(config: SweepConfig) -> dict[str, Any]:
+    return {name: value for name, value in to_dict(config).items() if name not in CHANGEABLE}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process runs a sweep."""
     try:
-        run_on_ray(
-            searcher,
-            folder,
-            config.resources,
-            data=data,
-            model=model,
-            warmups=store if config.shares_warmups else None,
-            time_budget_s=config.time_budget_s,
-        )
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SweepFolderError(
+            f"{folder} must be run by one process at a time, but another runs it."
+        ) from error
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: the first ends the sweep in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
     finally:
-        cut_short = searcher.close()
-    if cut_short and config.time_budget_s is None:
-        raise SweepInterruptedError(f"Interrupted; what there is: generalist-search front {folder}")
+        signal.signal(signal.SIGTERM, before)
 
 
 def _earlier(path: Path, config: SweepConfig) -> list[Observation]:
@@ -262,21 +266,3 @@ def _check_that_it_can_start(
         require(resources.gpus_per_trial > 0, "gpus_per_trial > 0 with a GPU device", got, cure)
     on_cpu = from_dict({**to_dict(config.config), "device": "cpu"}, TrainConfig)
     GeneralistTrainer(on_cpu, data or load_dataset(config.config.data), model=model)
-
-
-def _environment() -> dict[str, str]:
-    """What a result depends on beside the request."""
-    packages = ("generalist-search", "torch", "torchvision", "ray", "optuna", "moocore")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git": commit.stdout.strip() or "unknown",
-        **{package: version(package) for package in packages},
-    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from ray import tune
@@ -15,18 +16,25 @@ from generalist_core.codec import from_json
 from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.models import ModelFactory
+from search.failures import Failure, classify, is_of_storage
 from search.files import write_json
-from search.trial import TrialRun, point_to_dict
+from search.limits import Limits
+from search.points import point_to_dict
+from search.trial import CHECKPOINT, POLL_S, TrialRun
 from search.warmups import WarmupConfig
+from search.watchdog import HANG, has_hung, watched
 
-CHECKPOINT = "checkpoint.pt"
+Result = TypeVar("Result")
+
+FAILURE = "failure.json"
 
 
 class GeneralistTrainable(tune.Trainable):
     """Trains the configuration it is given; a step is an epoch.
 
-    The last result has `done` and the released `points`. What goes wrong is written to
-    `failure.json` in the trial's folder before it is raised, so that the driver can say why.
+    The last result has `done` and the released `points`, or why the trial failed: `failure`, or
+    `storage_error` if its folder could not be written. So what Ray sees as an error is the death of
+    the worker, and whoever takes its place goes on from the checkpoint in the trial's folder.
     """
 
     def setup(
@@ -37,33 +45,29 @@ class GeneralistTrainable(tune.Trainable):
         data: Dataset | None = None,
         model: ModelFactory | None = None,
         warmups: WarmupConfig | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Begin the first trial of this actor."""
         torch.set_num_threads(threads)
         self.data, self.model, self.warmups = data, model, warmups
+        self.limits = limits or Limits()
         self.trial: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process: no start-up, and the data stay loaded."""
         self.cleanup()
-        folder = Path(new_config["folder"])
-        folder.mkdir(parents=True, exist_ok=True)
-        with recorded_failure(folder):
-            config = from_json(new_config["config"], TrainConfig)
-            store = self.warmups.open(owner=str(folder)) if self.warmups else None
-            self.trial = TrialRun(folder, config, self.data, model=self.model, warmups=store)
+        self.folder = Path(new_config["folder"])
+        self.asked = from_json(new_config["config"], TrainConfig)
+        self.has_accumulated = False
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; after the last one release the mixtures."""
-        trial = self._running()
-        with recorded_failure(trial.folder):
-            metrics = trial.advance()
-            if not trial.is_done:
-                return metrics
-            points = [point_to_dict(point) for point in trial.release()]
-        return {**metrics, **trial.cost, "points": points, "done": True}
+        try:
+            return self._step()
+        except Exception as error:
+            return self._failed(error)
 
     def cleanup(self) -> None:
         """Let go of what the last trial holds."""
@@ -71,25 +75,61 @@ class GeneralistTrainable(tune.Trainable):
             self.trial.close()
             self.trial = None
 
-    def _running(self) -> TrialRun:
-        assert self.trial is not None
-        return self.trial
+    def _step(self) -> dict[str, Any]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if has_hung(self.folder):
+            reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.folder / HANG}"
+            return self._told(Failure(kind="hang", reason=reason))
+        if self.trial is None:
+            self.trial = self._watched(self._begin)
+        trial = self.trial
+        while (metrics := self._watched(trial.attempt)) is None:
+            time.sleep(POLL_S)
+        limit = self.limits.trial_s
+        if limit is not None and trial.seconds > limit:
+            return self._told(Failure(kind="time-limit", reason=f"trained more than {limit:g} s"))
+        if not trial.is_done:
+            return metrics
+        points = [point_to_dict(point) for point in self._watched(trial.release)]
+        n_accumulations = trial.trainer.config.n_accumulations
+        ended = {"points": points, "n_accumulations": n_accumulations, "done": True}
+        return {**metrics, **trial.cost, **ended}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write everything that `load_checkpoint` needs to go on."""
-        self._running().save(Path(checkpoint_dir) / CHECKPOINT)
+    def _watched(self, work: Callable[[], Result]) -> Result:
+        with watched(self.folder, self.limits.epoch_s):
+            return work()
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a folder that `save_checkpoint` wrote."""
-        self._running().load(Path(checkpoint) / CHECKPOINT)
+    def _begin(self) -> TrialRun:
+        store = self.warmups.open(owner=str(self.folder)) if self.warmups else None
+        return TrialRun(self.folder, self.asked, self.data, model=self.model, warmups=store)
 
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """What becomes of an error: another attempt with less memory, a failure, or the sweep's."""
+        if is_of_storage(error):
+            return {**self._cost(), "storage_error": str(error), "done": True}
+        failure = classify(error)
+        may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size
+        if failure.kind == "out-of-memory" and may and not self.has_accumulated:
+            return self._again_with_less_memory()
+        return self._told(failure, traceback.format_exc())
 
-@contextlib.contextmanager
-def recorded_failure(folder: Path) -> Iterator[None]:
-    """Write why the block failed to `failure.json`, then let the error go on its way."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        write_json(folder / "failure.json", {"reason": reason, "traceback": traceback.format_exc()})
-        raise
+    def _again_with_less_memory(self) -> dict[str, Any]:
+        self.cleanup()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.has_accumulated = True
+        self.asked = replace(self.asked, n_accumulations=2 * self.asked.n_accumulations)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return self.step()
+
+    def _told(self, failure: Failure, trace: str = "") -> dict[str, Any]:
+        """The last result of a trial that failed; its folder says why, too."""
+        try:
+            write_json(self.folder / FAILURE, {**failure.to_dict(), "traceback": trace})
+        except OSError as error:
+            return {**self._cost(), "storage_error": str(error), "done": True}
+        return {**self._cost(), "failure": failure.to_dict(), "done": True}
+
+    def _cost(self) -> dict[str, float]:
+        nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)
+        return self.trial.cost if self.trial is not None else nothing

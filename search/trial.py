@@ -2,6 +2,7 @@
 
 config.json     the configuration
 metrics.jsonl   one line an epoch
+checkpoint.pt   what is needed to go on, while it runs
 averages.pt     each expert's average, from which any mixture can be made
 points.json     the released operating points
 """
@@ -10,24 +11,37 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generalist_core.codec import to_json
+from generalist_core.codec import load_config, to_json
 from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.models import ModelFactory
 from generalist_core.trainer import GeneralistTrainer, Metrics
-from search.files import load_tensors, save_tensors, write_json, write_text
+from search.errors import SweepFolderError
+from search.files import load_sealed, save_sealed, save_tensors, write_json, write_text
+from search.points import point_to_dict
 from search.warmups import Warmups, WarmupStore, share_warmups
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+AVERAGES = "averages.pt"
+POINTS = "points.json"
 
 POLL_S = 1.0
 """How long to wait before looking again whether others have trained a warm-up."""
+
+CHECKPOINT_SHARE = 0.05
+"""Of the time at most this goes into writing checkpoints; what a crash undoes follows from it."""
 
 
 class Training:
@@ -41,6 +55,7 @@ class Training:
         """Begin where the trainer stands; warm-ups are found in `warmups` and left there."""
         self.trainer = trainer
         self.seconds = 0.0
+        self.lost_forward_images = 0
         every = trainer.config.evaluation.every_epochs
         self._warming: Iterator[Metrics | None] = iter(())
         if warmups is not None:
@@ -53,10 +68,11 @@ class Training:
 
     @property
     def cost(self) -> dict[str, float]:
-        """What the training has cost by now, in forward images and in seconds."""
+        """What the training has cost by now, what was lost and done again included."""
         return {
-            "forward_images": self.trainer.forward_images,
+            "forward_images": self.trainer.forward_images + self.lost_forward_images,
             "reused_forward_images": self.trainer.reused_forward_images,
+            "lost_forward_images": self.lost_forward_images,
             "total_seconds": self.seconds,
         }
 
@@ -76,7 +92,8 @@ class Training:
                 metrics |= trainer.evaluate()
         elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
             metrics |= trainer.evaluate_expert(alone)
-        metrics["forward_images"] = trainer.forward_images
+        metrics["forward_images"] = trainer.forward_images + self.lost_forward_images
+        metrics["lost_forward_images"] = self.lost_forward_images
         metrics["seconds"] = time.perf_counter() - started
         self.seconds += metrics["seconds"]
         return metrics
@@ -101,7 +118,11 @@ class Training:
 
 
 class TrialRun(Training):
-    """A training in its folder: what it returns is written there."""
+    """A training in its folder: what it returns is written there, and it goes on from there.
+
+    Of a training that ended in the middle, the epochs after its last checkpoint are done again, to
+    equal bits on the CPU; what they cost is counted as lost.
+    """
 
     def __init__(
         self,
@@ -112,7 +133,7 @@ class TrialRun(Training):
         model: ModelFactory | None = None,
         warmups: WarmupStore | None = None,
     ) -> None:
-        """Build the trainer and the folder.
+        """Build the trainer and the folder, or go on with what is in it.
 
         Args:
             folder: where the trial's files go.
@@ -120,37 +141,104 @@ class TrialRun(Training):
             data: the images; by default those that `config` names.
             model: the user's own factory of models.
             warmups: where to look for the experts' warm-ups, and to leave them for others.
+
+        Raises:
+            SweepFolderError: the folder is another trial's, or cannot be read.
         """
+        config = _as_begun(folder, config)
         data = data or cached_dataset(config.data)
         super().__init__(GeneralistTrainer(config, data, model=model), warmups)
         self.folder = folder
+        self.n_lines = 0
+        self._kept_at = self._keeping_took = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.json", to_json(config) + "\n")
+        self._go_on()
 
     def attempt(self) -> Metrics | None:
-        """As before, and keep the metrics."""
+        """As before, and keep the metrics; and a checkpoint, if it is time for one."""
         metrics = super().attempt()
         if metrics is not None:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
+            self.n_lines += 1
+            if time.monotonic() - self._kept_at >= self._keeping_took / CHECKPOINT_SHARE:
+                self.keep()
         return metrics
+
+    def keep(self) -> None:
+        """Write a checkpoint in place of the last one."""
+        started = time.monotonic()
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "seconds": self.seconds,
+            "lost_forward_images": self.lost_forward_images,
+            "n_lines": self.n_lines,
+        }
+        save_sealed(self.folder / CHECKPOINT, state, self.folder.name)
+        self._kept_at = time.monotonic()
+        self._keeping_took = self._kept_at - started
 
     def release(self) -> list[OperatingPoint]:
         """As before, and keep the points and what is needed to make the mixtures."""
         points = super().release()
-        save_tensors(self.folder / "averages.pt", self.trainer.averages())
-        write_json(self.folder / "points.json", [point_to_dict(point) for point in points])
+        save_tensors(self.folder / AVERAGES, self.trainer.averages())
+        write_json(self.folder / POINTS, [point_to_dict(point) for point in points])
         return points
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        save_tensors(path, {"trainer": self.trainer.state_dict(), "seconds": self.seconds})
+    def _go_on(self) -> None:
+        """Take up the checkpoint; metrics that are later than it are of epochs to be done again."""
+        state = _checkpoint(self.folder)
+        if state is not None:
+            self.trainer.load_state_dict(state["trainer"])
+            self.seconds, self.n_lines = state["seconds"], state["n_lines"]
+            self.lost_forward_images = state["lost_forward_images"]
+        lines = read_metrics(self.folder)
+        if len(lines) > self.n_lines:
+            had_cost = lines[-1]["forward_images"]
+            self.lost_forward_images += int(had_cost - self.cost["forward_images"])
+            kept = "".join(json.dumps(line) + "\n" for line in lines[: self.n_lines])
+            write_text(self.folder / METRICS, kept)
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint."""
-        state = load_tensors(path)
-        self.trainer.load_state_dict(state["trainer"])
-        self.seconds = state["seconds"]
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """The epochs that a trial reported; half a last line, which a crash leaves, is none.
+
+    Raises:
+        SweepFolderError: another line is damaged.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise SweepFolderError(f"{path} must have JSON lines, but: {error}.") from error
+
+
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The checkpoint in a trial's folder; a damaged one is put aside, the trial begins again."""
+    path = folder / CHECKPOINT
+    try:
+        return load_sealed(path, folder.name)
+    except SweepFolderError as error:
+        log.warning("%s It is put aside, and the trial begins again.", error)
+        path.replace(path.with_suffix(".damaged"))
+        return None
+
+
+def _as_begun(folder: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration, or that with which the trial began to save memory."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return config
+    begun = load_config(path)
+    n_accumulations = max(begun.n_accumulations, config.n_accumulations)
+    config = replace(config, n_accumulations=n_accumulations)
+    if replace(begun, n_accumulations=n_accumulations) != config:
+        raise SweepFolderError(f"{folder} must be of this trial, but holds another. Remove it.")
+    return config
 
 
 def warmed(metrics: Metrics) -> str:
@@ -172,20 +260,3 @@ def with_release_ratio(config: TrainConfig, ratio: Ratio) -> TrainConfig:
         return config
     evaluation = replace(config.evaluation, release_ratios=(*ratios, ratio))
     return replace(config, evaluation=evaluation)
-
-
-def point_to_dict(point: OperatingPoint) -> dict[str, Any]:
-    """The JSON form of an operating point."""
-    return {"ratio": point.ratio, "accuracies": dict(point.accuracies), "n_images": point.n_images}
-
-
-def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]:
-    """What `point_to_dict` wrote."""
-    return [
-        OperatingPoint(
-            ratio=tuple(row["ratio"]) if isinstance(row["ratio"], list) else row["ratio"],
-            accuracies=row["accuracies"],
-            n_images=row["n_images"],
-        )
-        for row in rows
-    ]

@@ -7,8 +7,10 @@ state.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,17 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.codec import to_json
-from generalist_core.data import Dataset
-from generalist_core.models import ModelFactory
-from search.cluster import Resources
+from search.failures import Failure
+from search.points import points_from_dicts
+from search.request import OwnParts, SweepConfig
 from search.searcher import Searcher
+from search.storage import WRITE_ERRORS
 from search.trainable import GeneralistTrainable
-from search.trial import points_from_dicts, with_release_ratio
+from search.trial import with_release_ratio
 from search.warmups import WarmupConfig
+
+RAY = "ray"
+"""Ray's own folder in that of a sweep."""
 
 
 class TuneSearcher(RaySearcher):
@@ -43,22 +49,25 @@ class TuneSearcher(RaySearcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None for not now, FINISHED for no more."""
-        if self.search.n_left > 0 and self.search.is_full:
-            return None
-        proposal = self.search.propose()
-        if proposal is None:
-            return RaySearcher.FINISHED
-        self.names[trial_id] = proposal.trial
-        config = with_release_ratio(proposal.config, proposal.ratio)
-        return {
-            "trial": proposal.trial,
-            "folder": str(self.folder / proposal.trial),
-            "config": to_json(config),
-        }
+        with self._aborting():
+            proposal = self.search.propose() if not self.search.is_full else None
+            if proposal is not None:
+                self.names[trial_id] = proposal.trial
+                config = with_release_ratio(proposal.config, proposal.ratio)
+                return {
+                    "trial": proposal.trial,
+                    "folder": str(self.folder / proposal.trial),
+                    "config": to_json(config),
+                }
+        return None if self.search.n_to_begin > 0 else RaySearcher.FINISHED
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on an epoch's metrics; whether to stop the trial."""
-        return self.search.report(self.names[trial_id], result)
+        stops = False
+        if not {"failure", "storage_error"} & set(result):
+            with self._aborting():
+                stops = self.search.report(self.names[trial_id], result)
+        return stops
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the stopper has seen it, and sees those that end a trial too."""
@@ -66,16 +75,36 @@ class TuneSearcher(RaySearcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell how a trial ended, unless it was stopped."""
+        """Tell how a trial ended, unless it was stopped, or is to go on another time."""
         trial = self.names.pop(trial_id)
         if trial not in self.search.running:
             return
+        with self._aborting():
+            self._tell(trial, result or {}, error=error)
+
+    def _tell(self, trial: str, result: Mapping[str, Any], *, error: bool) -> None:
         if error:
-            self.search.failed(trial, self._reason(trial))
-        elif result is not None and "points" in result:
-            self.search.released(trial, points_from_dicts(result["points"]), result)
-        else:
-            self.search.failed(trial, "interrupted")
+            reason = "its worker died, and so did those that took its place"
+            self.search.failed(trial, Failure(kind="worker-died", reason=reason))
+        elif "failure" in result:
+            self.search.failed(trial, Failure(**result["failure"]), result)
+        elif "storage_error" in result:
+            self.search.abort(OSError(result["storage_error"]))
+        elif "points" in result:
+            proposed, n = self.search.running[trial].config, result["n_accumulations"]
+            trained = replace(proposed, n_accumulations=n)
+            points = points_from_dicts(result["points"])
+            self.search.released(
+                trial, points, result, trained=None if trained == proposed else trained
+            )
+
+    @contextlib.contextmanager
+    def _aborting(self) -> Iterator[None]:
+        """Let what can no longer be written end the search; Ray would not say what happened."""
+        try:
+            yield
+        except WRITE_ERRORS as error:
+            self.search.abort(error if isinstance(error, OSError) else OSError(str(error)))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the source of truth."""
@@ -86,12 +115,6 @@ class TuneSearcher(RaySearcher):
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its searcher beside the results; nothing of this one is worth keeping."""
         return {}
-
-    def _reason(self, trial: str) -> str:
-        failure = self.folder / trial / "failure.json"
-        if not failure.is_file():
-            return "the worker died"
-        return str(json.loads(failure.read_text(encoding="utf-8"))["reason"])
 
 
 class RungStopper(tune.Stopper):
@@ -105,43 +128,45 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """No: a search ends by proposing no more."""
-        return False
+        """Whether the search cannot go on; else it ends by proposing no more."""
+        return self.searcher.search.error is not None
 
     def __getstate__(self) -> dict[str, Any]:
         """As the searcher's."""
         return {}
 
 
-def run_on_ray(
-    searcher: Searcher,
-    folder: Path,
-    resources: Resources,
-    *,
-    data: Dataset | None = None,
-    model: ModelFactory | None = None,
-    warmups: WarmupConfig | None = None,
-    time_budget_s: float | None = None,
-) -> None:
-    """Run all trials of a search on the Ray that runs; in `folder` each has its own in `trials`."""
-    tuned = TuneSearcher(searcher, folder / "trials")
+def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, own: OwnParts) -> None:
+    """Run all trials of a search on the Ray that runs; in `folder` each has its own in `trials`.
+
+    Nothing that Ray keeps is ever read again: the study and the trials' folders say it all.
+    """
+    tuned, resources = TuneSearcher(searcher, folder / "trials"), config.resources
+    store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
     trainable = tune.with_parameters(
-        GeneralistTrainable, threads=resources.threads, data=data, model=model, warmups=warmups
+        GeneralistTrainable,
+        threads=resources.threads,
+        data=own.data,
+        model=own.model,
+        warmups=store if config.shares_warmups else None,
+        limits=config.limits,
     )
+    shutil.rmtree(folder / RAY, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     tune.Tuner(
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
-            num_samples=searcher.n_left,
+            num_samples=searcher.n_to_begin,
             reuse_actors=True,
-            time_budget_s=time_budget_s,
+            time_budget_s=config.time_budget_s,
             trial_dirname_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=RAY,
             storage_path=str(folder),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),
             stop=RungStopper(tuned),
             verbose=0,
         ),

@@ -31,13 +31,14 @@ from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
 from generalist_core.suite import SuiteConfig
 from generalist_core.validation import require
-from search.cluster import Failure, Resources, map_on_ray, running_ray
+from search.cluster import Resources, map_on_ray, running_ray
 from search.errors import WorkerError
 from search.evaluate import empty_model, evaluate_resumably, follow, suite_document
-from search.files import load_tensors, read_json, write_json
+from search.failures import Failure
+from search.files import load_tensors, write_json
 from search.front import Front, FrontPoint, accuracy_interval, hypervolume, non_dominated, values_of
 from search.report import mixed_state
-from search.sweep import REQUEST, Sweep, own_parts
+from search.request import Sweep, require_own_parts
 from search.trial import cached_dataset
 
 VERIFIED = "verified.json"
@@ -104,7 +105,7 @@ def verify(
     images = data or cached_dataset(sweep.config.config.data)
     require(images.test is not None, "test images", "none", "Give data with a test split.")
     folder = sweep.folder.absolute()
-    _require_own_parts(folder, images if data is not None else None, model)
+    require_own_parts(folder, images if data is not None else None, model)
     (folder / "verify").mkdir(exist_ok=True)
     jobs = [_job(folder, point, request) for point in front.points]
     started = time.perf_counter()
@@ -117,16 +118,6 @@ def verify(
     document["seconds"] = time.perf_counter() - started
     write_json(folder / VERIFIED, document)
     return document
-
-
-def _require_own_parts(folder: Path, data: Dataset | None, model: ModelFactory | None) -> None:
-    """Check that a sweep over the caller's own data or model is verified with the same."""
-    used, given = read_json(folder / REQUEST)["own"], own_parts(data, model)
-    cure = "Call search.verify.verify from Python with data= and model= as in the sweep."
-    if used["data"] is not None or data is not None:
-        same = used["data"] in (None, given["data"])
-        require(same, "the data of the sweep", "others", cure)
-    require(model is not None or not used["model"], "the model of the sweep", "none", cure)
 
 
 class PointVerifier:

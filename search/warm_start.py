@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from generalist_core.validation import InvalidConfigError, require
-from search.ledger import Observation
+from search.records import Observation
 
 
 def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observation]:

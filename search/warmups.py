@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import io
 import logging
 import os
 import socket
@@ -23,17 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from generalist_core.codec import to_dict
 from generalist_core.cost import update_cost
 from generalist_core.trainer import GeneralistTrainer, Metrics
 from generalist_core.validation import require, require_positive
-from search.files import write_bytes, write_json
+from search.errors import SweepFolderError
+from search.files import load_sealed, save_sealed, write_json
 
 log = logging.getLogger(__name__)
 
-N_DIGEST = 32
 HEARTBEATS = 6
 """In the time after which a claim is dead. Shared folders may show times that are a minute old."""
 
@@ -98,18 +94,14 @@ class WarmupStore:
         """
         path = self._file(key, epoch)
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        body, digest = content[:-N_DIGEST], content[-N_DIGEST:]
-        if digest != _digest(key, epoch, body):
-            log.warning("The warm-up %s is damaged or foreign: put aside, trained again.", path)
+            state = load_sealed(path, _seal(key, epoch))
+        except SweepFolderError as error:
+            log.warning("%s It is put aside, and the warm-up trained again.", error)
             with contextlib.suppress(FileNotFoundError):
                 path.replace(path.with_suffix(".damaged"))
             return None
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
-        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         return state
 
     def publish(
@@ -118,11 +110,8 @@ class WarmupStore:
         """Store a state for all to use, with a description in JSON; then keep to `max_bytes`."""
         path = self._file(key, epoch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        body = buffer.getvalue()
         write_json(path.parent / "meta.json", {**about, "epoch": epoch})
-        write_bytes(path, body + _digest(key, epoch, body))
+        save_sealed(path, state, _seal(key, epoch))
         self._evict()
 
     def claim(self, key: str) -> Claim | None:
@@ -323,9 +312,9 @@ def _next_stop(trainer: GeneralistTrainer, name: str, every_epochs: int) -> int:
     return min((epoch // every_epochs + 1) * every_epochs, trainer.config.sync.start_epoch)
 
 
-def _digest(key: str, epoch: int, body: bytes) -> bytes:
-    """Binds content to its place: neither a bit may change nor a file be moved."""
-    return hashlib.sha256(f"{key}/{epoch}/".encode() + body).digest()
+def _seal(key: str, epoch: int) -> str:
+    """Binds a state to its place: the file may not be moved."""
+    return f"{key}/{epoch}/"
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -50,6 +50,8 @@ BROKEN: list[Broken] = [
     (DataConfig, {"n_train": 0}, "n_train > 0", "n_train=0"),
     (DataConfig, {"image_size": -1}, "image_size > 0", "image_size=-1"),
     (DataConfig, {"crop_padding": -4}, "crop_padding >= 0", "crop_padding=-4"),
+    (two_experts, {"n_accumulations": 0}, "1 <= n_accumulations <= batch_size", "=0, batch_size=8"),
+    (two_experts, {"n_accumulations": 9}, "1 <= n_accumulations <= batch_size", "=9, batch_size=8"),
     (ModelConfig, {"width": 0}, "width > 0", "width=0"),
     (ModelConfig, {"mean": (0.5,)}, "mean and std given together", "std=None"),
     (ModelConfig, {"mean": (0.5,), "std": (1.0, 2.0)}, "one std a mean", "(1.0, 2.0)"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from generalist_core.device import resolve_device
+from generalist_core.config import Precision
+from generalist_core.device import full_precision, resolve_device, training_precision
 from generalist_core.trainer import GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
-from tests.helpers import tiny_dataset, two_experts
+from tests.helpers import LinearNet, tiny_dataset, two_experts
+
+FULL = (False, "highest", False)
 
 
 def test_cpu_is_always_there() -> None:
@@ -37,3 +43,66 @@ def test_other_devices_are_refused(name: str, message: str) -> None:
 def test_a_run_on_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(InvalidConfigError, match="'cuda:77'"):
         GeneralistTrainer(two_experts(device="cuda:77"), tiny_dataset())
+
+
+def rounding() -> tuple[bool, str, bool]:
+    """What float32 may be rounded to in convolutions and matrix products; whether under autocast."""
+    matmul = torch.get_float32_matmul_precision()
+    return torch.backends.cudnn.allow_tf32, matmul, torch.is_autocast_enabled("cpu")
+
+
+class Watching(LinearNet):
+    """Notes the rounding that each forward is computed with."""
+
+    def __init__(self, seen: list[tuple[bool, str, bool]]) -> None:
+        super().__init__((1, 4, 4), torch.float32)
+        self.seen = seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(rounding())
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("precision", "in_training"),
+    [
+        ("float32", FULL),
+        ("float64", FULL),
+        ("tfloat32", (True, "high", False)),
+        ("bfloat16", (False, "highest", True)),
+    ],
+)
+def test_only_training_is_rounded(precision: Precision, in_training: object) -> None:
+    seen: list[tuple[bool, str, bool]] = []
+
+    def watching(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        net = Watching(seen)
+        net.__deepcopy__ = lambda memo: copy_of(net)  # type: ignore[attr-defined]
+        return net
+
+    def copy_of(net: Watching) -> Watching:
+        copied = Watching(seen)
+        copied.load_state_dict(net.state_dict())
+        return copied
+
+    before = rounding()
+    trainer = GeneralistTrainer(two_experts(precision=precision), tiny_dataset(), model=watching)
+    seen.clear()
+    trainer.train_epoch()
+    assert set(seen) == {in_training}
+    seen.clear()
+    trainer.evaluate()
+    trainer.release()
+    assert set(seen) == {FULL}
+    assert rounding() == before
+
+
+@pytest.mark.parametrize(
+    "block", [lambda: training_precision("tfloat32"), lambda: full_precision(torch.device("cpu"))]
+)
+def test_what_was_allowed_before_is_allowed_again_after_an_error(block: object) -> None:
+    before = rounding(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    with contextlib.suppress(ArithmeticError), block():
+        raise ArithmeticError
+    after = rounding(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    assert after == before

@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 
 from generalist_core.attacks import perturb
-from generalist_core.config import PGD, SGD, ExpertConfig, MixUp, PiecewiseLinear
+from generalist_core.config import (
+    MART,
+    NFGSM,
+    PGD,
+    SGD,
+    TRADES,
+    AdamW,
+    ExpertConfig,
+    MixUp,
+    PiecewiseLinear,
+)
 from generalist_core.experts import Expert
 from generalist_core.models import build_model
 from generalist_core.randomness import global_seed
@@ -34,7 +44,8 @@ PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
 
 def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing: Any) -> Expert:
     model = LinearNet((1, 4, 4), torch.float32)
-    return Expert(config, model, ratio(0.5, **mixing), n_classes=2, precision=precision)
+    run = two_experts(mixing=ratio(0.5, **mixing), precision=precision)
+    return Expert(config, model, run, n_classes=2)
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -97,7 +108,7 @@ def test_mixed_images_train_with_mixed_labels() -> None:
 
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
-    robust = Expert(ROBUST, model, ratio(0.5), n_classes=2, precision="float32")
+    robust = Expert(ROBUST, model, two_experts(), n_classes=2)
     robust.step(X, Y, progress=0.0, noise=noise())
     assert model.training
     assert model[1].num_batches_tracked == 1
@@ -125,7 +136,7 @@ def test_the_average_takes_in_every_step() -> None:
 def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
     exact, coarse = (
-        Expert(NATURAL, model, ratio(0.5), n_classes=2, precision=precision).logits_of(X).detach()
+        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2).logits_of(X).detach()
         for precision in ("float32", "bfloat16")
     )
     assert coarse.dtype == torch.float32
@@ -153,3 +164,67 @@ def test_a_state_that_was_loaded_stays_as_it_was() -> None:
     branch.step(X, Y, progress=0.5, noise=noise(1))
     branch.update_share(0.3)
     assert same_bits(state, before)
+
+
+# Parts of a batch
+
+IN_PARTS: dict[str, ExpertConfig] = {
+    "natural": NATURAL,
+    "mixup": dataclasses.replace(NATURAL, mix=MixUp(alpha=1.0)),
+    "linf": ROBUST,
+    "l2": dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2)),
+    "l1": dataclasses.replace(ROBUST, attack=PGD(epsilon=1.0, norm="l1", steps=2)),
+    "n-fgsm": dataclasses.replace(ROBUST, attack=NFGSM(epsilon=0.1)),
+    "trades": dataclasses.replace(
+        ROBUST, attack=PGD(epsilon=0.1, steps=2, loss="kl"), loss=TRADES(), label_smoothing=0.1
+    ),
+    "mart": dataclasses.replace(ROBUST, loss=MART(), optimizer=AdamW(lr=0.01)),
+}
+
+
+def stepped_in_parts(config: ExpertConfig, n_accumulations: int) -> tuple[Expert, torch.Tensor]:
+    run = two_experts(precision="float64", n_accumulations=n_accumulations)
+    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2)
+    with global_seed(1, torch.device("cpu")):
+        loss = parted.step(X.double(), Y, progress=0.0, noise=noise(5))
+    return parted, loss
+
+
+@pytest.mark.parametrize("n_accumulations", [2, 3, 8])
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_parts_of_a_batch_add_up_to_the_batch(name: str, n_accumulations: int) -> None:
+    """Three parts of eight images differ in size."""
+    whole, loss = stepped_in_parts(IN_PARTS[name], 1)
+    parted, sum_of_losses = stepped_in_parts(IN_PARTS[name], n_accumulations)
+    torch.testing.assert_close(sum_of_losses, loss, rtol=1e-12, atol=0)
+    for a, b in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-12)
+    assert largest_difference(parted.weights, whole.weights) < 1e-9
+    assert largest_difference(parted.average.weights, whole.average.weights) < 1e-9
+
+
+def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
+    """Else BatchNorm's statistics, and with them the attack, would move from part to part."""
+    crafted = []
+    for n_accumulations in (1, 4):
+        model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).double()
+        run = two_experts(precision="float64", n_accumulations=n_accumulations)
+        robust = Expert(ROBUST, model, run, n_classes=2)
+        seen: list[torch.Tensor] = []
+        model.register_forward_pre_hook(
+            lambda model, args, seen=seen: seen.append(args[0]) if model.training else None
+        )
+        robust.step(X.double(), Y, progress=0.0, noise=noise(5))
+        crafted.append(torch.cat(seen))
+    torch.testing.assert_close(*crafted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n_accumulations", "n_images"), [(1, 8), (2, 4), (3, 3), (8, 1)])
+def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) -> None:
+    run = two_experts(n_accumulations=n_accumulations)
+    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2)
+    seen: list[int] = []
+    parted.model.register_forward_pre_hook(lambda model, args: seen.append(len(args[0])))
+    parted.step(X, Y, progress=0.0, noise=noise())
+    assert max(seen) == n_images
+    assert sum(seen) == 8 * (2 + 1)

@@ -70,6 +70,19 @@ def test_it_follows_the_model_when_it_is_refreshed() -> None:
     torch.testing.assert_close(found(X), model(X), rtol=0, atol=1e-12)
 
 
+def test_convolutions_kept_in_bfloat16_are_those_that_autocast_makes() -> None:
+    model = trained(build_model(ModelConfig(width=4), 10, (1, 8, 8), seed=0)).float()
+    found = []
+    for dtype in (None, torch.bfloat16):
+        form = folded(model, dtype)
+        assert form is not None
+        form.refresh()
+        assert {conv.weight.dtype for conv in form.convs} == {dtype or torch.float32}
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(form(X.float()))
+    assert torch.equal(*found)
+
+
 def test_the_mode_of_the_model_stays() -> None:
     model = build_model(ModelConfig(width=4), 10, (1, 8, 8), seed=0).train()
     folded(model)
@@ -136,9 +149,10 @@ def test_a_training_ends_the_same_up_to_rounding(name: str, field: str) -> None:
 
 
 def test_what_changes_rounding_is_in_the_key_of_a_warm_up() -> None:
-    changes: list[dict[str, bool]] = [{}, {"fold_batchnorm": True}, {"channels_last": True}]
+    names = ("fold_batchnorm", "channels_last", "compile")
+    changes: list[dict[str, bool]] = [{}, *({name: True} for name in names)]
     trainers = [GeneralistTrainer(two_experts(**change), tiny_dataset()) for change in changes]
-    assert len({trainer.warmup_keys("robust") for trainer in trainers}) == 3
+    assert len({trainer.warmup_keys("robust") for trainer in trainers}) == 4
 
 
 def test_folding_spares_the_batch_norms_of_every_step_of_the_attack(

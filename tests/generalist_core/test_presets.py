@@ -77,3 +77,13 @@ def test_presets_carry_to_other_data_models_and_radii(preset: Preset) -> None:
 def test_the_short_preset_runs_on_what_every_machine_has() -> None:
     assert short().data.name == "digits"
     assert short().model == ModelConfig(name="convnet", width=8)
+
+
+def test_the_official_preset_computes_as_plainly_as_it_can() -> None:
+    code = official()
+    assert (code.precision, code.n_accumulations) == ("float32", 1)
+    assert not (code.fold_batchnorm or code.channels_last or code.compile)
+
+
+def test_compiling_has_to_be_asked_for() -> None:
+    assert not any(preset().compile for preset in PRESETS.values())

@@ -131,6 +131,7 @@ DIFFERENT: dict[str, tuple[TrainConfig, TrainConfig]] = {
     "batch size": (two_experts(), two_experts(batch_size=10)),
     "precision": (two_experts(), two_experts(precision="float64")),
     "bfloat16": (two_experts(), two_experts(precision="bfloat16")),
+    "accumulations": (two_experts(), two_experts(n_accumulations=2)),
     "decay": (
         two_experts(mixing=ratio(0.3, decay=0.15)),
         two_experts(mixing=ratio(0.3, decay=0.2)),

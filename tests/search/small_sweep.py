@@ -8,10 +8,11 @@ from generalist_core.codec import to_dict
 from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from search.files import write_json
-from search.ledger import Ledger, open_storage
+from search.ledger import Ledger
 from search.report import write_report
-from search.samplers import build_sampler
-from search.sweep import Sweep, SweepConfig, open_sweep, own_parts
+from search.request import Sweep, SweepConfig, open_sweep, own_parts
+from search.samplers import build_samplers
+from search.storage import open_storage
 from search.trial import TrialRun, with_release_ratio
 from spaces import SPACES
 
@@ -25,8 +26,8 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
         {"request": to_dict(request), "study": "small", "own": own_parts(data, None)},
     )
     storage = open_storage(None, folder / "study.journal")
-    sampler = build_sampler("random", seed=0, n_startup=1)
-    ledger = Ledger(storage, config.evaluation.objectives, sampler=sampler, study="small")
+    sampler = build_samplers("random", seed=0, n_startup=1)
+    ledger = Ledger(storage, config.evaluation.objectives, sampler_of=sampler, study="small")
     for _ in range(request.trials):
         proposal = ledger.ask(SPACES["smoke"], config)
         own = with_release_ratio(proposal.config, proposal.ratio)

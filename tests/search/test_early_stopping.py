@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -15,7 +14,6 @@ from generalist_core.config import SyncConfig, TrainConfig
 from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.early_stopping import Decision, Halving, Rungs, decide, results
-from search.files import read_json
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training
 from tests.helpers import three_experts
@@ -234,35 +232,22 @@ def reports(n: int = 40) -> Iterator[Report]:
             yield f"{i:04d}", rung, source.random((3, 2))
 
 
-def test_rungs_go_on_with_what_is_in_their_file(tmp_path: Path) -> None:
-    halving, all_reports = Halving(), list(reports())
-    whole = Rungs(halving)
-    expected = [whole.report(*report) for report in all_reports]
-    for cut in (0, 1, 33, 80):
-        file = tmp_path / f"{cut}.json"
-        begun = Rungs(halving, file)
-        decisions = [begun.report(*report) for report in all_reports[:cut]]
-        resumed = Rungs(halving, file)
-        decisions += [resumed.report(*report) for report in all_reports[cut:]]
-        assert decisions == expected
-        assert resumed.to_dict() == whole.to_dict() == read_json(file)
-
-
-def test_every_result_is_in_the_file_at_once(tmp_path: Path) -> None:
-    file = tmp_path / "rungs.json"
-    rungs = Rungs(Halving(), file)
-    assert not file.exists()
-    for n, report in enumerate(reports(5), 1):
-        rungs.report(*report)
-        assert sum(map(len, read_json(file).values())) == n
-
-
-def test_a_resumed_sweep_keeps_its_old_decisions_at_another_eta(tmp_path: Path) -> None:
-    file, all_reports = tmp_path / "rungs.json", list(reports())
-    begun = Rungs(Halving(eta=2), file)
-    expected = [begun.report(*report) for report in all_reports]
-    resumed = Rungs(Halving(eta=5), file)
-    assert [resumed.report(*report) for report in all_reports] == expected
+def test_a_decision_leaves_out_who_is_unseen() -> None:
+    """So trials of one round do not see each other, in whatever order they report."""
+    for first, second in (("a", "b"), ("b", "a")):
+        rungs = Rungs(Halving(eta=2))
+        for i in range(3):
+            rungs.report(f"before{i}", "global@1", [[0.5, 0.5]])
+        places = {
+            trial: rungs.report(
+                trial, "global@1", [[0.6, 0.6] if trial == "a" else [0.4, 0.4]], unseen={"a", "b"}
+            )
+            for trial in (first, second)
+        }
+        assert {trial: (d.place, d.n_results) for trial, d in places.items()} == {
+            "a": (1, 4),
+            "b": (4, 4),
+        }
 
 
 def test_rungs_of_other_names_have_nothing_in_common() -> None:

@@ -17,20 +17,29 @@ from generalist_core.codec import from_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
+from search.failures import Failure
 from search.front import Front
-from search.ledger import Floor, Ledger, Proposal, RejectedError
+from search.ledger import Ledger
+from search.records import Floor, Proposal, RejectedError
 from search.release_ratio import ratio_params, suggest_ratio
-from search.samplers import SAMPLERS, build_sampler
+from search.samplers import SAMPLERS, build_samplers
 from search.trial import with_release_ratio
 from spaces import SPACES, Trial, paper_suggestion, tune_int
 
 OBJECTIVES = ("natural", "robust")
-COST = {"forward_images": 10, "reused_forward_images": 4, "seconds": 1.5, "gpu_seconds": 0.75}
+PLANTED = Failure(kind="error", reason="planted")
+COST = {
+    "forward_images": 10,
+    "reused_forward_images": 4,
+    "lost_forward_images": 2,
+    "seconds": 1.5,
+    "gpu_seconds": 0.75,
+}
 
 
 def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
-    built = build_sampler(sampler, seed=0, n_startup=8)
-    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler=built, is_new=is_new)  # type: ignore[arg-type]
+    built = build_samplers(sampler, seed=0, n_startup=8)
+    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler_of=built, is_new=is_new)  # type: ignore[arg-type]
 
 
 def release(proposal: Proposal) -> list[OperatingPoint]:
@@ -67,12 +76,12 @@ def test_trials_end_once_and_are_counted_without_siblings() -> None:
     ledger = new_ledger()
     done, failed, left = (ledger.ask(SPACES["smoke"], short()) for _ in range(3))
     ledger.tell_released(done.trial, release(done), COST)
-    ledger.tell_failed(failed.trial, "DivergedError: nan")
-    assert ledger.close_unfinished("interrupted") == [left.trial]
-    assert ledger.close_unfinished("interrupted") == []
+    ledger.tell_failed(failed.trial, PLANTED)
+    ledger.tell_stopped(left.trial, 1, {}, {"natural": 0.5, "robust": 0.25})
     counts = ledger.counts()
-    assert (counts.completed, counts.stopped_early, counts.failed) == (1, 0, 2)
-    assert ledger.failures() == {failed.trial: "DivergedError: nan", left.trial: "interrupted"}
+    assert (counts.completed, counts.stopped_early, counts.failed) == (1, 1, 1)
+    assert ledger.failures() == {failed.trial: PLANTED}
+    assert ledger.failure_kinds() == {"error": 1}
     assert ledger.cost() == COST
     assert not ledger.study.get_trials(states=[TrialState.RUNNING, TrialState.WAITING])
 
@@ -102,8 +111,7 @@ def test_what_is_asked_is_in_the_study_before_it_runs(tmp_path: Path) -> None:
     assert trial.user_attrs["trial"] == proposal.trial
     assert from_dict(trial.user_attrs["config"], TrainConfig) == proposal.config
     assert trial.user_attrs["ratio"] == proposal.ratio
-    assert seen.close_unfinished("crashed") == [proposal.trial]
-    assert seen.failures() == {proposal.trial: "crashed"}
+    assert seen.resume() == [proposal]
 
 
 def test_a_suggestion_that_the_space_refuses_is_in_the_study_as_failed() -> None:
@@ -135,8 +143,8 @@ def test_costs_add_up_over_all_ends() -> None:
     done, stopped, failed, lost = (ledger.ask(SPACES["smoke"], short()) for _ in range(4))
     ledger.tell_released(done.trial, release(done), COST)
     ledger.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
-    ledger.tell_failed(failed.trial, "planted", COST)
-    ledger.tell_failed(lost.trial, "planted")
+    ledger.tell_failed(failed.trial, PLANTED, COST)
+    ledger.tell_failed(lost.trial, PLANTED)
     assert ledger.cost() == {name: 3 * value for name, value in COST.items()}
 
 
@@ -212,7 +220,7 @@ def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: st
     for n in range(5):
         proposal = ledger.ask(SPACES["full"], short())
         if n == 2:
-            ledger.tell_failed(proposal.trial, "planted")
+            ledger.tell_failed(proposal.trial, PLANTED)
         else:
             ledger.tell_released(proposal.trial, release(proposal), COST)
     assert ledger.counts().completed == 4

@@ -8,8 +8,8 @@ import pytest
 
 from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.ledger import Proposal
 from search.proposer import Branching, Proposer, warmup_params
+from search.records import Proposal
 from search.samplers import SAMPLERS
 from spaces import SPACES, base_suggestion, paper_suggestion
 from tests.search.test_ledger import COST, new_ledger, release

@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from generalist_core.presets import short
 from search.front import non_dominated
-from search.ledger import Ledger, Observation
-from search.samplers import OBSERVATION_LIMITS, build_sampler
+from search.ledger import Ledger
+from search.records import Observation
+from search.samplers import OBSERVATION_LIMITS, build_samplers
 from search.sampling import SLACK, Sampling, thinned
 from spaces import SPACES
 from tests.search.test_ledger import COST, OBJECTIVES, new_ledger, release
@@ -124,7 +125,7 @@ def test_where_all_were_stopped_some_of_them_are_kept() -> None:
 
 
 def test_what_a_sampler_is_shown_is_bounded_and_holds_the_best() -> None:
-    sampling, told = Sampling(FewSampler(), 2), cloud(500)
+    sampling, told = Sampling(lambda _: FewSampler(), 2), cloud(500)
     for i, observation in enumerate(told, 1):
         sampling.tell("", [observation])
         assert min(i, LIMIT) <= len(shown(sampling)) <= SLACK * LIMIT
@@ -133,18 +134,18 @@ def test_what_a_sampler_is_shown_is_bounded_and_holds_the_best() -> None:
 
 
 def test_a_sampler_without_a_limit_is_shown_all() -> None:
-    sampling, told = Sampling(RandomSampler(), 2), cloud(500)
+    sampling, told = Sampling(lambda _: RandomSampler(), 2), cloud(500)
     sampling.tell("", told)
     assert xs(shown(sampling)) == xs(told)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("tpe", 250), ("gp", 150), ("nsga2", None)])
 def test_the_samplers_that_slow_down_have_limits(name: str, limit: int | None) -> None:
-    assert Sampling(build_sampler(name, seed=0, n_startup=5), 2).limit == limit
+    assert Sampling(build_samplers(name, seed=0, n_startup=5), 2).limit == limit
 
 
 def test_a_running_trial_survives_thinning_and_can_be_told() -> None:
-    sampling = Sampling(FewSampler(seed=0), 2)
+    sampling = Sampling(lambda _: FewSampler(seed=0), 2)
     for name in ("before", "told between", "after"):
         sampling.ask(name).suggest_float("x", 0.0, 1.0)
     params = {name: sampling.asked(name).params for name in ("before", "after")}
@@ -164,7 +165,7 @@ def test_a_running_trial_survives_thinning_and_can_be_told() -> None:
 
 
 def test_a_trial_that_fails_shows_the_sampler_nothing() -> None:
-    sampling = Sampling(RandomSampler(), 2)
+    sampling = Sampling(lambda _: RandomSampler(), 2)
     sampling.ask("a").suggest_float("x", 0.0, 1.0)
     sampling.tell("a", [])
     assert shown(sampling) == []
@@ -172,7 +173,7 @@ def test_a_trial_that_fails_shows_the_sampler_nothing() -> None:
 
 
 def test_fixed_parameters_hold_until_the_next_is_asked() -> None:
-    sampling = Sampling(RandomSampler(seed=0), 2)
+    sampling = Sampling(lambda _: RandomSampler(seed=0), 2)
     fixed = sampling.ask("a", {"x": 0.25})
     assert fixed.suggest_float("x", 0.0, 1.0) == 0.25
     assert fixed.suggest_float("y", 0.0, 1.0) != 0.25
@@ -184,7 +185,7 @@ def test_fixed_parameters_hold_until_the_next_is_asked() -> None:
 
 
 def test_what_is_enqueued_is_suggested_next_and_once() -> None:
-    sampling = Sampling(RandomSampler(seed=0), 2)
+    sampling = Sampling(lambda _: RandomSampler(seed=0), 2)
     sampling.enqueue({"x": 0.25})
     found = [sampling.ask(str(i)).suggest_float("x", 0.0, 1.0) for i in range(3)]
     assert found[0] == 0.25
@@ -229,11 +230,11 @@ def test_a_reopened_ledger_shows_the_sampler_what_was_observed_before() -> None:
 
 
 def ledger_with(sampler: BaseSampler, storage: InMemoryStorage) -> Ledger:
-    return Ledger(storage, OBJECTIVES, sampler=sampler, is_new=False)
+    return Ledger(storage, OBJECTIVES, sampler_of=lambda _: sampler, is_new=False)
 
 
 def test_a_long_sweep_is_thinned_for_its_sampler_and_not_in_its_study() -> None:
-    ledger = Ledger(InMemoryStorage(), OBJECTIVES, sampler=FewSampler(seed=0))
+    ledger = Ledger(InMemoryStorage(), OBJECTIVES, sampler_of=lambda _: FewSampler(seed=0))
     running = [ledger.ask(SPACES["smoke"], short()) for _ in range(3)]
     for _ in range(30):
         proposal = ledger.ask(SPACES["smoke"], short())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from generalist_core.config import TrainConfig
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
 from search.early_stopping import Halving, Rungs
-from search.ledger import Ledger, Proposal
+from search.failures import Failure
+from search.ledger import Ledger
 from search.local import run_here
-from search.monitor import Watcher
+from search.points import point_to_dict
 from search.proposer import Proposer
-from search.searcher import Searcher
+from search.records import Proposal
+from search.searcher import Rules, Searcher
 from search.stopping_when_done import StopWhenDone
-from search.trial import Training, TrialRun, point_to_dict
+from search.trial import Training, TrialRun
 from search.tuning import RungStopper, TuneSearcher
+from search.watcher import Watcher
 from spaces import SPACES, Space, Trial
 from tests.search.test_ledger import new_ledger, release
 from tests.search.test_trial import tiny_config
@@ -41,7 +44,7 @@ class Noting(Watcher):
     def on_completed(self, trial: str, _: Sequence[OperatingPoint], __: Ledger) -> None:
         self.told.append(("completed", trial))
 
-    def on_failed(self, trial: str, _: str, __: Ledger) -> None:
+    def on_failed(self, trial: str, _: Failure, __: Ledger) -> None:
         self.told.append(("failed", trial))
 
     def on_stopped(self, trial: str, epoch: int, __: Ledger) -> None:
@@ -58,9 +61,12 @@ def sometimes_refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Searcher:
+    """A search on a small space; what is not an argument of `Searcher` is a rule."""
+    names = {field.name for field in dataclasses.fields(Rules)}
+    rules = Rules(**{name: others.pop(name) for name in names & set(others)})
     base = replace_at(short(), "evaluation.every_epochs", 1)
     proposer = Proposer(new_ledger(), space or SPACES["smoke"], base)
-    return Searcher(proposer, n_trials=n_trials, watcher=Noting(), **others)
+    return Searcher(proposer, n_trials=n_trials, watcher=Noting(), rules=rules, **others)
 
 
 def told(searching: Searcher) -> list[tuple[str, Any]]:
@@ -85,6 +91,7 @@ def epoch(number: int, cost: float = 10.0, **others: float) -> dict[str, float]:
     }
 
 
+PLANTED = Failure(kind="worker-died", reason="planted")
 LAST = {"forward_images": 30.0, "reused_forward_images": 4.0, "total_seconds": 9.0}
 
 
@@ -92,7 +99,7 @@ def test_a_search_is_full_while_all_workers_have_a_trial() -> None:
     searching = searcher(n_workers=2)
     first, second = proposed(searching), proposed(searching)
     assert searching.is_full
-    searching.failed(first.trial, "planted")
+    searching.failed(first.trial, PLANTED)
     assert not searching.is_full
     assert list(searching.running) == [second.trial]
 
@@ -118,15 +125,20 @@ def test_seconds_add_up_until_a_total_is_given(gpus: float) -> None:
     for number in (1, 2):
         assert not searching.report(failing.trial, epoch(number, 10 * number))
         assert not searching.report(whole.trial, epoch(number, 10 * number))
-    searching.failed(failing.trial, "planted")
+    searching.failed(failing.trial, PLANTED)
     searching.released(whole.trial, release(whole), LAST)
-    expected = {"forward_images": 50, "reused_forward_images": 8, "seconds": 4 + 9}
+    expected = {
+        "forward_images": 50,
+        "reused_forward_images": 8,
+        "seconds": 4 + 9,
+        "lost_forward_images": 0,
+    }
     assert searching.ledger.cost() == {**expected, "gpu_seconds": gpus * 13}
 
 
 def test_a_trial_that_fails_before_its_first_epoch_costs_nothing() -> None:
     searching = searcher()
-    searching.failed(proposed(searching).trial, "planted")
+    searching.failed(proposed(searching).trial, PLANTED)
     assert set(searching.ledger.cost().values()) == {0}
 
 
@@ -135,7 +147,7 @@ def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
     first, second = proposed(searching), proposed(searching)
     searching.report(first.trial, epoch(1))
     searching.released(first.trial, release(first), LAST)
-    searching.failed(second.trial, "planted")
+    searching.failed(second.trial, PLANTED)
     assert told(searching) == [
         ("metrics", first.trial),
         ("completed", first.trial),
@@ -158,11 +170,12 @@ def test_a_weak_trial_is_stopped_at_its_rung() -> None:
     assert searching.ledger.cost()["seconds"] == 4.0
 
 
-def test_closing_ends_what_runs_and_says_whether_it_was_cut_short() -> None:
+def test_closing_leaves_what_runs_for_another_time_and_says_so() -> None:
     searching = searcher(2)
     first = proposed(searching)
     assert searching.close()
-    assert searching.ledger.failures() == {first.trial: "interrupted"}
+    assert searching.ledger.counts().unfinished == 1
+    assert [proposal.trial for proposal in searching.ledger.resume()] == [first.trial]
     whole = searcher(1)
     proposal = proposed(whole)
     whole.released(proposal.trial, release(proposal), LAST)
@@ -235,27 +248,34 @@ def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
     assert len(config.evaluation.release_ratios) == 4
 
 
-def test_a_worker_that_failed_says_why_and_one_that_died_does_not(tmp_path: Path) -> None:
+def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: Path) -> None:
     ray = tuned(tmp_path, n_workers=3)
     for name in ("a", "b", "c"):
         ray.suggest(name)
-    (tmp_path / "0000").mkdir()
-    (tmp_path / "0000" / "failure.json").write_text(json.dumps({"reason": "DivergedError: nan"}))
-    ray.on_trial_complete("a", error=True)
+    diverged = Failure(kind="diverged", reason="DivergedError: nan")
+    last = {**LAST, "failure": diverged.to_dict()}
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
     ray.on_trial_complete("b", error=True)
     ray.on_trial_complete("c", epoch(1))
-    assert ray.search.ledger.failures() == {
-        "0000": "DivergedError: nan",
-        "0001": "the worker died",
-        "0002": "interrupted",
-    }
+    failures = ray.search.ledger.failures()
+    assert failures["0000"] == diverged
+    assert failures["0001"].kind == "worker-died"
+    assert list(failures) == ["0000", "0001"]
+    assert list(ray.search.running) == ["0002"]
+    assert ray.search.ledger.cost()["forward_images"] == LAST["forward_images"]
 
 
 def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
     ray = tuned(tmp_path)
     ray.suggest("a")
     points = release(ray.search.running["0000"])
-    last = {**epoch(16), **LAST, "points": [point_to_dict(point) for point in points]}
+    last = {
+        **epoch(16),
+        **LAST,
+        "n_accumulations": 1,
+        "points": [point_to_dict(point) for point in points],
+    }
     assert not RungStopper(ray)("a", last)
     ray.on_trial_complete("a", last)
     found = {(point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.points()}

@@ -25,14 +25,15 @@ from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
 from generalist_core.trainer import GeneralistTrainer
 from search.early_stopping import Halving, Rungs
-from search.ledger import Ledger, Proposal
+from search.ledger import Ledger
 from search.local import run_here
-from search.monitor import Watcher
 from search.proposer import Branching, Proposer, warmup_params
-from search.samplers import N_STARTUP, build_sampler
-from search.searcher import Searcher
+from search.records import Proposal
+from search.samplers import N_STARTUP, build_samplers
+from search.searcher import Rules, Searcher
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, with_release_ratio
+from search.watcher import Watcher
 from spaces import SPACES, Space, paper_suggestion
 from tests.helpers import RUNS, tiny_dataset, with_expert
 
@@ -114,15 +115,15 @@ def search(
     """A search as a sweep would run it, in this process."""
     base, follower = base or short(), Following()
     function = SPACES[space] if isinstance(space, str) else space
-    built = build_sampler(sampler, seed=seed, n_startup=N_STARTUP)
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler=built)
+    built = build_samplers(sampler, seed=seed, n_startup=N_STARTUP)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=built)
     ledger.enqueue(*paper_suggestion(function, base), 2)
     searcher = Searcher(
         Proposer(ledger, function, base, branching),
         n_trials=n_trials,
         n_workers=n_workers,
         watcher=follower,
-        rungs=rungs,
+        rules=Rules(rungs=rungs),
     )
     trainings: dict[str, Training] = {}
 
@@ -392,7 +393,9 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_the_hypervolume_never_falls(sampler: str) -> None:
-    found = search("full", 40, sampler=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory())
+    found = search(
+        "full", 40, sampler_of=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory()
+    )
     assert len(found.worth) == found.ledger.counts().completed
     assert len(set(found.worth)) > 3
     assert all(before <= after for before, after in pairwise(found.worth))

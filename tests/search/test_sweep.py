@@ -26,8 +26,9 @@ from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
 from search.proposer import Branching
 from search.report import front_document
+from search.request import Sweep, SweepConfig, open_sweep
 from search.stopping_when_done import StopWhenDone
-from search.sweep import Sweep, SweepConfig, open_sweep, sweep
+from search.sweep import sweep
 from spaces import Trial
 from tests.search.test_trial import tiny_config
 

@@ -15,8 +15,9 @@ from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.datasets import load_dataset
 from generalist_core.presets import short
 from search.files import load_tensors, read_json
+from search.points import point_to_dict, points_from_dicts
 from search.report import mixed_state
-from search.trial import TrialRun, point_to_dict, points_from_dicts, with_release_ratio
+from search.trial import TrialRun, read_metrics, with_release_ratio
 from search.warmups import WarmupStore
 
 
@@ -54,17 +55,19 @@ def test_any_mixture_can_be_made_again_from_the_averages(finished: TrialRun) -> 
     assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
 
 
-def test_a_stopped_trial_continues_to_the_same_points(tmp_path: Path, finished: TrialRun) -> None:
+def test_a_trial_goes_on_in_its_folder_to_the_same_points(
+    tmp_path: Path, finished: TrialRun
+) -> None:
+    """Law 2, for a process that dies between two epochs."""
     config, data = finished.trainer.config, load_dataset(finished.trainer.config.data)
-    stopped = TrialRun(tmp_path / "a", config, data)
-    stopped.advance()
-    stopped.save(tmp_path / "checkpoint.pt")
-    resumed = TrialRun(tmp_path / "b", config, data)
-    resumed.load(tmp_path / "checkpoint.pt")
+    TrialRun(tmp_path / "a", config, data).advance()
+    resumed = TrialRun(tmp_path / "a", config, data)
+    assert resumed.trainer.epoch == 1
     resumed.advance()
     points = [point_to_dict(point) for point in resumed.release()]
     assert points == read_json(finished.folder / "points.json")
     assert resumed.trainer.forward_images == finished.trainer.forward_images
+    assert [line["epoch"] for line in read_metrics(resumed.folder)] == [1, 2]
 
 
 def sharing(folder: Path, name: str) -> TrialRun:

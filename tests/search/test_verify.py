@@ -20,7 +20,8 @@ from generalist_core.validation import InvalidConfigError
 from search.cluster import Resources
 from search.files import read_json
 from search.front import Front, FrontPoint, hypervolume
-from search.sweep import Sweep, SweepConfig, sweep
+from search.request import Sweep, SweepConfig
+from search.sweep import sweep
 from search.verify import VerifyConfig, verified_document, verified_table, verify
 from tests.search.small_sweep import small_sweep
 from tests.search.test_front import OBJECTIVES, point

@@ -10,8 +10,9 @@ from optuna.storages import InMemoryStorage
 from generalist_core.config import TrainConfig
 from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.ledger import Floor, Ledger
-from search.samplers import build_sampler
+from search.ledger import Ledger
+from search.records import Floor
+from search.samplers import build_samplers
 from search.warm_start import read_observations
 from spaces import SPACES, Trial, tune_float
 from tests.search.test_ledger import COST, OBJECTIVES, new_ledger, release
@@ -77,7 +78,7 @@ def test_floors_set_the_reference_and_constrain_the_sampler() -> None:
     ledger = Ledger(
         InMemoryStorage(),
         OBJECTIVES,
-        sampler=build_sampler("tpe", seed=0, n_startup=4),
+        sampler_of=build_samplers("tpe", seed=0, n_startup=4),
         floors=[Floor(objective="natural", accuracy=0.95)],
     )
     proposal = ledger.ask(level, short())

@@ -1,0 +1,72 @@
+"""What goes in and out of the ledger: proposals, observations, floors and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from generalist_core.config import Ratio, TrainConfig
+from generalist_core.validation import require_between
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A trial to run: its id, configuration, and the release ratio the sampler asked for."""
+
+    trial: str
+    config: TrainConfig
+    ratio: Ratio
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """Parameters of a space with its release ratio, the accuracies they gave, and who says so."""
+
+    params: Mapping[str, Any]
+    accuracies: Mapping[str, float]
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """The least accuracy of interest in an objective; the front counts from there."""
+
+    objective: str
+    accuracy: float
+
+    def __post_init__(self) -> None:
+        require_between("accuracy", self.accuracy, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialCounts:
+    """How many trials of a sweep ended in which way; the unfinished run, or wait for `resume`."""
+
+    completed: int
+    stopped_early: int
+    failed: int
+    unfinished: int
+
+    @property
+    def total(self) -> int:
+        """All ended trials."""
+        return self.completed + self.stopped_early + self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What the trials had cost together when one of them ended, and what the front was worth."""
+
+    trial: str
+    forward_images: float
+    hypervolume: float
+
+
+class RejectedError(RuntimeError):
+    """A suggestion that is not worth training: the space refuses it, or it has failed before."""
+
+    def __init__(self, trial: str, reason: str) -> None:
+        super().__init__(reason)
+        self.trial = trial

@@ -1,0 +1,72 @@
+"""Where a study is kept: a journal beside the sweep, or any Optuna storage by its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from generalist_core.validation import InvalidConfigError
+from search.errors import SweepFolderError
+
+WRITE_ERRORS = (OSError, optuna.exceptions.StorageInternalError)
+"""What a storage raises when it cannot be written."""
+
+
+def open_storage(url: str | None, journal: Path) -> BaseStorage:
+    """The Optuna storage at `url`, or the journal file if there is none.
+
+    Raises:
+        InvalidConfigError: no such storage.
+        SweepFolderError: the journal is damaged.
+    """
+    if url is None:
+        _check(journal)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return optuna.storages.get_storage(url)
+    except (ArgumentError, SQLAlchemyError, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidConfigError(
+            f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
+        ) from error
+
+
+def mend_journal(journal: Path) -> None:
+    """Take away what a crash leaves: half a last line, which nobody was told of, and a lock.
+
+    Only for the one process that runs the sweep.
+    """
+    if not journal.is_file():
+        return
+    with journal.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    with contextlib.suppress(FileNotFoundError):
+        journal.with_name(f"{journal.name}.lock").unlink()
+
+
+def _check(journal: Path) -> None:
+    """Check that every whole line is a record; half a last line may be one in writing."""
+    if not journal.is_file():
+        return
+    lines = journal.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not (isinstance(record, dict) and "op_code" in record):
+            raise SweepFolderError(
+                f"{journal} must be an Optuna journal, but its line {number} is damaged. "
+                "Restore the file from a copy."
+            )
