@@ -10,9 +10,7 @@ way: what the suite adds are its checks and cheaper attacks that go first.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import pyautoattack
 import torch
 from torch import Tensor, nn
 
+from benchmarks.machine import environment, seconds
 from benchmarks.textbook import textbook_pgd
 from generalist_core.averaging import copy_weights, weights_of
 from generalist_core.config import PGD, EvaluationConfig, NamedAttack
@@ -79,8 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-images", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     model, test = robust_net()
     split = test.take(torch.arange(options.n_images))
     config = EvaluationConfig(attacks=(NamedAttack(name="robust", attack=ATTACK),))
@@ -103,9 +104,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(options.repeats):
         for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(seconds(call, torch.device("cpu")))
     medians = {name: statistics.median(column) for name, column in times.items()}
     for name, median in medians.items():
         reference = next(m for n, m in medians.items() if n.split(",")[0] == name.split(",")[0])
@@ -113,9 +112,7 @@ def main() -> None:
         print(f"{name:<21} accuracy {found[name]:.4f}  {speed}")
     if options.out is not None:
         document = {
-            "hardware": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "environment": environment(torch.device("cpu")),
             "n_images": len(split),
             "seconds": medians,
             "accuracies": found,

@@ -1,31 +1,35 @@
 """A training step of both experts against a textbook step: agreement first, then time.
 
 python -m benchmarks.train_step [--models resnet18] [--batch 32] [--out docs/results/FILE.json]
+python -m benchmarks.train_step --models convnet resnet18 wrn-32-10 --batch 128 512   (on a GPU)
 
 The textbook step is written as published implementations are: the attack's gradients come from
 `backward()`, with those of the weights; averages go tensor by tensor through state dicts; images
 are augmented one by one; a forward of each expert counts training accuracy. The bound is the 26
 forwards' worth of work that PGD-10 and two updates need, at the measured time of one forward of the
-plain model. All is timed in one run, interleaved; medians count.
+plain model in the variant's precision. All is timed in one run, interleaved; medians count. On a
+GPU, also the most memory that a step holds beyond the weights, and the share of the card's dense
+bfloat16 rate.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
+from benchmarks.machine import dense_rate, environment, peak_mib, seconds
 from benchmarks.textbook import textbook_pgd
 from generalist_core.averaging import weights_of
 from generalist_core.config import (
@@ -37,11 +41,14 @@ from generalist_core.config import (
     MixingConfig,
     ModelConfig,
     NamedAttack,
+    Precision,
     TrainConfig,
 )
 from generalist_core.data import augment
+from generalist_core.device import resolve_device, training_precision
 from generalist_core.experts import Expert
-from generalist_core.models import build_model
+from generalist_core.forward import forward_of
+from generalist_core.models import Shape, build_model
 from generalist_core.randomness import GeneratorNoise
 from search.files import write_json
 
@@ -57,7 +64,7 @@ RUN = TrainConfig(
     evaluation=EvaluationConfig(attacks=(NamedAttack(name="robust", attack=ATTACK),)),
 )
 AUGMENTATION = DataConfig(crop_padding=4, flip=True)
-MODELS = {
+MODELS: dict[str, tuple[ModelConfig, Shape]] = {
     "convnet": (ModelConfig(width=16), (1, 28, 28)),
     "resnet18": (ModelConfig(name="resnet18"), (3, 32, 32)),
     "wrn-32-10": (ModelConfig(name="wrn-32-10"), (3, 32, 32)),
@@ -68,8 +75,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "folded": {"fold_batchnorm": True},
     "channels_last": {"channels_last": True},
     "both": BOTH,
-    "both, bfloat16": {**BOTH, "precision": "bfloat16"},
+    "compiled": {**BOTH, "compile": True},
+    "tfloat32": {**BOTH, "precision": "tfloat32"},
+    "bfloat16": {**BOTH, "precision": "bfloat16"},
+    "bfloat16, compiled": {**BOTH, "precision": "bfloat16", "compile": True},
 }
+ON_CPU = ("plain", "folded", "channels_last", "both")
+ON_GPU = ("plain", "both", "tfloat32", "bfloat16", "bfloat16, compiled")
 
 
 class Textbook:
@@ -89,10 +101,14 @@ class Textbook:
         ]
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
-        """A step as in an epoch: images augmented before it, accuracies counted behind."""
-        crop = v2.RandomCrop(x.shape[-1], padding=4)
-        transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
-        x = torch.stack([transform(image) for image in x])
+        """A step as in an epoch: images augmented before it, accuracies counted behind.
+
+        A GPU need not wait for that: the workers of a DataLoader augment meanwhile.
+        """
+        if x.device.type == "cpu":
+            crop = v2.RandomCrop(x.shape[-1], padding=4)
+            transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
+            x = torch.stack([transform(image) for image in x])
         self.step(x, y, seed)
         with torch.no_grad():
             for model in self.models:
@@ -118,6 +134,7 @@ class Ours:
 
     def __init__(self, model: nn.Module, **fast: Any) -> None:
         run = replace(RUN, **fast)
+        self.precision = run.precision
         self.experts = [
             Expert(config, copy.deepcopy(model), run, n_classes=10) for config in run.experts
         ]
@@ -130,8 +147,9 @@ class Ours:
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """The same step."""
         noise = GeneratorNoise(torch.Generator(x.device).manual_seed(seed))
-        for expert in self.experts:
-            expert.step(x, y, progress=0.0, noise=noise)
+        with training_precision(self.precision):
+            for expert in self.experts:
+                expert.step(x, y, progress=0.0, noise=noise)
 
 
 def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
@@ -146,89 +164,126 @@ def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
     )
 
 
-def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """How long one call takes, with all that it has started."""
-    started = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+def forward(model: nn.Module, x: Tensor, precision: Precision) -> Tensor:
+    """The plain model in eval mode, in the precision of a variant."""
+    logits_of = forward_of(model.eval(), autocasts=precision == "bfloat16")
+    with torch.no_grad(), training_precision(precision):
+        return logits_of(x)
 
 
-def measure(name: str, batch: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Agreement of all exact variants of a model, then medians of interleaved repeats."""
-    config, shape = MODELS[name]
+def precision_of(variant: str) -> Precision:
+    """What a variant multiplies in; the textbook in torch's default, TF32 in convolutions."""
+    return "tfloat32" if variant == "textbook" else replace(RUN, **VARIANTS[variant]).precision
+
+
+def agreement(model: nn.Module, x: Tensor, y: Tensor, variants: Sequence[str]) -> float:
+    """The largest disagreement of variants that are exact; compiled ones have a test."""
+    model, x = copy.deepcopy(model).double(), x.double()
+    changes = [VARIANTS[variant] for variant in variants]
+    exact = [fast for fast in changes if not fast.keys() & {"precision", "compile"}]
+    found = max(disagreement(model, x, y, **fast) for fast in exact or [{}])
+    assert found < 1e-9, f"the steps differ by {found}"
+    return found
+
+
+def measure(
+    config: ModelConfig,
+    shape: Shape,
+    batch: int,
+    device: torch.device,
+    *,
+    variants: Sequence[str],
+    repeats: int,
+) -> dict[str, Any]:
+    """Agreement, then medians of interleaved repeats; the first round is not counted."""
     model = build_model(config, 10, shape, seed=0)
     x, y = torch.rand(batch, *shape), torch.randint(10, (batch,))
-    small = (copy.deepcopy(model).double(), x[:4].double(), y[:4])
-    exact = (fast for fast in VARIANTS.values() if "precision" not in fast)
-    agreement = max(disagreement(*small, **fast) for fast in exact)
-    assert agreement < 1e-9, f"{name}: the steps differ by {agreement}"
+    agreed = agreement(model, x[:4], y[:4], variants)
+    n_operations = 26 * batch * operations(model, shape)
     model, x, y = model.to(device), x.to(device), y.to(device)
     steps: dict[str, Textbook | Ours] = {"textbook": Textbook(model)}
-    for variant, fast in VARIANTS.items():
-        if device.type == "cuda" or "precision" not in fast:
-            steps[variant] = Ours(model, **fast)
-    model.eval().requires_grad_(False)
-    times: dict[str, list[float]] = {"forward": [], **{variant: [] for variant in steps}}
-    for seed in range(repeats + 1):
-        times["forward"].append(seconds(lambda: model(x), device))
-        for variant, ours in steps.items():
-            step = ours.epoch_step
-            times[variant].append(seconds(lambda: step(x, y, seed), device))  # noqa: B023
-    medians = {variant: statistics.median(column[1:]) for variant, column in times.items()}
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    steps |= {variant: Ours(model, **VARIANTS[variant]) for variant in variants}
+    calls: dict[str, Callable[[], object]] = {
+        precision: partial(forward, model, x, precision)
+        for precision in dict.fromkeys(map(precision_of, steps))
+    }
+    calls |= {name: partial(step.epoch_step, x, y, 0) for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            times[name].append(seconds(call, device))
+    medians = {name: statistics.median(column[1:]) for name, column in times.items()}
+    rate = dense_rate(device)
     return {
-        "model": name,
+        "model": config.name,
         "batch": batch,
-        "agreement": agreement,
+        "repeats": repeats,
+        "agreement": agreed,
         "seconds": medians,
         "images_per_second": {v: batch / medians[v] for v in steps},
         "ratio_to_textbook": {v: medians["textbook"] / medians[v] for v in steps},
-        "share_of_bound": {v: 26 * medians["forward"] / medians[v] for v in steps},
-        "peak_mib": peak,
+        "share_of_bound": {v: 26 * medians[precision_of(v)] / medians[v] for v in steps},
+        "operations_per_second": {v: n_operations / medians[v] for v in steps},
+        "assumed_dense_bfloat16_rate": rate,
+        "share_of_dense_rate": rate and {v: n_operations / medians[v] / rate for v in steps},
+        "peak_mib": {v: peak_mib(calls[v], device) for v in steps},
     }
+
+
+def operations(model: nn.Module, shape: Shape) -> int:
+    """Floating-point operations of one forward of one image, by torch's count."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).eval()(torch.zeros(1, *shape))
+    return int(counter.get_total_flops())
 
 
 def table(row: dict[str, Any]) -> str:
     """One line a variant."""
     head = f"{row['model']}, batch {row['batch']}, agreement {row['agreement']:.0e}"
-    lines = [head, "variant             seconds  images/s  x textbook  share of bound"]
-    lines += [
-        f"{variant:<18}  {row['seconds'][variant]:7.3f}  {speed:8.1f}  "
-        f"{row['ratio_to_textbook'][variant]:10.2f}  {row['share_of_bound'][variant]:14.0%}"
-        for variant, speed in row["images_per_second"].items()
-    ]
+    lines = [head, "variant             seconds  images/s  x textbook  of bound  of rate  peak MiB"]
+    for variant, speed in row["images_per_second"].items():
+        shares = row["share_of_dense_rate"]
+        peak = row["peak_mib"][variant]
+        lines.append(
+            f"{variant:<18}  {row['seconds'][variant]:7.3f}  {speed:8.1f}  "
+            f"{row['ratio_to_textbook'][variant]:10.2f}  {row['share_of_bound'][variant]:8.0%}  "
+            f"{'-' if shares is None else format(shares[variant], '.0%'):>7}  "
+            f"{'-' if peak is None else format(peak, '.0f'):>8}"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Print a table a model, and write all figures with hardware and versions."""
+    """Print a table a model and batch, and write all figures with hardware and versions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["convnet", "resnet18"], choices=MODELS)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument(
+        "--width", type=int, help="of the models; their published width if left out"
+    )
+    parser.add_argument("--batch", type=int, nargs="+", help="32, on a GPU 128 and 512")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    environment = {
-        "hardware": hardware,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    print(environment)
+    device = resolve_device(options.device)
+    on_cpu = device.type == "cpu"
+    print(environment(device))
     rows = []
     for name in options.models:
-        rows.append(measure(name, options.batch, device, options.repeats))
-        print(table(rows[-1]), flush=True)
+        config, shape = MODELS[name]
+        config = replace(config, width=options.width or config.width)
+        for batch in options.batch or ([32] if on_cpu else [128, 512]):
+            variants = options.variants or (ON_CPU if on_cpu else ON_GPU)
+            rows.append(
+                measure(config, shape, batch, device, variants=variants, repeats=options.repeats)
+            )
+            print(table(rows[-1]), flush=True)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, {"environment": environment, "rows": rows})
+        write_json(options.out, {"environment": environment(device), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from sklearn.datasets import load_digits
 from torch import from_numpy, nn
 
 from generalist_core import Split, make_dataset, short
-from search.request import SweepConfig
-from search.sweep import sweep
+from search import SweepConfig, sweep
 
 
 def build(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:

@@ -525,7 +525,7 @@ class TrainConfig:
     up to rounding. With `n_accumulations` a step works through its batch in so many parts and adds
     their gradients up, which takes about that share of the memory: exact too, but for BatchNorm,
     whose statistics are then those of a part. `compile` lets torch compile the forward of training
-    and of the attack, which takes a minute or two and changes rounding.
+    and of the attack, which takes its time at the start and changes rounding.
     """
 
     experts: tuple[ExpertConfig, ...]

@@ -94,7 +94,8 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
             torch.default_generator.manual_seed(seed)
             yield
     else:
-        with torch.random.fork_rng([device], device_type=device.type), device:
+        module = torch.get_device_module(device)
+        with torch.random.fork_rng([device], device_type=device.type), module.device(device):
             torch.default_generator.manual_seed(seed)
-            torch.get_device_module(device).manual_seed(seed)
+            module.manual_seed(seed)
             yield

@@ -27,6 +27,7 @@ from generalist_core.checks import (
 )
 from generalist_core.codec import to_json
 from generalist_core.data import Batch, Split, as_floats
+from generalist_core.device import full_precision
 from generalist_core.findings import (
     Finding,
     Probe,
@@ -38,7 +39,6 @@ from generalist_core.findings import (
     share_of,
     square_stronger,
 )
-from generalist_core.device import full_precision
 from generalist_core.frozen import CountingModel, as_bytes, digest, frozen
 from generalist_core.judge import Judge
 from generalist_core.randomness import derive_seed, global_seed

@@ -1,1 +1,100 @@
 """The sweep: many Generalist trainings on Ray, sampled by Optuna toward the Pareto front."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.cluster import Resources
+    from search.early_stopping import Halving
+    from search.errors import SweepFolderError, SweepInterruptedError
+    from search.explain import explain
+    from search.export import export, load_export
+    from search.front import Front, FrontPoint
+    from search.limits import Limits
+    from search.pick import Pick, pick
+    from search.proposer import Branching
+    from search.records import Floor
+    from search.request import Sweep, SweepConfig, open_sweep
+    from search.stopping_when_done import StopWhenDone
+    from search.sweep import resume, sweep
+    from search.train import Trained, train
+    from search.verify import VerifyConfig, verify
+    from search.warmups import WarmupConfig
+
+_HOME = {
+    "Branching": "proposer",
+    "Floor": "records",
+    "Front": "front",
+    "FrontPoint": "front",
+    "Halving": "early_stopping",
+    "Limits": "limits",
+    "Pick": "pick",
+    "Resources": "cluster",
+    "StopWhenDone": "stopping_when_done",
+    "Sweep": "request",
+    "SweepConfig": "request",
+    "SweepFolderError": "errors",
+    "SweepInterruptedError": "errors",
+    "Trained": "train",
+    "VerifyConfig": "verify",
+    "WarmupConfig": "warmups",
+    "explain": "explain",
+    "export": "export",
+    "load_export": "export",
+    "open_sweep": "request",
+    "pick": "pick",
+    "resume": "sweep",
+    "sweep": "sweep",
+    "train": "train",
+    "verify": "verify",
+}
+
+__all__ = [
+    "Branching",
+    "Floor",
+    "Front",
+    "FrontPoint",
+    "Halving",
+    "Limits",
+    "Pick",
+    "Resources",
+    "StopWhenDone",
+    "Sweep",
+    "SweepConfig",
+    "SweepFolderError",
+    "SweepInterruptedError",
+    "Trained",
+    "VerifyConfig",
+    "WarmupConfig",
+    "explain",
+    "export",
+    "load_export",
+    "open_sweep",
+    "pick",
+    "resume",
+    "sweep",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use: the command line's help must not wait for torch and Ray."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+class _Package(ModuleType):
+    """Keeps `search.sweep` the function, though Python would bind the file of that name there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

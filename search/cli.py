@@ -16,6 +16,7 @@ from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.errors import SweepInterruptedError, WorkerError
 from search.limits import Limits
 from search.options import add_config, add_frame, add_suite
+from search.own_code import described
 
 DESCRIPTION = (
     """Search for the best natural-robust trade-offs of Generalist adversarial training."""
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
 
 
 WARM_START = "begin with the points of an earlier sweep's folder, or of a CSV"
+PICK = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
 WITHIN_COST = "when the hypervolume grew by no more than the fraction F within C forward images"
 
 
@@ -50,7 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InvalidConfigError, OSError, *UNDONE) as error:
         if options.debug:
             raise
-        return _fail(str(error), 2 if isinstance(error, InvalidConfigError | OSError) else 1)
+        return _fail(_said(error), 2 if isinstance(error, InvalidConfigError | OSError) else 1)
+    except Exception as error:
+        if options.debug:
+            raise
+        return _fail(f"{described(error)}. See all of it with --debug.", 1)
+
+
+def _said(error: Exception) -> str:
+    """The message, that of the operating system in our grammar."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename or 'A file'} must be usable, but: {error.strerror}."
+    return str(error)
 
 
 def _fail(message: str, code: int) -> int:
@@ -79,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands, common)
     _add_resume(commands, common)
     _add_front(commands, common)
+    _add_export(commands, common)
+    _add_explain(commands, common)
     _add_report(commands, common)
     _add_verify(commands, common)
     _add_evaluate(commands, common)
@@ -247,11 +262,48 @@ def _add_resources(
 def _add_front(commands: Any, common: argparse.ArgumentParser) -> None:
     front = commands.add_parser("front", parents=[common], help="print a sweep's front")
     front.add_argument("folder", type=Path, metavar="OUT")
-    front.add_argument("--json", action="store_true", help="print the front as JSON")
+    front.add_argument("--pick", metavar="SPEC", help=f"one point of it: {PICK}")
+    front.add_argument("--json", action="store_true", help="print the front, or the pick, as JSON")
     front.set_defaults(run="run_front")
 
 
+def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+    export = commands.add_parser(
+        "export", parents=[common], help="write the model of one point of the front, and its card"
+    )
+    add = export.add_argument
+    add("folder", type=Path, metavar="OUT")
+    add("--pick", required=True, metavar="SPEC", help=f"which point: {PICK}")
+    add("--to", type=Path, required=True, metavar="FILE", help="the new file; FILE.json beside it")
+    add(
+        "--format",
+        default="weights",
+        choices=("weights", "torchscript", "exported"),
+        help="a state dict (default), or a program for torch.jit.load or torch.export.load",
+    )
+    add("--force", action="store_true", help="write over files that are there")
+    add("--json", action="store_true", help="print the card")
+    export.set_defaults(run="run_export")
+
+
+def _add_explain(commands: Any, common: argparse.ArgumentParser) -> None:
+    explain = commands.add_parser(
+        "explain", parents=[common], help="tell one trial's story: proposed, trained, released"
+    )
+    explain.add_argument("folder", type=Path, metavar="OUT")
+    explain.add_argument("trial", metavar="TRIAL", help="its number")
+    explain.set_defaults(run="run_explain")
+
+
 def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
-    report = commands.add_parser("report", parents=[common], help="write front.csv, .json and .png")
+    report = commands.add_parser(
+        "report", parents=[common], help="write report.html, front.csv and all plots again"
+    )
     report.add_argument("folder", type=Path, metavar="OUT")
+    report.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE.csv",
+        help="draw published points beside the front: columns name and the first two objectives",
+    )
     report.set_defaults(run="run_report")

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray._private import ray_constants
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from generalist_core.validation import require, require_positive
+from generalist_core.validation import InvalidConfigError, require, require_positive
 from search.failures import Failure, classify
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+log = logging.getLogger(__name__)
+
 LOOPBACK = "127.0.0.1"
 """Where a cluster on this machine listens: nobody else can reach it."""
+
+CONNECTING_S = 10.0
+"""How long the head of a cluster may take to answer; Ray itself tries for many minutes."""
+
+JOINING_S = 120.0
+"""How long a cluster that has just been started may take to bring a machine for a trial."""
 
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -35,7 +46,8 @@ ENVIRONMENT = {
 class Resources:
     """What one trial takes, how many run at a time (None: as many as fit), and on which cluster.
 
-    GPUs may be fractions. `address` joins a running Ray cluster; None starts one on this machine.
+    GPUs may be fractions of one. `address` joins a running Ray cluster, `HOST:PORT` or `auto` for
+    the one that this machine is part of; None starts one on this machine.
     """
 
     cpus_per_trial: float = 1.0
@@ -46,7 +58,12 @@ class Resources:
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
         require_positive("cpus_per_trial", self.cpus_per_trial)
-        require(self.gpus_per_trial >= 0, "gpus_per_trial >= 0", f"{self.gpus_per_trial}")
+        gpus = self.gpus_per_trial
+        whole = gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())
+        require(whole, "gpus_per_trial a fraction of one GPU, or whole", f"{gpus}")
+        host, _, port = (self.address or "").rpartition(":")
+        is_known = self.address in (None, "auto") or ("/" not in host and port.isdigit())
+        require(is_known, "address auto or HOST:PORT", f"{self.address}")
 
     @property
     def threads(self) -> int:
@@ -59,32 +76,114 @@ def running_ray(resources: Resources) -> Iterator[int]:
     """The caller's Ray, left running; else the one at `address` or a new local one.
 
     Yields how many trials run at a time.
+
+    Raises:
+        InvalidConfigError: no machine has room for one trial, or the cluster refuses this user.
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield n_workers(resources)
         return
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address is None:
-        ray.init(_node_ip_address=LOOPBACK, include_dashboard=False, **common)
+        _start()
     else:
-        ray.init(address=resources.address, **common)
+        _join(resources.address)
     try:
-        yield n_workers(resources)
+        yield n_workers(resources, patience_s=JOINING_S if resources.address else 0.0)
     finally:
         ray.shutdown()
 
 
-def n_workers(resources: Resources) -> int:
-    """As many trials at a time as the cluster holds, and no more than asked for."""
-    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fits = [available.get("CPU", 0) / resources.cpus_per_trial]
-    if resources.gpus_per_trial > 0:
-        fits.append(available.get("GPU", 0) / resources.gpus_per_trial)
-    cure = "Ask for less, or add workers to the cluster."
-    require(min(fits) >= 1, "one trial fits the cluster", f"{available}", cure)
-    return min(int(min(fits)), resources.workers or int(min(fits)))
+def _start() -> None:
+    """Start Ray on this machine, for this machine, whatever RAY_ADDRESS says.
+
+    Asked for 127.0.0.1, Ray on Linux takes the address that others see and then listens on all
+    interfaces, unless it is told that there is no cluster (ray/_private/services.py).
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(
+            address="local",  # without it Ray joins a cluster that it finds on this machine
+            _node_ip_address=LOOPBACK,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def require_reachable(address: str) -> None:
+    """Check that something listens at HOST:PORT; `auto` is for Ray to find.
+
+    Raises:
+        InvalidConfigError: nothing does.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING_S).close()
+    except (OSError, OverflowError) as error:
+        raise InvalidConfigError(
+            f"`address` must be that of a running Ray cluster, but at {address}: {error}."
+        ) from error
+
+
+def _join(address: str) -> None:
+    require_reachable(address)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (AuthenticationError, ConnectionError) as error:
+        raise InvalidConfigError(
+            f"`address` must be that of a Ray cluster that lets this user in, but: {error}. "
+            "If it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
+        ) from error
+
+
+def n_workers(resources: Resources, *, patience_s: float = 0.0) -> int:
+    """As many trials at a time as the cluster holds, and no more than asked for.
+
+    Raises:
+        InvalidConfigError: not even one, for `patience_s` seconds.
+    """
+    deadline = time.monotonic() + patience_s
+    while (n := n_at_once(resources)) == 0 and time.monotonic() < deadline:
+        log.warning("No machine of the cluster has room for a trial yet; waiting for one.")
+        time.sleep(min(10.0, max(0.0, deadline - time.monotonic())))
+    cure = "Ask for less, or add machines to the cluster."
+    require(n > 0, "one trial fits a machine of the cluster", f"{_machines()}", cure)
+    return n
+
+
+def n_at_once(resources: Resources) -> int:
+    """How many trials fit the machines that the cluster has now, and no more than asked for."""
+    n = sum(fits_on(machine, resources) for machine in _machines())
+    return n if resources.workers is None else min(n, resources.workers)
+
+
+def _machines() -> list[dict[str, float]]:
+    """The CPUs and GPUs of each machine."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    return [{name: node.get(name, 0.0) for name in ("CPU", "GPU")} for node in alive]
+
+
+def fits_on(machine: Mapping[str, float], resources: Resources) -> int:
+    """How many trials fit one machine; a fraction of a GPU lies on one GPU."""
+    fits = _quotient(machine["CPU"], resources.cpus_per_trial)
+    share = resources.gpus_per_trial
+    if share == 0:
+        return fits
+    gpus = int(machine["GPU"])
+    return min(fits, gpus * _quotient(1.0, share) if share < 1 else _quotient(gpus, share))
+
+
+def _quotient(whole: float, part: float) -> int:
+    """How often a part fits, to the ten-thousandths in which Ray counts."""
+    return round(whole * 10_000) // max(1, round(part * 10_000))
 
 
 def map_on_ray(

@@ -15,6 +15,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.device import resolve_device
+from generalist_core.trainer import GeneralistTrainer, Metrics
 from generalist_core.validation import InvalidConfigError, require
 from search.cluster import Resources
 from search.early_stopping import Halving
@@ -27,20 +28,24 @@ from search.evaluate import (
     suite_document,
     suite_table,
 )
+from search.explain import explain
+from search.export import export
 from search.files import create_folder
 from search.housekeeping import disk_bytes
 from search.limits import Limits
-from search.monitor import TrialWriter
 from search.options import build_config, build_suite
+from search.own_code import running_own
+from search.pick import Pick, accuracies_text, point_text
 from search.points import point_to_dict
 from search.profile import profile_training
 from search.proposer import Branching
 from search.records import Floor
-from search.report import front_document, front_table, write_report
+from search.reference import read_reference
+from search.report import front_document, front_table, write_page, write_report
 from search.request import Sweep, SweepConfig, open_sweep
 from search.stopping_when_done import StopWhenDone
 from search.sweep import resume, sweep
-from search.trial import CHECKPOINT, TrialRun
+from search.train import train_in
 from search.verify import VerifyConfig, verified_table, verify
 from search.warmups import WarmupConfig
 
@@ -82,23 +87,21 @@ def run_train(options: argparse.Namespace) -> int:
     """Train one configuration in a new folder, and print its operating points."""
     config, console = build_config(options), Console(stderr=True)
     data = load_dataset(config.data)
+    with running_own(f"model {config.model.name}"):
+        GeneralistTrainer(config, data)
     create_folder(options.out)
     if options.profile:
         _print_profile(config, data, options.out / "profile.json", console)
-    trial = TrialRun(options.out, config, data)
-    writer = TrialWriter(options.out / "tensorboard")
-    while not trial.is_done:
-        metrics = trial.advance()
-        writer.write(metrics)
+
+    def show(metrics: Metrics) -> None:
         shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/"))]
-        console.print(
-            f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(shown)}", soft_wrap=True
-        )
-    points = [point_to_dict(point) for point in trial.release()]
-    (options.out / CHECKPOINT).unlink(missing_ok=True)
-    writer.close()
+        text = f"epoch {metrics['epoch']:>3}/{config.epochs}  {'  '.join(shown)}"
+        console.print(text, soft_wrap=True)
+
+    trained = train_in(options.out, config, data, on_epoch=show)
+    points = [point_to_dict(point) for point in trained.points]
     if options.json:
-        print(json.dumps({"points": points, "forward_images": trial.trainer.forward_images}))
+        print(json.dumps({"points": points, "forward_images": trained.forward_images}))
     else:
         for point in points:
             accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
@@ -182,7 +185,7 @@ def _print_finished(finished: Sweep, *, as_json: bool) -> int:
     _print_front(finished, as_json=as_json)
     if not as_json:
         folder = finished.folder
-        print(f"Report: {folder}/front.png, .csv and .json; weights in {folder}/models")
+        print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
         print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
         if finished.counts.unfinished:
             n = finished.counts.unfinished
@@ -191,15 +194,53 @@ def _print_finished(finished: Sweep, *, as_json: bool) -> int:
 
 
 def run_front(options: argparse.Namespace) -> int:
-    """Print a sweep's front."""
-    _print_front(open_sweep(options.folder), as_json=options.json)
+    """Print a sweep's front, or one point of it and why that one."""
+    sweep = open_sweep(options.folder)
+    if options.pick is None:
+        _print_front(sweep, as_json=options.json)
+    else:
+        _print_pick(sweep, sweep.pick(options.pick), as_json=options.json)
+    return 0
+
+
+def _print_pick(sweep: Sweep, picked: Pick, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(picked.to_dict()))
+        return
+    name = point_text(picked.point)
+    print(f"{name}  {accuracies_text(picked.point)} on validation images")
+    print(picked.reason)
+    print(f"Take it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write the model of one point of a front, and print how to load it."""
+    sweep, file = open_sweep(options.folder), options.to
+    picked = sweep.pick(options.pick)
+    card = export(sweep, options.pick, file, file_format=options.format, force=options.force)
+    if options.json:
+        print(json.dumps(card))
+        return 0
+    print(f"{point_text(picked.point)}  {accuracies_text(picked.point)} on validation images")
+    print(picked.reason)
+    print(f"Written: {file} ({file.stat().st_size / 1e6:.2g} MB), and its card {file}.json. Use:")
+    print("\n".join(f"    {line}" for line in card["load"]))
+    return 0
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """Print one trial's story."""
+    print(explain(open_sweep(options.folder), options.trial))
     return 0
 
 
 def run_report(options: argparse.Namespace) -> int:
     """Write a sweep's report again."""
-    write_report(options.folder, open_sweep(options.folder).ledger)
-    print(f"{options.folder}/front.csv, front.json, front.png")
+    folder, ledger = options.folder, open_sweep(options.folder).ledger
+    given = options.reference is not None
+    reference = read_reference(options.reference, ledger.objectives) if given else ()
+    write_report(folder, ledger, reference)
+    print(f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots")
     return 0
 
 
@@ -212,7 +253,9 @@ def run_verify(options: argparse.Namespace) -> int:
         seed=options.attack_seed,
     )
     resources = _resources(options) if options.ray else None
-    document = verify(open_sweep(options.folder), request, resources=resources)
+    sweep = open_sweep(options.folder)
+    document = verify(sweep, request, resources=resources)
+    write_page(sweep.folder, sweep.ledger)
     if options.json:
         print(json.dumps(document))
         return 0

@@ -97,9 +97,14 @@ def load_tensors(path: Path) -> dict[str, Any]:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise SweepFolderError(f"{path} must hold tensors alone, but: {reason}") from error
+    except EOFError as error:
+        raise SweepFolderError(f"{path} must hold tensors alone, but is empty.") from error
+    except RuntimeError as error:
+        raise SweepFolderError(f"{path} must hold tensors alone, but is torn.") from error
+    except pickle.UnpicklingError as error:
+        raise SweepFolderError(
+            f"{path} must hold tensors alone, but holds something else, or code."
+        ) from error
     return loaded
 
 
@@ -113,7 +118,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not. Is the folder right?") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise SweepFolderError(f"{path} must be JSON, but is damaged: {error}.") from error
 
 
@@ -127,11 +132,20 @@ def create_folder(path: Path) -> None:
         raise SweepFolderError(
             f"The output folder must be new or empty, but {path} holds files. Give another --out."
         )
+    make_folder(path, "Give another --out.")
+
+
+def make_folder(path: Path, cure: str) -> None:
+    """Make a folder, or take one that is there, and check that it can be written.
+
+    Raises:
+        SweepFolderError: it cannot; the message ends with the cure.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_bytes(path / ".writable", b"")
         (path / ".writable").unlink()
     except OSError as error:
         raise SweepFolderError(
-            f"The output folder must be writable, but {path} is not: {error}."
+            f"A folder for output must be writable, but {path} is not: {error}. {cure}"
         ) from error

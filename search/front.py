@@ -9,7 +9,7 @@ from typing import Any
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from generalist_core.config import Ratio
 
@@ -101,9 +101,12 @@ def accuracy_interval(
     accuracy: float, n_images: int, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Clopper & Pearson's (1934) exact binomial interval of an accuracy on `n_images` images."""
-    test = binomtest(round(accuracy * n_images), n_images)
-    interval = test.proportion_ci(confidence, method="exact")
-    return (float(interval.low), float(interval.high))
+    # As quantiles of beta distributions: a hundred times as fast as searching for the ends.
+    hits, tail = round(accuracy * n_images), (1 - confidence) / 2
+    misses = n_images - hits
+    low = betaincinv(hits, misses + 1, tail) if hits > 0 else 0.0
+    high = betaincinv(hits + 1, misses, 1 - tail) if misses > 0 else 1.0
+    return (float(low), float(high))
 
 
 def values_of(points: Sequence[FrontPoint], objectives: Sequence[str]) -> NDArray[np.float64]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from generalist_core.codec import from_dict, to_dict, to_json
@@ -26,7 +27,16 @@ from search.errors import SweepFolderError
 from search.failures import Failure
 from search.front import Front, FrontPoint
 from search.points import point_to_dict, points_from_dicts
-from search.records import Floor, Growth, Observation, Proposal, RejectedError, TrialCounts
+from search.records import (
+    Floor,
+    Growth,
+    Observation,
+    Proposal,
+    RejectedError,
+    State,
+    TrialCounts,
+    TrialRecord,
+)
 from search.release_ratio import as_ratio, nearest, ratio_params, suggest_ratio
 from search.samplers import SamplerOf, experimental
 from search.sampling import Sampling
@@ -39,6 +49,14 @@ COSTS = (
     "seconds",
     "gpu_seconds",
 )
+
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "unfinished",
+    TrialState.WAITING: "unfinished",
+}
 
 MAX_ATTEMPTS = 20
 """How often a sampler may suggest what has failed before, until that counts as a trial."""
@@ -108,8 +126,10 @@ class Ledger:
             self._know(trial)
         told: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
-            if trial.state.is_finished():
-                told.setdefault(trial.user_attrs.get("told_as", -1), []).append(trial)
+            if "origin" in trial.user_attrs:
+                self._take_in("", [trial])
+            elif trial.state.is_finished():
+                told.setdefault(trial.user_attrs["told_as"], []).append(trial)
         for _, ended in sorted(told.items()):
             self._take_in("", ended)
         self._n_told = 1 + max(told, default=-1)
@@ -137,6 +157,18 @@ class Ledger:
             reason = f"cannot go on, its configuration is not whole: {error}"
             self.tell_failed(name, Failure(kind="orphan", reason=reason))
             return None
+
+    def before(self, trial: str) -> Ledger:
+        """A ledger in memory that stands where this one stood when that trial was asked."""
+        asked = self._frozen(trial)
+        n_told = asked.user_attrs["asked_after"]
+        past = Ledger(
+            InMemoryStorage(), self.objectives, sampler_of=self.sampler_of, floors=self.floors
+        )
+        earlier = self.study.get_trials(deepcopy=False)[: asked.number]
+        past.study.add_trials([_as_of(known, n_told) for known in earlier])
+        past.resume()
+        return past
 
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
@@ -170,15 +202,15 @@ class Ledger:
                 )
             except InvalidConfigError as error:
                 reason = f"the space made an invalid configuration: {error}"
-                raise self._rejected(name, {}, reason) from error
+                raise self._rejected(name, reason) from error
             if to_json(config) not in self._failing:
                 self._record(name, {"config": to_dict(config), "ratio": ratio})
                 return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
         reason = "the sampler suggests again and again what has failed before"
-        raise self._rejected(name, {"config": to_dict(config), "ratio": ratio}, reason)
+        raise self._rejected(name, reason)
 
-    def _rejected(self, name: str, about: Mapping[str, Any], reason: str) -> RejectedError:
-        self._record(name, about)
+    def _rejected(self, name: str, reason: str) -> RejectedError:
+        self._record(name, {})
         self.tell_failed(name, Failure(kind="invalid", reason=reason))
         return RejectedError(name, reason)
 
@@ -260,15 +292,7 @@ class Ledger:
         Raises:
             InvalidConfigError: its parameters make no configuration of the space.
         """
-        fixed = optuna.trial.FixedTrial(dict(seen.params))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                space(fixed, base)
-                suggest_ratio(fixed, len(base.experts))
-        except (ValueError, UserWarning) as error:
-            law = "observations are of this space"
-            raise InvalidConfigError(f"`{law}` must hold, but {seen.origin}: {error}") from error
+        fixed = parameters_of(seen, space, base)
         trial = create_trial(
             params=fixed.params,
             distributions=fixed.distributions,
@@ -324,6 +348,10 @@ class Ledger:
             params=trial.params,
         )
 
+    def records(self) -> list[TrialRecord]:
+        """Every asked trial as it is, siblings not counted, in the order of asking."""
+        return [_record(trial) for trial in self._asked()]
+
     def counts(self) -> TrialCounts:
         """How the asked trials ended, siblings not counted."""
         states = [trial.state for trial in self._asked()]
@@ -348,23 +376,35 @@ class Ledger:
         return trial in self._numbers and self._frozen(trial).state.is_finished()
 
     def cost(self) -> dict[str, float]:
-        """What all trials cost together, those that came to nothing too."""
-        costs = [trial.user_attrs.get("cost", {}) for trial in self._asked()]
+        """What all ended trials cost together, those that came to nothing too."""
+        costs = [trial.user_attrs["cost"] for trial in self.ended()]
         return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
 
     def history(self) -> list[Growth]:
         """How cost and hypervolume grew, an entry for each trial that ended, in that order."""
-        ended = [trial for trial in self._asked() if trial.state.is_finished()]
         points: dict[str, list[FrontPoint]] = {}
         for point in self._points:
             points.setdefault(point.trial, []).append(point)
         cost, front, history = 0.0, self._front_of(()), []
-        for trial in sorted(ended, key=lambda trial: trial.user_attrs["told_as"]):
+        ended = self.ended()
+        begun = min((trial.datetime_start or datetime.max for trial in ended), default=datetime.max)
+        for trial in ended:
             name = trial.user_attrs["trial"]
             cost += trial.user_attrs["cost"].get("forward_images", 0)
             front = self._front_of([*front.points, *points.get(name, [])])
-            history.append(Growth(trial=name, forward_images=cost, hypervolume=front.hypervolume))
+            growth = Growth(
+                trial=name,
+                forward_images=cost,
+                hypervolume=front.hypervolume,
+                elapsed_s=((trial.datetime_complete or begun) - begun).total_seconds(),
+            )
+            history.append(growth)
         return history
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended, siblings not counted, in the order in which they did."""
+        ended = [trial for trial in self._asked() if trial.state.is_finished()]
+        return sorted(ended, key=lambda trial: trial.user_attrs["told_as"])
 
     def _know(self, trial: FrozenTrial) -> None:
         """Know a trial that was asked, by its name."""
@@ -461,5 +501,52 @@ class Ledger:
         )
 
 
+def parameters_of(seen: Observation, space: Space, base: TrainConfig) -> optuna.trial.FixedTrial:
+    """The parameters of an observation, each with what the space says of it.
+
+    Raises:
+        InvalidConfigError: they make no configuration of the space.
+    """
+    fixed = optuna.trial.FixedTrial(dict(seen.params))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            space(fixed, base)
+            suggest_ratio(fixed, len(base.experts))
+    except (ValueError, UserWarning) as error:
+        law = "observations are of this space"
+        raise InvalidConfigError(f"`{law}` must hold, but {seen.origin}: {error}") from error
+    return fixed
+
+
 def _trial(point: FrontPoint) -> str:
     return point.trial
+
+
+def _as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
+    """A trial as it was when so many had been told."""
+    about = trial.user_attrs
+    if "origin" in about or (trial.state.is_finished() and about["told_as"] < n_told):
+        return trial
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={key: about[key] for key in ("trial", "asked_after", "config", "ratio")},
+        system_attrs=trial.system_attrs,
+    )
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    about, state = trial.user_attrs, STATES[trial.state]
+    return TrialRecord(
+        trial=about["trial"],
+        state=state,
+        is_given="fixed_params" in trial.system_attrs,
+        asked_after=about["asked_after"],
+        params=trial.params,
+        config=about.get("config"),
+        cost=about["cost"] if trial.state.is_finished() else {},
+        stopped_at=about["stopped_at"] if state == "stopped early" else None,
+        failure=Failure(**about["failure"]) if state == "failed" else None,
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from generalist_core.codec import load_config, replace_at
-from generalist_core.config import NFGSM, DataConfig, ModelConfig, TrainConfig
+from generalist_core.config import NFGSM, PRECISIONS, DataConfig, ModelConfig, TrainConfig
 from generalist_core.presets import PRESETS
 from generalist_core.suite_config import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError, require
@@ -21,7 +21,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     add("--n-train", type=int, metavar="N", help="use so many training images")
     add("--epochs", type=int, metavar="N", help="epochs a trial")
     add("--batch-size", type=int, metavar="N", help="images a step")
-    add("--precision", choices=("float32", "float64", "bfloat16"), help="default float32")
+    add("--precision", choices=PRECISIONS, help="default float32")
     add(
         "--set",
         action="append",
@@ -97,7 +97,8 @@ def build_config(options: argparse.Namespace) -> TrainConfig:
         if options.epsilon is not None:
             config = _with_epsilon(config, options.epsilon)
     for option, path in paths.items():
-        if (value := getattr(options, option, None)) not in (None, False):
+        value = getattr(options, option, None)
+        if value is not None and value is not False:
             config = replace_at(config, path, value)
     for field in getattr(options, "fields", []):
         path, equals, value = field.partition("=")

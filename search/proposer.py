@@ -16,7 +16,7 @@ from generalist_core.validation import require, require_between
 from search.front import Front
 from search.ledger import Ledger
 from search.records import Proposal
-from spaces import Space
+from spaces import Space, base_suggestion, paper_suggestion
 
 COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
 """Searched names that leave warm-ups as they are, if the ratio is constant in them.
@@ -75,20 +75,14 @@ class Proposer:
         self.families: list[Family] = []
         self.family_of: dict[str, Family] = {}
         self.worth = 0.0
-        self.n_proposed = self.n_branches = 0
+        self.n_branches = 0
         self._restore()
 
     def propose(self) -> Proposal:
         """The next trial: a branch of the open family worth most, else something new."""
         family = self._best_open()
-        self.n_proposed += 1
-        if family is None:
-            return self._begin(self.ledger.ask(self.space, self.base))
-        proposal = self.ledger.ask(self.space, self.base, fixed=family.params)
-        family.n_proposed += 1
-        self.n_branches += 1
-        self.family_of[proposal.trial] = family
-        return proposal
+        fixed = family.params if family is not None else None
+        return self._begin(self.ledger.ask(self.space, self.base, fixed=fixed))
 
     def completed(self, trial: str) -> None:
         """Take in that a trial has released its points, and whether the front grew by them."""
@@ -104,10 +98,7 @@ class Proposer:
     def _restore(self) -> None:
         """Take in what a ledger that goes on has proposed, and what came of it."""
         for proposal in self.ledger.proposals():
-            self.n_proposed += 1
-            n_families = len(self.families)
             self._begin(proposal)
-            self.n_branches += len(self.families) == n_families
         completed = {point.trial for point in self.ledger.points()}
         for growth in self.ledger.history():
             if growth.trial in completed:
@@ -122,13 +113,14 @@ class Proposer:
             self.families.append(known)
         else:
             known.n_proposed += 1
+            self.n_branches += 1
         self.family_of[proposal.trial] = known
         return proposal
 
     def _best_open(self) -> Family | None:
         if self.branching is None or self.ledger.sampling.enqueued:
             return None
-        if self.n_branches >= self.branching.most * self.n_proposed:
+        if self.n_branches >= self.branching.most * self.ledger.n_asked:
             return None
         able = [f for f in self.families if f.varies and f.is_open(self.branching)]
         return max(able, key=self._merit, default=None)
@@ -139,6 +131,14 @@ class Proposer:
         others = [point for point in front.points if point.trial not in family.completed]
         without = Front.of(others, front.objectives, front.reference)
         return front.hypervolume - without.hypervolume
+
+
+def enqueue_first(ledger: Ledger, space: Space, base: TrainConfig) -> None:
+    """Propose the paper's setting first and then the base's, if they were not asked yet."""
+    first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
+    suggestions = [first] if first == second else [first, second]
+    for params, ratio in suggestions[ledger.n_asked :]:
+        ledger.enqueue(params, ratio, len(base.experts))
 
 
 def warmup_params(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.validation import require_between
+from search.failures import Failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,29 @@ class Proposal:
     config: TrainConfig
     ratio: Ratio
     params: Mapping[str, Any]
+
+
+State = Literal["completed", "stopped early", "failed", "unfinished"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial as the study has it: how it was proposed, how it ended or stands, what it cost.
+
+    `asked_after` is how many trials had ended when it was asked. One that `is_given` was suggested
+    by configuration, not by the sampler. The `config` is None if the space made none, `stopped_at`
+    the epoch after which it was stopped early.
+    """
+
+    trial: str
+    state: State
+    is_given: bool
+    asked_after: int
+    params: Mapping[str, Any]
+    config: Mapping[str, Any] | None
+    cost: Mapping[str, float]
+    stopped_at: int | None
+    failure: Failure | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +81,16 @@ class TrialCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What the trials had cost together when one of them ended, and what the front was worth."""
+    """What the trials had cost together when one of them ended, and what the front was worth.
+
+    `elapsed_s` is the time since the first trial began, pauses between a sweep and its `resume`
+    included.
+    """
 
     trial: str
     forward_images: float
     hypervolume: float
+    elapsed_s: float
 
 
 class RejectedError(RuntimeError):

@@ -25,14 +25,20 @@ def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
 def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
     """The known ratio that `ratio` differs from by rounding alone, else itself."""
     for other in known:
-        pairs = zip(_weights(ratio), _weights(other), strict=True)
+        pairs = zip(ratio_key(ratio), ratio_key(other), strict=True)
         if all(abs(a - b) < 1e-9 for a, b in pairs):
             return other
     return ratio
 
 
-def _weights(ratio: Ratio) -> tuple[float, ...]:
+def ratio_key(ratio: Ratio) -> tuple[float, ...]:
+    """A ratio by which others can be sorted."""
     return ratio if isinstance(ratio, tuple) else (ratio,)
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio for people, in three digits, such as `0.312` or `0.2-0.3-0.5`."""
+    return "-".join(f"{weight:.3g}" for weight in ratio_key(ratio))
 
 
 def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:

@@ -1,21 +1,21 @@
-"""What a sweep found, from its study: front.csv, front.json, front.png and a table."""
+"""What a sweep found, from its study: report.html, front.csv, .json, .png, plots/ and a table."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from generalist_core.averaging import mix
 from generalist_core.config import Ratio, as_weights
 from search.files import load_tensors, save_tensors, write_bytes, write_json, write_text
-from search.front import Front, FrontPoint, values_of
+from search.front import Front, FrontPoint
 from search.ledger import Ledger
+from search.plots import as_csv, drawn, front_figure, write_plots
+from search.reference import ReferencePoint
+from search.release_ratio import ratio_text
 from search.repeats import spreads
 from search.trial import AVERAGES
 
@@ -48,27 +48,38 @@ def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, ledger: Ledger) -> Front:
-    """Write the front's files into a sweep's folder, and the weights of its points to `models/`."""
+def write_report(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> Front:
+    """Write what a sweep found into its folder, and the weights of the front to `models/`.
+
+    `reference` are published points to be drawn beside it.
+    """
     points, front = ledger.points(), ledger.front()
     write_json(folder / "front.json", front_document(folder, ledger))
     write_text(folder / "front.csv", front_csv(front))
-    write_bytes(folder / "front.png", front_png(front, points))
+    write_bytes(folder / "front.png", drawn(front_figure(front, points), "png", dpi=150))
     write_models(folder, front)
+    write_plots(folder / "plots", front, points, ledger.history())
+    write_page(folder, ledger, reference)
     return front
+
+
+def write_page(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> None:
+    """Write `report.html` into a sweep's folder."""
+    from search.findings import gather
+    from search.html_report import report_html
+
+    write_text(folder / "report.html", report_html(gather(folder, ledger, reference)))
 
 
 def front_csv(front: Front) -> str:
     """One row a point: trial, mixing ratio, and each objective with its interval."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in front.objectives for end in ("", "_low", "_high")]
-    writer.writerow(["trial", "mixing_ratio", *columns, "n_images"])
+    rows: list[list[Any]] = [["trial", "mixing_ratio", *columns, "n_images"]]
     for point in front.points:
         cells = [(point.accuracies[name], *point.interval(name)) for name in front.objectives]
         numbers = [number for cell in cells for number in cell]
-        writer.writerow([point.trial, _ratio_text(point.mixing_ratio), *numbers, point.n_images])
-    return text.getvalue()
+        rows.append([point.trial, ratio_text(point.mixing_ratio), *numbers, point.n_images])
+    return as_csv(rows)
 
 
 def front_table(folder: Path, front: Front) -> Table:
@@ -85,7 +96,7 @@ def front_table(folder: Path, front: Front) -> Table:
     for point in front.points:
         repeats = spreads(folder, point, front.objectives)
         cells = [_cell(point, name, repeats) for name in front.objectives]
-        ratio, like = _ratio_text(point.mixing_ratio), [numbers[n] for n in alike[point.name]]
+        ratio, like = ratio_text(point.mixing_ratio), [numbers[n] for n in alike[point.name]]
         table.add_row(numbers[point.name], point.trial, ratio, *cells, " ".join(like))
     return table
 
@@ -98,42 +109,6 @@ def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> st
     spread = repeats[name]["std"]
     around = "" if spread is None else f" ± {100 * spread:.1f}"
     return f"{text}; again {100 * repeats[name]['mean']:.1f}{around}"
-
-
-def front_png(front: Front, points: list[FrontPoint]) -> bytes:
-    """The first two objectives: all operating points, each trial's curve, and the front."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    x_name, y_name = front.objectives[:2]
-    for trial in sorted({point.trial for point in points}):
-        curve = sorted((p for p in points if p.trial == trial), key=lambda p: _key(p.mixing_ratio))
-        values = 100 * values_of(curve, (x_name, y_name))
-        axes.plot(values[:, 0], values[:, 1], "o-", color="0.75", markersize=3, linewidth=0.8)
-    values = 100 * values_of(front.points, (x_name, y_name))
-    axes.step(values[:, 0], values[:, 1], where="pre", color="C0", linewidth=1.5)
-    bars = 100 * np.abs(_intervals(front) - values_of(front.points, (x_name, y_name)).T[:, None, :])
-    axes.errorbar(
-        values[:, 0],
-        values[:, 1],
-        xerr=bars[0],
-        yerr=bars[1],
-        fmt="o",
-        color="C0",
-        elinewidth=0.6,
-        markersize=5,
-        label="front",
-    )
-    axes.plot([], [], "o-", color="0.75", markersize=3, label="a trial's mixtures")
-    axes.set_xlabel(f"{x_name} accuracy (%)")
-    axes.set_ylabel(f"{y_name} accuracy (%)")
-    axes.set_title(f"{len(front.points)} points, hypervolume {front.hypervolume:.4f} (validation)")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
 
 
 def write_models(folder: Path, front: Front) -> None:
@@ -155,18 +130,3 @@ def mixed_state(averages: dict[str, Any], ratio: Ratio) -> dict[str, Any]:
     weights = as_weights(ratio, len(averages))
     mixed = mix([[state[name] for name in names] for state in averages.values()], weights)
     return dict(zip(names, mixed, strict=True))
-
-
-def _intervals(front: Front) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(2 objectives, low and high, points)."""
-    names = front.objectives[:2]
-    rows = np.array([[p.interval(name) for p in front.points] for name in names])
-    return rows.reshape(len(names), len(front.points), 2).transpose(0, 2, 1)
-
-
-def _key(ratio: Ratio) -> tuple[float, ...]:
-    return ratio if isinstance(ratio, tuple) else (ratio,)
-
-
-def _ratio_text(ratio: Ratio) -> str:
-    return "-".join(f"{weight:.3g}" for weight in _key(ratio))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from generalist_core.codec import from_dict, to_dict
 from generalist_core.config import TrainConfig
@@ -29,6 +31,7 @@ from search.files import read_json, write_json
 from search.front import Front
 from search.ledger import Ledger
 from search.limits import Limits
+from search.pick import Pick, pick
 from search.proposer import Branching
 from search.records import Floor, TrialCounts
 from search.samplers import N_STARTUP, build_samplers
@@ -36,6 +39,9 @@ from search.stopping_when_done import StopWhenDone
 from search.storage import open_storage
 from search.warmups import WarmupConfig
 from spaces import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JOURNAL = "study.journal"
 REQUEST = "sweep.json"
@@ -103,6 +109,7 @@ class Sweep:
     folder: Path
     config: SweepConfig
     ledger: Ledger = field(repr=False)
+    own: OwnParts = field(default_factory=OwnParts, repr=False)
 
     @property
     def front(self) -> Front:
@@ -110,17 +117,59 @@ class Sweep:
         return self.ledger.front()
 
     @property
+    def hypervolume(self) -> float:
+        """What the front is worth."""
+        return self.front.hypervolume
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row an asked trial, see `search.tables.trials_table`."""
+        from search.tables import trials_table
+
+        return trials_table(self.ledger)
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row an operating point, see `search.tables.points_table`."""
+        from search.tables import points_table
+
+        return points_table(self.ledger)
+
+    @property
     def counts(self) -> TrialCounts:
         """How the trials ended."""
         return self.ledger.counts()
 
+    def pick(self, spec: str) -> Pick:
+        """One point of the front and the reason, see `search.pick.pick`."""
+        return pick(self.front, spec, self.ledger.points())
 
-def open_sweep(folder: Path) -> Sweep:
+    def report(self) -> Front:
+        """Write the report into the folder again."""
+        from search.report import write_report
+
+        return write_report(self.folder, self.ledger)
+
+    def export(self, spec: str, path: str | Path, **options: Any) -> dict[str, Any]:
+        """Write the model of a point and its card; `options` as of `search.export.export`."""
+        from search.export import export
+
+        return export(self, spec, Path(path), **options)
+
+    def explain(self, trial: str | int) -> str:
+        """One trial's story, see `search.explain.explain`."""
+        from search.explain import explain
+
+        return explain(self, trial)
+
+
+def open_sweep(folder: str | Path) -> Sweep:
     """Open a sweep's folder to read it.
 
     Raises:
         SweepFolderError: no sweep there, or a damaged one.
     """
+    folder = Path(folder)
     config, study = read_request(folder)
     if config.storage is None and not (folder / JOURNAL).is_file():
         raise SweepFolderError(f"{folder} must hold the {JOURNAL} of a sweep, but does not.")
@@ -191,6 +240,7 @@ def _environment() -> dict[str, str]:
         check=False,
     )
     return {
+        "command": shlex.join(sys.orig_argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": commit.stdout.strip() or "unknown",

@@ -44,6 +44,7 @@ class Sampling:
 
         It runs until it is told. Another `attempt` gives other suggestions.
         """
+        self._settle()
         sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
         self._study.sampler = fixing(sampler, fixed) if fixed is not None else sampler
         if self.enqueued:
@@ -68,6 +69,19 @@ class Sampling:
         self._study.add_trials(observations)
         if self.limit is not None and len(self._observations()) > SLACK * self.limit:
             self._thin(self.limit)
+
+    def _settle(self) -> None:
+        """Make the study what it would be had it just begun: who runs comes after what was seen.
+
+        Nor may a sampler find what it kept there: it may have known less then.
+        """
+        storage, study = self._study._storage, self._study._study_id
+        for key in storage.get_study_system_attrs(study):
+            storage.set_study_system_attr(study, key, None)
+        for name, number in self._running.items():
+            running = self.asked(name)
+            self._study.tell(number, state=TrialState.FAIL)
+            self._add_running(name, running)
 
     def _observations(self) -> list[FrozenTrial]:
         seen = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -20,6 +20,9 @@ from search.records import Proposal, RejectedError
 from search.stopping_when_done import StopWhenDone, is_done
 from search.watcher import Watcher
 
+GLOBAL = "global@"
+"""How the rungs of the global learner are named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -28,7 +31,8 @@ class Rules:
     `rungs` stop weak trials, `stop_when` the whole search, and so do `max_failures` failed trials.
     With a `round_size` so many trials make a round: none begins before all of the last round have
     ended, ends are told in the order of the trials, and rungs compare with earlier rounds only.
-    Then what comes out does not depend on who was faster.
+    Warm-ups then have no rungs: of those who share one, whoever is first trains and reports it.
+    So what comes out does not depend on who was faster.
     """
 
     rungs: Rungs | None = None
@@ -132,8 +136,10 @@ class Searcher:
         """What tells that a rung stops the trial, if one does."""
         if self.rules.rungs is None:
             return None
-        unseen = self._round_of(trial)
+        unseen, in_rounds = self._round_of(trial), self.rules.round_size is not None
         for rung, accuracies in results(metrics, config, self.rules.rungs.halving).items():
+            if in_rounds and not rung.startswith(GLOBAL):
+                continue
             if self.rules.rungs.report(trial, rung, [accuracies], unseen=unseen).stop:
                 epoch = epoch_of(rung.split("@")[0], metrics)
                 return partial(self._tell_stopped, trial, epoch, accuracies)

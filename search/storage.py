@@ -28,13 +28,23 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     """
     if url is None:
         _check(journal)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return _open_journal(journal)
     try:
         return optuna.storages.get_storage(url)
     except (ArgumentError, SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidConfigError(
             f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
+        ) from error
+
+
+def _open_journal(journal: Path) -> BaseStorage:
+    try:
+        return JournalStorage(JournalFileBackend(str(journal)))
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        raise SweepFolderError(
+            f"{journal} must be an Optuna journal, but holds a record that is none "
+            f"({type(error).__name__}: {error}). Restore the file from a copy."
         ) from error
 
 

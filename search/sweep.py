@@ -22,13 +22,15 @@ from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
 from generalist_core.trainer import GeneralistTrainer
 from generalist_core.validation import require
-from search.cluster import running_ray
+from search.cluster import require_reachable, running_ray
 from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.files import create_folder
+from search.files import create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
+from search.ledger import parameters_of
 from search.monitor import Monitor
-from search.proposer import Proposer
+from search.own_code import running_own
+from search.proposer import Proposer, enqueue_first
 from search.records import Observation, Proposal
 from search.repeats import repeat_front
 from search.report import write_report
@@ -58,7 +60,7 @@ CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
 
 def sweep(
     config: SweepConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     space: Space | None = None,
     data: Dataset | None = None,
@@ -80,11 +82,14 @@ def sweep(
         SweepFolderError: the folder holds something already, or cannot be written.
         SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
     """
-    folder = folder.absolute()
-    space = space or load_space(config.space)
-    for make in (paper_suggestion, base_suggestion):
-        make(space, config.config)
+    folder = Path(folder).absolute()
+    with running_own(f"space {config.space}"):
+        space = space or load_space(config.space)
+        for make in (paper_suggestion, base_suggestion):
+            make(space, config.config)
     earlier = [seen for name in config.warm_start for seen in _earlier(Path(name), config)]
+    for seen in earlier:
+        parameters_of(seen, space, config.config)
     _check_that_it_can_start(config, data, model)
     if config.storage is not None:
         open_storage(config.storage, folder / JOURNAL)
@@ -95,13 +100,13 @@ def sweep(
         ledger = open_ledger(folder, config, study, is_new=True)
         for seen in earlier:
             ledger.observe(seen, space, config.config)
-        found = Sweep(folder=folder, config=config, ledger=ledger)
         own = OwnParts(space=space, data=data, model=model)
-        return _run(found, own, (), console or Console(stderr=True))
+        found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
+        return _run(found, (), console or Console(stderr=True))
 
 
 def resume(
-    folder: Path,
+    folder: str | Path,
     config: SweepConfig | None = None,
     *,
     space: Space | None = None,
@@ -127,18 +132,20 @@ def resume(
         SweepFolderError: no sweep there, a damaged file, or another process runs it.
         SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
     """
-    folder = folder.absolute()
+    folder = Path(folder).absolute()
     old, study = read_request(folder)
     require_own_parts(folder, data, model)
     config = config or replace(old, time_budget_s=None)
     law = f"only {', '.join(CHANGEABLE)} change"
     require(_unchangeable(config) == _unchangeable(old), law, "other settings than the sweep's")
-    own = OwnParts(space=space or load_space(config.space), data=data, model=model)
+    with running_own(f"space {config.space}"):
+        own = OwnParts(space=space or load_space(config.space), data=data, model=model)
     _check_that_it_can_start(config, data, model)
     console = console or Console(stderr=True)
     with _alone(folder):
+        for proposal in open_sweep(folder).ledger.proposals():
+            read_metrics(folder / "trials" / proposal.trial)
         if config.storage is None:
-            open_sweep(folder)
             mend_journal(folder / JOURNAL)
         ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
@@ -150,21 +157,21 @@ def resume(
             f"{done} trials are done, {len(unfinished)} go on, {config.trials} are asked for",
             soft_wrap=True,
         )
-        found = Sweep(folder=folder, config=config, ledger=ledger)
-        return _run(found, own, unfinished, console)
+        found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
+        return _run(found, unfinished, console)
 
 
-def _run(found: Sweep, own: OwnParts, unfinished: Sequence[Proposal], console: Console) -> Sweep:
+def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console) -> Sweep:
     """Search, repeat the front, and report."""
-    folder, config, ledger = found.folder, found.config, found.ledger
-    with _terminable(), running_ray(config.resources) as n_workers:
-        searcher = _searcher(found, own, unfinished, n_workers, console)
+    folder, config, ledger, own = found.folder, found.config, found.ledger, found.own
+    with running_ray(config.resources) as n_workers, _terminable():
+        searcher = _searcher(found, unfinished, n_workers, console)
         run_on_ray(searcher, folder, config, own)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
-            raise SweepFolderError(
-                f"{folder} must have space and be writable: {searcher.error}. What is done is "
-                f"kept. Make room, then: generalist-search resume {folder}"
+            raise SweepInterruptedError(
+                f"{folder} must have space and be writable, but: {searcher.error}. What is done "
+                f"is kept. Make room, then: generalist-search resume {folder}"
             ) from searcher.error
         if config.repeats and not cut_short:
             repeat_front(
@@ -180,18 +187,14 @@ def _run(found: Sweep, own: OwnParts, unfinished: Sequence[Proposal], console: C
 
 def _searcher(
     found: Sweep,
-    own: OwnParts,
     unfinished: Sequence[Proposal],
     n_workers: int,
     console: Console,
 ) -> Searcher:
     """The search as the sweep's folder has it."""
     config, folder, ledger = found.config, found.folder, found.ledger
-    space, base = own.space or load_space(config.space), config.config
-    first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
-    suggestions = [first] if first == second else [first, second]
-    for params, ratio in suggestions[ledger.n_asked :]:
-        ledger.enqueue(params, ratio, len(base.experts))
+    space, base = found.own.space or load_space(config.space), config.config
+    enqueue_first(ledger, space, base)
     rules = Rules(
         rungs=Rungs(config.early_stopping) if config.early_stopping else None,
         stop_when=config.stop_when,
@@ -231,7 +234,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C: the first ends the sweep in order."""
+    """Take SIGTERM as Ctrl-C: the first ends the sweep in order.
+
+    Only once Ray runs: as it starts, it puts a handler of its own in the place of any other.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -256,13 +262,19 @@ def _earlier(path: Path, config: SweepConfig) -> list[Observation]:
 def _check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
 ) -> None:
-    """Find out before any work is done: data, model and device are there."""
+    """Find out before any work is done: cluster, data, model and device are there."""
     resources, device = config.resources, config.config.device
+    if resources.address is not None:
+        require_reachable(resources.address)
     names_gpu = device not in ("auto", "cpu")
     if resources.address is None and (resources.gpus_per_trial > 0 or names_gpu):
         resolve_device(device if names_gpu else "cuda")
         cure = "Ray hides GPUs from trials that ask for none."
         got = f"gpus_per_trial={resources.gpus_per_trial}, device={device}"
         require(resources.gpus_per_trial > 0, "gpus_per_trial > 0 with a GPU device", got, cure)
+    if config.warmups is not None:
+        make_folder(Path(config.warmups.folder), "Give another --warmups.")
     on_cpu = from_dict({**to_dict(config.config), "device": "cpu"}, TrainConfig)
-    GeneralistTrainer(on_cpu, data or load_dataset(config.config.data), model=model)
+    data = data or load_dataset(config.config.data)
+    with running_own(f"model {config.config.model.name}"):
+        GeneralistTrainer(on_cpu, data, model=model)

@@ -16,11 +16,12 @@ from generalist_core.codec import from_json
 from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.models import ModelFactory
+from generalist_core.trainer import Metrics
 from search.failures import Failure, classify, is_of_storage
 from search.files import write_json
 from search.limits import Limits
 from search.points import point_to_dict
-from search.trial import CHECKPOINT, POLL_S, TrialRun
+from search.trial import CHECKPOINT, POLL_S, TrialRun, read_metrics
 from search.warmups import WarmupConfig
 from search.watchdog import HANG, has_hung, watched
 
@@ -32,9 +33,10 @@ FAILURE = "failure.json"
 class GeneralistTrainable(tune.Trainable):
     """Trains the configuration it is given; a step is an epoch.
 
-    The last result has `done` and the released `points`, or why the trial failed: `failure`, or
-    `storage_error` if its folder could not be written. So what Ray sees as an error is the death of
-    the worker, and whoever takes its place goes on from the checkpoint in the trial's folder.
+    The last result has `done` and the released `points`, or how and why the trial failed: `failure`
+    and `reason`, or `storage_error` if its folder could not be written. (All flat, as Ray flattens
+    results.) So what Ray sees as an error is the death of the worker, and whoever takes its place
+    goes on from the checkpoint in the trial's folder.
     """
 
     def setup(
@@ -83,8 +85,7 @@ class GeneralistTrainable(tune.Trainable):
         if self.trial is None:
             self.trial = self._watched(self._begin)
         trial = self.trial
-        while (metrics := self._watched(trial.attempt)) is None:
-            time.sleep(POLL_S)
+        metrics = read_metrics(self.folder)[-1] if trial.is_done else self._next_epoch(trial)
         limit = self.limits.trial_s
         if limit is not None and trial.seconds > limit:
             return self._told(Failure(kind="time-limit", reason=f"trained more than {limit:g} s"))
@@ -94,6 +95,12 @@ class GeneralistTrainable(tune.Trainable):
         n_accumulations = trial.trainer.config.n_accumulations
         ended = {"points": points, "n_accumulations": n_accumulations, "done": True}
         return {**metrics, **trial.cost, **ended}
+
+    def _next_epoch(self, trial: TrialRun) -> Metrics:
+        """Train it, after others have trained what it needs."""
+        while (metrics := self._watched(trial.attempt)) is None:
+            time.sleep(POLL_S)
+        return metrics
 
     def _watched(self, work: Callable[[], Result]) -> Result:
         with watched(self.folder, self.limits.epoch_s):
@@ -128,7 +135,7 @@ class GeneralistTrainable(tune.Trainable):
             write_json(self.folder / FAILURE, {**failure.to_dict(), "traceback": trace})
         except OSError as error:
             return {**self._cost(), "storage_error": str(error), "done": True}
-        return {**self._cost(), "failure": failure.to_dict(), "done": True}
+        return {**self._cost(), "failure": failure.kind, "reason": failure.reason, "done": True}
 
     def _cost(self) -> dict[str, float]:
         nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Training:
 
         None while others train a warm-up that is needed here.
         """
+        assert not self.is_done
         started = time.perf_counter()
         trainer, every = self.trainer, self.trainer.config.evaluation.every_epochs
         metrics = next(self._warming, {})
@@ -161,6 +163,8 @@ class TrialRun(Training):
         if metrics is not None:
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint counts on the lines before it
             self.n_lines += 1
             if time.monotonic() - self._kept_at >= self._keeping_took / CHECKPOINT_SHARE:
                 self.keep()
@@ -197,8 +201,13 @@ class TrialRun(Training):
         if len(lines) > self.n_lines:
             had_cost = lines[-1]["forward_images"]
             self.lost_forward_images += int(had_cost - self.cost["forward_images"])
-            kept = "".join(json.dumps(line) + "\n" for line in lines[: self.n_lines])
-            write_text(self.folder / METRICS, kept)
+        self._keep_lines(lines[: self.n_lines])
+
+    def _keep_lines(self, lines: Sequence[Metrics]) -> None:
+        """Let the file have these alone: nothing may be appended to half a line."""
+        path, kept = self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines)
+        if path.is_file() and path.read_bytes() != kept.encode():
+            write_text(path, kept)
 
 
 def read_metrics(folder: Path) -> list[Metrics]:
@@ -210,10 +219,10 @@ def read_metrics(folder: Path) -> list[Metrics]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = path.read_bytes().split(b"\n")[:-1]
     try:
         return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise SweepFolderError(f"{path} must have JSON lines, but: {error}.") from error
 
 

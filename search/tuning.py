@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.codec import to_json
+from search.cluster import n_at_once
 from search.failures import Failure
 from search.points import points_from_dicts
 from search.request import OwnParts, SweepConfig
@@ -37,10 +39,14 @@ class TuneSearcher(RaySearcher):
     What has an attribute `searcher` is to Ray a wrapper around another of Ray's searchers.
     """
 
-    def __init__(self, searcher: Searcher, folder: Path) -> None:
+    def __init__(
+        self, searcher: Searcher, folder: Path, n_workers: Callable[[], int] | None = None
+    ) -> None:
+        """Take a search; `n_workers` says how many trials fit now, as machines come and go."""
         super().__init__()
         self.search = searcher
         self.folder = folder
+        self.n_workers = n_workers
         self.names: dict[str, str] = {}
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
@@ -49,6 +55,8 @@ class TuneSearcher(RaySearcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None for not now, FINISHED for no more."""
+        if self.n_workers is not None:
+            self.search.n_workers = max(1, self.n_workers())
         with self._aborting():
             proposal = self.search.propose() if not self.search.is_full else None
             if proposal is not None:
@@ -64,7 +72,7 @@ class TuneSearcher(RaySearcher):
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on an epoch's metrics; whether to stop the trial."""
         stops = False
-        if not {"failure", "storage_error"} & set(result):
+        if not {"failure", "storage_error"} & set(result) and not self._is_unwritable:
             with self._aborting():
                 stops = self.search.report(self.names[trial_id], result)
         return stops
@@ -77,7 +85,7 @@ class TuneSearcher(RaySearcher):
     ) -> None:
         """Tell how a trial ended, unless it was stopped, or is to go on another time."""
         trial = self.names.pop(trial_id)
-        if trial not in self.search.running:
+        if trial not in self.search.running or self._is_unwritable:
             return
         with self._aborting():
             self._tell(trial, result or {}, error=error)
@@ -87,7 +95,8 @@ class TuneSearcher(RaySearcher):
             reason = "its worker died, and so did those that took its place"
             self.search.failed(trial, Failure(kind="worker-died", reason=reason))
         elif "failure" in result:
-            self.search.failed(trial, Failure(**result["failure"]), result)
+            failure = Failure(kind=result["failure"], reason=result["reason"])
+            self.search.failed(trial, failure, result)
         elif "storage_error" in result:
             self.search.abort(OSError(result["storage_error"]))
         elif "points" in result:
@@ -97,6 +106,11 @@ class TuneSearcher(RaySearcher):
             self.search.released(
                 trial, points, result, trained=None if trained == proposed else trained
             )
+
+    @property
+    def _is_unwritable(self) -> bool:
+        """Whether a write has failed: half a record may be there, so that none may follow it."""
+        return isinstance(self.search.error, OSError)
 
     @contextlib.contextmanager
     def _aborting(self) -> Iterator[None]:
@@ -141,7 +155,8 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, own: OwnPa
 
     Nothing that Ray keeps is ever read again: the study and the trials' folders say it all.
     """
-    tuned, resources = TuneSearcher(searcher, folder / "trials"), config.resources
+    resources = config.resources
+    tuned = TuneSearcher(searcher, folder / "trials", partial(n_at_once, resources))
     store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
     trainable = tune.with_parameters(
         GeneralistTrainable,

@@ -11,7 +11,7 @@ from generalist_core.codec import value_at
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.imports import load_callable
 from generalist_core.presets import paper
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, require
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing, tune_sync
 from spaces.protocol import Space, Trial, tune_float
@@ -62,6 +62,8 @@ class FieldReader:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """The field's value, brought into [low, high]."""
+        require(low <= high, "low <= high", f"low={low}, high={high} for {name!r}")
+        require(not log or low > 0, "low > 0 with log", f"low={low} for {name!r}")
         middle = math.sqrt(low * high) if log else (low + high) / 2
         value = min(max(float(self._read(name, middle)), low), high)
         self.params[name] = value
@@ -110,6 +112,7 @@ def _suggestion(
     space: Space, base: TrainConfig, wanted: TrainConfig
 ) -> tuple[dict[str, Any], Ratio]:
     reader = FieldReader(wanted, base)
-    space(reader, base)
+    made = space(reader, base)
+    require(isinstance(made, TrainConfig), "a space returns a TrainConfig", repr(made))
     same_experts = len(base.experts) == len(wanted.experts)
     return reader.params, (wanted if same_experts else base).mixing.ratio.values[-1]

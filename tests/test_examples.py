@@ -47,3 +47,11 @@ def test_own_model_and_data(tmp_path: Path) -> None:
     lines = run("own_model_and_data.py", str(tmp_path / "out"))
     assert any("natural" in line for line in lines)
     assert (tmp_path / "out" / "front.png").exists()
+
+
+@pytest.mark.slow
+def test_digits_in_twenty_lines(tmp_path: Path) -> None:
+    lines = run("digits.py", str(tmp_path / "out"))
+    assert any("cannot be told" in line or "knee" in line for line in lines)
+    assert (tmp_path / "out" / "knee.pt.json").exists()
+    assert len((ROOT / "examples" / "digits.py").read_text().splitlines()) <= 20

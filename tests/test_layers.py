@@ -14,9 +14,23 @@ ONLY_IN = {
         "search/trainable.py",
         "search/tuning.py",
     },
-    "optuna": {"search/ledger.py", "search/samplers.py", "search/sampling.py"},
-    "moocore": {"search/early_stopping.py", "search/front.py", "search/sampling.py"},
-    "matplotlib": {"search/report.py"},
+    "optuna": {
+        "search/importance.py",
+        "search/ledger.py",
+        "search/samplers.py",
+        "search/sampling.py",
+        "search/storage.py",
+    },
+    "moocore": {
+        "search/attainment.py",
+        "search/early_stopping.py",
+        "search/front.py",
+        "search/importance.py",
+        "search/sampling.py",
+    },
+    "pandas": {"search/request.py", "search/tables.py"},
+    "matplotlib": {"search/plots.py"},
+    "plotly": {"search/figures.py", "search/html_report.py", "search/parameter_figures.py"},
 }
 
 

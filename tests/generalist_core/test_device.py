@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generalist_core.config import Precision
 from generalist_core.device import full_precision, resolve_device, training_precision
@@ -46,17 +47,15 @@ def test_a_run_on_a_device_that_is_not_there_is_refused() -> None:
 
 
 def rounding() -> tuple[bool, str, bool]:
-    """What float32 may be rounded to in convolutions and matrix products; whether under autocast."""
+    """What float32 is rounded to in convolutions and matrix products, and whether by autocast."""
     matmul = torch.get_float32_matmul_precision()
     return torch.backends.cudnn.allow_tf32, matmul, torch.is_autocast_enabled("cpu")
 
 
 class Watching(LinearNet):
-    """Notes the rounding that each forward is computed with."""
+    """Notes the rounding that each forward is computed with; copies write into the same list."""
 
-    def __init__(self, seen: list[tuple[bool, str, bool]]) -> None:
-        super().__init__((1, 4, 4), torch.float32)
-        self.seen = seen
+    seen: ClassVar[list[tuple[bool, str, bool]]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(rounding())
@@ -73,27 +72,17 @@ class Watching(LinearNet):
     ],
 )
 def test_only_training_is_rounded(precision: Precision, in_training: object) -> None:
-    seen: list[tuple[bool, str, bool]] = []
-
-    def watching(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
-        net = Watching(seen)
-        net.__deepcopy__ = lambda memo: copy_of(net)  # type: ignore[attr-defined]
-        return net
-
-    def copy_of(net: Watching) -> Watching:
-        copied = Watching(seen)
-        copied.load_state_dict(net.state_dict())
-        return copied
-
-    before = rounding()
-    trainer = GeneralistTrainer(two_experts(precision=precision), tiny_dataset(), model=watching)
-    seen.clear()
+    before, config = rounding(), two_experts(precision=precision)
+    trainer = GeneralistTrainer(
+        config, tiny_dataset(), model=lambda n_classes, shape: Watching(shape, torch.float32)
+    )
+    Watching.seen.clear()
     trainer.train_epoch()
-    assert set(seen) == {in_training}
-    seen.clear()
+    assert set(Watching.seen) == {in_training}
+    Watching.seen.clear()
     trainer.evaluate()
     trainer.release()
-    assert set(seen) == {FULL}
+    assert set(Watching.seen) == {FULL}
     assert rounding() == before
 
 

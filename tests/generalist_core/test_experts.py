@@ -27,10 +27,12 @@ from generalist_core.models import build_model
 from generalist_core.randomness import global_seed
 from tests.helpers import (
     NATURAL,
+    RADII,
     ROBUST,
     LinearNet,
     clones,
     largest_difference,
+    lengths,
     noise,
     ratio,
     same_bits,
@@ -143,6 +145,23 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> 
     assert not torch.equal(exact, coarse)
     assert torch.equal(coarse, coarse.bfloat16().float())
     torch.testing.assert_close(coarse, exact, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("norm", RADII)
+def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
+    norm: Any, folds: bool
+) -> None:
+    attack = PGD(epsilon=RADII[norm], norm=norm, steps=3)
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
+    run = two_experts(precision="bfloat16", fold_batchnorm=folds)
+    robust = Expert(dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2)
+    x_adv = robust.craft(X, Y, noise())
+    assert x_adv.dtype == robust.logits_of(x_adv).dtype == torch.float32
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert lengths(x_adv - X, norm).max() <= RADII[norm] + 1e-6
+    assert not torch.equal(x_adv, x_adv.bfloat16().float())
 
 
 def test_an_expert_continues_from_its_state() -> None:

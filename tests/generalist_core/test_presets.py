@@ -82,7 +82,7 @@ def test_the_short_preset_runs_on_what_every_machine_has() -> None:
 def test_the_official_preset_computes_as_plainly_as_it_can() -> None:
     code = official()
     assert (code.precision, code.n_accumulations) == ("float32", 1)
-    assert not (code.fold_batchnorm or code.channels_last or code.compile)
+    assert not any((code.fold_batchnorm, code.channels_last, code.compile))
 
 
 def test_compiling_has_to_be_asked_for() -> None:

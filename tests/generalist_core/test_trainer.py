@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,8 +27,10 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
+from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import evaluate
 from generalist_core.models import build_model
+from generalist_core.presets import short
 from generalist_core.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from tests.helpers import (
@@ -299,6 +302,24 @@ def test_a_schedule_moves_by_epoch_or_by_step(per_step: bool, rates: list[float]
 
     trainer.train_epoch(batches())
     assert found == pytest.approx(rates)
+
+
+# Precision
+
+
+@pytest.mark.slow
+def test_bfloat16_trains_as_well_as_float32_on_the_digits() -> None:
+    """Within three standard deviations of the difference of two binomial shares of 500 images."""
+    data = load_dataset(short().data)
+    released = []
+    for precision in ("float32", "bfloat16"):
+        config = dataclasses.replace(short(epochs=8), precision=precision, device="cpu")
+        released.append(train_to(GeneralistTrainer(config, data), 8).release([0.5, 1.0]))
+    for exact, coarse in zip(*released, strict=True):
+        for name, share in exact.accuracies.items():
+            noise = 3 * math.sqrt(2 * share * (1 - share) / exact.n_images)
+            assert coarse.accuracies[name] == pytest.approx(share, abs=noise), (exact, coarse)
+        assert exact.accuracies["robust"] > 0.2
 
 
 # Mixtures

@@ -199,12 +199,13 @@ def test_a_trial_ranks_by_its_best_point() -> None:
 def test_a_result_without_all_objectives_decides_nothing_and_leaves_no_trace(
     points: list[list[float]],
 ) -> None:
-    rungs = Rungs(Halving(eta=2))
+    rungs, without = Rungs(Halving(eta=2)), Rungs(Halving(eta=2))
     for i, result in enumerate(cloud(0, n=5)):
         rungs.report(str(i), RUNG, result)
-    before = rungs.to_dict()
+        without.report(str(i), RUNG, result)
     assert rungs.report("new", RUNG, points) == Decision(stop=False, place=None, n_results=5)
-    assert rungs.to_dict() == before
+    for name, result in zip(("new", "newer"), cloud(1, n=2), strict=True):
+        assert rungs.report(name, RUNG, result) == without.report(name, RUNG, result)
 
 
 def test_results_of_other_objectives_are_refused() -> None:
@@ -217,12 +218,13 @@ def test_results_of_other_objectives_are_refused() -> None:
 
 
 def test_what_is_reported_again_gets_its_first_decision() -> None:
-    rungs = Rungs(Halving())
+    rungs, without = Rungs(Halving()), Rungs(Halving())
     first = [rungs.report(str(i), RUNG, result) for i, result in enumerate(cloud(0))]
-    state = rungs.to_dict()
+    assert first == [without.report(str(i), RUNG, result) for i, result in enumerate(cloud(0))]
     again = [rungs.report(str(i), RUNG, result) for i, result in enumerate(cloud(1))]
     assert again == first
-    assert rungs.to_dict() == state
+    last = cloud(2)[0]
+    assert rungs.report("new", RUNG, last) == without.report("new", RUNG, last)
 
 
 def reports(n: int = 40) -> Iterator[Report]:

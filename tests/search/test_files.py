@@ -10,8 +10,10 @@ import torch
 from search.errors import SweepFolderError
 from search.files import (
     create_folder,
+    load_sealed,
     load_tensors,
     read_json,
+    save_sealed,
     save_tensors,
     write_json,
     write_text,
@@ -61,3 +63,48 @@ def test_an_output_folder_is_new_or_empty(tmp_path: Path) -> None:
         create_folder(tmp_path / "new" / "deep")
     with pytest.raises(SweepFolderError, match="must be writable"):
         create_folder(tmp_path / "new" / "deep" / "sweep.json" / "below-a-file")
+
+
+# Sealed files
+
+
+def test_a_sealed_file_comes_back(tmp_path: Path) -> None:
+    path, state = tmp_path / "a.pt", {"w": torch.arange(3), "n": 2, "name": None}
+    assert load_sealed(path, "mine") is None
+    save_sealed(path, state, "mine")
+    loaded = load_sealed(path, "mine")
+    assert loaded is not None
+    assert str(loaded) == str(state)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_bit_of_a_sealed_file_may_change(tmp_path: Path) -> None:
+    """Each byte has one of its bits flipped, another one from byte to byte."""
+    path = tmp_path / "a.pt"
+    save_sealed(path, {"n": 2}, "mine")
+    content = path.read_bytes()
+    for i in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[i] ^= 1 << (i % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(SweepFolderError, match=r"a\.pt must be as it was written"):
+            load_sealed(path, "mine")
+    for end in (0, 5, 31, 32, 33, len(content) - 1):
+        path.write_bytes(content[:end])
+        with pytest.raises(SweepFolderError, match="damaged or foreign"):
+            load_sealed(path, "mine")
+    path.write_bytes(content)
+    assert load_sealed(path, "mine") == {"n": 2}
+
+
+@pytest.mark.parametrize("seal", ["", "other", "mine ", "MINE"])
+def test_a_file_with_another_seal_is_refused(seal: str, tmp_path: Path) -> None:
+    save_sealed(tmp_path / "a.pt", {"n": 2}, "mine")
+    with pytest.raises(SweepFolderError, match="damaged or foreign"):
+        load_sealed(tmp_path / "a.pt", seal)
+
+
+def test_a_plain_file_is_not_sealed(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a.pt", {"n": 2})
+    with pytest.raises(SweepFolderError, match="damaged or foreign"):
+        load_sealed(tmp_path / "a.pt", "mine")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
+from optuna.storages import InMemoryStorage
 
+from generalist_core.codec import replace_at
+from generalist_core.config import TrainConfig
 from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.proposer import Branching, Proposer, warmup_params
-from search.records import Proposal
+from search.records import Proposal, RejectedError
 from search.samplers import SAMPLERS
-from spaces import SPACES, base_suggestion, paper_suggestion
-from tests.search.test_ledger import COST, new_ledger, release
+from spaces import SPACES, Trial, base_suggestion, paper_suggestion
+from tests.search.test_ledger import COST, PLANTED, new_ledger, release
 
 SPACE = SPACES["full"]
 
@@ -94,7 +98,7 @@ def test_while_nothing_is_finished_everything_is_new() -> None:
 def test_a_failed_warm_up_gets_no_branches() -> None:
     proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=5))
     failed = proposer.propose()
-    proposer.ledger.tell_failed(failed.trial, "planted")
+    proposer.ledger.tell_failed(failed.trial, PLANTED)
     assert warmup_params(proposer.propose().params) != warmup_params(failed.params)
 
 
@@ -121,3 +125,30 @@ def test_a_space_without_co_training_has_no_branches() -> None:
     for _ in range(3):
         finish(proposer, proposer.propose())
     assert proposer.n_branches == 0
+
+
+def moody(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Few warm-ups, so that the sampler comes back to them by itself, and some refusals."""
+    rate = trial.suggest_categorical("rate", ["0.1", "0.2"])
+    base = replace_at(base, "experts.natural.optimizer.lr", float(rate))
+    start = trial.suggest_int("sync.start_epoch", 1, 19)
+    return replace_at(base, "sync.start_epoch", start)
+
+
+def test_a_proposer_that_goes_on_knows_what_it_knew() -> None:
+    """After refusals (of late first syncs) and accidental branches, too."""
+    storage, branching = InMemoryStorage(), Branching(first=2, more=1)
+    proposer = Proposer(new_ledger(storage=storage), moody, short(), branching)
+    for n in range(14):
+        with contextlib.suppress(RejectedError):
+            proposal = proposer.propose()
+            if n % 4 == 3:
+                proposer.ledger.tell_failed(proposal.trial, PLANTED)
+            else:
+                finish(proposer, proposal)
+        again = Proposer(new_ledger(storage=storage, is_new=False), moody, short(), branching)
+        assert again.families == proposer.families
+        assert again.n_branches == proposer.n_branches
+        assert again.worth == proposer.worth
+    assert proposer.ledger.failure_kinds().keys() == {"error", "invalid"}
+    assert proposer.n_branches > 2

@@ -14,6 +14,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from generalist_core.presets import short
+from search.failures import Failure
 from search.front import non_dominated
 from search.ledger import Ledger
 from search.records import Observation
@@ -213,7 +214,7 @@ def test_a_reopened_ledger_shows_the_sampler_what_was_observed_before() -> None:
     done, stopped, failed, unfinished = (first.ask(SPACES["smoke"], short()) for _ in range(4))
     first.tell_released(done.trial, release(done), COST)
     first.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
-    first.tell_failed(failed.trial, "planted")
+    first.tell_failed(failed.trial, Failure(kind="worker-died", reason="planted"))
     known = Observation(
         params=done.params, accuracies={"natural": 0.125, "robust": 0.25}, origin="elsewhere"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 from ray.tune.search import Searcher as RaySearcher
 from ray.tune.search import SearchGenerator
 
@@ -15,7 +16,9 @@ from generalist_core.codec import from_json, replace_at
 from generalist_core.config import TrainConfig
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
+from generalist_core.validation import InvalidConfigError
 from search.early_stopping import Halving, Rungs
+from search.errors import WorkerError
 from search.failures import Failure
 from search.ledger import Ledger
 from search.local import run_here
@@ -253,7 +256,7 @@ def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: P
     for name in ("a", "b", "c"):
         ray.suggest(name)
     diverged = Failure(kind="diverged", reason="DivergedError: nan")
-    last = {**LAST, "failure": diverged.to_dict()}
+    last = {**LAST, "failure": diverged.kind, "reason": diverged.reason}
     assert not RungStopper(ray)("a", last)
     ray.on_trial_complete("a", last)
     ray.on_trial_complete("b", error=True)
@@ -296,3 +299,106 @@ def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
     ray.on_trial_complete("a", weak)
     assert ray.search.ledger.counts().stopped_early == 1
     assert ray.search.ledger.counts().total == 1
+
+
+# What ends a search
+
+
+def choosing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Three configurations."""
+    size = trial.suggest_categorical("batch_size", ["16", "32", "64"])
+    return replace_at(base, "batch_size", int(size))
+
+
+FAILED = Failure(kind="error", reason="planted")
+
+
+@pytest.mark.parametrize("round_size", [None, 1])
+def test_so_many_failures_end_the_search(round_size: int | None) -> None:
+    searching = searcher(20, max_failures=3, round_size=round_size)
+    for n in range(3):
+        assert searching.error is None
+        assert searching.n_to_begin == 20 - n
+        searching.failed(proposed(searching).trial, PLANTED)
+    assert isinstance(searching.error, WorkerError)
+    assert "3 trials failed, as many as --max-failures allows" in str(searching.error)
+    assert PLANTED.reason in str(searching.error)
+    assert (searching.n_to_begin, searching.propose()) == (0, None)
+
+
+def test_refused_suggestions_are_failures_too() -> None:
+    def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+        raise InvalidConfigError("never")
+
+    searching = searcher(20, refusing, max_failures=2)
+    assert searching.propose() is None
+    assert searching.ledger.failure_kinds() == {"invalid": 2}
+    assert isinstance(searching.error, WorkerError)
+
+
+@pytest.mark.parametrize("round_size", [None, 1, 4])
+def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | None) -> None:
+    searching = searcher(8, choosing, round_size=round_size)
+    while (proposal := searching.propose()) is not None:
+        searching.failed(proposal.trial, FAILED)
+    assert searching.ledger.counts().failed == 8
+    kinds = searching.ledger.failure_kinds()
+    assert kinds["error"] >= 3
+    assert kinds["invalid"] >= 1
+    assert not searching.close()
+
+
+def test_what_fails_ends_with_the_failure_of_its_round() -> None:
+    """Of a round all may fail alike: they were proposed before the first was told."""
+    searching = searcher(6, choosing, round_size=3, n_workers=3)
+    first = [proposed(searching) for _ in range(3)]
+    for proposal in reversed(first):
+        searching.failed(proposal.trial, FAILED)
+    assert [trial for what, trial in told(searching) if what == "failed"] == [
+        proposal.trial for proposal in first
+    ]
+
+
+def test_a_search_that_cannot_write_leaves_its_trials_running() -> None:
+    """The study cannot be written either: nothing is paused, and all can go on later."""
+    searching = searcher(4, n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    searching.abort(OSError("no space left"))
+    searching.abort(ValueError("a consequence"))
+    assert str(searching.error) == "no space left"
+    assert searching.propose() is None
+    assert searching.close()
+    states = [trial.state for trial in searching.ledger.study.get_trials()]
+    assert states == [TrialState.RUNNING] * 2
+    assert searching.ledger.resume() == [first, second]
+
+
+def test_another_error_leaves_its_trials_waiting() -> None:
+    searching = searcher(4, n_workers=2)
+    trials = [proposed(searching), proposed(searching)]
+    searching.abort(WorkerError("planted"))
+    assert searching.close()
+    assert {trial.state for trial in searching.ledger.study.get_trials()} == {TrialState.WAITING}
+    assert searching.ledger.resume() == trials
+
+
+def test_a_search_goes_on_with_its_unfinished_trials_first() -> None:
+    first = searcher(4, n_workers=3)
+    trials = [proposed(first) for _ in range(3)]
+    first.released(trials[1].trial, release(trials[1]), LAST)
+    first.close()
+    ledger = first.ledger
+    unfinished = ledger.resume()
+    proposer = Proposer(ledger, SPACES["smoke"], short())
+    again = Searcher(proposer, n_trials=4, unfinished=unfinished)
+    assert again.n_to_begin == 3
+    assert [proposed(again).trial for _ in range(3)] == ["0000", "0002", "0003"]
+    assert again.propose() is None
+
+
+def test_fewer_trials_than_were_asked_for_before_are_no_more() -> None:
+    first = searcher(4)
+    for _ in range(3):
+        first.released((trial := proposed(first)).trial, release(trial), LAST)
+    again = Searcher(Proposer(first.ledger, SPACES["smoke"], short()), n_trials=2)
+    assert (again.n_to_begin, again.propose(), again.close()) == (0, None, False)

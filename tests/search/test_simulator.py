@@ -24,7 +24,7 @@ from generalist_core.cost import evaluation_cost, update_cost
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
 from generalist_core.trainer import GeneralistTrainer
-from search.early_stopping import Halving, Rungs
+from search.early_stopping import Decision, Halving, Rungs
 from search.ledger import Ledger
 from search.local import run_here
 from search.proposer import Branching, Proposer, warmup_params
@@ -58,6 +58,20 @@ class CountingWarmups(WarmupsInMemory):
     ) -> None:
         self.published[key, epoch] += 1
         super().publish(key, epoch, state, about)
+
+
+class NotingRungs(Rungs):
+    """Notes who was stopped, with the rung and the result there."""
+
+    def __init__(self, halving: Halving) -> None:
+        super().__init__(halving)
+        self.stops: dict[str, tuple[int, list[float]]] = {}
+
+    def report(self, trial: str, rung: str, points: Any, **others: Any) -> Decision:
+        decision = super().report(trial, rung, points, **others)
+        if decision.stop:
+            self.stops[trial] = (int(rung.split("@")[1]), points[0])
+        return decision
 
 
 class Following(Watcher):
@@ -324,15 +338,8 @@ def test_early_stopping_saves_cost() -> None:
 
 
 def test_a_trial_is_stopped_at_a_rung_and_says_so() -> None:
-    found = search("full", 60, base=judged_every(1), rungs=Rungs(Halving()))
-    rungs = found.searcher.rungs
-    assert rungs is not None
-    stops = {
-        row["trial"]: (int(rung.split("@")[1]), row["points"][0])
-        for rung, rows in rungs.to_dict().items()
-        for row in rows
-        if row["stop"]
-    }
+    rungs = NotingRungs(Halving())
+    found = search("full", 60, base=judged_every(1), rungs=rungs)
     pruned = found.ledger.study.get_trials(states=[TrialState.PRUNED])
     told = {
         trial.user_attrs["trial"]: (
@@ -341,7 +348,7 @@ def test_a_trial_is_stopped_at_a_rung_and_says_so() -> None:
         )
         for trial in pruned
     }
-    assert told == stops != {}
+    assert told == rungs.stops != {}
 
 
 def crowded(*rungs: str, n: int = 9) -> Rungs:
@@ -393,9 +400,7 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_the_hypervolume_never_falls(sampler: str) -> None:
-    found = search(
-        "full", 40, sampler_of=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory()
-    )
+    found = search("full", 40, sampler=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory())
     assert len(found.worth) == found.ledger.counts().completed
     assert len(set(found.worth)) > 3
     assert all(before <= after for before, after in pairwise(found.worth))

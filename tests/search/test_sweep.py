@@ -58,7 +58,7 @@ def own_request(seed: int) -> SweepConfig:
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
     """One short-lived cluster for this file."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
     yield
     ray.shutdown()
 
@@ -74,7 +74,7 @@ def test_every_trial_is_told_and_a_failing_one_does_not_stop_the_sweep(finished:
     assert counts.total == 6
     assert counts.completed > 0
     assert counts.failed > 0
-    assert all("DivergedError" in reason for reason in finished.ledger.failures().values())
+    assert {failure.kind for failure in finished.ledger.failures().values()} == {"diverged"}
     states = {trial.state for trial in finished.ledger.study.get_trials()}
     assert states == {TrialState.COMPLETE, TrialState.FAIL}
 
@@ -168,12 +168,11 @@ def test_a_trial_on_ray_is_the_same_as_one_without(finished: Sweep) -> None:
     assert point.accuracies == {name: row[name] for name in ("natural", "robust")}
 
 
-def test_a_time_budget_ends_the_sweep_with_all_trials_closed(tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_sweep_and_leaves_its_trials_to_go_on(tmp_path: Path) -> None:
     slow = dataclasses.replace(tiny_config(), epochs=2000)
     request = SweepConfig(config=slow, space="smoke", trials=3, time_budget_s=6)
     result = sweep(request, tmp_path)
-    assert result.counts.completed == 0
-    assert set(result.ledger.failures().values()) == {"interrupted"}
+    assert (result.counts.total, result.counts.unfinished > 0) == (0, True)
     assert not result.ledger.study.get_trials(states=[TrialState.RUNNING])
 
 
@@ -194,10 +193,6 @@ def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
     for trial in pruned:
         assert 0 < trial.user_attrs["stopped_at"] < 6
         assert trial.user_attrs["cost"]["forward_images"] > 0
-    rungs = read_json(tmp_path / "rungs.json")
-    assert {name.split("@")[0] for name in rungs} == {"robust", "global"}
-    stopped = {row["trial"] for rows in rungs.values() for row in rows if row["stop"]}
-    assert stopped == {trial.user_attrs["trial"] for trial in pruned}
 
 
 def test_a_sweep_ends_when_its_front_has_stopped_growing(tmp_path: Path) -> None:
@@ -260,6 +255,6 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0
-    reasons = set(found.ledger.failures().values())
-    assert len(reasons) > 0
-    assert all("sync.start_epoch < epochs" in reason for reason in reasons)
+    failures = found.ledger.failures().values()
+    assert {failure.kind for failure in failures} == {"invalid"}
+    assert all("sync.start_epoch < epochs" in failure.reason for failure in failures)

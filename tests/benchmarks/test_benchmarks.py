@@ -1,0 +1,50 @@
+"""The benchmarks of speed run on a CPU, at a tiny size, and write what they say they measure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def measured(name: str, out: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--threads", "1", "--device", "cpu"]
+    subprocess.run(
+        [*command, *options, "--out", str(out)], cwd=ROOT, check=True, capture_output=True
+    )
+    found: dict[str, Any] = json.loads(out.read_text())
+    assert {"hardware", "threads", "torch", "python"} <= found["environment"].keys()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["convnet", "resnet18", "wrn-32-10"])
+def test_a_training_step_agrees_with_the_textbook_and_is_timed(model: str, tmp_path: Path) -> None:
+    options = ("--models", model, "--width", "1", "--batch", "2", "--repeats", "1")
+    (row,) = measured("train_step", tmp_path / "out.json", *options)["rows"]
+    variants = {"textbook", "plain", "folded", "channels_last", "both"}
+    assert row["agreement"] < 1e-9
+    for figure in ("images_per_second", "ratio_to_textbook", "share_of_bound", "peak_mib"):
+        assert row[figure].keys() == variants
+    assert row["ratio_to_textbook"]["textbook"] == 1
+    assert row["share_of_dense_rate"] is None
+
+
+@pytest.mark.slow
+def test_epochs_are_timed_alone_and_side_by_side(tmp_path: Path) -> None:
+    """Seven batches an epoch; 75 epochs of warm-up, 45 of co-training, a judgement every 10."""
+    size = ("--model", "convnet", "--width", "2", "--n-images", "60", "--batch", "8")
+    options = ("--epochs", "1", "--precision", "float32", "--side-by-side", "2")
+    found = measured("epochs", tmp_path / "out.json", *size, *options)
+    warmup, cotraining, judgement, release = found["alone"]["seconds"].values()
+    total = 75 * warmup + 45 * cotraining + 12 * judgement + release
+    assert found["alone"]["minutes_of_120_epochs"] == pytest.approx(total / 60)
+    assert found["alone"]["images_per_second"] == pytest.approx(56 / cotraining)
+    assert found["joint_images_per_second"].keys() == {"1", "2"}
+    assert len(found["alone"]["epoch_seconds"]) == 4

@@ -1,0 +1,201 @@
+"""What the drill disturbs: real sweeps of seconds, each a process of the command line.
+
+A sweep and all that it starts share a session, by which the drill finds (and ends) no others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+PATIENCE_S = 600.0
+"""How long to wait for what must happen; on a busy machine Ray alone takes a minute to start."""
+
+ROOM = "64m"
+"""The size of a sweep's own file system."""
+
+COMMON = (
+    *("--data", "digits", "--n-train", "240", "--n-validation", "100", "--width", "4"),
+    *("--epochs", "6", "--batch-size", "32", "--set", "evaluation.every_epochs=1"),
+    *("--deterministic", "--eta", "2"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A sweep by its options, and how many trials it asks for."""
+
+    name: str
+    options: tuple[str, ...]
+    trials: int
+
+    def arguments(self, folder: Path, workers: int) -> list[str]:
+        """The command that begins it."""
+        asked = ("--trials", str(self.trials), "--workers", str(workers), "--out", str(folder))
+        return ["sweep", *COMMON, *self.options, *asked]
+
+
+REQUESTS = (
+    Request(name="mixing, tpe", options=("--space", "mixing"), trials=8),
+    Request(
+        name="branches", options=("--space", "full", "--branches", "2", "--eta", "3"), trials=8
+    ),
+)
+
+
+def await_that(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
+    """Whether it came true in time."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if what():
+            return True
+        time.sleep(0.02)
+    return what()
+
+
+class Driver:
+    """A command that runs, with all processes that it started."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.log = log
+        self.began = time.monotonic()
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "search", *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "RAY_worker_niceness": "0"},
+            )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the driver itself lives."""
+        return self.process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """All it printed, on one line."""
+        return " ".join(self.log.read_text(errors="replace").split())
+
+    def signal(self, number: int) -> None:
+        """Send the driver a signal, if it lives."""
+        if self.is_running:
+            self.process.send_signal(number)
+
+    def family(self) -> dict[int, str]:
+        """Every living process of its session, by id, with its command line."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                state, *ids = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+                title = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if state != "Z" and int(ids[2]) == self.process.pid:
+                found[int(place.name)] = title
+        return found
+
+    def processes(self, *titles: str) -> list[int]:
+        """Its processes whose command line has one of these in it."""
+        family = self.family().items()
+        return sorted(pid for pid, title in family if any(name in title for name in titles))
+
+    def wait(self) -> int | None:
+        """The exit code, None if it hangs (then it is ended)."""
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return None
+
+    def end(self) -> dict[int, str]:
+        """End all that is left of it; returns what was."""
+        left = self.family()
+        for pid in left:
+            kill(pid)
+        self.process.wait()
+        return left
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, if it lives."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+class Disk:
+    """A small file system for one sweep, if this process may mount one; else a plain folder."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        place.mkdir(parents=True)
+        self.is_own = _mount("-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(place))
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's."""
+        return self.place / "out"
+
+    def fill(self, left: int) -> None:
+        """Leave so many bytes."""
+        stats = os.statvfs(self.place)
+        used = (stats.f_blocks - stats.f_bfree) * stats.f_frsize
+        _mount("-o", f"remount,size={used + left}", str(self.place))
+
+    def lock(self) -> None:
+        """Let nothing be written any more, not even by root."""
+        _run("chattr", "-R", "+i", str(self.folder))
+
+    def set_read_only(self) -> None:
+        """Mount it anew without writing; only while nobody does."""
+        _mount("-o", "remount,ro", str(self.place))
+
+    def mend(self) -> None:
+        """Room and writable again."""
+        if self.is_own:
+            _mount("-o", f"remount,rw,size={ROOM}", str(self.place))
+        _run("chattr", "-R", "-i", str(self.folder))
+
+    def close(self) -> None:
+        """Give it back."""
+        self.mend()
+        if self.is_own:
+            _run("umount", "-l", str(self.place))
+
+
+def can_lock(folder: Path) -> bool:
+    """Whether files there can be made immutable."""
+    probe = folder / "immutable"
+    probe.touch()
+    able = _run("chattr", "+i", str(probe)) and _run("chattr", "-i", str(probe))
+    probe.unlink()
+    return able
+
+
+def _mount(*options: str) -> bool:
+    return _run("mount", *options)
+
+
+def _run(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def progress(folder: Path) -> int:
+    """Epochs that the sweep's trials have reported."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("trials/*/metrics.jsonl"))
