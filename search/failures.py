@@ -18,7 +18,15 @@ Kind = Literal[
 LASTING = ("diverged", "out-of-memory", "error", "hang", "time-limit", "invalid")
 """Kinds that the same configuration meets again: the sampler is shown them, at accuracies of 0."""
 
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+STORAGE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

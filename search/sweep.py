@@ -25,6 +25,7 @@ from generalist_core.validation import require
 from search.cluster import require_reachable, running_ray
 from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
+from search.failures import is_of_storage
 from search.files import create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
 from search.ledger import parameters_of
@@ -47,7 +48,7 @@ from search.request import (
     write_request,
 )
 from search.searcher import Rules, Searcher
-from search.storage import mend_journal, open_storage
+from search.storage import WRITE_ERRORS, mend_journal, open_storage
 from search.trial import read_metrics
 from search.tuning import run_on_ray
 from search.warm_start import read_observations
@@ -94,7 +95,7 @@ def sweep(
     if config.storage is not None:
         open_storage(config.storage, folder / JOURNAL)
     create_folder(folder)
-    with _alone(folder):
+    with _writing(folder), _alone(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, own_parts(data, model))
         ledger = open_ledger(folder, config, study, is_new=True)
@@ -142,7 +143,7 @@ def resume(
         own = OwnParts(space=space or load_space(config.space), data=data, model=model)
     _check_that_it_can_start(config, data, model)
     console = console or Console(stderr=True)
-    with _alone(folder):
+    with _writing(folder), _alone(folder):
         for proposal in open_sweep(folder).ledger.proposals():
             read_metrics(folder / "trials" / proposal.trial)
         if config.storage is None:
@@ -169,10 +170,7 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console) -> Swee
         run_on_ray(searcher, folder, config, own)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
-            raise SweepInterruptedError(
-                f"{folder} must have space and be writable, but: {searcher.error}. What is done "
-                f"is kept. Make room, then: generalist-search resume {folder}"
-            ) from searcher.error
+            raise SweepInterruptedError(_no_room(folder, searcher.error)) from searcher.error
         if config.repeats and not cut_short:
             repeat_front(
                 folder, found.front, config, data=own.data, model=own.model, console=console
@@ -218,6 +216,24 @@ def _searcher(
 
 def _unchangeable(config: SweepConfig) -> dict[str, Any]:
     return {name: value for name, value in to_dict(config).items() if name not in CHANGEABLE}
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say what to do when the folder is full, or may not be written."""
+    try:
+        yield
+    except WRITE_ERRORS as error:
+        if isinstance(error, OSError) and not is_of_storage(error):
+            raise
+        raise SweepInterruptedError(_no_room(folder, error)) from error
+
+
+def _no_room(folder: Path, error: Exception) -> str:
+    return (
+        f"{folder} must have space and be writable, but: {error}. What is done is kept. "
+        f"Make room, then: generalist-search resume {folder}"
+    )
 
 
 @contextlib.contextmanager

@@ -114,11 +114,13 @@ class TuneSearcher(RaySearcher):
 
     @contextlib.contextmanager
     def _aborting(self) -> Iterator[None]:
-        """Let what can no longer be written end the search; Ray would not say what happened."""
+        """Let an error end the search: Ray would keep it to itself and wait for ever."""
         try:
             yield
         except WRITE_ERRORS as error:
             self.search.abort(error if isinstance(error, OSError) else OSError(str(error)))
+        except Exception as error:
+            self.search.abort(error)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the source of truth."""

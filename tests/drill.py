@@ -41,7 +41,7 @@ from tests.drill_checks import (
 from tests.drill_faults import DISTURBANCES, PLANTED, PLANTS, Fault
 from tests.drill_sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
 
-FAULTS_A_SWEEP = 7
+FAULTS_A_SWEEP = 9
 
 EARLY = 0.25
 """How often a fault that may strike early does."""

@@ -63,6 +63,7 @@ def kill_worker(driver: Driver, _: Disk, rng: Random) -> None:
 
 
 def kill_node(driver: Driver, _: Disk, __: Random) -> None:
+    """Workers that live may well train to the end without it; a new one cannot begin."""
     for pid in driver.processes(*NODE):
         kill(pid)
 
@@ -157,20 +158,20 @@ DISTURBANCES = (
     Fault(kind="SIGKILL of the driver", strike=kill_driver),
     Fault(kind="SIGKILL of the driver's process group", strike=kill_group),
     Fault(kind="SIGKILL of a worker", strike=kill_worker, codes=None),
-    Fault(kind="loss of the node (SIGKILL of raylet)", strike=kill_node, codes=UNDONE),
+    Fault(kind="SIGKILL of raylet", strike=kill_node, codes=(0, *UNDONE)),
     Fault(kind="SIGINT", strike=signals(signal.SIGINT), codes=UNDONE, says=GO_ON),
     Fault(kind="SIGTERM", strike=signals(signal.SIGTERM), codes=UNDONE, says=GO_ON),
     Fault(kind="SIGINT twice", strike=signals(signal.SIGINT, signal.SIGINT), codes=UNDONE),
     Fault(kind="SIGTERM twice", strike=signals(signal.SIGTERM, signal.SIGTERM), codes=UNDONE),
-    Fault(kind="full disk", strike=fill, codes=(1, 2), says=ROOM, needs="mount"),
-    Fault(kind="unwritable folder", strike=make_immutable, codes=(1, 2), says=ROOM, needs="chattr"),
+    Fault(kind="full disk", strike=fill, codes=UNDONE, says=ROOM, needs="mount"),
+    Fault(kind="unwritable folder", strike=make_immutable, codes=UNDONE, says=ROOM, needs="chattr"),
     Fault(
         kind="read-only disk at resume",
         strike=kill_and_set_read_only,
         is_refused=True,
         needs="mount",
     ),
-    Fault(kind="write cut off in a record", strike=tear_next_record, codes=(1, 2), says=ROOM),
+    Fault(kind="write cut off in a record", strike=tear_next_record, codes=UNDONE, says=ROOM),
     Fault(kind="torn study.journal", strike=kill_driver, damage=half_a_record),
     Fault(kind="stale lock of study.journal", strike=kill_driver, damage=stale_lock),
     Fault(kind="torn metrics.jsonl", strike=kill_driver, damage=half_an_epoch),
