@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help setup demo test test-fast check format bench clean
+.PHONY: help setup demo test test-fast check format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,7 +12,7 @@ setup: .venv/installed  ## make .venv with everything (about 5 GB: the standard 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev,docs]'
 	touch $@
 
 demo: setup  ## search the digits for a natural-robust front, in a few minutes on 2 cores
@@ -36,6 +36,9 @@ format: setup  ## bring the code into shape
 bench: setup  ## measure: agreement with a reference first, then ratios
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.suggestion_time
+
+docs: setup  ## build the documentation into site/, where warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -1,4 +1,4 @@
-"""Pages for the files outside docs/ that pages link to, so that the site holds all that it names."""
+"""Pages for the files outside docs/ that pages link to: the site holds all that it names."""
 
 from __future__ import annotations
 
@@ -56,4 +56,5 @@ def _place(path: str) -> str:
 
 def _listing(path: str) -> str:
     language = LANGUAGES.get(Path(path).suffix, "text")
-    return f"# {path}\n\n````{language}\n{(ROOT / path).read_text()}````\n"
+    head = "---\nsearch: {exclude: true}\n---\n"
+    return f"{head}# {path}\n\n````{language}\n{(ROOT / path).read_text()}````\n"

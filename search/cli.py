@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from generalist_core.config import NORMS
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.errors import SweepInterruptedError, WorkerError
-from search.limits import Limits
 from search.options import add_config, add_frame, add_suite
 from search.own_code import described
+from search.usage import PROGRAM, example
 
 DESCRIPTION = (
     """Search for the best natural-robust trade-offs of Generalist adversarial training."""
@@ -67,7 +67,7 @@ def _said(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"generalist-search: {message}\n")
+    sys.stderr.write(f"{PROGRAM}: {message}\n")
     return code
 
 
@@ -80,13 +80,18 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="generalist-search",
+        prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = _Parser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--quiet", action="store_true", help="say nothing but result and errors")
+    common.add_argument(
+        "--debug",
+        action="store_true",
+        help="show the traceback of an error, and what Ray and Optuna write",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands, common)
     _add_sweep(commands, common)
@@ -100,10 +105,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    train = commands.add_parser(
-        "train", parents=[common], help="train one configuration, without Ray"
+def _command(
+    commands: Any, common: argparse.ArgumentParser, name: str, about: str
+) -> argparse.ArgumentParser:
+    """The parser of a command; its help ends with an example."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        parents=[common],
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog=example(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    return parser
+
+
+def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
+    train = _command(commands, common, "train", "train one configuration, without Ray")
     add_config(train)
     train.add_argument("--json", action="store_true", help="print the released points as JSON")
     train.add_argument(
@@ -113,7 +131,7 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
-    sweep = commands.add_parser("sweep", parents=[common], help="search a space on Ray")
+    sweep = _command(commands, common, "sweep", "search a space on Ray")
     add_config(sweep)
     add = sweep.add_argument
     add(
@@ -167,15 +185,13 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
     sweep.set_defaults(run="run_sweep")
 
 
-def _add_limits(sweep: argparse.ArgumentParser) -> None:
-    limits = Limits()
-    add = sweep.add_argument_group("failures").add_argument
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("failures").add_argument
     add("--max-failures", type=int, metavar="N", help="end the sweep after N failed trials")
     add("--fail-fast", action="store_true", help="end it after the first")
     add(
         "--max-retries",
         type=int,
-        default=limits.max_retries,
         metavar="N",
         help="how often a trial whose worker died goes on elsewhere; default 3",
     )
@@ -183,33 +199,32 @@ def _add_limits(sweep: argparse.ArgumentParser) -> None:
     add(
         "--epoch-limit",
         type=float,
-        default=limits.epoch_s,
         metavar="S",
         help="end a worker that needs longer for an epoch: it hangs; default 3600",
     )
     add(
         "--accumulate",
         action="store_true",
+        default=None,
         help="begin a trial that ran out of memory again, half a batch at a time",
     )
 
 
 def _add_resume(commands: Any, common: argparse.ArgumentParser) -> None:
-    resume = commands.add_parser(
-        "resume", parents=[common], help="go on with a sweep, however it ended"
-    )
+    resume = _command(commands, common, "resume", "go on with a sweep, however it ended")
     add = resume.add_argument
     add("folder", type=Path, metavar="OUT")
     add("--trials", type=int, metavar="N", help="how many trainings in all; default as before")
     add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
+    _add_limits(resume)
     _add_resources(resume, cpus=None, gpus=None)
     add("--json", action="store_true", help="print the front as JSON")
     resume.set_defaults(run="run_resume")
 
 
 def _add_verify(commands: Any, common: argparse.ArgumentParser) -> None:
-    verify = commands.add_parser(
-        "verify", parents=[common], help="measure a front again, on test images, by AutoAttack"
+    verify = _command(
+        commands, common, "verify", "measure a front again, on test images, by AutoAttack"
     )
     verify.add_argument("folder", type=Path, metavar="OUT")
     add_suite(verify, attacks="pgd-20,autoattack")
@@ -220,9 +235,7 @@ def _add_verify(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
-    evaluate = commands.add_parser(
-        "evaluate", parents=[common], help="run the attack suite on any saved model"
-    )
+    evaluate = _command(commands, common, "evaluate", "run the attack suite on any saved model")
     evaluate.add_argument("file", type=Path, metavar="MODEL", help="a state dict saved by torch")
     add_frame(evaluate)
     add_suite(evaluate, attacks="pgd-20,autoattack")
@@ -260,7 +273,7 @@ def _add_resources(
 
 
 def _add_front(commands: Any, common: argparse.ArgumentParser) -> None:
-    front = commands.add_parser("front", parents=[common], help="print a sweep's front")
+    front = _command(commands, common, "front", "print a sweep's front")
     front.add_argument("folder", type=Path, metavar="OUT")
     front.add_argument("--pick", metavar="SPEC", help=f"one point of it: {PICK}")
     front.add_argument("--json", action="store_true", help="print the front, or the pick, as JSON")
@@ -268,8 +281,8 @@ def _add_front(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
-    export = commands.add_parser(
-        "export", parents=[common], help="write the model of one point of the front, and its card"
+    export = _command(
+        commands, common, "export", "write the model of one point of the front, and its card"
     )
     add = export.add_argument
     add("folder", type=Path, metavar="OUT")
@@ -287,8 +300,8 @@ def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_explain(commands: Any, common: argparse.ArgumentParser) -> None:
-    explain = commands.add_parser(
-        "explain", parents=[common], help="tell one trial's story: proposed, trained, released"
+    explain = _command(
+        commands, common, "explain", "tell one trial's story: proposed, trained, released"
     )
     explain.add_argument("folder", type=Path, metavar="OUT")
     explain.add_argument("trial", metavar="TRIAL", help="its number")
@@ -296,8 +309,8 @@ def _add_explain(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
-    report = commands.add_parser(
-        "report", parents=[common], help="write report.html, front.csv and all plots again"
+    report = _command(
+        commands, common, "report", "write report.html, front.csv and all plots again"
     )
     report.add_argument("folder", type=Path, metavar="OUT")
     report.add_argument(

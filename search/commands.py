@@ -83,9 +83,14 @@ def _stop_when(options: argparse.Namespace) -> StopWhenDone | None:
     return StopWhenDone(min_growth=growth, within_cost=cost) if growth is not None else None
 
 
+def _console(options: argparse.Namespace) -> Console:
+    """Where progress is told: standard error, or nowhere."""
+    return Console(stderr=True, quiet=options.quiet)
+
+
 def run_train(options: argparse.Namespace) -> int:
     """Train one configuration in a new folder, and print its operating points."""
-    config, console = build_config(options), Console(stderr=True)
+    config, console = build_config(options), _console(options)
     data = load_dataset(config.data)
     with running_own(f"model {config.model.name}"):
         GeneralistTrainer(config, data)
@@ -115,14 +120,16 @@ def _print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Con
     console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
 
 
-def _limits(options: argparse.Namespace) -> Limits:
-    return Limits(
-        trial_s=options.trial_limit,
-        epoch_s=options.epoch_limit,
-        max_retries=options.max_retries,
-        max_failures=1 if options.fail_fast else options.max_failures,
-        may_accumulate=options.accumulate,
-    )
+def _limits(options: argparse.Namespace, before: Limits) -> Limits:
+    """The limits as before, less what the options say."""
+    given = {
+        "trial_s": options.trial_limit,
+        "epoch_s": options.epoch_limit,
+        "max_retries": options.max_retries,
+        "max_failures": 1 if options.fail_fast else options.max_failures,
+        "may_accumulate": options.accumulate,
+    }
+    return replace(before, **{name: value for name, value in given.items() if value is not None})
 
 
 def _round_size(options: argparse.Namespace) -> int | None:
@@ -153,10 +160,11 @@ def run_sweep(options: argparse.Namespace) -> int:
         warmups=_store(options.warmups),
         branching=Branching(first=options.branches) if options.branches is not None else None,
         early_stopping=None if options.no_early_stopping else Halving(eta=options.eta),
-        limits=_limits(options),
+        limits=_limits(options, Limits()),
         round_size=_round_size(options),
     )
-    return _print_finished(sweep(request, options.out), as_json=options.json)
+    found = sweep(request, options.out, console=_console(options), noise=options.debug)
+    return _print_finished(found, options)
 
 
 def run_resume(options: argparse.Namespace) -> int:
@@ -174,16 +182,18 @@ def run_resume(options: argparse.Namespace) -> int:
         trials=old.trials if options.trials is None else options.trials,
         time_budget_s=options.time_budget,
         resources=replace(old.resources, **resources),
+        limits=_limits(options, old.limits),
     )
-    return _print_finished(resume(options.folder, config), as_json=options.json)
+    found = resume(options.folder, config, console=_console(options), noise=options.debug)
+    return _print_finished(found, options)
 
 
-def _print_finished(finished: Sweep, *, as_json: bool) -> int:
+def _print_finished(finished: Sweep, options: argparse.Namespace) -> int:
     if finished.counts.completed == 0:
         reasons = sorted({failure.reason for failure in finished.ledger.failures().values()})
         raise WorkerError(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}")
-    _print_front(finished, as_json=as_json)
-    if not as_json:
+    _print_front(finished, as_json=options.json)
+    if not (options.json or options.quiet):
         folder = finished.folder
         print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
         print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
@@ -254,7 +264,7 @@ def run_verify(options: argparse.Namespace) -> int:
     )
     resources = _resources(options) if options.ray else None
     sweep = open_sweep(options.folder)
-    document = verify(sweep, request, resources=resources)
+    document = verify(sweep, request, resources=resources, console=_console(options))
     write_page(sweep.folder, sweep.ledger)
     if options.json:
         print(json.dumps(document))
@@ -277,7 +287,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     model = load_model(options.file, empty_model(config, data, None), trusted=options.trust)
     split = data.validation if options.split == "validation" else data.test
     assert split is not None
-    with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+    with ProgressBar(console=_console(options), transient=True) as bar:
         show = follow(bar, options.file.name)
         result = evaluate_resumably(
             model.to(device), split.to(device), suite, place=options.out, on_progress=show

@@ -8,7 +8,7 @@ its own parameters, and when it ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,16 +35,18 @@ def write_experiment(
         old.unlink()
     experiment = api_pb2.Experiment(
         time_created_secs=time.time(),
-        hparam_infos=[_column(name, choices) for name, choices in sorted(parameters.items())],
+        hparam_infos=[_column(name, choices) for name, choices in parameters.items()],
         metric_infos=[_metric(name, about) for name, about in metrics.items()],
     )
     data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
     _write(folder, _summary(metadata.EXPERIMENT_TAG, data))
 
 
-def write_start(folder: Path, trial: str, params: Mapping[str, Any]) -> None:
-    """Say that a trial begins, with these parameters."""
-    shown = {name: _shown(value) for name, value in params.items()}
+def write_start(
+    folder: Path, trial: str, params: Mapping[str, Any], parameters: Mapping[str, Choices]
+) -> None:
+    """Say that a trial begins, with values of these parameters."""
+    shown = {k: _shown(value, is_choice=parameters[k] != ()) for k, value in params.items()}
     _write(folder, summary_v2.hparams_pb(shown, trial_id=trial))
 
 
@@ -58,10 +60,11 @@ def write_end(folder: Path, status: Status) -> None:
 
 
 def _column(name: str, choices: Choices) -> api_pb2.HParamInfo:
-    # Numbers get no range: the page would hide what is outside, and ranges may depend on a trial.
-    if not choices:
-        return api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64)
-    info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
+    # The page ticks five columns, and lists first those that are said to differ: let these be how
+    # experts are mixed. Numbers get no range: it would hide what is outside, and some depend on
+    # the trial.
+    info = api_pb2.HParamInfo(name=name, differs=not name.startswith("experts."))
+    info.type = api_pb2.DATA_TYPE_STRING if choices else api_pb2.DATA_TYPE_FLOAT64
     info.domain_discrete.extend(_shown(choice, is_choice=True) for choice in choices)
     return info
 
@@ -71,7 +74,7 @@ def _metric(name: str, about: str) -> api_pb2.MetricInfo:
     return api_pb2.MetricInfo(name=tag, display_name=name, description=about)
 
 
-def _shown(value: Any, *, is_choice: bool = False) -> float | str:
+def _shown(value: Any, *, is_choice: bool) -> float | str:
     """A number as such, unless it is one of several choices; all else as text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and not is_choice else str(value)
@@ -87,14 +90,3 @@ def _write(folder: Path, *summaries: Summary) -> None:
     for summary in summaries:
         writer.add_summary(summary)
     writer.close()
-
-
-def known_parameters(
-    parameters: Mapping[str, Choices], seen: Sequence[Mapping[str, Any]]
-) -> dict[str, Choices]:
-    """The parameters with those that trials had beside them."""
-    known = dict(parameters)
-    for params in seen:
-        for name, value in params.items():
-            known.setdefault(name, (value,) if isinstance(value, str) else ())
-    return known

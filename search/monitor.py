@@ -1,19 +1,41 @@
-"""What can be watched while a sweep runs: TensorBoard files and a line on the console a trial."""
+"""What TensorBoard shows of a sweep while it runs: one run a trial, and the run `sweep`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from generalist_core.evaluation import OperatingPoint
 from search.failures import Failure
-from search.front import Front
+from search.front import hypervolume
+from search.hparams import METRIC, Status, write_end, write_experiment, write_start
 from search.ledger import Ledger
+from search.parameters import Choices, with_seen
+from search.plots import front_figure, release_figure
+from search.records import Proposal
 from search.watcher import Watcher
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COST_UNIT = 1000
+"""Forward images that make a step of the run `sweep`; TensorBoard has whole steps only."""
+
+PICTURE_S = 15.0
+"""How long a picture of the front is left before the next; drawing takes a third of a second."""
+
+ABOUT = f"""**Step: {COST_UNIT:,} forward images** of all trials that have ended (one forward of one
+image is 1, each gradient 1 more). For time, choose *Relative* or *Wall* as the horizontal axis.
+
+`sweep/hypervolume` is that of the front on validation images. On the HParams page a trial's
+objectives are those of the mixture at the release ratio that the sampler asked for, so that they
+belong together; `curve` is the hypervolume of all its mixtures. A trial that was stopped or failed
+has none."""
 
 
 class TrialWriter:
@@ -22,16 +44,24 @@ class TrialWriter:
     def __init__(self, folder: Path, first_epoch: int = 1) -> None:
         """Open the run; of a trial that goes on, what it wrote from `first_epoch` on is hidden."""
         self.writer = SummaryWriter(str(folder), flush_secs=5, purge_step=first_epoch)
+        self.epoch = first_epoch
 
     def write(self, metrics: Mapping[str, Any]) -> None:
-        """Every metric with a group in its name, such as `loss/robust`, and the cost."""
-        epoch = latest_epoch(metrics)
+        """Every metric with a group in its name, such as `loss/robust`, the syncs, and the cost."""
+        self.epoch = latest_epoch(metrics)
         groups = ("accuracy/", "loss/", "lr/", "weight/")
         shown = {name: value for name, value in metrics.items() if name.startswith(groups)}
         for name, value in shown.items():
-            self.writer.add_scalar(name, value, epoch)
+            self.writer.add_scalar(name, value, self.epoch)
+        experts = [name.removeprefix("epoch/") for name in metrics if name.startswith("epoch/")]
+        # An expert that warms up alone counts its own epochs: steps may not go back in a series.
+        alone = f"/{experts[0]}" if len(experts) == 1 else ""
         for name in ("forward_images", "seconds", "synced"):
-            self.writer.add_scalar(f"run/{name}", metrics[name], epoch)
+            self.writer.add_scalar(f"run/{name}{alone}", metrics[name], self.epoch)
+
+    def release(self, points: Sequence[OperatingPoint]) -> None:
+        """Draw the released mixtures."""
+        self.writer.add_figure("release", _for_screen(release_figure(points)), self.epoch)
 
     def close(self) -> None:
         """Flush and close the files."""
@@ -39,13 +69,32 @@ class TrialWriter:
 
 
 class Monitor(Watcher):
-    """Follows a sweep: one run a trial, and the run `sweep` with the hypervolume and the counts."""
+    """Follows a sweep; its HParams page has `parameters` and `objectives` as columns."""
 
-    def __init__(self, folder: Path, console: Console) -> None:
+    def __init__(
+        self, folder: Path, parameters: Mapping[str, Choices], objectives: Sequence[str]
+    ) -> None:
         self.folder = folder
-        self.console = console
+        self.parameters = dict(parameters)
+        self.metrics = {name: f"{name} accuracy at the trial's own ratio" for name in objectives}
+        self.metrics["curve"] = "hypervolume of all mixtures of the trial"
         self.sweep = SummaryWriter(str(folder / "sweep"), flush_secs=5)
+        self.sweep.add_text("about", ABOUT)
         self.trials: dict[str, TrialWriter] = {}
+        self.proposals: dict[str, Proposal] = {}
+        self._ledger: Ledger | None = None
+        self._drawn: tuple[str, ...] = ()
+        self._drawn_at = -PICTURE_S
+        write_experiment(folder, self.parameters, self.metrics)
+
+    def on_begun(self, proposal: Proposal) -> None:
+        """Write its parameters; those that nobody knew of become columns of their own."""
+        self.proposals[proposal.trial] = proposal
+        if not proposal.params.keys() <= self.parameters.keys():
+            self.parameters = with_seen(self.parameters, proposal.params)
+            write_experiment(self.folder, self.parameters, self.metrics)
+        run = self.folder / proposal.trial
+        write_start(run, proposal.trial, proposal.params, self.parameters)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Write what a running trial reported."""
@@ -54,35 +103,41 @@ class Monitor(Watcher):
         self.trials[trial].write(metrics)
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
-        """Say what a trial released and what the front is worth now."""
-        front = self._on_ended(trial, ledger)
-        ranges = []
+        """Write the trial's objectives and its release curve, and where the sweep stands."""
+        writer, ratio = self.trials.get(trial), self.proposals[trial].ratio
+        if writer is None:
+            writer = self.trials[trial] = TrialWriter(self.folder / trial)
+        own = next(point for point in points if point.ratio == ratio)
         for name in ledger.objectives:
-            values = [100 * point.accuracies[name] for point in points]
-            ranges.append(f"{name} {min(values):.1f}-{max(values):.1f} %")
-        worth = f"front of {len(front.points)} points, hypervolume {front.hypervolume:.4f}"
-        self.console.print(f"trial {trial}  {'  '.join(ranges)}  {worth}", soft_wrap=True)
+            writer.writer.add_scalar(f"{METRIC}/{name}", own.accuracies[name], writer.epoch)
+        worth = curve_worth(points, ledger)
+        writer.writer.add_scalar(f"{METRIC}/curve", worth, writer.epoch)
+        writer.release(points)
+        self._on_ended(trial, ledger, "STATUS_SUCCESS")
 
-    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
-        """Say why a trial came to nothing."""
-        self._on_ended(trial, ledger)
-        text = f"trial {trial}  failed, {failure.kind}: {failure.reason}"
-        self.console.print(text, soft_wrap=True, markup=False)
+    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:  # noqa: ARG002
+        """Count it."""
+        self._on_ended(trial, ledger, "STATUS_FAILURE")
 
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
-        """Say that a trial was stopped early."""
-        self._on_ended(trial, ledger)
-        self.console.print(f"trial {trial}  stopped early, after {epoch} epochs", soft_wrap=True)
+    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:  # noqa: ARG002
+        """Count it."""
+        self._on_ended(trial, ledger, "STATUS_SUCCESS")
 
     def close(self) -> None:
-        """Flush and close all files."""
+        """Draw the last front, flush and close all files."""
+        if self._ledger is not None:
+            self._draw_front(self._ledger)
         self.sweep.close()
         for writer in self.trials.values():
             writer.close()
 
-    def _on_ended(self, trial: str, ledger: Ledger) -> Front:
+    def _on_ended(self, trial: str, ledger: Ledger, status: Status) -> None:
         if trial in self.trials:
             self.trials.pop(trial).close()
+        self.proposals.pop(trial, None)
+        if (self.folder / trial).is_dir():  # else it was rejected, and never began
+            write_end(self.folder / trial, status)
+        self._ledger, step = ledger, _step(ledger)
         front, counts = ledger.front(), ledger.counts()
         scalars = {
             "hypervolume": front.hypervolume,
@@ -90,13 +145,41 @@ class Monitor(Watcher):
             "trials/completed": counts.completed,
             "trials/failed": counts.failed,
             "trials/stopped_early": counts.stopped_early,
-            **ledger.cost(),
+            **{f"failed/{kind}": n for kind, n in ledger.failure_kinds().items()},
+            **{f"cost/{name}": spent for name, spent in ledger.cost().items()},
         }
         for name, value in scalars.items():
-            self.sweep.add_scalar(f"sweep/{name}", value, counts.total)
-        return front
+            self.sweep.add_scalar(f"sweep/{name}", value, step)
+        if time.monotonic() - self._drawn_at >= PICTURE_S:
+            self._draw_front(ledger)
+
+    def _draw_front(self, ledger: Ledger) -> None:
+        """Draw the front, if it is another than the last that was drawn."""
+        front = ledger.front()
+        names = tuple(point.name for point in front.points)
+        if names != self._drawn:
+            figure = _for_screen(front_figure(front, ledger.points()))
+            self.sweep.add_figure("front", figure, _step(ledger))
+            self._drawn, self._drawn_at = names, time.monotonic()
+
+
+def curve_worth(points: Sequence[OperatingPoint], ledger: Ledger) -> float:
+    """The hypervolume of one trial's mixtures, above the floors of the sweep."""
+    rows = [[point.accuracies[name] for name in ledger.objectives] for point in points]
+    return hypervolume(np.array(rows), ledger.reference)
 
 
 def latest_epoch(metrics: Mapping[str, Any]) -> int:
     """The latest epoch that an expert has behind it."""
     return int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
+
+
+def _step(ledger: Ledger) -> int:
+    return round(ledger.cost()["forward_images"] / COST_UNIT)
+
+
+def _for_screen(figure: Figure) -> Figure:
+    """A figure that can be read at the third of a page that TensorBoard gives it."""
+    figure.set_size_inches(4.4, 3.4)
+    figure.set_dpi(160)
+    return figure

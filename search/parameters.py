@@ -10,6 +10,7 @@ from typing import Any
 
 from generalist_core.config import TrainConfig
 from generalist_core.validation import InvalidConfigError
+from search.own_code import running_own
 from search.release_ratio import suggest_ratio
 from spaces import Space
 
@@ -51,13 +52,21 @@ class Explorer:
 def parameters_of_space(space: Space, base: TrainConfig) -> Mapping[str, Choices]:
     """Each parameter of a space and of the release, with its choices; () for a number.
 
-    A parameter behind a condition on numbers that is hardly ever met may be missed.
+    A suggestion that the space refuses shows what was asked until then. A parameter behind a
+    condition on numbers that is hardly ever met may be missed.
     """
     explorer, since = Explorer(), 0
     suggest_ratio(explorer, len(base.experts))
     while since < PATIENCE:
         before = dict(explorer.found)
-        with suppress(InvalidConfigError):
+        with suppress(InvalidConfigError), running_own("space"):
             space(explorer, base)
         since = since + 1 if explorer.found == before else 0
     return explorer.found
+
+
+def with_seen(known: Mapping[str, Choices], params: Mapping[str, Any]) -> dict[str, Choices]:
+    """Known parameters, and those that a trial had beside them."""
+    numbers = (int, float)
+    seen = {name: () if isinstance(v, numbers) else (v,) for name, v in params.items()}
+    return {**seen, **known}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from generalist_core.evaluation import OperatingPoint
 from search.files import write_bytes, write_text
 from search.findings import release_curves
-from search.front import Front, FrontPoint, values_of
+from search.front import Front, FrontPoint, accuracy_interval, values_of
 from search.records import Growth
-from search.release_ratio import ratio_text
+from search.release_ratio import ratio_key, ratio_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +95,29 @@ def _draw_front(figure: Figure, axes: Axes, front: Front) -> None:
         colours = 100 * values_of(front.points, third)[:, 0]
         dots = axes.scatter(x, y, c=colours, s=30, zorder=3, label="front")
         figure.colorbar(dots, label=f"{third[0]} accuracy (%)")
+
+
+def release_figure(points: Sequence[OperatingPoint]) -> Figure:
+    """One trial's release curve: each accuracy against the mixing ratio, with 95 % intervals.
+
+    With more than two experts a ratio is no number; the mixtures then stand in a row.
+    """
+    figure, axes = _figure()
+    curve = sorted(points, key=lambda point: ratio_key(point.ratio))
+    places = [n if isinstance(p.ratio, tuple) else p.ratio for n, p in enumerate(curve)]
+    for name in curve[0].accuracies:
+        values = np.array([point.accuracies[name] for point in curve])
+        ends = np.array([accuracy_interval(p.accuracies[name], p.n_images) for p in curve])
+        around = 100 * np.abs(ends.T - values)
+        axes.errorbar(places, 100 * values, yerr=around, fmt="o-", markersize=4, label=name)
+    if isinstance(curve[0].ratio, tuple):
+        texts = [ratio_text(point.ratio) for point in curve]
+        axes.set_xticks(places, texts, rotation=30, ha="right")
+    axes.set_xlabel("mixing ratio")
+    axes.set_ylabel("accuracy (%), validation")
+    axes.set_ylim(0, 100)
+    axes.legend()
+    return figure
 
 
 def growth_figure(history: Sequence[Growth]) -> Figure:

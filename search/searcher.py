@@ -100,6 +100,7 @@ class Searcher:
                 self._tell_what_is_due()
                 continue
             self.running[proposal.trial] = proposal
+            self.watcher.on_begun(proposal)
             return proposal
         return None
 

@@ -23,6 +23,7 @@ from generalist_core.models import ModelFactory
 from generalist_core.trainer import GeneralistTrainer
 from generalist_core.validation import require
 from search.cluster import require_reachable, running_ray
+from search.console import shown, view_of
 from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.failures import is_of_storage
@@ -30,7 +31,9 @@ from search.files import create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
 from search.ledger import parameters_of
 from search.monitor import Monitor
+from search.noise import noise_in
 from search.own_code import running_own
+from search.parameters import parameters_of_space, with_seen
 from search.proposer import Proposer, enqueue_first
 from search.records import Observation, Proposal
 from search.repeats import repeat_front
@@ -52,8 +55,11 @@ from search.storage import WRITE_ERRORS, mend_journal, open_storage
 from search.trial import read_metrics
 from search.tuning import run_on_ray
 from search.warm_start import read_observations
-from search.watcher import Watchers
+from search.watcher import Watcher, Watchers
 from spaces import Space, base_suggestion, load_space, paper_suggestion
+
+LOG = "log.txt"
+"""What Ray and Optuna wrote, and all warnings."""
 
 CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
 """What of a request may be another when the sweep goes on."""
@@ -67,6 +73,7 @@ def sweep(
     data: Dataset | None = None,
     model: ModelFactory | None = None,
     console: Console | None = None,
+    noise: bool = False,
 ) -> Sweep:
     """Run a sweep in a new folder and write its report.
 
@@ -77,6 +84,7 @@ def sweep(
         data: the user's own images; by default those that the configuration names.
         model: the user's own `(n_classes, (c, h, w)) -> torch.nn.Module`.
         console: where progress is told; by default standard error.
+        noise: show what Ray and Optuna write; by default it goes to `log.txt` in the folder.
 
     Raises:
         InvalidConfigError: a setting that cannot work; found before any trial starts.
@@ -103,7 +111,7 @@ def sweep(
             ledger.observe(seen, space, config.config)
         own = OwnParts(space=space, data=data, model=model)
         found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
-        return _run(found, (), console or Console(stderr=True))
+        return _run(found, (), console or Console(stderr=True), noise=noise)
 
 
 def resume(
@@ -114,6 +122,7 @@ def resume(
     data: Dataset | None = None,
     model: ModelFactory | None = None,
     console: Console | None = None,
+    noise: bool = False,
 ) -> Sweep:
     """Go on with a sweep, however it ended, and write its report.
 
@@ -127,6 +136,7 @@ def resume(
         data: the images, if the sweep was given its own.
         model: the factory of models, if the sweep was given its own.
         console: where progress is told; by default standard error.
+        noise: show what Ray and Optuna write; by default it goes to `log.txt` in the folder.
 
     Raises:
         InvalidConfigError: a part of the sweep's own is missing or another.
@@ -159,14 +169,16 @@ def resume(
             soft_wrap=True,
         )
         found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
-        return _run(found, unfinished, console)
+        return _run(found, unfinished, console, noise=noise)
 
 
-def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console) -> Sweep:
+def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, noise: bool) -> Sweep:
     """Search, repeat the front, and report."""
     folder, config, ledger, own = found.folder, found.config, found.ledger, found.own
-    with running_ray(config.resources) as n_workers, _terminable():
-        searcher = _searcher(found, unfinished, n_workers, console)
+    quiet = contextlib.nullcontext() if noise else noise_in(folder / LOG, console)
+    view = view_of(console, ledger, n_trials=config.trials, time_budget_s=config.time_budget_s)
+    with quiet, shown(view), running_ray(config.resources) as n_workers, _terminable():
+        searcher = _searcher(found, unfinished, n_workers, view)
         run_on_ray(searcher, folder, config, own)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
@@ -187,7 +199,7 @@ def _searcher(
     found: Sweep,
     unfinished: Sequence[Proposal],
     n_workers: int,
-    console: Console,
+    view: Watcher,
 ) -> Searcher:
     """The search as the sweep's folder has it."""
     config, folder, ledger = found.config, found.folder, found.ledger
@@ -205,13 +217,21 @@ def _searcher(
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,
-        watcher=Watchers(Housekeeping(folder / "trials"), Monitor(folder / "tensorboard", console)),
+        watcher=Watchers(Housekeeping(folder / "trials"), _monitor(found, space), view),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
     for proposal in ledger.proposals():
         for metrics in read_metrics(folder / "trials" / proposal.trial):
             searcher.recall(proposal, metrics)
     return searcher
+
+
+def _monitor(found: Sweep, space: Space) -> Monitor:
+    """TensorBoard, with a column for every parameter that the space or a trial has."""
+    parameters = parameters_of_space(space, found.config.config)
+    for proposal in found.ledger.proposals():
+        parameters = with_seen(parameters, proposal.params)
+    return Monitor(found.folder / "tensorboard", parameters, found.ledger.objectives)
 
 
 def _unchangeable(config: SweepConfig) -> dict[str, Any]:

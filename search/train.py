@@ -70,7 +70,8 @@ def train_in(
         writer.write(metrics)
         if on_epoch is not None:
             on_epoch(metrics)
-    writer.close()
     points = tuple(trial.release())
+    writer.release(points)
+    writer.close()
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

@@ -8,10 +8,14 @@ from typing import Any
 from generalist_core.evaluation import OperatingPoint
 from search.failures import Failure
 from search.ledger import Ledger
+from search.records import Proposal
 
 
 class Watcher:
     """Is told what happens in a sweep, after the ledger; this one keeps it to itself."""
+
+    def on_begun(self, proposal: Proposal) -> None:
+        """A trial begins, or goes on after the sweep was interrupted."""
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """A running trial has trained an epoch."""
@@ -34,6 +38,11 @@ class Watchers(Watcher):
 
     def __init__(self, *watchers: Watcher) -> None:
         self.watchers = watchers
+
+    def on_begun(self, proposal: Proposal) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_begun(proposal)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Tell all."""

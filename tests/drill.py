@@ -190,7 +190,7 @@ class Drill:
         for fault in damaging:
             assert fault.damage is not None
             fault.damage(folder, self.rng)
-            self.say(f"  {fault.kind}")
+            self.say(f"    {fault.kind}: done to its folder")
         return damaging
 
     def at_the_end(

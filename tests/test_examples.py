@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from spaces import load_space, paper_suggestion
 from tests.search.test_trial import tiny_config
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
+FASHION = Path(os.environ.get("DATA", "/usr/share/datasets/fashion-mnist"))
 
 
 def run(script: str, *arguments: str) -> list[str]:
@@ -55,3 +57,23 @@ def test_digits_in_twenty_lines(tmp_path: Path) -> None:
     assert any("cannot be told" in line or "knee" in line for line in lines)
     assert (tmp_path / "out" / "knee.pt.json").exists()
     assert len((ROOT / "examples" / "digits.py").read_text().splitlines()) <= 20
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist.sh", "cifar10.sh"])
+def test_a_script_can_be_parsed(name: str) -> None:
+    """That its commands are accepted, tests/test_docs.py checks."""
+    subprocess.run(["sh", "-n", str(ROOT / "examples" / name)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION.is_dir(), reason=f"no Fashion-MNIST in {FASHION}")
+def test_fashion_mnist(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    small = ["--n-train", "100", "--n-validation", "50", "--epochs", "2", "--trials", "1"]
+    subprocess.run(
+        ["sh", str(ROOT / "examples" / "fashion_mnist.sh"), str(out), *small],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PATH": path, "DATA": str(FASHION)},
+    )
+    assert (out / "knee.pt.json").exists()

@@ -29,7 +29,8 @@ ONLY_IN = {
         "search/sampling.py",
     },
     "pandas": {"search/request.py", "search/tables.py"},
-    "matplotlib": {"search/plots.py"},
+    "matplotlib": {"search/monitor.py", "search/plots.py"},
+    "tensorboard": {"search/hparams.py"},
     "plotly": {"search/figures.py", "search/html_report.py", "search/parameter_figures.py"},
 }
 

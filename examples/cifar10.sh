@@ -1,0 +1,16 @@
+#!/bin/sh
+# CIFAR-10 in the paper's setting: ResNet-18, Linf 8/255, 120 epochs, around which all is searched:
+#     sh examples/cifar10.sh runs/cifar10
+# The same command goes on with what it began. Two trials share a GPU. The data are downloaded.
+set -eu
+OUT=$1
+
+if [ -e "$OUT/sweep.json" ]; then
+    generalist-search resume "$OUT"
+else
+    generalist-search sweep --data cifar10 --data-root data --download --preset paper \
+        --space full --trials 100 --gpus-per-trial 0.5 --cpus-per-trial 4 --repeats 3 --out "$OUT"
+fi
+generalist-search verify "$OUT" --ray --gpus-per-trial 1
+generalist-search front "$OUT" --pick knee
+generalist-search export "$OUT" --pick knee --to "$OUT/knee.pt"

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Fashion-MNIST, 4,000 images resized to 14x14, at Linf 0.1; then the knee of its front:
+#     sh examples/fashion_mnist.sh runs/fashion [more options of sweep]
+# Debian's package dataset-fashion-mnist has the data; DATA=FOLDER names them elsewhere.
+set -eu
+OUT=$1
+shift
+
+generalist-search sweep --data fashion-mnist --data-root "${DATA:-/usr/share/datasets/fashion-mnist}" \
+    --n-train 4000 --image-size 14 --epsilon 0.1 --epochs 8 --space mixing --trials 12 \
+    --out "$OUT" "$@"
+generalist-search front "$OUT" --pick knee
+generalist-search export "$OUT" --pick knee --to "$OUT/knee.pt"

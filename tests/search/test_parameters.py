@@ -1,0 +1,46 @@
+"""What a space can ask for, found before it is asked."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+
+from generalist_core.config import TrainConfig
+from generalist_core.presets import short
+from search.parameters import parameters_of_space, with_seen
+from spaces import SPACES, Trial
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_no_trial_has_a_parameter_that_was_not_found(name: str) -> None:
+    found = parameters_of_space(SPACES[name], short())
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    asked: set[str] = {"release_ratio.1"}
+    for _ in range(60):
+        trial = study.ask()
+        SPACES[name](trial, short())
+        asked |= trial.params.keys()
+    assert asked == found.keys()
+
+
+def test_choices_are_all_that_were_offered() -> None:
+    found = parameters_of_space(SPACES["experts"], short())
+    assert found["experts.robust.optimizer"] == ("SGD", "AdamW", "Adam", "RMSprop")
+    assert found["experts.robust.optimizer.Adam.lr"] == ()
+
+
+def test_a_space_that_fails_at_times_shows_what_it_asked_until_then() -> None:
+    def failing(trial: Trial, base: TrainConfig) -> TrainConfig:
+        if trial.suggest_categorical("kind", ["good", "bad"]) == "bad":
+            trial.suggest_float("deep", 0, 1)
+            raise ZeroDivisionError
+        return base
+
+    found = parameters_of_space(failing, short())
+    assert found == {"release_ratio.1": (), "kind": ("good", "bad"), "deep": ()}
+
+
+def test_what_only_a_trial_had_is_added() -> None:
+    known = with_seen({"kind": ("a", "b")}, {"kind": "a", "rare": "x", "lr": 0.1})
+    assert known == {"kind": ("a", "b"), "rare": ("x",), "lr": ()}

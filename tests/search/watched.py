@@ -1,0 +1,53 @@
+"""A simulated search, watched: what a sweep shows, without Ray."""
+
+from __future__ import annotations
+
+from optuna.storages import InMemoryStorage
+
+from generalist_core.codec import replace_at
+from generalist_core.config import TrainConfig
+from generalist_core.presets import short
+from search.early_stopping import Halving, Rungs
+from search.ledger import Ledger
+from search.local import run_here
+from search.proposer import Proposer
+from search.samplers import N_STARTUP, build_samplers
+from search.searcher import Rules, Searcher
+from search.simulator import SimulatedTrainer, WarmupsInMemory, World
+from search.trial import Training, with_release_ratio
+from search.watcher import Watcher
+from spaces import SPACES, Space, Trial, paper_suggestion
+
+BASE = replace_at(short(), "evaluation.every_epochs", 1)
+
+
+def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """The space `smoke`, of which it refuses about a half."""
+    start = trial.suggest_int("refused", 0, 1)
+    return replace_at(SPACES["smoke"](trial, base), "sync.start_epoch", 99 if start else 5)
+
+
+def new_ledger(space: Space) -> Ledger:
+    built = build_samplers("random", seed=0, n_startup=N_STARTUP)
+    ledger = Ledger(InMemoryStorage(), BASE.evaluation.objectives, sampler_of=built)
+    ledger.enqueue(*paper_suggestion(space, BASE), 2)
+    return ledger
+
+
+def watch(watcher: Watcher, ledger: Ledger, space: Space, *, n_trials: int = 12) -> None:
+    """Run a search with early stopping and two workers before the watcher."""
+    searcher = Searcher(
+        Proposer(ledger, space, BASE, None),
+        n_trials=n_trials,
+        n_workers=2,
+        watcher=watcher,
+        rules=Rules(rungs=Rungs(Halving())),
+    )
+    warmups = WarmupsInMemory()
+
+    def begin(proposal: object) -> Training:
+        config = with_release_ratio(proposal.config, proposal.ratio)  # type: ignore[attr-defined]
+        return Training(SimulatedTrainer(config, World()), warmups)
+
+    run_here(searcher, begin)
+    searcher.close()
