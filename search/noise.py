@@ -76,6 +76,8 @@ def _redirected(path: Path, console: Console) -> Iterator[None]:
         yield
     finally:
         _flush()
+        with suppress(OSError):
+            console.file.flush()
         for stream, place in before.items():
             os.dup2(place, stream)
             os.close(place)

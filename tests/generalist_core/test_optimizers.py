@@ -66,7 +66,9 @@ def trajectory(config: Optimizer) -> Iterator[float]:
         yield parameter.item()
 
 
-@pytest.mark.parametrize(("update", "config"), CASES, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(
+    ("update", "config"), CASES, ids=lambda case: getattr(case, "__name__", str(case))
+)
 def test_updates_are_the_textbooks(update: Any, config: Optimizer) -> None:
     p, state = 2.0, {}
     for found in trajectory(config):

@@ -193,4 +193,4 @@ def test_the_pages_show_it_in_a_browser(
         page.open(f"{address}/#images")
         page.wait_for("front", "release", n_images=min(n_completed, 3))
         page.open(f"{address}/?tagFilter=hypervolume&smoothing=0#timeseries")
-        page.wait_for("sweep/hypervolume", f"{ledger.front().hypervolume:.4g}")
+        page.wait_for("sweep /hypervolume", f"{ledger.front().hypervolume:.4g}")
