@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := --numprocesses 2 --dist loadfile
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help setup demo test test-fast check format bench docs clean
@@ -19,10 +20,10 @@ demo: setup  ## search the digits for a natural-robust front, in a few minutes o
 	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
 
 test: check  ## lint, types and the whole suite
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
 test-fast: setup  ## the tests that need no Ray, under two minutes
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
 check: setup  ## lint and types; changes nothing
 	$(BIN)/ruff format --check .

@@ -144,8 +144,10 @@ def _from_preset(options: argparse.Namespace) -> TrainConfig:
 
 def with_whole_paths(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths: workers, and later commands, may run elsewhere."""
+    from generalist_core.datasets import DATASETS
+
     config = replace_at(config, "data.root", str(Path(config.data.root).absolute()))
-    if Path(config.data.name).is_dir():
+    if config.data.name not in DATASETS and Path(config.data.name).is_dir():
         config = replace_at(config, "data.name", str(Path(config.data.name).absolute()))
     place, colon, function = config.model.name.rpartition(":")
     if place.endswith(".py"):

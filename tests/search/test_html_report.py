@@ -417,6 +417,7 @@ def test_an_error_in_a_script_is_shown(tmp_path: Path) -> None:
     assert "nowhere is not defined" in in_browser(tmp_path / "report.html")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_again(tmp_path: Path) -> None:
     from argparse import Namespace
 

@@ -180,6 +180,7 @@ def test_without_rounds_it_does() -> None:
     assert found[0] != found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "every"), [("random", 5), ("tpe", 16)])
 @pytest.mark.parametrize("n_workers", [1, 2, 3])
 def test_in_rounds_an_interruption_changes_nothing(

@@ -167,6 +167,7 @@ def ours(seed: int = 0) -> Found:
     )
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_searches_and_others_do_not() -> None:
     first, same, other = ours(), ours(), ours(seed=1)
     assert first.points == same.points
@@ -266,6 +267,7 @@ def test_sharing_changes_the_cost_and_nothing_else(n_workers: int) -> None:
     assert shared.cost() + shared.cost("reused_forward_images") == alone.cost()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["mixing", "full"])
 @pytest.mark.parametrize("n_workers", [2, 4, 7])
 def test_workers_never_train_a_warm_up_twice(space: str, n_workers: int) -> None:
@@ -312,6 +314,7 @@ def test_who_waits_for_ever_is_told() -> None:
 # Stopping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_workers", "shares"), [(1, False), (4, True)])
 def test_early_stopping_stops_trials_and_all_end_in_a_final_state(
     n_workers: int, shares: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -94,20 +94,22 @@ def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> No
 def test_a_trial_advances_once_another_has_trained_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.trial.POLL_S", 0.001)
     other, trial = sharing(tmp_path, "a"), sharing(tmp_path, "b")
     other.advance()
     for _ in range(2):
         trial.advance()
-    found: list[dict[str, float]] = []
-    waiting = threading.Thread(target=lambda: found.append(trial.advance()), daemon=True)
-    waiting.start()
     assert trial.trainer.warming == ["robust"]
-    assert not found
-    other.advance()
-    waiting.join()
-    assert found[0]["epoch"] == 3
-    assert found[0]["reused_forward_images"] > 0
+    waited: list[float] = []
+
+    def meanwhile(seconds: float) -> None:
+        waited.append(seconds)
+        other.advance()
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    found = trial.advance()
+    assert len(waited) == 1
+    assert found["epoch"] == 3
+    assert found["reused_forward_images"] > 0
 
 
 def test_what_a_trial_trains_alone_is_judged_where_an_evaluation_is_due(tmp_path: Path) -> None:
