@@ -18,6 +18,9 @@ from search.errors import SweepFolderError
 
 N_DIGEST = 32
 
+LOCK = ".lock"
+"""Held in a sweep's folder by the one process that runs it."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
@@ -125,10 +128,12 @@ def read_json(path: Path) -> Any:
 def create_folder(path: Path) -> None:
     """Make a new output folder, or take an empty one, and check that it can be written.
 
+    The lock of a sweep that was killed before it wrote anything counts for nothing.
+
     Raises:
         SweepFolderError: it holds something already, or cannot be written.
     """
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(inside.name != LOCK for inside in path.iterdir()):
         raise SweepFolderError(
             f"The output folder must be new or empty, but {path} holds files. Give another --out."
         )

@@ -27,7 +27,7 @@ from search.console import shown, view_of
 from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.failures import is_of_storage
-from search.files import create_folder, make_folder
+from search.files import LOCK, create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
 from search.ledger import parameters_of
 from search.monitor import Monitor
@@ -260,7 +260,7 @@ def _no_room(folder: Path, error: Exception) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One process runs a sweep."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
         raise SweepFolderError(
