@@ -8,7 +8,7 @@ point is an observation, and the sampler learns the whole curve from one trainin
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -115,7 +115,8 @@ class Ledger:
 
     def _read(self) -> None:
         """Take in the study from its beginning, its ends in the order in which they were told."""
-        self.sampling = Sampling(self.sampler_of, len(self.objectives))
+        self._sampling = Sampling(self.sampler_of, len(self.objectives))
+        self._unshown: deque[list[FrozenTrial]] = deque()
         self._numbers: dict[str, int] = {}
         self._configs: dict[str, Any] = {}
         self._failing: set[str] = set()
@@ -127,12 +128,20 @@ class Ledger:
         told: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
             if "origin" in trial.user_attrs:
-                self._take_in("", [trial])
+                self._unshown.append([trial])
             elif trial.state.is_finished():
                 told.setdefault(trial.user_attrs["told_as"], []).append(trial)
         for _, ended in sorted(told.items()):
-            self._take_in("", ended)
+            self._unshown.append(ended)
+            self._learn(ended)
         self._n_told = 1 + max(told, default=-1)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the sampler is shown; of a study that was there not before it is needed."""
+        while self._unshown:
+            self._sampling.tell("", self._seen(self._unshown.popleft()))
+        return self._sampling
 
     def resume(self) -> list[Proposal]:
         """Mend what a crash left undone; returns the trials to go on with, which run again.
@@ -420,7 +429,11 @@ class Ledger:
 
     def _take_in(self, name: str, trials: Sequence[FrozenTrial]) -> None:
         """Learn from a trial that ended, with its siblings, or from an observation."""
-        self.sampling.tell(name, [seen for trial in trials if (seen := self._seen(trial))])
+        self.sampling.tell(name, self._seen(trials))
+        self._learn(trials)
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        """Know what failed, and the points."""
         for trial in trials:
             if self._is_lasting_failure(trial) and "config" in trial.user_attrs:
                 self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
@@ -429,8 +442,12 @@ class Ledger:
         self._points += points
         self._front = self._front_of(sorted([*self._front.points, *points], key=_trial))
 
-    def _seen(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """What the sampler sees of a trial: of a failure that would come again, accuracies of 0."""
+    def _seen(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """What the sampler sees of trials."""
+        return [seen for trial in trials if (seen := self._seen_of(trial)) is not None]
+
+    def _seen_of(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """Of a failure that would come again, accuracies of 0; of another nothing."""
         if trial.state != TrialState.FAIL:
             return trial
         if not self._is_lasting_failure(trial):
