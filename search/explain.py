@@ -20,7 +20,7 @@ from search.records import TrialRecord
 from search.release_ratio import as_ratio, ratio_key, ratio_text
 from search.request import Sweep
 from search.trainable import FAILURE
-from search.trial import read_metrics
+from search.trial import latest_epoch, read_metrics
 from search.watchdog import HANG
 
 N_TRACE_LINES = 6
@@ -58,7 +58,7 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     elif record.failure is not None:
         text += f", {record.failure.kind}"
     elif record.state == "unfinished":
-        done = max((_latest(line) for line in metrics), default=0)
+        done = max((latest_epoch(line) for line in metrics), default=0)
         text += f", {_epochs(done)} of {sweep.config.config.epochs} trained; it runs, or waits for"
         text += f" generalist-search resume {sweep.folder}"
     else:
@@ -270,10 +270,6 @@ def _number(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return ratio_text(as_ratio(value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _latest(line: Metrics) -> int:
-    return int(max(value for name, value in line.items() if name.startswith("epoch")))
 
 
 def _epochs(n: int) -> str:

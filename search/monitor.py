@@ -18,6 +18,7 @@ from search.ledger import Ledger
 from search.parameters import Choices, with_seen
 from search.plots import front_figure, release_figure
 from search.records import Proposal
+from search.trial import latest_epoch
 from search.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -167,11 +168,6 @@ def curve_worth(points: Sequence[OperatingPoint], ledger: Ledger) -> float:
     """The hypervolume of one trial's mixtures, above the floors of the sweep."""
     rows = [[point.accuracies[name] for name in ledger.objectives] for point in points]
     return hypervolume(np.array(rows), ledger.reference)
-
-
-def latest_epoch(metrics: Mapping[str, Any]) -> int:
-    """The latest epoch that an expert has behind it."""
-    return int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
 
 
 def _step(ledger: Ledger) -> int:

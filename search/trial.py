@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,11 @@ def _as_begun(folder: Path, config: TrainConfig) -> TrainConfig:
     if replace(begun, n_accumulations=n_accumulations) != config:
         raise SweepFolderError(f"{folder} must be of this trial, but holds another. Remove it.")
     return config
+
+
+def latest_epoch(metrics: Mapping[str, Any]) -> int:
+    """The latest epoch that an expert has behind it."""
+    return int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
 
 
 def warmed(metrics: Metrics) -> str:
