@@ -80,7 +80,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bfloat16": {**BOTH, "precision": "bfloat16"},
     "bfloat16, compiled": {**BOTH, "precision": "bfloat16", "compile": True},
 }
-ON_CPU = ("plain", "folded", "channels_last", "both")
+ON_CPU = ("plain", "folded", "channels_last", "both", "bfloat16")
 ON_GPU = ("plain", "both", "tfloat32", "bfloat16", "bfloat16, compiled")
 
 
@@ -176,6 +176,11 @@ def precision_of(variant: str) -> Precision:
     return "tfloat32" if variant == "textbook" else replace(RUN, **VARIANTS[variant]).precision
 
 
+def _forward_in(precision: Precision) -> str:
+    """The name of a forward's time, which is no variant's."""
+    return f"forward in {precision}"
+
+
 def agreement(model: nn.Module, x: Tensor, y: Tensor, variants: Sequence[str]) -> float:
     """The largest disagreement of variants that are exact; compiled ones have a test."""
     model, x = copy.deepcopy(model).double(), x.double()
@@ -204,7 +209,7 @@ def measure(
     steps: dict[str, Textbook | Ours] = {"textbook": Textbook(model)}
     steps |= {variant: Ours(model, **VARIANTS[variant]) for variant in variants}
     calls: dict[str, Callable[[], object]] = {
-        precision: partial(forward, model, x, precision)
+        _forward_in(precision): partial(forward, model, x, precision)
         for precision in dict.fromkeys(map(precision_of, steps))
     }
     calls |= {name: partial(step.epoch_step, x, y, 0) for name, step in steps.items()}
@@ -222,7 +227,9 @@ def measure(
         "seconds": medians,
         "images_per_second": {v: batch / medians[v] for v in steps},
         "ratio_to_textbook": {v: medians["textbook"] / medians[v] for v in steps},
-        "share_of_bound": {v: 26 * medians[precision_of(v)] / medians[v] for v in steps},
+        "share_of_bound": {
+            v: 26 * medians[_forward_in(precision_of(v))] / medians[v] for v in steps
+        },
         "operations_per_second": {v: n_operations / medians[v] for v in steps},
         "assumed_dense_bfloat16_rate": rate,
         "share_of_dense_rate": rate and {v: n_operations / medians[v] / rate for v in steps},

@@ -483,7 +483,8 @@ class EvaluationConfig:
     training is judged on the first `n_images_between` (as many if None), which need not be exact.
 
     Released are the mixtures at `release_ratios`, and with two experts up to `n_refinements` more,
-    each halfway between the two neighbours with the most room for a front between them.
+    each halfway between the two neighbours with the most room for a front between them. They are of
+    the `best` evaluated boundary (see `generalist_core.best_boundary`), or always of the `last`.
     """
 
     attacks: tuple[NamedAttack, ...]
@@ -493,6 +494,7 @@ class EvaluationConfig:
     batch_size: int = 256
     release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
     n_refinements: int = 3
+    release: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.attacks]

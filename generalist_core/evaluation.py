@@ -20,11 +20,12 @@ from generalist_core.randomness import GeneratorNoise, generator
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """One released mixture: the accuracy in each objective on `n_images` images."""
+    """One released mixture after `epoch` epochs: the accuracies on `n_images` images."""
 
     ratio: Ratio
     accuracies: Mapping[str, float]
     n_images: int
+    epoch: int
 
 
 class Evaluator:
@@ -53,6 +54,11 @@ class Evaluator:
         """How many images a released mixture is judged on."""
         return min(self.config.n_images or len(self.split), len(self.split))
 
+    @property
+    def n_images_between(self) -> int:
+        """How many images what is in training is judged on."""
+        return min(self.config.n_images_between or self.n_images, self.n_images)
+
     def judge(
         self, weights: Weights, *, between: bool = False, attacked: bool = True
     ) -> tuple[dict[str, float], int]:
@@ -63,9 +69,7 @@ class Evaluator:
             between: on the images for what is in training, else on those for operating points.
             attacked: in all objectives, else in the natural one only.
         """
-        config, n_images = self.config, self.n_images
-        if between and config.n_images_between is not None:
-            n_images = min(config.n_images_between, n_images)
+        config, n_images = self.config, self.n_images_between if between else self.n_images
         images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
         model = up_to_date(self.folded, self.model)

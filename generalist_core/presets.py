@@ -42,9 +42,10 @@ def official(
 
     The global learner averages the mixture of averages; the robust expert has all the weight until
     two thirds of the run, then 0.4 at its end; syncs follow every step of a sync epoch. The natural
-    expert is trained from the start, though the first sync overwrites it.
+    expert is trained from the start, though the first sync overwrites it. The last epoch counts.
     """
-    return _config(data, model, epochs, epsilon, source="averages", at="every_step")
+    exact = _config(data, model, epochs, epsilon, source="averages", at="every_step")
+    return replace(exact, evaluation=replace(exact.evaluation, release="last"))
 
 
 def paper(

@@ -20,6 +20,7 @@ from generalist_core.averaging import (
     mix,
     named,
 )
+from generalist_core.best_boundary import BestBoundary
 from generalist_core.codec import to_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.cost import update_cost
@@ -109,6 +110,7 @@ class GeneralistTrainer:
             fold_batchnorm=config.fold_batchnorm,
         )
         self._global: Average | None = None
+        self._best = BestBoundary()
         self.forward_images = 0
 
     @property
@@ -225,6 +227,9 @@ class GeneralistTrainer:
         metrics: Metrics = {}
         if self._global is not None:
             metrics = self._judged_as("global", self.global_learner, attacked=True)
+            averages = [expert.average.weights for expert in self.experts]
+            accuracies = {name: metrics[name] for name in metrics if name.startswith("accuracy/")}
+            self._best.see(self.epoch, accuracies, self.evaluator.n_images_between, averages)
         else:
             names = (expert.config.name for expert in self.experts)
             for name in (name for name in names if name not in self._discarded):
@@ -255,16 +260,35 @@ class GeneralistTrainer:
     def _released(self, ratio: Ratio) -> OperatingPoint:
         accuracies, cost = self.evaluator.judge(self.mixture(ratio))
         self.forward_images += cost
-        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=self.evaluator.n_images)
+        return OperatingPoint(
+            ratio=ratio,
+            accuracies=accuracies,
+            n_images=self.evaluator.n_images,
+            epoch=self.release_epoch,
+        )
+
+    @property
+    def release_epoch(self) -> int:
+        """The epoch that mixtures are of: the present one, or a better one that was evaluated.
+
+        With `evaluation.release = "last"`, or where the present one was not evaluated, the former.
+        """
+        may = self.config.evaluation.release == "best" and self._best.seen_epoch == self.epoch
+        return self._best.epoch if may else self.epoch
 
     def mixture(self, ratio: Ratio) -> Weights:
-        """The experts' averages mixed by `ratio`."""
-        weights = as_weights(ratio, len(self.experts))
-        return mix([expert.average.weights for expert in self.experts], weights)
+        """The experts' averages, of `release_epoch`, mixed by `ratio`."""
+        return mix(self._averages(), as_weights(ratio, len(self.experts)))
 
     def averages(self) -> dict[str, dict[str, Tensor]]:
         """Each expert's average as a state dict: from these any mixture can be made again."""
-        return {e.config.name: named(e.model, e.average.weights) for e in self.experts}
+        pairs = zip(self.experts, self._averages(), strict=True)
+        return {expert.config.name: named(expert.model, average) for expert, average in pairs}
+
+    def _averages(self) -> list[Weights]:
+        if self.release_epoch < self.epoch:
+            return self._best.averages
+        return [expert.average.weights for expert in self.experts]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on, loadable with `weights_only=True`."""
@@ -274,6 +298,7 @@ class GeneralistTrainer:
             "forward_images": self.forward_images,
             "experts": {expert.config.name: expert.state_dict() for expert in self.experts},
             "global": self._global.state_dict() if self._global is not None else None,
+            "best": self._best.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -287,6 +312,7 @@ class GeneralistTrainer:
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])
         self.forward_images = state["forward_images"]
+        self._best.load_state_dict(state["best"])
         self._global = None
         if state["global"] is not None:
             self._global = Average(self.experts[0].weights, self.config.mixing)

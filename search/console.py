@@ -164,10 +164,14 @@ class LiveView(Lines):
             "failed": (counts.failed, "red"),
         }
         shown = [(f"{n} {kind}   ", style if n else "dim") for kind, (n, style) in kinds.items()]
-        worth = Text.assemble(
-            (worth_text(now.front), "bold"), f"   {now.forward_images:.3g} forward images"
-        )
-        lines = [Text.assemble(*shown, (self._time(), "dim")), worth, *now.running, *now.events]
+        spent = f"{now.forward_images:.3g} forward images   {self._time()}"
+        lines = [
+            Text.assemble(*shown),
+            Text(worth_text(now.front), "bold"),
+            Text(spent, "dim"),
+            *now.running,
+            *now.events,
+        ]
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(bar, *lines)
@@ -209,9 +213,9 @@ def shown(view: Lines) -> Iterator[None]:
 
 
 def worth_text(front: Front) -> str:
-    """How large a front is, and what it is worth."""
+    """What a front is worth, and how large it is: on a narrow terminal an end may be cut."""
     n = len(front.points)
-    return f"front of {n} point{'' if n == 1 else 's'}, hypervolume {front.hypervolume:.4f}"
+    return f"hypervolume {front.hypervolume:.4f}, front of {n} point{'' if n == 1 else 's'}"
 
 
 def _clock(seconds: float) -> str:

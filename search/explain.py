@@ -203,7 +203,10 @@ def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     own.sort(key=lambda point: ratio_key(point.mixing_ratio))
     experts = [expert["name"] for expert in (record.config or {}).get("experts", [])]
     of = f"share of {experts[1]}" if len(experts) == 2 else f"shares of {', '.join(experts)}"
-    yield f"Released on {own[0].n_images} validation images, with 95 % intervals ({of}):"
+    yield (
+        f"Released after epoch {own[0].epoch} on {own[0].n_images} validation images, with 95 % "
+        f"intervals ({of}):"
+    )
     objectives = sweep.ledger.objectives
     rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
     for point in own:

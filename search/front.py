@@ -16,12 +16,16 @@ from generalist_core.config import Ratio
 
 @dataclass(frozen=True, kw_only=True)
 class FrontPoint:
-    """One released mixture of one trial: (trial, mixing ratio) -> accuracy in each objective."""
+    """One released mixture of one trial: (trial, mixing ratio) -> accuracy in each objective.
+
+    `epoch` is that after which the experts were mixed, the same for all of a trial.
+    """
 
     trial: str
     mixing_ratio: Ratio
     accuracies: Mapping[str, float]
     n_images: int
+    epoch: int
     config: Mapping[str, Any]
 
     @property
@@ -50,6 +54,7 @@ class FrontPoint:
             **self.accuracies,
             **{f"{name}_interval": list(self.interval(name)) for name in self.accuracies},
             "n_images": self.n_images,
+            "epoch": self.epoch,
             "config": self.config,
         }
 

@@ -251,7 +251,7 @@ class Ledger:
         """
         ratio = as_ratio(self._frozen(trial).user_attrs["ratio"])
         own = next(point for point in points if point.ratio == ratio)
-        about: dict[str, Any] = {"n_images": own.n_images, "cost": dict(cost)}
+        about: dict[str, Any] = {"n_images": own.n_images, "epoch": own.epoch, "cost": dict(cost)}
         if trained is not None:
             about["config"] = to_dict(trained)
         about["points"] = [point_to_dict(point) for point in points]
@@ -502,6 +502,7 @@ class Ledger:
                 "trial": asked.user_attrs["trial"],
                 "ratio": point.ratio,
                 "n_images": point.n_images,
+                "epoch": point.epoch,
                 "told_as": asked.user_attrs["told_as"],
                 "sibling": True,
             },
@@ -514,6 +515,7 @@ class Ledger:
             mixing_ratio=as_ratio(trial.user_attrs["ratio"]),
             accuracies=dict(zip(self.objectives, trial.values, strict=True)),
             n_images=trial.user_attrs["n_images"],
+            epoch=trial.user_attrs["epoch"],
             config=self._configs[trial.user_attrs["trial"]],
         )
 

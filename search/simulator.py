@@ -138,7 +138,7 @@ class SimulatedTrainer(GeneralistTrainer):
 
     def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
         """What a mixture is worth on infinitely many images."""
-        return self.world.mixed(self.config, ratio, self.epoch / self.config.epochs)
+        return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
 
     def _released(self, ratio: Ratio) -> OperatingPoint:
         n_images = self.world.n_validation
@@ -146,7 +146,8 @@ class SimulatedTrainer(GeneralistTrainer):
         seen = self._seen(self.true_accuracies(ratio), "release")
         names = self.config.evaluation.objectives
         accuracies = dict(zip(names, seen, strict=True))
-        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images)
+        epoch = self.release_epoch
+        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch)
 
     def _seen(self, true: tuple[float, float], *purpose: str | int) -> list[float]:
         """What `n_validation` images show, the same for equal configurations at equal times."""

@@ -28,7 +28,7 @@ def measured(name: str, out: Path, *options: str) -> dict[str, Any]:
 def test_a_training_step_agrees_with_the_textbook_and_is_timed(model: str, tmp_path: Path) -> None:
     options = ("--models", model, "--width", "1", "--batch", "2", "--repeats", "1")
     (row,) = measured("train_step", tmp_path / "out.json", *options)["rows"]
-    variants = {"textbook", "plain", "folded", "channels_last", "both"}
+    variants = {"textbook", "plain", "folded", "channels_last", "both", "bfloat16"}
     assert row["agreement"] < 1e-9
     for figure in ("images_per_second", "ratio_to_textbook", "share_of_bound", "peak_mib"):
         assert row[figure].keys() == variants

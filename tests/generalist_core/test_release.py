@@ -52,7 +52,7 @@ CURVES: dict[str, Curve] = {
 def point(ratio: Ratio, curve: Curve, n_images: int = 10**6) -> OperatingPoint:
     values = curve(as_weights(ratio, 2)[1])
     accuracies = {f"objective{i}": value for i, value in enumerate(values)}
-    return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images)
+    return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=9)
 
 
 def released(

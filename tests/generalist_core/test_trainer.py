@@ -472,7 +472,7 @@ def test_a_model_that_does_not_fit_the_data_is_refused() -> None:
 def test_the_state_is_plain_and_of_this_configuration() -> None:
     state = trained(two_experts(), 3).state_dict()
     assert state["config"] == to_dict(two_experts())
-    assert set(state) == {"config", "epoch", "forward_images", "experts", "global"}
+    assert set(state) == {"config", "epoch", "forward_images", "experts", "global", "best"}
 
 
 def test_experts_begin_with_equal_weights_of_their_own() -> None:

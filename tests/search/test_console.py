@@ -23,8 +23,8 @@ SPACE = SPACES["full"]
 
 
 def terminal() -> Console:
-    """A terminal of 100 columns that keeps what is written."""
-    return Console(file=io.StringIO(), force_terminal=True, width=100, height=40, color_system=None)
+    """A terminal of 80 columns that keeps what is written."""
+    return Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None)
 
 
 def written(console: Console) -> str:
@@ -53,28 +53,32 @@ class Halfway(LiveView):
 def test_the_live_view_shows_where_the_sweep_stands() -> None:
     ledger = new_ledger(SPACE)
     view = Halfway(terminal(), ledger, n_trials=12)
-    assert "Ray is starting" in drawn(view)[1]
+    assert "Ray is starting" in drawn(view)[3]
     watch(view, ledger, SPACE)
-    bar, counts, worth, *rest = view.lines
+    bar, counts, worth, spent, *rest = view.lines
     assert bar.endswith("6 of 12 trials")
-    assert re.search(r"1 running .*0 failed .*passed, about .* left", counts)
+    assert re.search(r"1 running .*0 failed", counts)
     assert "hypervolume 0." in worth
-    assert "forward images" in worth
+    assert re.search(r"forward images .*passed, about .* left", spent)
     assert rest[0].startswith("running")
     assert re.search(r"epoch \d+/16", rest[0])
     assert any("stopped early, after 1 epochs" in line for line in rest)
     end = drawn(view)
     assert f"{ledger.counts().completed} completed" in end[1]
     assert f"hypervolume {ledger.front().hypervolume:.4f}" in end[2]
-    assert "left" not in end[1]
-    assert all(len(line) <= 100 for line in (*view.lines, *end))
+    assert "left" not in end[3]
+    assert all(len(line) <= 80 for line in (*view.lines, *end))
+    assert not any("…" in line for line in (bar, counts, worth, spent))
+    assert all(
+        "hypervolume 0." in line for line in rest if "natural" in line and "running" not in line
+    )
 
 
 def test_the_time_left_is_no_more_than_the_budget() -> None:
     ledger = new_ledger(SPACE)
     view = Halfway(terminal(), ledger, n_trials=10**9, time_budget_s=100)
     watch(view, ledger, SPACE, n_trials=8)
-    assert re.search(r"about 0:01:(39|40) left", view.lines[1])
+    assert re.search(r"about 0:01:(39|40) left", view.lines[3])
 
 
 def test_a_live_view_is_drawn_on_a_terminal_and_lines_elsewhere() -> None:

@@ -50,7 +50,7 @@ STORIES = {
         "It differs from the sweep's own configuration in\n  experts.natural.optimizer.lr  0.1  ->",
         "  robust   epochs 1-2 trained here",
         "Rungs: once there are 3 results, the best 1/3 go on",
-        "Released on 50 validation images",
+        "Released after epoch 2 on 50 validation images",
         "% of the sweep's",
     ],
     2: [

@@ -16,7 +16,12 @@ OBJECTIVES = ("natural", "robust")
 def point(natural: float, robust: float, trial: str = "0000", n_images: int = 500) -> FrontPoint:
     accuracies = {"natural": natural, "robust": robust}
     return FrontPoint(
-        trial=trial, mixing_ratio=0.5, accuracies=accuracies, n_images=n_images, config={}
+        trial=trial,
+        mixing_ratio=0.5,
+        accuracies=accuracies,
+        n_images=n_images,
+        epoch=16,
+        config={},
     )
 
 
@@ -101,6 +106,7 @@ def test_a_point_as_json_has_the_documented_fields() -> None:
         "natural_interval",
         "robust_interval",
         "n_images",
+        "epoch",
         "config",
     }
 

@@ -63,7 +63,9 @@ def ledger_of(n: int, objectives: tuple[str, ...] = TWO) -> Ledger:
     for _ in range(n):
         proposal = ledger.ask(space, short())
         points = [
-            OperatingPoint(ratio=r, accuracies=accuracies(proposal, r, objectives), n_images=500)
+            OperatingPoint(
+                ratio=r, accuracies=accuracies(proposal, r, objectives), n_images=500, epoch=16
+            )
             for r in dict.fromkeys((0.0, 0.5, 1.0, proposal.ratio))
         ]
         ledger.tell_released(proposal.trial, points, COST)

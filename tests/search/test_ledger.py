@@ -50,6 +50,7 @@ def release(proposal: Proposal) -> list[OperatingPoint]:
             ratio=ratio,
             accuracies={"natural": 1 - 0.1 * as_weights(ratio, 2)[1], "robust": 0.5},
             n_images=100,
+            epoch=16,
         )
         for ratio in config.evaluation.release_ratios
     ]

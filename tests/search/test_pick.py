@@ -24,6 +24,7 @@ def points_of(values: Sequence[Sequence[float]], n_images: int = 10_000) -> list
             mixing_ratio=0.5,
             accuracies=dict(zip(NAMES, row, strict=False)),
             n_images=n_images,
+            epoch=16,
             config={},
         )
         for number, row in enumerate(values)
