@@ -506,6 +506,7 @@ class EvaluationConfig:
             require(value is None or value > 0, f"{name} > 0", f"{value}")
         require(self.n_refinements >= 0, "n_refinements >= 0", f"{self.n_refinements}")
         require_positive("batch_size", self.batch_size)
+        require_one_of("release", self.release, ("best", "last"))
         require(len(self.release_ratios) > 0, "at least one release ratio", "none")
 
     @property

@@ -227,9 +227,9 @@ class GeneralistTrainer:
         metrics: Metrics = {}
         if self._global is not None:
             metrics = self._judged_as("global", self.global_learner, attacked=True)
-            averages = [expert.average.weights for expert in self.experts]
-            accuracies = {name: metrics[name] for name in metrics if name.startswith("accuracy/")}
-            self._best.see(self.epoch, accuracies, self.evaluator.n_images_between, averages)
+            if self.config.evaluation.release == "best":
+                averages = [expert.average.weights for expert in self.experts]
+                self._best.see(self.epoch, metrics, self.evaluator.n_images_between, averages)
         else:
             names = (expert.config.name for expert in self.experts)
             for name in (name for name in names if name not in self._discarded):
@@ -273,8 +273,7 @@ class GeneralistTrainer:
 
         With `evaluation.release = "last"`, or where the present one was not evaluated, the former.
         """
-        may = self.config.evaluation.release == "best" and self._best.seen_epoch == self.epoch
-        return self._best.epoch if may else self.epoch
+        return self._best.epoch if self._best.seen_epoch == self.epoch else self.epoch
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages, of `release_epoch`, mixed by `ratio`."""
