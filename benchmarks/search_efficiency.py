@@ -2,11 +2,12 @@
 
 python -m benchmarks.search_efficiency --task digits --out docs/results/search_efficiency.json
 
-Every method gets the cost of `plain-trials` plain trials, in forward images. Plain trains every
-trial from scratch and learns one point from it. Fronts are chosen on validation images and judged
-on test images under the same attack, by hypervolume above (0, 0) and by the trade-off area: that
-above the natural accuracy of robust-only training. Results are added to those in `--out`, and what
-is there is not run again. The task `simulated` needs no training, for many seeds in minutes.
+Every method begins as a sweep does, with the paper's setting and then the task's own, and gets the
+cost of `plain-trials` plain trials, in forward images. Plain trains every trial from scratch and
+learns one point from it. Fronts are chosen on validation images and judged on test images under the
+same attack, by hypervolume above (0, 0) and by the trade-off area: that above the natural accuracy
+of robust-only training. Results are added to those in `--out`, and what is there is not run again.
+The task `simulated` needs no training, for many seeds in minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import dataclasses
 import multiprocessing
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from search.searcher import Rules, Searcher
 from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, cached_dataset, with_release_ratio
 from search.watcher import Watcher
-from spaces import SPACES, paper_suggestion
+from spaces import SPACES
 
 MEASURES = ("hypervolume", "trade_off")
 
@@ -56,19 +57,19 @@ class Method:
     releases: bool = True
     shares: bool = True
     branches: bool = False
-    stops: bool = True
+    stops: Halving | None = field(default_factory=Halving)
 
 
-PLAIN = Method(releases=False, shares=False, stops=False)
+PLAIN = Method(releases=False, shares=False, stops=None)
 OURS = Method()
 METHODS = {
     "plain": PLAIN,
     "random": dataclasses.replace(PLAIN, sampler="random"),
-    "plain, stopping": dataclasses.replace(PLAIN, stops=True),
+    "plain, stopping": dataclasses.replace(PLAIN, stops=Halving()),
     "ours": OURS,
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
-    "no stopping": dataclasses.replace(OURS, stops=False),
+    "no stopping": dataclasses.replace(OURS, stops=None),
     "with branches": dataclasses.replace(OURS, branches=True),
 }
 
@@ -176,10 +177,7 @@ class Judge(Watcher):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One search of the benchmark; plain has no budget but a number of trials.
-
-    All begin with the paper's setting; who `knows_base` goes on with the task's own.
-    """
+    """One search of the benchmark; plain has no budget but a number of trials."""
 
     task: str
     space: str
@@ -187,7 +185,6 @@ class Cell:
     seed: int
     root: str
     n_trials: int
-    knows_base: bool = False
     budget: float | None = None
 
     @property
@@ -203,16 +200,13 @@ def run(cell: Cell) -> dict[str, Any]:
     space, base = SPACES[cell.space], task.config
     sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
-    if cell.knows_base:
-        enqueue_first(ledger, space, base)
-    else:
-        ledger.enqueue(*paper_suggestion(space, base), 2)
+    enqueue_first(ledger, space, base)
     judge = Judge(task, cell.budget)
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
         watcher=judge,
-        rules=Rules(rungs=Rungs(Halving()) if method.stops else None),
+        rules=Rules(rungs=Rungs(method.stops) if method.stops else None),
     )
     judge.searcher = searcher
     warmups = WarmupsInMemory() if method.shares else None
@@ -310,9 +304,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plain-trials", type=int, default=24)
-    parser.add_argument(
-        "--knows-base", action="store_true", help="all try the task's own setting second, as sweeps"
-    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--out", type=Path)
@@ -329,7 +320,6 @@ def main() -> None:
                     seed=seed,
                     root=options.data_root,
                     n_trials=options.plain_trials,
-                    knows_base=options.knows_base,
                     budget=None
                     if method == "plain"
                     else results[f"{options.task}/{options.space}/plain/{seed}"]["cost"],
