@@ -36,7 +36,7 @@ from search.early_stopping import Halving, Rungs
 from search.files import read_json, write_json
 from search.front import hypervolume
 from search.ledger import Ledger
-from search.local import run_here
+from search.loop import run_here
 from search.proposer import Branching, Proposer, enqueue_first
 from search.records import Proposal
 from search.samplers import N_STARTUP, build_samplers

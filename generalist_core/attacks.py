@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generalist_core.config import FGSM, NFGSM, PGD, Attack
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, OwnAttack
 from generalist_core.norms import BALLS, Linf, normalised
+from generalist_core.own import own_attack
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
@@ -30,6 +31,8 @@ def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Nois
             return n_fgsm(attack, logits_of, x, y, noise)
         case PGD():
             return pgd(attack, logits_of, x, y, noise)
+        case OwnAttack():
+            return own_attack(attack, logits_of, x, y, noise)
 
 
 def fgsm(attack: FGSM, logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
@@ -101,6 +104,6 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return wrong - true
 
 
-def n_gradients(attack: Attack) -> int:
+def n_gradients(attack: FGSM | NFGSM | PGD) -> int:
     """How many input gradients one call of the attack evaluates."""
     return attack.steps if isinstance(attack, PGD) else 1

@@ -52,6 +52,8 @@ __all__ = [
     "Norm",
     "OneCycle",
     "Optimizer",
+    "OwnAttack",
+    "OwnLoss",
     "PiecewiseLinear",
     "RMSprop",
     "Ratio",
@@ -214,7 +216,27 @@ class PGD:
             )
 
 
-Attack = FGSM | NFGSM | PGD
+@dataclass(frozen=True, kw_only=True)
+class OwnAttack:
+    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
+
+    It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 a
+    forward, 1 more an input gradient; so much is charged. `source` is the digest of the file, which
+    a run fills in when it begins: the function of a changed file is refused.
+    """
+
+    function: str
+    epsilon: float
+    norm: Norm = "linf"
+    forward_images: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        require_ball(self.norm, self.epsilon)
+        require_positive("forward_images", self.forward_images)
+
+
+Attack = FGSM | NFGSM | PGD | OwnAttack
 
 
 def require_ball(norm: str, epsilon: float) -> None:
@@ -260,7 +282,23 @@ class MART:
         require(self.beta >= 0, "beta >= 0", f"beta={self.beta}")
 
 
-Loss = CrossEntropy | TRADES | MART
+@dataclass(frozen=True, kw_only=True)
+class OwnLoss:
+    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
+
+    `n_forwards` is how often it may pass an image through the model, at the cost of an update each.
+    `source` as in `OwnAttack`.
+    """
+
+    function: str
+    n_forwards: int = 1
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        require_positive("n_forwards", self.n_forwards)
+
+
+Loss = CrossEntropy | TRADES | MART | OwnLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,8 +421,14 @@ class ExpertConfig:
             "0 <= label_smoothing < 1",
             f"label_smoothing={self.label_smoothing}",
         )
+        if isinstance(self.loss, OwnLoss):
+            smooths = self.label_smoothing > 0
+            got = f"label_smoothing={self.label_smoothing} for expert {self.name!r}"
+            require(
+                not smooths, "no label smoothing beside an own loss", got, "Smooth in the loss."
+            )
         if self.attack is None:
-            plain = isinstance(self.loss, CrossEntropy)
+            plain = isinstance(self.loss, CrossEntropy | OwnLoss)
             require(plain, "an attack for TRADES and MART", f"attack=None for expert {self.name!r}")
         else:
             cure = "Mixing images is for natural experts."

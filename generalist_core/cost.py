@@ -7,7 +7,17 @@ the weights 1 more. Counted per image.
 from __future__ import annotations
 
 from generalist_core.attacks import n_gradients
-from generalist_core.config import MART, PGD, TRADES, Attack, EvaluationConfig, ExpertConfig
+from generalist_core.config import (
+    MART,
+    PGD,
+    TRADES,
+    Attack,
+    CrossEntropy,
+    EvaluationConfig,
+    ExpertConfig,
+    OwnAttack,
+    OwnLoss,
+)
 
 FORWARD = 1
 INPUT_GRADIENT = 1
@@ -16,14 +26,22 @@ UPDATE = 3
 
 
 def attack_cost(attack: Attack) -> int:
-    """Crafting one adversarial image."""
+    """Crafting one adversarial image; of the user's own attack what it declares."""
+    if isinstance(attack, OwnAttack):
+        return attack.forward_images
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
     return clean + n_gradients(attack) * (FORWARD + INPUT_GRADIENT)
 
 
 def update_cost(expert: ExpertConfig) -> int:
     """One image of one training step; TRADES and MART update on clean and adversarial images."""
-    n_updates = 2 if isinstance(expert.loss, TRADES | MART) else 1
+    match expert.loss:
+        case OwnLoss():
+            n_updates = expert.loss.n_forwards
+        case TRADES() | MART():
+            n_updates = 2
+        case CrossEntropy():
+            n_updates = 1
     return (attack_cost(expert.attack) if expert.attack else 0) + n_updates * UPDATE
 
 

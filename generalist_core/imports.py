@@ -1,13 +1,14 @@
-"""Functions that users name: their own models and search spaces."""
+"""Functions that users name: their own models, spaces, losses and attacks."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, require
 
 
 def load_callable(name: str, *, what: str) -> Callable[..., object]:
@@ -30,6 +31,19 @@ def load_callable(name: str, *, what: str) -> Callable[..., object]:
         raise InvalidConfigError(f"{known} There is no function {function!r} in {place}.")
     found: Callable[..., object] = getattr(module, function)
     return found
+
+
+def callable_name(function: Callable[..., object]) -> str:
+    """The name `FILE.py:FUNCTION` by which `load_callable` finds a function.
+
+    Raises:
+        InvalidConfigError: it is not at the top of a file.
+    """
+    name, place = getattr(function, "__qualname__", ""), inspect.getsourcefile(function)
+    cure = "Define it with `def` in a file, outside other functions."
+    at_top = place is not None and name.isidentifier()
+    require(at_top, "a function at the top of a file", f"{function!r}", cure)
+    return f"{Path(str(place)).absolute()}:{name}"
 
 
 def _load_file(path: Path) -> object:

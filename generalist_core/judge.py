@@ -11,7 +11,7 @@ from torch import Tensor
 from generalist_core.attacks import n_gradients, perturb
 from generalist_core.autoattack import LibraryAttack, library_attack, library_cost
 from generalist_core.checks import audited, require_claim, require_numbers
-from generalist_core.config import Attack
+from generalist_core.config import FGSM, PGD
 from generalist_core.frozen import CountingModel
 from generalist_core.randomness import generator
 from generalist_core.suite_config import LIBRARY_ATTACKS, SuiteConfig, gradient_attack
@@ -84,7 +84,7 @@ class Judge:
         return verdicts
 
     def _under_own(
-        self, name: str, attack: Attack, x: Tensor, y: Tensor, noise: ImageNoise
+        self, name: str, attack: FGSM | PGD, x: Tensor, y: Tensor, noise: ImageNoise
     ) -> Tensor:
         exactly = len(x) * n_gradients(attack)
         images = audited(

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generalist_core.attacks import Logits
-from generalist_core.config import MART, TRADES, CrossEntropy, Loss
+from generalist_core.config import MART, TRADES, CrossEntropy, Loss, OwnLoss
+from generalist_core.own import own_loss
 
 
 def training_loss(
@@ -30,6 +31,8 @@ def training_loss(
             boosted = boosted_cross_entropy(adversarial, y, label_smoothing)
             doubt = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
             return boosted + loss.beta * (divergence(clean, adversarial) * doubt).mean()
+        case OwnLoss():
+            return own_loss(loss, logits_of, x, x_adv, y)
 
 
 def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from generalist_core.config import FGSM, PGD, Attack, Norm, require_ball
+from generalist_core.config import FGSM, PGD, Norm, require_ball
 from generalist_core.validation import InvalidConfigError, require, require_positive
 
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -78,7 +78,7 @@ def require_attack_name(name: str) -> None:
         raise InvalidConfigError(f"`a known attack` must be named, but got {name!r}. {cure}")
 
 
-def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[Attack, int] | None:
+def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, int] | None:
     """The attack that `name` means and its number of random starts; None if it is not our own.
 
     PGD and CW (PGD on the margin) step 2.5 epsilon / K, so that they can cross the ball (Madry et

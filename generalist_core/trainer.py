@@ -29,6 +29,7 @@ from generalist_core.device import resolve_device, training_precision
 from generalist_core.evaluation import Evaluator, OperatingPoint
 from generalist_core.experts import Expert, initial_model
 from generalist_core.models import ModelFactory
+from generalist_core.own import pinned
 from generalist_core.randomness import (
     GeneratorNoise,
     Noise,
@@ -75,9 +76,9 @@ class GeneralistTrainer:
             model: `(n_classes, (c, h, w)) -> torch.nn.Module`, called once with seeded randomness.
 
         Raises:
-            InvalidConfigError: no such device or model.
+            InvalidConfigError: no such device or model, or an own function that is not there.
         """
-        self.config = config
+        self.config = config = pinned(config)
         self.device = resolve_device(config.device)
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)

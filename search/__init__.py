@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.cluster import Resources
     from search.early_stopping import Halving
     from search.errors import SweepFolderError, SweepInterruptedError
     from search.explain import explain
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from search.proposer import Branching
     from search.records import Floor
     from search.request import Sweep, SweepConfig, open_sweep
+    from search.resources import Resources
     from search.stopping_when_done import StopWhenDone
     from search.sweep import resume, sweep
     from search.train import Trained, train
@@ -33,7 +33,7 @@ _HOME = {
     "Halving": "early_stopping",
     "Limits": "limits",
     "Pick": "pick",
-    "Resources": "cluster",
+    "Resources": "resources",
     "StopWhenDone": "stopping_when_done",
     "Sweep": "request",
     "SweepConfig": "request",

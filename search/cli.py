@@ -32,6 +32,7 @@ EXAMPLES = """examples:
 
 
 WARM_START = "begin with the points of an earlier sweep's folder, or of a CSV"
+LOCAL = "run trials in this process, without Ray; with --debug a trial's first error is raised"
 PICK = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
 WITHIN_COST = "when the hypervolume grew by no more than the fraction F within C forward images"
 
@@ -181,6 +182,7 @@ def _add_sweep(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--min-growth", type=float, metavar="F", help="with --within-cost: end the sweep early")
     add("--within-cost", type=float, metavar="C", help=WITHIN_COST)
     _add_resources(sweep)
+    add("--local", action="store_true", help=LOCAL)
     add("--json", action="store_true", help="print the front as JSON")
     sweep.set_defaults(run="run_sweep")
 
@@ -218,6 +220,7 @@ def _add_resume(commands: Any, common: argparse.ArgumentParser) -> None:
     add("--time-budget", type=float, metavar="S", help="stop after so many seconds")
     _add_limits(resume)
     _add_resources(resume, cpus=None, gpus=None)
+    add("--local", action=argparse.BooleanOptionalAction, help=LOCAL)
     add("--json", action="store_true", help="print the front as JSON")
     resume.set_defaults(run="run_resume")
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
 from ray._private import ray_constants
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from generalist_core.validation import InvalidConfigError, require, require_positive
+from generalist_core.validation import InvalidConfigError, require
 from search.failures import Failure, classify
+from search.resources import Resources, require_reachable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,9 +24,6 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 """Where a cluster on this machine listens: nobody else can reach it."""
-
-CONNECTING_S = 10.0
-"""How long the head of a cluster may take to answer; Ray itself tries for many minutes."""
 
 JOINING_S = 120.0
 """How long a cluster that has just been started may take to bring a machine for a trial."""
@@ -40,35 +36,6 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What one trial takes, how many run at a time (None: as many as fit), and on which cluster.
-
-    GPUs may be fractions of one. `address` joins a running Ray cluster, `HOST:PORT` or `auto` for
-    the one that this machine is part of; None starts one on this machine.
-    """
-
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    workers: int | None = None
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
-        require_positive("cpus_per_trial", self.cpus_per_trial)
-        gpus = self.gpus_per_trial
-        whole = gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())
-        require(whole, "gpus_per_trial a fraction of one GPU, or whole", f"{gpus}")
-        host, _, port = (self.address or "").rpartition(":")
-        is_known = self.address in (None, "auto") or ("/" not in host and port.isdigit())
-        require(is_known, "address auto or HOST:PORT", f"{self.address}")
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of one trial."""
-        return max(1, int(self.cpus_per_trial))
 
 
 @contextmanager
@@ -113,23 +80,6 @@ def _start() -> None:
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def require_reachable(address: str) -> None:
-    """Check that something listens at HOST:PORT; `auto` is for Ray to find.
-
-    Raises:
-        InvalidConfigError: nothing does.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING_S).close()
-    except (OSError, OverflowError) as error:
-        raise InvalidConfigError(
-            f"`address` must be that of a running Ray cluster, but at {address}: {error}."
-        ) from error
 
 
 def _join(address: str) -> None:
@@ -187,7 +137,11 @@ def _quotient(whole: float, part: float) -> int:
 
 
 def map_on_ray(
-    function: Callable[..., Result], items: Sequence[Item], resources: Resources, **shared: object
+    function: Callable[..., Result],
+    items: Sequence[Item],
+    *,
+    resources: Resources,
+    **shared: object,
 ) -> Iterator[tuple[Item, Result | Failure]]:
     """Each item with `function(item, **shared)`, in the order in which workers finish."""
     task: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(

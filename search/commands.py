@@ -15,9 +15,8 @@ from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.device import resolve_device
-from generalist_core.trainer import GeneralistTrainer, Metrics
+from generalist_core.trainer import Metrics
 from generalist_core.validation import InvalidConfigError, require
-from search.cluster import Resources
 from search.early_stopping import Halving
 from search.errors import WorkerError
 from search.evaluate import (
@@ -34,15 +33,16 @@ from search.files import create_folder
 from search.housekeeping import disk_bytes
 from search.limits import Limits
 from search.options import build_config, build_suite
-from search.own_code import running_own
 from search.pick import Pick, accuracies_text, point_text
 from search.points import point_to_dict
 from search.profile import profile_training
 from search.proposer import Branching
 from search.records import Floor
 from search.reference import read_reference
+from search.rehearsal import rehearse
 from search.report import front_document, front_table, write_page, write_report
 from search.request import Sweep, SweepConfig, open_sweep
+from search.resources import Resources
 from search.stopping_when_done import StopWhenDone
 from search.sweep import resume, sweep
 from search.train import train_in
@@ -50,8 +50,9 @@ from search.verify import VerifyConfig, verified_table, verify
 from search.warmups import WarmupConfig
 
 
-def _resources(options: argparse.Namespace) -> Resources:
+def _resources(options: argparse.Namespace, *, local: bool = False) -> Resources:
     return Resources(
+        local=local,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
         workers=options.workers,
@@ -92,8 +93,7 @@ def run_train(options: argparse.Namespace) -> int:
     """Train one configuration in a new folder, and print its operating points."""
     config, console = build_config(options), _console(options)
     data = load_dataset(config.data)
-    with running_own(f"model {config.model.name}"):
-        GeneralistTrainer(config, data)
+    rehearse(config, data)
     create_folder(options.out)
     if options.profile:
         _print_profile(config, data, options.out / "profile.json", console)
@@ -149,7 +149,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         trials=options.trials,
         sampler=options.sampler,
         seed=options.search_seed,
-        resources=_resources(options),
+        resources=_resources(options, local=options.local),
         time_budget_s=options.time_budget,
         repeats=options.repeats,
         storage=options.storage,
@@ -163,28 +163,24 @@ def run_sweep(options: argparse.Namespace) -> int:
         limits=_limits(options, Limits()),
         round_size=_round_size(options),
     )
-    found = sweep(request, options.out, console=_console(options), noise=options.debug)
+    found = sweep(request, options.out, console=_console(options), debug=options.debug)
     return _print_finished(found, options)
 
 
 def run_resume(options: argparse.Namespace) -> int:
     """Go on with a sweep, and print the front."""
     old = open_sweep(options.folder).config
-    given = {
-        "cpus_per_trial": options.cpus_per_trial,
-        "gpus_per_trial": options.gpus_per_trial,
-        "workers": options.workers,
-        "address": options.address,
-    }
-    resources = {name: value for name, value in given.items() if value is not None}
+    names = ("cpus_per_trial", "gpus_per_trial", "workers", "address", "local")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    elsewhere = {"workers": None, "address": None} if options.local else {}
     config = replace(
         old,
         trials=old.trials if options.trials is None else options.trials,
         time_budget_s=options.time_budget,
-        resources=replace(old.resources, **resources),
+        resources=replace(old.resources, **{**elsewhere, **given}),
         limits=_limits(options, old.limits),
     )
-    found = resume(options.folder, config, console=_console(options), noise=options.debug)
+    found = resume(options.folder, config, console=_console(options), debug=options.debug)
     return _print_finished(found, options)
 
 

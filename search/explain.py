@@ -13,13 +13,13 @@ from generalist_core.trainer import Metrics
 from generalist_core.validation import InvalidConfigError, require
 from generalist_core.warmup import discarded_warmups
 from search.early_stopping import Decision, Halving, decide, epoch_of, results
+from search.failures import FAILURE
 from search.files import read_json
 from search.front import FrontPoint, values_of
 from search.pick import point_text
 from search.records import TrialRecord
 from search.release_ratio import as_ratio, ratio_key, ratio_text
 from search.request import Sweep
-from search.trainable import FAILURE
 from search.trial import latest_epoch, read_metrics
 from search.watchdog import HANG
 

@@ -18,6 +18,9 @@ Kind = Literal[
 LASTING = ("diverged", "out-of-memory", "error", "hang", "time-limit", "invalid")
 """Kinds that the same configuration meets again: the sampler is shown them, at accuracies of 0."""
 
+FAILURE = "failure.json"
+"""Where the folder of a failed trial says why."""
+
 STORAGE_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,

@@ -92,13 +92,13 @@ def attainment_figure(found: Findings, attained: Attainment) -> go.Figure:
     """What one, some and all repeats attain, beside the front that was chosen before them."""
     names, figure = found.objectives[:2], go.Figure()
     chosen = 100 * values_of(found.front.points, names)
-    figure.add_trace(_line(chosen, "front of the sweep", OTHERS, shape="vh", dash="dot"))
+    figure.add_trace(_steps(chosen, "front of the sweep", OTHERS, dash="dot"))
     for surface in attained.surfaces:
         of = "all" if surface.n_repeats == attained.n_repeats else f"{surface.n_repeats} of"
         share = surface.n_repeats / attained.n_repeats
         colour = f"rgba(59,130,246,{0.35 + 0.65 * share:.2f})"
         name = f"attained by {of} {attained.n_repeats} repeats"
-        figure.add_trace(_line(100 * surface.values, name, colour, shape="vh"))
+        figure.add_trace(_steps(100 * surface.values, name, colour))
     figure.update_layout(
         height=420,
         margin=MARGIN,
@@ -255,6 +255,14 @@ def _line(
         hoverinfo="skip",
         showlegend=shown,
     )
+
+
+def _steps(
+    values: NDArray[np.float64], name: str, color: str, *, dash: str = "solid"
+) -> go.Scatter:
+    """A line by steps with dots at its corners: a single point is seen, too."""
+    steps = _line(values, name, color, shape="vh", dash=dash)
+    return steps.update(mode="lines+markers", marker={"size": 5, "color": color})
 
 
 def columns(values: NDArray[np.float64]) -> list[list[float | None]]:

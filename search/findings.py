@@ -55,6 +55,11 @@ class Findings:
         """Their names, natural accuracy first."""
         return self.front.objectives
 
+    def suspicions(self, point: str) -> list[tuple[str, str]]:
+        """Signs that an attack failed on a verified point: their names, and what they say."""
+        suites = self.verified[point]["attacks"].values()
+        return [(sign["name"], sign["message"]) for suite in suites for sign in suite["findings"]]
+
     @property
     def curves(self) -> list[list[FrontPoint]]:
         """Each trial's points by mixing ratio: its release curve."""
@@ -70,7 +75,7 @@ def gather(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = (
         name=folder.absolute().name,
         points=ledger.points(),
         front=front,
-        params={trial.user_attrs["trial"]: _searched(trial.params) for trial in ledger.ended()},
+        params={record.trial: _searched(record.params) for record in ledger.records()},
         history=ledger.history(),
         importances=importances(ledger),
         attainment=attainment(repeats, front.objectives) if repeats else None,

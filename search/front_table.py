@@ -19,7 +19,7 @@ def front_table(found: Findings) -> str:
     alike = found.front.indistinguishable()
     heads = ["#", "trial", "mixing ratio"]
     heads += [f"{name}{part}" for name in names for part in _parts(found)]
-    heads += ["like", "parameters"]
+    heads += ["like", *(["findings"] if found.verified else []), "parameters"]
     rows = []
     for point in points:
         like = " ".join(str(numbers[name]) for name in alike[point.name])
@@ -30,6 +30,7 @@ def front_table(found: Findings) -> str:
             _cell(ratio_text(point.mixing_ratio), ratio_key(point.mixing_ratio)[-1]),
             *(cell for name in names for cell in _accuracies(found, point, name)),
             _cell(like, len(alike[point.name])),
+            *([_findings(found, point)] if found.verified else []),
             f'<td class="text"><details><summary>show</summary>{params}</details></td>',
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -50,6 +51,14 @@ def _accuracies(found: Findings, point: FrontPoint, name: str) -> list[str]:
         row = found.verified.get(point.name)
         cells.append(_interval(row["test"][name], row["test_interval"][name]) if row else _none())
     return cells
+
+
+def _findings(found: Findings, point: FrontPoint) -> str:
+    """What verification found suspicious about a point, by name."""
+    if point.name not in found.verified:
+        return _none()
+    names = sorted({name for name, _ in found.suspicions(point.name)})
+    return _cell("<br>".join(map(html.escape, names)) or "none", len(names))
 
 
 def _interval(accuracy: float, interval: Sequence[float]) -> str:

@@ -17,7 +17,12 @@ from plotly.offline import get_plotlyjs
 from search.figures import attainment_figure, front_figure, growth_figure
 from search.findings import Findings
 from search.front_table import front_table
-from search.parameter_figures import importance_figure, parallel_figure, slices_figure
+from search.parameter_figures import (
+    by_importance,
+    importance_figure,
+    parallel_figure,
+    slices_figure,
+)
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
@@ -133,7 +138,20 @@ def _table(found: Findings) -> str:
         "<p>Accuracies in % with 95 % intervals. <em>Like</em> names the points whose intervals "
         "overlap in every objective: the data cannot tell them apart.</p>"
     )
-    return f'{text}<div class="wide">{front_table(found)}</div>'
+    return f'{text}<div class="wide">{front_table(found)}</div>{_suspicions(found)}'
+
+
+def _suspicions(found: Findings) -> str:
+    """What the findings of verified points say."""
+    rows = [
+        f"<li>{html.escape(point)}: <em>{html.escape(name)}</em>: {html.escape(message)}</li>"
+        for point in found.verified
+        for name, message in found.suspicions(point)
+    ]
+    if not rows:
+        return ""
+    text = "<em>Findings</em> are signs that an attack failed, so that robustness is overstated:"
+    return f"<p>{text}</p><ul>{''.join(rows)}</ul>"
 
 
 def _growth(found: Findings) -> str:
@@ -191,6 +209,10 @@ def _importance(found: Findings) -> str:
         f"many trainings have it, if not all; one that a single training has counts 0. "
         f"It rests on {rests}. It shows what went together in this sweep, not causes."
     )
+    _, negligible = by_importance(given)
+    if negligible:
+        names = ", ".join(html.escape(name) for name in negligible)
+        sentences.append(f"Less than 0.5 % everywhere: {names}.")
     return _figure("importance", importance_figure(given), " ".join([text, *sentences]))
 
 

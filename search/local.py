@@ -1,64 +1,78 @@
-"""A loop drives the search, in this process: on real trainings or on simulated ones."""
+"""A sweep without Ray: trials one after another in the calling process, for debugging."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
+import torch
+
+from search.failures import Failure, classify
 from search.records import Proposal
+from search.request import OwnParts, SweepConfig
 from search.searcher import Searcher
-from search.trial import Training
+from search.trial import with_release_ratio
+from search.worker import Worker, is_epoch, tell
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-@dataclass
-class Worker:
-    """One of several workers in simulated time, which is cost."""
+def run_locally(
+    searcher: Searcher, folder: Path, config: SweepConfig, own: OwnParts, *, raises: bool = False
+) -> None:
+    """As `search.tuning.run_on_ray`, but here, one trial after another.
 
-    trial: str
-    training: Training
-    began: float
-
-    @property
-    def clock(self) -> float:
-        """When this worker is done with what it has trained so far."""
-        return self.began + self.training.trainer.forward_images
-
-
-def run_here(searcher: Searcher, begin: Callable[[Proposal], Training]) -> None:
-    """Run all trials of a search: an epoch at a time, always of the worker that is behind.
-
-    With one worker trials simply follow each other. An error ends the search, as it would end a
-    program: nobody could tell a trial that fails from a fault of the caller's.
+    Nothing ends an epoch that hangs but Ctrl-C, which leaves its trial for `resume`. If it
+    `raises`, the first error of a trial ends the search, and is the searcher's.
     """
-    workers: list[Worker] = []
-    now = 0.0
-    while True:
-        while not searcher.is_full and (proposal := searcher.propose()) is not None:
-            workers.append(Worker(proposal.trial, begin(proposal), now))
-        if not workers:
-            return
-        worker = _next_able(searcher, workers)
-        if worker is not None:
-            now = worker.clock
-            workers.remove(worker)
+    worker = Worker(
+        threads=config.resources.threads,
+        data=own.data,
+        model=own.model,
+        warmups=config.store_in(folder),
+        limits=config.limits,
+        is_watched=False,
+        raises=raises,
+    )
+    deadline = time.monotonic() + (config.time_budget_s or float("inf"))
+    with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
+        while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
+            place = folder / "trials" / proposal.trial
+            worker.begin(place, with_release_ratio(proposal.config, proposal.ratio))
+            _train(searcher, proposal, worker, deadline)
+    worker.close()
 
 
-def _next_able(searcher: Searcher, workers: list[Worker]) -> Worker | None:
-    """Train an epoch of the first worker that need not wait; itself if its trial has ended."""
-    for worker in sorted(workers, key=lambda worker: worker.clock):
-        metrics = worker.training.attempt()
-        if metrics is not None:
-            return worker if _has_ended(searcher, worker, metrics) else None
-    raise RuntimeError("Every trial waits for another's warm-up.")
+def _train(searcher: Searcher, proposal: Proposal, worker: Worker, deadline: float) -> None:
+    """Train a trial until it ends, or the time or the search does."""
+    trial = proposal.trial
+    while trial in searcher.running and searcher.error is None and time.monotonic() < deadline:
+        result = worker.step()
+        if not (is_epoch(result) and searcher.report(trial, result)):
+            tell(searcher, trial, result)
 
 
-def _has_ended(searcher: Searcher, worker: Worker, metrics: dict[str, float]) -> bool:
-    training = worker.training
-    if searcher.report(worker.trial, metrics):
-        training.close()
-        return True
-    if training.is_done:
-        points = training.release()
-        searcher.released(worker.trial, points, training.cost)
-        return True
-    return False
+@contextlib.contextmanager
+def here() -> Iterator[int]:
+    """This process as the one worker, with as many threads afterwards as before."""
+    n_threads = torch.get_num_threads()
+    try:
+        yield 1
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def map_here(
+    function: Callable[..., Result], items: Sequence[Item], **shared: object
+) -> Iterator[tuple[Item, Result | Failure]]:
+    """As `search.cluster.map_on_ray`, but here, one item after another."""
+    for item in items:
+        try:
+            outcome: Result | Failure = function(item, **shared)
+        except Exception as error:
+            outcome = classify(error)
+        yield item, outcome

@@ -145,6 +145,7 @@ def _from_preset(options: argparse.Namespace) -> TrainConfig:
 def with_whole_paths(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths: workers, and later commands, may run elsewhere."""
     from generalist_core.datasets import DATASETS
+    from generalist_core.own import pinned
 
     config = replace_at(config, "data.root", str(Path(config.data.root).absolute()))
     if config.data.name not in DATASETS and Path(config.data.name).is_dir():
@@ -152,7 +153,7 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
     place, colon, function = config.model.name.rpartition(":")
     if place.endswith(".py"):
         config = replace_at(config, "model.name", f"{Path(place).absolute()}{colon}{function}")
-    return config
+    return pinned(config)
 
 
 def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:

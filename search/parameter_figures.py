@@ -25,27 +25,32 @@ from search.importance import Importance
 from search.release_ratio import ratio_key
 
 NOT_SET = "not set"
+NEGLIGIBLE = 0.005
+"""A share of importance that is not drawn."""
 AXIS_WIDTH, WIDEST = 112, 3600
 """Pixels between two axes of the parallel coordinates, and of all: beyond 4096 WebGL may fail."""
 
 
 def parallel_figure(found: Findings) -> go.Figure:
-    """Parallel coordinates: a line an operating point, an axis a parameter or an objective.
+    """Parallel coordinates: a line an operating point, an axis an objective or a parameter.
 
-    What a trial does not have, as its optimizer has no such field, is at the foot of the axis. The
-    colour is the second objective.
+    Objectives and mixing ratio come first, then the parameters that vary, the important before
+    others. What a trial does not have, as its optimizer has no such field, is at the foot of the
+    axis. The colour is the second objective.
     """
     points = found.points
-    params = [found.params.get(point.trial, {}) for point in points]
-    names = sorted({name for own in params for name in own})
-    axes = [_dimension(name, [own.get(name) for own in params]) for name in names]
-    varying = [axis for axis in axes if axis is not None]
-    varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
+    on_front = {point.name for point in found.front.points}
+    varying = [_choices("on the front", [str(p.name in on_front).lower() for p in points])]
     for name in found.objectives:
         accuracies = [round(100 * point.accuracies[name], 2) for point in points]
         varying.append(_numeric(f"{name} (%)", accuracies))
-    on_front = {point.name for point in found.front.points}
-    varying.append(_choices("on the front", [str(p.name in on_front).lower() for p in points]))
+    varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
+    params = [found.params.get(point.trial, {}) for point in points]
+    shares = next((one.shares for one in found.importances if one.refusal is None), {})
+    names = {name for own in params for name in own}
+    for name in sorted(names, key=lambda name: (-shares.get(name, 0.0), name)):
+        axis = _dimension(name, [own.get(name) for own in params])
+        varying += [axis] if axis is not None else []
     colour = found.objectives[1]
     figure = go.Figure(
         go.Parcoords(
@@ -73,10 +78,7 @@ def parallel_figure(found: Findings) -> go.Figure:
 def importance_figure(found: Sequence[Importance]) -> go.Figure:
     """A column of bars a target, a row a parameter, the first target's most important on top."""
     given = [importance for importance in found if importance.refusal is None]
-    first = given[0].shares
-    names = sorted(first, key=lambda name: first[name])
-    names = [name for one in given[1:] for name in one.shares if name not in first] + names
-    names = list(dict.fromkeys(names))
+    names, _ = by_importance(given)
     titles = [html.escape(importance.target) for importance in given]
     figure = make_subplots(
         rows=1, cols=len(given), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
@@ -100,6 +102,17 @@ def importance_figure(found: Sequence[Importance]) -> go.Figure:
         height=140 + 20 * max(4, len(names)), margin={**MARGIN, "l": 16, "t": 64}, bargap=0.3
     )
     return figure
+
+
+def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
+    """The parameters by rising importance for the first target; and those that matter to none."""
+    names = sorted({name for one in given for name in one.shares})
+    names.sort(key=lambda name: given[0].shares.get(name, 0.0))
+    most = {name: max(one.shares.get(name, 0.0) for one in given) for name in names}
+    return (
+        [name for name in names if most[name] >= NEGLIGIBLE],
+        sorted(name for name in names if most[name] < NEGLIGIBLE),
+    )
 
 
 def slices_figure(found: Findings) -> go.Figure:

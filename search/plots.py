@@ -68,7 +68,7 @@ def front_figure(front: Front, points: Sequence[FrontPoint]) -> Figure:
     axes.set_xlabel(f"{drawn_names[0]} accuracy (%)")
     axes.set_ylabel(f"{drawn_names[1]} accuracy (%)")
     axes.set_title(f"{len(front.points)} points, hypervolume {front.hypervolume:.4f} (validation)")
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -8,8 +8,9 @@ chosen for its result, has no part in the mean.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,11 @@ from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.models import ModelFactory
 from generalist_core.randomness import derive_seed
-from search.cluster import map_on_ray
 from search.failures import Failure
 from search.files import read_json, write_json
 from search.front import Front, FrontPoint
+from search.local import map_here
+from search.resources import Resources
 from search.trial import CHECKPOINT, POINTS, TrialRun
 
 if TYPE_CHECKING:
@@ -52,20 +54,26 @@ def repeat_front(
     model: ModelFactory | None,
     console: Console,
 ) -> None:
-    """Train the front's configurations again on Ray, and write `repeats.json`."""
+    """Train the front's configurations again, and write `repeats.json`."""
     jobs = [job for repeat in range(1, request.repeats + 1) for job in _jobs(folder, front, repeat)]
-    threads = request.resources.threads
-    rows = []
-    outcomes = map_on_ray(
-        run_repeat, jobs, request.resources, threads=threads, data=data, model=model
-    )
-    for job, outcome in outcomes:
+    resources, rows = request.resources, []
+    map_jobs = map_here if resources.local else _map_on(resources)
+    for job, outcome in map_jobs(
+        run_repeat, jobs, threads=resources.threads, data=data, model=model
+    ):
         if isinstance(outcome, Failure):
             console.print(f"repeat {job.repeat} of trial {job.trial}  failed: {outcome.reason}")
             continue
         rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
     write_json(folder / REPEATS, rows)
+
+
+def _map_on(resources: Resources) -> Callable[..., Any]:
+    """Ray's workers; Ray is imported only where it runs."""
+    from search.cluster import map_on_ray
+
+    return partial(map_on_ray, resources=resources)
 
 
 def run_repeat(

@@ -24,7 +24,6 @@ from generalist_core.validation import (
     require_positive,
 )
 from generalist_core.warmup import split_fingerprint
-from search.cluster import Resources
 from search.early_stopping import Halving
 from search.errors import SweepFolderError
 from search.files import read_json, write_json
@@ -34,6 +33,7 @@ from search.limits import Limits
 from search.pick import Pick, pick
 from search.proposer import Branching
 from search.records import Floor, TrialCounts
+from search.resources import Resources
 from search.samplers import N_STARTUP, build_samplers
 from search.stopping_when_done import StopWhenDone
 from search.storage import open_storage
@@ -91,6 +91,11 @@ class SweepConfig:
         require(budget is None or budget > 0, "time_budget_s > 0", f"time_budget_s={budget}")
         size = self.round_size
         require(size is None or size > 0, "round_size > 0", f"round_size={size}")
+
+    def store_in(self, folder: Path) -> WarmupConfig | None:
+        """The store of warm-ups of a sweep in that folder; None if trials do not share them."""
+        own = WarmupConfig(folder=str(folder / "warmups"))
+        return (self.warmups or own) if self.shares_warmups else None
 
 
 @dataclass(frozen=True, kw_only=True)

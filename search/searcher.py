@@ -1,11 +1,12 @@
 """The search itself, whoever runs its trials: what comes next, what stops, what came of it.
 
-Ray drives it in `search.tuning`, a loop in `search.local`.
+Ray drives it in `search.tuning`, a plain loop in `search.local`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from search.failures import Failure
 from search.proposer import Proposer
 from search.records import Proposal, RejectedError
 from search.stopping_when_done import StopWhenDone, is_done
+from search.storage import WRITE_ERRORS
 from search.watcher import Watcher
 
 GLOBAL = "global@"
@@ -170,6 +172,16 @@ class Searcher:
     def abort(self, error: Exception) -> None:
         """End the search because of an error that is no trial's; who runs is left for `resume`."""
         self.error = self.error or error
+
+    @contextmanager
+    def aborting(self) -> Iterator[None]:
+        """Let an error inside end the search, and not whoever drives it."""
+        try:
+            yield
+        except WRITE_ERRORS as error:
+            self.abort(error if isinstance(error, OSError) else OSError(str(error)))
+        except Exception as error:
+            self.abort(error)
 
     def close(self) -> bool:
         """End the search, and leave what still runs for `resume`; whether there is any."""

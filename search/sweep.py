@@ -6,8 +6,10 @@ import contextlib
 import signal
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,23 @@ from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.own import pinned
 from generalist_core.validation import require
-from search.cluster import require_reachable, running_ray
-from search.console import shown, view_of
+from search.console import Lines, shown, view_of
 from search.early_stopping import Rungs
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.failures import is_of_storage
 from search.files import LOCK, create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
 from search.ledger import parameters_of
+from search.local import here, run_locally
 from search.monitor import Monitor
 from search.noise import noise_in
 from search.own_code import running_own
 from search.parameters import parameters_of_space, with_seen
 from search.proposer import Proposer, enqueue_first
 from search.records import Observation, Proposal
+from search.rehearsal import rehearse
 from search.repeats import repeat_front
 from search.report import write_report
 from search.request import (
@@ -50,10 +53,10 @@ from search.request import (
     require_own_parts,
     write_request,
 )
+from search.resources import Resources, require_reachable
 from search.searcher import Rules, Searcher
 from search.storage import WRITE_ERRORS, mend_journal, open_storage
 from search.trial import read_metrics
-from search.tuning import run_on_ray
 from search.warm_start import read_observations
 from search.watcher import Watcher, Watchers
 from spaces import Space, base_suggestion, load_space, paper_suggestion
@@ -73,7 +76,7 @@ def sweep(
     data: Dataset | None = None,
     model: ModelFactory | None = None,
     console: Console | None = None,
-    noise: bool = False,
+    debug: bool = False,
 ) -> Sweep:
     """Run a sweep in a new folder and write its report.
 
@@ -84,7 +87,8 @@ def sweep(
         data: the user's own images; by default those that the configuration names.
         model: the user's own `(n_classes, (c, h, w)) -> torch.nn.Module`.
         console: where progress is told; by default standard error.
-        noise: show what Ray and Optuna write; by default it goes to `log.txt` in the folder.
+        debug: show what Ray and Optuna write, which goes to `log.txt` in the folder else; a local
+            sweep also raises the first error of a trial, and leaves the terminal to a debugger.
 
     Raises:
         InvalidConfigError: a setting that cannot work; found before any trial starts.
@@ -92,6 +96,7 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
     """
     folder = Path(folder).absolute()
+    config = replace(config, config=pinned(config.config))
     with running_own(f"space {config.space}"):
         space = space or load_space(config.space)
         for make in (paper_suggestion, base_suggestion):
@@ -111,7 +116,7 @@ def sweep(
             ledger.observe(seen, space, config.config)
         own = OwnParts(space=space, data=data, model=model)
         found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
-        return _run(found, (), console or Console(stderr=True), noise=noise)
+        return _run(found, (), console or Console(stderr=True), debug=debug)
 
 
 def resume(
@@ -122,7 +127,7 @@ def resume(
     data: Dataset | None = None,
     model: ModelFactory | None = None,
     console: Console | None = None,
-    noise: bool = False,
+    debug: bool = False,
 ) -> Sweep:
     """Go on with a sweep, however it ended, and write its report.
 
@@ -136,7 +141,8 @@ def resume(
         data: the images, if the sweep was given its own.
         model: the factory of models, if the sweep was given its own.
         console: where progress is told; by default standard error.
-        noise: show what Ray and Optuna write; by default it goes to `log.txt` in the folder.
+        debug: show what Ray and Optuna write, which goes to `log.txt` in the folder else; a local
+            sweep also raises the first error of a trial, and leaves the terminal to a debugger.
 
     Raises:
         InvalidConfigError: a part of the sweep's own is missing or another.
@@ -169,17 +175,22 @@ def resume(
             soft_wrap=True,
         )
         found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
-        return _run(found, unfinished, console, noise=noise)
+        return _run(found, unfinished, console, debug=debug)
 
 
-def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, noise: bool) -> Sweep:
+def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
     """Search, repeat the front, and report."""
     folder, config, ledger, own = found.folder, found.config, found.ledger, found.own
-    quiet = contextlib.nullcontext() if noise else noise_in(folder / LOG, console)
-    view = view_of(console, ledger, n_trials=config.trials, time_budget_s=config.time_budget_s)
-    with quiet, shown(view), running_ray(config.resources) as n_workers, _terminable():
+    quiet = contextlib.nullcontext() if debug else noise_in(folder / LOG, console)
+    view = (
+        Lines(console)
+        if debug
+        else view_of(console, ledger, n_trials=config.trials, time_budget_s=config.time_budget_s)
+    )
+    run_trials, place = _place(config.resources, raises=debug)
+    with quiet, shown(view), place as n_workers, _terminable():
         searcher = _searcher(found, unfinished, n_workers, view)
-        run_on_ray(searcher, folder, config, own)
+        run_trials(searcher, folder, config, own)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
             raise SweepInterruptedError(_no_room(folder, searcher.error)) from searcher.error
@@ -193,6 +204,18 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, nois
     if cut_short and config.time_budget_s is None:
         raise SweepInterruptedError(f"Interrupted. Go on: generalist-search resume {folder}")
     return found
+
+
+def _place(
+    resources: Resources, *, raises: bool
+) -> tuple[Callable[..., None], AbstractContextManager[int]]:
+    """What runs trials, and where: Ray is imported only if it runs them."""
+    if resources.local:
+        return partial(run_locally, raises=raises), here()
+    from search.cluster import running_ray
+    from search.tuning import run_on_ray
+
+    return run_on_ray, running_ray(resources)
 
 
 def _searcher(
@@ -303,7 +326,9 @@ def _check_that_it_can_start(
     if resources.address is not None:
         require_reachable(resources.address)
     names_gpu = device not in ("auto", "cpu")
-    if resources.address is None and (resources.gpus_per_trial > 0 or names_gpu):
+    if resources.local:
+        resolve_device(device)
+    elif resources.address is None and (resources.gpus_per_trial > 0 or names_gpu):
         resolve_device(device if names_gpu else "cuda")
         cure = "Ray hides GPUs from trials that ask for none."
         got = f"gpus_per_trial={resources.gpus_per_trial}, device={device}"
@@ -312,5 +337,4 @@ def _check_that_it_can_start(
         make_folder(Path(config.warmups.folder), "Give another --warmups.")
     on_cpu = from_dict({**to_dict(config.config), "device": "cpu"}, TrainConfig)
     data = data or load_dataset(config.config.data)
-    with running_own(f"model {config.config.model.name}"):
-        GeneralistTrainer(on_cpu, data, model=model)
+    rehearse(on_cpu, data, model)

@@ -11,9 +11,11 @@ from generalist_core.data import Dataset
 from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.models import ModelFactory
-from generalist_core.trainer import GeneralistTrainer, Metrics
+from generalist_core.own import pinned
+from generalist_core.trainer import Metrics
 from search.files import create_folder
 from search.monitor import TrialWriter
+from search.rehearsal import rehearse
 from search.trial import CHECKPOINT, TrialRun
 
 
@@ -49,8 +51,8 @@ def train(
         DivergedError: an expert's loss is no number any more.
     """
     folder = Path(folder)
-    data = data or load_dataset(config.data)
-    GeneralistTrainer(config, data, model=model)
+    config, data = pinned(config), data or load_dataset(config.data)
+    rehearse(config, data, model)
     create_folder(folder)
     return train_in(folder, config, data, model=model, on_epoch=on_epoch)
 

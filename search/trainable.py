@@ -2,141 +2,38 @@
 
 from __future__ import annotations
 
-import time
-import traceback
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from ray import tune
 
 from generalist_core.codec import from_json
 from generalist_core.config import TrainConfig
-from generalist_core.data import Dataset
-from generalist_core.models import ModelFactory
-from generalist_core.trainer import Metrics
-from search.failures import Failure, classify, is_of_storage
-from search.files import write_json
-from search.limits import Limits
-from search.points import point_to_dict
-from search.trial import CHECKPOINT, POLL_S, TrialRun, read_metrics
-from search.warmups import WarmupConfig
-from search.watchdog import HANG, has_hung, watched
-
-Result = TypeVar("Result")
-
-FAILURE = "failure.json"
+from search.worker import Worker
 
 
 class GeneralistTrainable(tune.Trainable):
     """Trains the configuration it is given; a step is an epoch.
 
-    The last result has `done` and the released `points`, or how and why the trial failed: `failure`
-    and `reason`, or `storage_error` if its folder could not be written. (All flat, as Ray flattens
-    results.) So what Ray sees as an error is the death of the worker, and whoever takes its place
-    goes on from the checkpoint in the trial's folder.
+    Whatever fails in a trial is in its last result. So what Ray sees as an error is the death of
+    the worker, and whoever takes its place goes on from the checkpoint in the trial's folder.
     """
 
-    def setup(
-        self,
-        config: dict[str, Any],
-        *,
-        threads: int = 1,
-        data: Dataset | None = None,
-        model: ModelFactory | None = None,
-        warmups: WarmupConfig | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        """Begin the first trial of this actor."""
-        torch.set_num_threads(threads)
-        self.data, self.model, self.warmups = data, model, warmups
-        self.limits = limits or Limits()
-        self.trial: TrialRun | None = None
+    def setup(self, config: dict[str, Any], **worker: Any) -> None:
+        """Begin the first trial of this actor; `worker` has the arguments of a `Worker`."""
+        self.worker = Worker(**worker)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in the same process: no start-up, and the data stay loaded."""
-        self.cleanup()
-        self.folder = Path(new_config["folder"])
-        self.asked = from_json(new_config["config"], TrainConfig)
-        self.has_accumulated = False
+        """Begin another trial in the same process."""
+        asked = from_json(new_config["config"], TrainConfig)
+        self.worker.begin(Path(new_config["folder"]), asked)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; after the last one release the mixtures."""
-        try:
-            return self._step()
-        except Exception as error:
-            return self._failed(error)
+        return self.worker.step()
 
     def cleanup(self) -> None:
         """Let go of what the last trial holds."""
-        if self.trial is not None:
-            self.trial.close()
-            self.trial = None
-
-    def _step(self) -> dict[str, Any]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if has_hung(self.folder):
-            reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.folder / HANG}"
-            return self._told(Failure(kind="hang", reason=reason))
-        if self.trial is None:
-            self.trial = self._watched(self._begin)
-        trial = self.trial
-        metrics = read_metrics(self.folder)[-1] if trial.is_done else self._next_epoch(trial)
-        limit = self.limits.trial_s
-        if limit is not None and trial.seconds > limit:
-            return self._told(Failure(kind="time-limit", reason=f"trained more than {limit:g} s"))
-        if not trial.is_done:
-            return metrics
-        points = [point_to_dict(point) for point in self._watched(trial.release)]
-        n_accumulations = trial.trainer.config.n_accumulations
-        ended = {"points": points, "n_accumulations": n_accumulations, "done": True}
-        return {**metrics, **trial.cost, **ended}
-
-    def _next_epoch(self, trial: TrialRun) -> Metrics:
-        """Train it, after others have trained what it needs."""
-        while (metrics := self._watched(trial.attempt)) is None:
-            time.sleep(POLL_S)
-        return metrics
-
-    def _watched(self, work: Callable[[], Result]) -> Result:
-        with watched(self.folder, self.limits.epoch_s):
-            return work()
-
-    def _begin(self) -> TrialRun:
-        store = self.warmups.open(owner=str(self.folder)) if self.warmups else None
-        return TrialRun(self.folder, self.asked, self.data, model=self.model, warmups=store)
-
-    def _failed(self, error: Exception) -> dict[str, Any]:
-        """What becomes of an error: another attempt with less memory, a failure, or the sweep's."""
-        if is_of_storage(error):
-            return {**self._cost(), "storage_error": str(error), "done": True}
-        failure = classify(error)
-        may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size
-        if failure.kind == "out-of-memory" and may and not self.has_accumulated:
-            return self._again_with_less_memory()
-        return self._told(failure, traceback.format_exc())
-
-    def _again_with_less_memory(self) -> dict[str, Any]:
-        self.cleanup()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.has_accumulated = True
-        self.asked = replace(self.asked, n_accumulations=2 * self.asked.n_accumulations)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        return self.step()
-
-    def _told(self, failure: Failure, trace: str = "") -> dict[str, Any]:
-        """The last result of a trial that failed; its folder says why, too."""
-        try:
-            write_json(self.folder / FAILURE, {**failure.to_dict(), "traceback": trace})
-        except OSError as error:
-            return {**self._cost(), "storage_error": str(error), "done": True}
-        return {**self._cost(), "failure": failure.kind, "reason": failure.reason, "done": True}
-
-    def _cost(self) -> dict[str, float]:
-        nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)
-        return self.trial.cost if self.trial is not None else nothing
+        self.worker.close()

@@ -7,10 +7,8 @@ state.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,11 @@ from ray.tune.search import Searcher as RaySearcher
 from generalist_core.codec import to_json
 from search.cluster import n_at_once
 from search.failures import Failure
-from search.points import points_from_dicts
 from search.request import OwnParts, SweepConfig
 from search.searcher import Searcher
-from search.storage import WRITE_ERRORS
 from search.trainable import GeneralistTrainable
 from search.trial import with_release_ratio
-from search.warmups import WarmupConfig
+from search.worker import is_epoch, tell
 
 RAY = "ray"
 """Ray's own folder in that of a sweep."""
@@ -57,7 +53,7 @@ class TuneSearcher(RaySearcher):
         """The next trial's configuration, None for not now, FINISHED for no more."""
         if self.n_workers is not None:
             self.search.n_workers = max(1, self.n_workers())
-        with self._aborting():
+        with self.search.aborting():
             proposal = self.search.propose() if not self.search.is_full else None
             if proposal is not None:
                 self.names[trial_id] = proposal.trial
@@ -72,8 +68,8 @@ class TuneSearcher(RaySearcher):
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on an epoch's metrics; whether to stop the trial."""
         stops = False
-        if not {"failure", "storage_error"} & set(result) and not self._is_unwritable:
-            with self._aborting():
+        if is_epoch(result) and not self._is_unwritable:
+            with self.search.aborting():
                 stops = self.search.report(self.names[trial_id], result)
         return stops
 
@@ -87,40 +83,17 @@ class TuneSearcher(RaySearcher):
         trial = self.names.pop(trial_id)
         if trial not in self.search.running or self._is_unwritable:
             return
-        with self._aborting():
-            self._tell(trial, result or {}, error=error)
-
-    def _tell(self, trial: str, result: Mapping[str, Any], *, error: bool) -> None:
-        if error:
-            reason = "its worker died, and so did those that took its place"
-            self.search.failed(trial, Failure(kind="worker-died", reason=reason))
-        elif "failure" in result:
-            failure = Failure(kind=result["failure"], reason=result["reason"])
-            self.search.failed(trial, failure, result)
-        elif "storage_error" in result:
-            self.search.abort(OSError(result["storage_error"]))
-        elif "points" in result:
-            proposed, n = self.search.running[trial].config, result["n_accumulations"]
-            trained = replace(proposed, n_accumulations=n)
-            points = points_from_dicts(result["points"])
-            self.search.released(
-                trial, points, result, trained=None if trained == proposed else trained
-            )
+        with self.search.aborting():
+            if error:
+                reason = "its worker died, and so did those that took its place"
+                self.search.failed(trial, Failure(kind="worker-died", reason=reason))
+            else:
+                tell(self.search, trial, result or {})
 
     @property
     def _is_unwritable(self) -> bool:
         """Whether a write has failed: half a record may be there, so that none may follow it."""
         return isinstance(self.search.error, OSError)
-
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[None]:
-        """Let an error end the search: Ray would keep it to itself and wait for ever."""
-        try:
-            yield
-        except WRITE_ERRORS as error:
-            self.search.abort(error if isinstance(error, OSError) else OSError(str(error)))
-        except Exception as error:
-            self.search.abort(error)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the source of truth."""
@@ -159,13 +132,12 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, own: OwnPa
     """
     resources = config.resources
     tuned = TuneSearcher(searcher, folder / "trials", partial(n_at_once, resources))
-    store = config.warmups or WarmupConfig(folder=str(folder / "warmups"))
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
         data=own.data,
         model=own.model,
-        warmups=store if config.shares_warmups else None,
+        warmups=config.store_in(folder),
         limits=config.limits,
     )
     shutil.rmtree(folder / RAY, ignore_errors=True)

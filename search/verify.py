@@ -25,13 +25,12 @@ from rich.table import Table
 
 from generalist_core.averaging import load_weights
 from generalist_core.codec import from_dict, to_dict, to_json
-from generalist_core.config import FGSM, PGD, Ratio, TrainConfig
+from generalist_core.config import FGSM, NFGSM, PGD, OwnAttack, Ratio, TrainConfig
 from generalist_core.data import Dataset
 from generalist_core.device import resolve_device
 from generalist_core.models import ModelFactory
 from generalist_core.suite import SuiteConfig
 from generalist_core.validation import require
-from search.cluster import Resources, map_on_ray, running_ray
 from search.errors import WorkerError
 from search.evaluate import empty_model, evaluate_resumably, follow, suite_document
 from search.failures import Failure
@@ -39,6 +38,7 @@ from search.files import load_tensors, write_json
 from search.front import Front, FrontPoint, accuracy_interval, hypervolume, non_dominated, values_of
 from search.report import mixed_state
 from search.request import Sweep, require_own_parts
+from search.resources import Resources
 from search.trial import cached_dataset
 
 VERIFIED = "verified.json"
@@ -57,7 +57,7 @@ class VerifyConfig:
     def __post_init__(self) -> None:
         self.suite(PGD(epsilon=0.0))
 
-    def suite(self, attack: PGD | FGSM) -> SuiteConfig:
+    def suite(self, attack: PGD | FGSM | OwnAttack) -> SuiteConfig:
         """The suite in the ball of an objective's attack."""
         return SuiteConfig(
             norm=attack.norm,
@@ -138,7 +138,7 @@ class PointVerifier:
         """The suite's document of each objective but `natural`."""
         documents = {}
         for named in self.job.config.evaluation.attacks:
-            assert isinstance(named.attack, PGD | FGSM)
+            assert not isinstance(named.attack, NFGSM)
             suite = self.job.request.suite(named.attack)
             key = hashlib.sha256(to_json(suite).encode()).hexdigest()[:8]
             place = self.job.folder / "verify" / f"{self.job.name}.{named.name}.{key}.pt"
@@ -263,9 +263,11 @@ def _verify_on_ray(
     resources: Resources,
     console: Console,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    from search.cluster import map_on_ray, running_ray
+
     with running_ray(resources):
         shared = {"threads": resources.threads, "data": data, "model": model}
-        for job, outcome in map_on_ray(run_job, jobs, resources, **shared):
+        for job, outcome in map_on_ray(run_job, jobs, resources=resources, **shared):
             if isinstance(outcome, Failure):
                 raise WorkerError(f"Point {job.name} cannot be verified: {outcome.reason}")
             console.print(f"point {job.name}  verified", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generalist_core.codec import replace_at, value_at
-from generalist_core.config import PGD, ExpertConfig, TrainConfig
+from generalist_core.config import PGD, ExpertConfig, OwnLoss, TrainConfig
 from spaces.protocol import Trial, tune_choice, tune_float, tune_int
 
 OPTIMIZERS = ("SGD", "AdamW", "Adam", "RMSprop")
@@ -25,9 +25,9 @@ def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
     config = base
     for expert in base.experts:
         path = f"experts.{expert.name}"
-        if expert.attack is None:
+        if expert.attack is None and not isinstance(expert.loss, OwnLoss):
             config = tune_float(trial, config, f"{path}.label_smoothing", 0.0, 0.2)
-        else:
+        elif expert.attack is not None:
             config = tune_robust_task(trial, config, expert)
     return config
 
@@ -70,11 +70,12 @@ def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainCon
 
 
 def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
-    """The loss and its weight, and the steps of an iterated attack."""
+    """The loss and its weight, and the steps of an iterated attack; an own one stays."""
     path = f"experts.{expert.name}"
-    config = tune_choice(trial, config, f"{path}.loss", LOSSES)
+    if not isinstance(expert.loss, OwnLoss):
+        config = tune_choice(trial, config, f"{path}.loss", LOSSES)
     loss = value_at(config, f"{path}.loss")
-    if loss != "CrossEntropy":
+    if loss in ("TRADES", "MART"):
         config = tune_float(trial, config, f"{path}.loss.{loss}.beta", 0.5, 10.0, log=True)
     if isinstance(expert.attack, PGD):
         config = tune_int(trial, config, f"{path}.attack.steps", 3, 12)

@@ -52,6 +52,14 @@ def test_own_model_and_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_own_loss_and_attack_reach_rays_workers(tmp_path: Path) -> None:
+    (reason,) = run("own_loss_and_attack.py", str(tmp_path / "out"))
+    assert "knee" in reason
+    request = (tmp_path / "out" / "sweep.json").read_text()
+    assert "own_loss_and_attack.py:attack" in request
+
+
+@pytest.mark.slow
 def test_digits_in_twenty_lines(tmp_path: Path) -> None:
     lines = run("digits.py", str(tmp_path / "out"))
     assert any("cannot be told" in line or "knee" in line for line in lines)

@@ -23,8 +23,9 @@ from generalist_core.codec import replace_at
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.cluster import Resources, fits_on, require_reachable
+from search.cluster import fits_on
 from search.request import Sweep, SweepConfig, open_sweep
+from search.resources import Resources, require_reachable
 from search.sweep import resume, sweep
 from search.trial import read_metrics
 from search.tuning import TuneSearcher

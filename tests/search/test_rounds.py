@@ -17,7 +17,7 @@ from generalist_core.trainer import Metrics
 from generalist_core.validation import InvalidConfigError
 from search.early_stopping import Halving, Rungs
 from search.ledger import Ledger
-from search.local import run_here
+from search.loop import run_here
 from search.proposer import Branching, Proposer, enqueue_first
 from search.records import Proposal
 from search.replay import replay

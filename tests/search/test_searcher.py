@@ -21,7 +21,7 @@ from search.early_stopping import Halving, Rungs
 from search.errors import WorkerError
 from search.failures import Failure
 from search.ledger import Ledger
-from search.local import run_here
+from search.loop import run_here
 from search.points import point_to_dict
 from search.proposer import Proposer
 from search.records import Proposal

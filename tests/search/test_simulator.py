@@ -28,7 +28,7 @@ from generalist_core.presets import short
 from generalist_core.trainer import GeneralistTrainer
 from search.early_stopping import Decision, Halving, Rungs
 from search.ledger import Ledger
-from search.local import run_here
+from search.loop import run_here
 from search.proposer import Branching, Proposer, warmup_params
 from search.records import Proposal
 from search.samplers import N_STARTUP, build_samplers

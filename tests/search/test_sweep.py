@@ -20,13 +20,13 @@ from generalist_core.datasets import load_dataset
 from generalist_core.evaluation import evaluate
 from generalist_core.models import build_model
 from generalist_core.trainer import GeneralistTrainer
-from search.cluster import Resources
 from search.early_stopping import Halving
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
 from search.proposer import Branching
 from search.report import front_document
 from search.request import Sweep, SweepConfig, open_sweep
+from search.resources import Resources
 from search.stopping_when_done import StopWhenDone
 from search.sweep import sweep
 from spaces import Trial

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from generalist_core.codec import replace_at, to_json
 from generalist_core.config import TrainConfig
 from generalist_core.models import ModelFactory
-from search.failures import LASTING, Failure, classify, is_of_storage
+from search.failures import FAILURE, LASTING, Failure, classify, is_of_storage
 from search.files import read_json
 from search.limits import Limits
 from search.points import points_from_dicts
-from search.trainable import FAILURE, GeneralistTrainable
+from search.trainable import GeneralistTrainable
 from search.trial import CHECKPOINT, METRICS, read_metrics
 from search.warmups import WarmupConfig
 from search.watchdog import HANG, has_hung, watched
@@ -80,7 +80,7 @@ def failure(actor: GeneralistTrainable) -> Failure:
     last = results(actor)[-1]
     assert "points" not in last
     found = Failure(kind=last["failure"], reason=last["reason"])
-    written = read_json(actor.folder / FAILURE)
+    written = read_json(actor.worker.folder / FAILURE)
     assert {key: written[key] for key in ("kind", "reason")} == found.to_dict()
     return found
 
@@ -119,7 +119,7 @@ def test_whoever_takes_the_place_of_a_dead_worker_goes_on(
 def test_one_actor_trains_one_trial_after_another(tmp_path: Path) -> None:
     actor = worker(tmp_path / "0000", model=faulty(RuntimeError("planted")))
     assert failure(actor).kind == "error"
-    actor.model = None
+    actor.worker.model = None
     request = {"trial": "0001", "folder": str(tmp_path / "0001"), "config": to_json(CONFIG)}
     assert actor.reset_config(request)
     assert "points" in results(actor)[-1]

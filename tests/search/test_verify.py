@@ -17,10 +17,10 @@ from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset, Split
 from generalist_core.datasets import load_dataset
 from generalist_core.validation import InvalidConfigError
-from search.cluster import Resources
 from search.files import read_json
 from search.front import Front, FrontPoint, hypervolume
 from search.request import Sweep, SweepConfig
+from search.resources import Resources
 from search.sweep import sweep
 from search.verify import VerifyConfig, verified_document, verified_table, verify
 from tests.search.small_sweep import small_sweep

@@ -9,7 +9,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.presets import short
 from search.early_stopping import Halving, Rungs
 from search.ledger import Ledger
-from search.local import run_here
+from search.loop import run_here
 from search.proposer import Proposer
 from search.samplers import N_STARTUP, build_samplers
 from search.searcher import Rules, Searcher

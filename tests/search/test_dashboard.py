@@ -1,0 +1,57 @@
+"""optuna-dashboard opens the study of a sweep that runs, as it is."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.request import JOURNAL, open_sweep
+from spaces import SPACES
+from tests.search.browser import CHROMIUM, browsing
+from tests.search.small_sweep import small_sweep
+from tests.search.test_monitor import ask
+from tests.search.test_trial import tiny_config
+
+pytestmark = pytest.mark.slow
+PROGRAM = shutil.which("optuna-dashboard", path=sysconfig.get_path("scripts"))
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A dashboard over two completed trials and one that runs."""
+    small_sweep(tmp_path / "out", tiny_config())
+    open_sweep(tmp_path / "out").ledger.ask(SPACES["smoke"], tiny_config())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [str(PROGRAM), "--host", "127.0.0.1", "--port", port, str(tmp_path / "out" / JOURNAL)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def test_it_has_the_objectives_names_and_all_trials(address: str, tmp_path: Path) -> None:
+    (study,) = ask(f"{address}/api/studies")["study_summaries"]
+    assert study["directions"] == ["maximize", "maximize"]
+    found = ask(f"{address}/api/studies/{study['study_id']}")
+    ledger = open_sweep(tmp_path / "out").ledger
+    assert found["metric_names"] == ["natural", "robust"]
+    assert len(found["trials"]) == len(ledger.points()) + 1
+    assert [trial["state"] for trial in found["trials"]].count("Running") == 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_its_page_shows_them(address: str, tmp_path: Path) -> None:
+    (study,) = ask(f"{address}/api/studies")["study_summaries"]
+    with browsing(tmp_path / "profile") as page:
+        page.open(f"{address}/dashboard/studies/{study['study_id']}")
+        page.wait_for(study["study_name"], "natural", "robust")
