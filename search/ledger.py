@@ -510,6 +510,11 @@ class Ledger:
         )
 
     def _point(self, trial: FrozenTrial) -> FrontPoint:
+        if "epoch" not in trial.user_attrs:
+            raise SweepFolderError(
+                "A study's points must name their epoch, but those of trial "
+                f"{trial.user_attrs['trial']} do not. Open it with the version that began it."
+            )
         return FrontPoint(
             trial=trial.user_attrs["trial"],
             mixing_ratio=as_ratio(trial.user_attrs["ratio"]),

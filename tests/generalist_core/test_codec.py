@@ -31,6 +31,8 @@ from generalist_core.config import (
     DataConfig,
     InvalidConfigError,
     ModelConfig,
+    OwnAttack,
+    OwnLoss,
     TrainConfig,
 )
 from generalist_core.presets import official, paper, short
@@ -42,6 +44,12 @@ CONFIGS: dict[str, TrainConfig] = {
     "preset official": official(),
     "preset paper": paper(),
     "preset short": short(),
+    "own functions": with_expert(
+        two_experts(),
+        "robust",
+        attack=OwnAttack(function="mine.py:attack", epsilon=0.1, forward_images=4),
+        loss=OwnLoss(function="mine.py:loss", n_forwards=2),
+    ),
     "constant per step": with_expert(two_experts(), "robust", schedule=Constant(per_step=True)),
     "normalised": two_experts(
         model=ModelConfig(mean=(0.5, 0.1, 1 / 3), std=(1.0, 2.0, 0.7)),
@@ -129,8 +137,16 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("epoch",), 3, "`TrainConfig has known fields`, epoch"),
     (("data", "size"), 3, "`TrainConfig.data has known fields`, size"),
     ((*ATTACK, "step"), 3, "`TrainConfig.experts.1.attack has known fields`, step"),
-    ((*ATTACK, "type"), "PDG", "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD}"),
-    ((*ATTACK, "type"), ["PGD"], "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD}"),
+    (
+        (*ATTACK, "type"),
+        "PDG",
+        "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD, OwnAttack}",
+    ),
+    (
+        (*ATTACK, "type"),
+        ["PGD"],
+        "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD, OwnAttack}",
+    ),
     (ATTACK, {"type": "PGD"}, "TrainConfig.experts.1.attack is complete"),
     (ATTACK, {"epsilon": 0.1}, "TrainConfig.experts.1.attack.type in"),
     (ATTACK, 3, "TrainConfig.experts.1.attack.type in"),

@@ -1,28 +1,40 @@
-"""A finished sweep of two trials, for tests of what is made of sweeps."""
+"""A finished sweep without Ray: two trainings, told to a ledger as the searcher would."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from generalist_core.codec import to_dict
 from generalist_core.config import TrainConfig
 from generalist_core.data import Dataset
-from search.request import Sweep, SweepConfig, open_sweep
-from search.resources import Resources
-from search.sweep import sweep
+from search.files import write_json
+from search.ledger import Ledger
+from search.report import write_report
+from search.request import Sweep, SweepConfig, open_sweep, own_parts
+from search.samplers import build_samplers
+from search.storage import open_storage
+from search.trial import TrialRun, with_release_ratio
+from spaces import SPACES
 
 
 def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) -> Sweep:
-    """Two random trials of the space `smoke`, each trained to its end, without Ray."""
-    request = SweepConfig(
-        config=config,
-        space="smoke",
-        trials=2,
-        sampler="random",
-        shares_warmups=False,
-        early_stopping=None,
-        resources=Resources(local=True),
+    """Two trials of the space `smoke`, their study, and their report."""
+    request = SweepConfig(config=config, space="smoke", trials=2, sampler="random")
+    folder.mkdir(parents=True)
+    write_json(
+        folder / "sweep.json",
+        {"request": to_dict(request), "study": "small", "own": own_parts(data, None)},
     )
-    sweep(request, folder, data=data, console=Console(quiet=True))
+    storage = open_storage(None, folder / "study.journal")
+    sampler = build_samplers("random", seed=0, n_startup=1)
+    ledger = Ledger(storage, config.evaluation.objectives, sampler_of=sampler, study="small")
+    for _ in range(request.trials):
+        proposal = ledger.ask(SPACES["smoke"], config)
+        own = with_release_ratio(proposal.config, proposal.ratio)
+        run = TrialRun(folder / "trials" / proposal.trial, own, data)
+        while not run.is_done:
+            run.advance()
+        cost = {"forward_images": run.trainer.forward_images, "seconds": run.seconds}
+        ledger.tell_released(proposal.trial, run.release(), cost)
+    write_report(folder, ledger)
     return open_sweep(folder)

@@ -17,6 +17,7 @@ from generalist_core.codec import from_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.presets import short
+from search.errors import SweepFolderError
 from search.failures import Failure
 from search.front import Front
 from search.ledger import Ledger
@@ -97,6 +98,17 @@ def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
     again = new_ledger(storage=journal(), is_new=False)
     assert again.points() == first.points()
     assert again.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def test_a_study_of_an_earlier_version_is_refused_in_words(tmp_path: Path) -> None:
+    """When points did not name the epoch that they were released from."""
+    journal = tmp_path / "study.journal"
+    first = new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))))
+    proposal = first.ask(SPACES["smoke"], short())
+    first.tell_released(proposal.trial, release(proposal), COST)
+    journal.write_text(journal.read_text().replace('"epoch":', '"era":'))
+    with pytest.raises(SweepFolderError, match=r"trial 0000 do not\. Open it with the version"):
+        new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))), is_new=False)
 
 
 def test_what_is_asked_is_in_the_study_before_it_runs(tmp_path: Path) -> None:
