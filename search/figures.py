@@ -94,10 +94,10 @@ def attainment_figure(found: Findings, attained: Attainment) -> go.Figure:
     chosen = 100 * values_of(found.front.points, names)
     figure.add_trace(_steps(chosen, "front of the sweep", OTHERS, dash="dot"))
     for surface in attained.surfaces:
-        of = "all" if surface.n_repeats == attained.n_repeats else f"{surface.n_repeats} of"
-        share = surface.n_repeats / attained.n_repeats
-        colour = f"rgba(59,130,246,{0.35 + 0.65 * share:.2f})"
-        name = f"attained by {of} {attained.n_repeats} repeats"
+        n, n_all = surface.n_repeats, attained.n_repeats
+        whom = f"{n} of {n_all} repeats" if n < n_all else f"all {n} repeats"
+        colour = f"rgba(59,130,246,{0.35 + 0.65 * n / n_all:.2f})"
+        name = f"attained by {whom if n_all > 1 else 'the repeat'}"
         figure.add_trace(_steps(100 * surface.values, name, colour))
     figure.update_layout(
         height=420,

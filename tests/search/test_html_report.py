@@ -214,8 +214,11 @@ def test_passwords_are_left_out() -> None:
 def test_verified_points_stand_beside_those_of_validation(tmp_path: Path) -> None:
     ledger = ledger_of(4)
     front = ledger.front()
+    signs: list[list[dict[str, str]]] = [[] for _ in front.points]
+    signs[-1].append({"name": "square-stronger", "message": "Square found <more> than PGD."})
+    measured = {"natural": 0.3, "n_images": 50}
     suites = {
-        p.name: {"robust": {"natural": 0.3, "worst_case": 0.1 + 0.01 * i, "n_images": 50}}
+        p.name: {"robust": {**measured, "worst_case": 0.1 + 0.01 * i, "findings": signs[i]}}
         for i, p in enumerate(front.points)
     }
     document = verified_document(front, VerifyConfig(attacks=("fgsm",)), suites)
@@ -224,6 +227,8 @@ def test_verified_points_stand_beside_those_of_validation(tmp_path: Path) -> Non
     expected = [(30.0, round(10.0 + i, 4)) for i in range(len(front.points))]
     assert drawn(page.figures["front"], "the same, verified (test)") == expected
     assert "natural, test" in page.text
+    assert page.text.count("square-stronger") == 2
+    assert ": Square found <more> than PGD." in page.text
     assert "on 50 test images" in json.dumps(page.figures["front"])
 
 
