@@ -44,7 +44,7 @@ def test_it_has_the_objectives_names_and_all_trials(address: str, tmp_path: Path
     assert study["directions"] == ["maximize", "maximize"]
     found = ask(f"{address}/api/studies/{study['study_id']}")
     ledger = open_sweep(tmp_path / "out").ledger
-    assert found["metric_names"] == ["natural", "robust"]
+    assert found["objective_names"] == ["natural", "robust"]
     assert len(found["trials"]) == len(ledger.points()) + 1
     assert [trial["state"] for trial in found["trials"]].count("Running") == 1
 

@@ -194,3 +194,13 @@ def test_the_pages_show_it_in_a_browser(
         page.wait_for("front", "release", n_images=min(n_completed, 3))
         page.open(f"{address}/?tagFilter=hypervolume&smoothing=0#timeseries")
         page.wait_for("sweep /hypervolume", f"{ledger.front().hypervolume:.4g}")
+        completed = next(r.trial for r in ledger.records() if r.state == "completed")
+        for tags, cards in {
+            "accuracy": ["accuracy/global /natural", "accuracy/global /robust"],
+            "loss|lr": ["loss /natural", "loss /robust", "lr /natural", "lr /robust"],
+            "weight": ["weight /natural", "weight /robust"],
+            "run": ["run /synced", "run /forward_images", "run /seconds"],
+            "release": ["release"],
+        }.items():
+            page.open(f"{address}/?runFilter={completed}&tagFilter={tags}&smoothing=0#timeseries")
+            page.wait_for(*cards, completed)
