@@ -1,0 +1,69 @@
+"""The configuration of one training run: frozen, validated, with a lossless JSON form.
+
+Nothing here imports torch, so that search spaces and the command line stay light. Accuracies,
+images and `epsilon` live in [0, 1]; a run's progress is its share of epochs done, in [0, 1].
+"""
+
+from __future__ import annotations
+
+from generalist_core.config.attacks import (
+    FGSM,
+    NFGSM,
+    NORMS,
+    PGD,
+    Attack,
+    Norm,
+    OwnAttack,
+    require_ball,
+)
+from generalist_core.config.data import DataConfig, ModelConfig
+from generalist_core.config.evaluation import EvaluationConfig, NamedAttack
+from generalist_core.config.expert import ExpertConfig
+from generalist_core.config.losses import MART, TRADES, CrossEntropy, CutMix, Loss, MixUp, OwnLoss
+from generalist_core.config.mixing import MixingConfig, Ratio, RatioSchedule, SyncConfig, as_weights
+from generalist_core.config.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from generalist_core.config.run import PRECISIONS, Precision, TrainConfig
+from generalist_core.schedules import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
+from generalist_core.validation import InvalidConfigError
+
+__all__ = [
+    "FGSM",
+    "MART",
+    "NFGSM",
+    "NORMS",
+    "PGD",
+    "PRECISIONS",
+    "SGD",
+    "TRADES",
+    "Adam",
+    "AdamW",
+    "Attack",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "CutMix",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExpertConfig",
+    "InvalidConfigError",
+    "Loss",
+    "MixUp",
+    "MixingConfig",
+    "ModelConfig",
+    "NamedAttack",
+    "Norm",
+    "OneCycle",
+    "Optimizer",
+    "OwnAttack",
+    "OwnLoss",
+    "PiecewiseLinear",
+    "Precision",
+    "RMSprop",
+    "Ratio",
+    "RatioSchedule",
+    "Schedule",
+    "SyncConfig",
+    "TrainConfig",
+    "as_weights",
+    "require_ball",
+]

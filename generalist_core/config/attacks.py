@@ -1,0 +1,106 @@
+"""What an expert is attacked by, and a model judged under."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from generalist_core.validation import require, require_one_of, require_positive
+
+Norm = Literal["linf", "l2", "l1"]
+NORMS = ("linf", "l2", "l1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM:
+    """One step of length `epsilon` from the image (Goodfellow et al. 2015)."""
+
+    epsilon: float
+    norm: Norm = "linf"
+
+    def __post_init__(self) -> None:
+        require_ball(self.norm, self.epsilon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NFGSM:
+    """One unprojected step from a noisy image (de Jorge et al. 2022).
+
+    Noise is uniform with radius `noise_scale * epsilon`, and the result is clipped to [0, 1] but
+    not to the ball: a training attack, of no use for evaluation.
+    """
+
+    epsilon: float
+    noise_scale: float = 2.0
+    relative_step_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_ball("linf", self.epsilon)
+        require(self.noise_scale >= 0, "noise_scale >= 0", f"noise_scale={self.noise_scale}")
+        require_positive("relative_step_size", self.relative_step_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient ascent (Madry et al. 2018) from a uniform start in the ball.
+
+    A step is `relative_step_size * epsilon` long. `momentum` > 0 accumulates gradients normalised
+    by their L1 norm (MIM, Dong et al. 2018). `loss` is what is maximised: the cross-entropy, the
+    `margin` of Carlini & Wagner (2017), or the KL divergence from the prediction on the clean
+    image (TRADES, Zhang et al. 2019).
+    """
+
+    epsilon: float
+    norm: Norm = "linf"
+    steps: int = 10
+    relative_step_size: float = 0.25
+    random_start: bool = True
+    momentum: float = 0.0
+    loss: Literal["cross-entropy", "margin", "kl"] = "cross-entropy"
+
+    def __post_init__(self) -> None:
+        require_ball(self.norm, self.epsilon)
+        require_positive("steps", self.steps)
+        require_positive("relative_step_size", self.relative_step_size)
+        require(self.momentum >= 0, "momentum >= 0", f"momentum={self.momentum}")
+        require_one_of("attack loss", self.loss, ("cross-entropy", "margin", "kl"))
+        if self.loss == "kl":
+            require(
+                self.random_start,
+                "random_start with loss='kl'",
+                "random_start=False",
+                "At the clean image the gradient of the divergence is zero.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnAttack:
+    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
+
+    It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 a
+    forward, 1 more an input gradient; so much is charged. `source` is the digest of the file, which
+    a run fills in when it begins: the function of a changed file is refused.
+    """
+
+    function: str
+    epsilon: float
+    norm: Norm = "linf"
+    forward_images: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        require_ball(self.norm, self.epsilon)
+        require_positive("forward_images", self.forward_images)
+
+
+Attack = FGSM | NFGSM | PGD | OwnAttack
+
+
+def require_ball(norm: str, epsilon: float) -> None:
+    """Check the norm and the radius of a ball of allowed perturbations."""
+    require_one_of("norm", norm, NORMS)
+    require(0 <= epsilon < math.inf, "epsilon >= 0", f"epsilon={epsilon}")
+    if norm == "linf":
+        cure = f"Images live in [0, 1]; did you mean {epsilon:g}/255?"
+        require(epsilon <= 1, "epsilon <= 1 for linf", f"epsilon={epsilon}", cure)

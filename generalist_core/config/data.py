@@ -1,0 +1,63 @@
+"""Which images, and which architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from generalist_core.validation import require, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, how they are split, and how training batches are augmented.
+
+    `name` is one of `generalist_core.datasets.DATASETS` or a folder with `train/` and `test/`.
+    Validation images are taken from the training images, stratified by label; `split_seed` alone
+    decides which, so that runs with other seeds are judged on the same images. `n_train` keeps so
+    many of the rest. `image_size` resizes to a square.
+    """
+
+    name: str = "digits"
+    root: str = "data"
+    download: bool = False
+    n_validation: int = 500
+    n_train: int | None = None
+    image_size: int | None = None
+    crop_padding: int = 0
+    flip: bool = False
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive("n_validation", self.n_validation)
+        require(self.n_train is None or self.n_train > 0, "n_train > 0", f"n_train={self.n_train}")
+        require(
+            self.image_size is None or self.image_size > 0,
+            "image_size > 0",
+            f"image_size={self.image_size}",
+        )
+        require(self.crop_padding >= 0, "crop_padding >= 0", f"crop_padding={self.crop_padding}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture that all experts share.
+
+    `name` is one of `generalist_core.models.MODELS`, `torchvision:NAME`, or `FILE.py:FUNCTION` or
+    `MODULE:FUNCTION` of a callable `(n_classes, input_shape) -> torch.nn.Module`. `width` scales
+    the built-in models (their published width if None). With `mean` and `std`, one number a
+    channel, the model itself normalises its inputs: attacks always see [0, 1].
+    """
+
+    name: str = "convnet"
+    width: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.width is None or self.width > 0, "width > 0", f"width={self.width}")
+        both = (self.mean is None) == (self.std is None)
+        require(both, "mean and std given together", f"mean={self.mean}, std={self.std}")
+        if self.mean is not None and self.std is not None:
+            fits = len(self.mean) == len(self.std) > 0
+            require(fits, "one std a mean", f"mean={self.mean}, std={self.std}")
+            require(min(self.std) > 0, "std > 0", f"std={self.std}")

@@ -1,0 +1,77 @@
+"""What an expert minimises, and how a natural one may mix its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from generalist_core.validation import require, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Cross-entropy, on adversarial images where the expert has an attack (Madry et al. 2018)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRADES:
+    """Cross-entropy on clean images plus `beta` times the divergence on adversarial ones.
+
+    Zhang et al. 2019, equation 5; its attack maximises the same divergence (`PGD(loss="kl")`).
+    """
+
+    beta: float = 6.0
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, "beta >= 0", f"beta={self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MART:
+    """Boosted cross-entropy plus `beta` times a misclassification-weighted divergence.
+
+    Wang et al. 2020, equation 11.
+    """
+
+    beta: float = 5.0
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, "beta >= 0", f"beta={self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLoss:
+    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
+
+    `n_forwards` is how often it may pass an image through the model, at the cost of an update each.
+    `source` as in `OwnAttack`.
+    """
+
+    function: str
+    n_forwards: int = 1
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        require_positive("n_forwards", self.n_forwards)
+
+
+Loss = CrossEntropy | TRADES | MART | OwnLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp:
+    """Convex combinations of images and labels (Zhang et al. 2018), by torchvision."""
+
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        require_positive("alpha", self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutMix:
+    """Patches of one image pasted into another (Yun et al. 2019), by torchvision."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("alpha", self.alpha)
