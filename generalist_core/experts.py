@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from generalist_core.attacks import perturb
 from generalist_core.averaging import Average, copy_weights, weights_of
@@ -21,6 +20,9 @@ from generalist_core.models import ModelFactory, build_model
 from generalist_core.optimizers import build_optimizer
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.validation import require
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 
 class Expert:
@@ -175,10 +177,12 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
 
 
 def _mix_transform(mix: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:
+    if mix is None:
+        return None
+    from torchvision.transforms import v2
+
     match mix:
         case MixUp():
             return v2.MixUp(alpha=mix.alpha, num_classes=n_classes)
         case CutMix():
             return v2.CutMix(alpha=mix.alpha, num_classes=n_classes)
-        case None:
-            return None

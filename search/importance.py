@@ -22,7 +22,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.front import FrontPoint, values_of
@@ -118,6 +117,8 @@ def best_of(values: Sequence[float]) -> list[bool]:
 
 
 def _shares(trials: Sequence[FrozenTrial], are_best: Sequence[bool]) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow
+
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler())
     ranges = _widest([trial.distributions for trial in trials])
     rows = []
