@@ -48,3 +48,15 @@ def test_epochs_are_timed_alone_and_side_by_side(tmp_path: Path) -> None:
     assert found["alone"]["images_per_second"] == pytest.approx(56 / cotraining)
     assert found["joint_images_per_second"].keys() == {"1", "2"}
     assert len(found["alone"]["epoch_seconds"]) == 4
+
+
+@pytest.mark.slow
+def test_the_workers_use_is_a_share_of_their_time() -> None:
+    command = [sys.executable, "-m", "benchmarks.utilisation", "--workers", "1"]
+    size = ["--trials", "2", "--epochs", "2"]
+    done = subprocess.run(
+        [*command, *size], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert done.startswith("2 trials of ")
+    share = float(done.rsplit(", ", 1)[1].split("%")[0]) / 100
+    assert 0.05 < share <= 1
