@@ -63,6 +63,7 @@ def test_what_cannot_run_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_held_to_the_file_that_it_began_with(file: Path, tmp_path: Path) -> None:
     data, folder = tiny_dataset(), tmp_path / "out"
     found = sweep(request(own_config(file)), folder, data=data, console=QUIET)
@@ -76,6 +77,7 @@ def test_a_sweep_is_held_to_the_file_that_it_began_with(file: Path, tmp_path: Pa
     assert resume(folder, more, data=data, console=QUIET).counts.completed == 3
 
 
+@pytest.mark.slow
 def test_a_front_judged_by_an_own_attack_is_verified_in_its_ball(
     file: Path, tmp_path: Path
 ) -> None:
