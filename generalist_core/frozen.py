@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,27 @@ def as_bytes(value: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
+class Counted:
+    """A forward that counts the images it sees, and the gradients that come back."""
+
+    def __init__(self, logits_of: Callable[[Tensor], Tensor]) -> None:
+        self.logits_of = logits_of
+        self.forward_images = self.gradient_images = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits of `x`; a gradient that later flows back through them counts once."""
+        self.forward_images += len(x)
+        logits = self.logits_of(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count_gradient)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_gradient(self, gradient: Tensor) -> None:
+        self.gradient_images += len(gradient)
+
+
 class CountingModel(nn.Module):
-    """A model that counts the images it sees forward and the gradients that come back.
+    """A model whose forward is counted.
 
     An attack's claim about its steps is thus checked against what it really asked for.
     """
@@ -43,17 +63,19 @@ class CountingModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.forward_images = 0
-        self.gradient_images = 0
+        self.counted = Counted(model)
         self.train(model.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of `x`; a gradient that later flows back through them counts once."""
-        self.forward_images += len(x)
-        logits: Tensor = self.model(x)
-        if logits.requires_grad:
-            logits.register_hook(self._count_gradient)  # type: ignore[no-untyped-call]
-        return logits
+    @property
+    def forward_images(self) -> int:
+        """The images it has seen."""
+        return self.counted.forward_images
 
-    def _count_gradient(self, gradient: Tensor) -> None:
-        self.gradient_images += len(gradient)
+    @property
+    def gradient_images(self) -> int:
+        """The gradients that came back."""
+        return self.counted.gradient_images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of `x`."""
+        return self.counted(x)

@@ -25,30 +25,12 @@ from torch import Tensor
 
 from generalist_core.checks import require_in_ball, require_law
 from generalist_core.config import OwnAttack, OwnLoss, TrainConfig
+from generalist_core.frozen import Counted
 from generalist_core.imports import load_callable
 from generalist_core.randomness import Noise
 from generalist_core.validation import InvalidConfigError, require
 
 Part = TypeVar("Part")
-
-
-class Counted:
-    """A forward that counts the images it sees, and the gradients that come back."""
-
-    def __init__(self, logits_of: Callable[[Tensor], Tensor]) -> None:
-        self.logits_of = logits_of
-        self.n_forwards = self.n_gradients = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits of `x`."""
-        self.n_forwards += len(x)
-        logits = self.logits_of(x)
-        if logits.requires_grad:
-            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
-        return logits
-
-    def _count(self, gradient: Tensor) -> None:
-        self.n_gradients += len(gradient)
 
 
 def own_attack(
@@ -71,7 +53,7 @@ def own_attack(
     left = torch.equal(state, torch.random.get_rng_state())
     law = f"{name} leaves torch's global random state alone"
     require_law(left, law, "another", "Draw from `noise`.")
-    spent = (counted.n_forwards + counted.n_gradients) / len(x)
+    spent = (counted.forward_images + counted.gradient_images) / len(x)
     law = f"{name} costs at most forward_images={attack.forward_images} an image"
     require_law(spent <= attack.forward_images, law, f"{spent:g}", "Declare what it costs.")
     require_in_ball(name, images.detach(), x, norm=attack.norm, epsilon=attack.epsilon)
@@ -92,7 +74,7 @@ def own_loss(
     fits = isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad
     law, got = f"{name} returns a scalar with a gradient", f"{getattr(value, 'shape', type(value))}"
     require_law(fits, law, got, "Return the mean over the batch.")
-    spent = counted.n_forwards / len(x)
+    spent = counted.forward_images / len(x)
     law = f"{name} takes at most n_forwards={loss.n_forwards} an image"
     require_law(spent <= loss.n_forwards, law, f"{spent:g}", "Declare how many it takes.")
     return value

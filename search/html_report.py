@@ -18,6 +18,7 @@ from search.figures import attainment_figure, front_figure, growth_figure
 from search.findings import Findings
 from search.front_table import front_table
 from search.parameter_figures import (
+    NEGLIGIBLE,
     by_importance,
     importance_figure,
     parallel_figure,
@@ -212,7 +213,7 @@ def _importance(found: Findings) -> str:
     _, negligible = by_importance(given)
     if negligible:
         names = ", ".join(html.escape(name) for name in negligible)
-        sentences.append(f"Less than 0.5 % everywhere: {names}.")
+        sentences.append(f"Less than {100 * NEGLIGIBLE:g} % everywhere: {names}.")
     return _figure("importance", importance_figure(given), " ".join([text, *sentences]))
 
 

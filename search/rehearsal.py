@@ -26,12 +26,12 @@ def rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None = No
         trainer = GeneralistTrainer(replace(config, n_accumulations=1), data, model=model)
     device, dtype = trainer.device, trainer.dtype
     noise = GeneratorNoise(generator(device, 0, "rehearsal"))
-    for x, y in trainer.train_split.take(torch.arange(2)).batches(2, dtype):
-        for expert in trainer.experts:
-            if has_own(expert.config.attack, expert.config.loss):
-                with running_own(f"expert {expert.config.name}"):
-                    expert.step(x, y, progress=0.0, noise=noise)
-        for named in config.evaluation.attacks:
-            if has_own(named.attack):
-                with running_own(f"evaluation attack {named.name}"):
-                    perturb(named.attack, trainer.evaluator.model, x, y, noise)
+    x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, dtype)))
+    for expert in trainer.experts:
+        if has_own(expert.config.attack, expert.config.loss):
+            with running_own(f"expert {expert.config.name}"):
+                expert.step(x, y, progress=0.0, noise=noise)
+    for named in config.evaluation.attacks:
+        if has_own(named.attack):
+            with running_own(f"evaluation attack {named.name}"):
+                perturb(named.attack, trainer.evaluator.model, x, y, noise)

@@ -25,10 +25,10 @@ def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
     config = base
     for expert in base.experts:
         path = f"experts.{expert.name}"
-        if expert.attack is None and not isinstance(expert.loss, OwnLoss):
-            config = tune_float(trial, config, f"{path}.label_smoothing", 0.0, 0.2)
-        elif expert.attack is not None:
+        if expert.attack is not None:
             config = tune_robust_task(trial, config, expert)
+        elif not isinstance(expert.loss, OwnLoss):
+            config = tune_float(trial, config, f"{path}.label_smoothing", 0.0, 0.2)
     return config
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +12,8 @@ import pytest
 from search.request import JOURNAL, open_sweep
 from spaces import SPACES
 from tests.search.browser import CHROMIUM, browsing
+from tests.search.serving import ask, serving
 from tests.search.small_sweep import small_sweep
-from tests.search.test_monitor import ask
 from tests.search.test_trial import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -27,16 +25,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     """A dashboard over two completed trials and one that runs."""
     small_sweep(tmp_path / "out", tiny_config())
     open_sweep(tmp_path / "out").ledger.ask(SPACES["smoke"], tiny_config())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [str(PROGRAM), "--host", "127.0.0.1", "--port", port, str(tmp_path / "out" / JOURNAL)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    yield from serving(str(PROGRAM), str(tmp_path / "out" / JOURNAL))
 
 
 def test_it_has_the_objectives_names_and_all_trials(address: str, tmp_path: Path) -> None:

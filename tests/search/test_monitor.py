@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +16,7 @@ from search.monitor import COST_UNIT, Monitor
 from search.parameters import parameters_of_space
 from spaces import SPACES
 from tests.search.browser import CHROMIUM, browsing
+from tests.search.serving import ask, serving
 from tests.search.watched import BASE, new_ledger, refusing, watch
 
 SPACE = SPACES["full"]
@@ -85,38 +81,12 @@ def test_failures_are_counted_by_kind_though_those_trials_never_began(tmp_path: 
 
 @pytest.fixture(scope="module")
 def address(watched: tuple[Path, Ledger]) -> Iterator[str]:
-    yield from serving(watched[0])
+    yield from tensorboard(watched[0])
 
 
-def serving(folder: Path) -> Iterator[str]:
-    """A TensorBoard over a folder, at a free port of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def ask(url: str, **body: Any) -> Any:
-    """A JSON document, once the server is there and has read the files; 90 s at most."""
-    data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    for _ in range(180):
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                found = json.load(answer)
-            if found:
-                return found
-        except (urllib.error.URLError, ConnectionError):
-            pass
-        time.sleep(0.5)
-    raise TimeoutError(url)
+def tensorboard(folder: Path) -> Iterator[str]:
+    """A TensorBoard over a folder."""
+    yield from serving(sys.executable, "-m", "tensorboard.main", "--logdir", str(folder))
 
 
 def session_groups(address: str, n: int) -> dict[str, Any]:
@@ -171,7 +141,7 @@ def test_scalars_and_images_have_every_run(watched: tuple[Path, Ledger], address
 def test_a_parameter_that_nobody_foresaw_becomes_a_column(tmp_path: Path) -> None:
     ledger = new_ledger(SPACES["smoke"])
     watch(Monitor(tmp_path, {}, ledger.objectives), ledger, SPACES["smoke"], n_trials=2)
-    for address in serving(tmp_path):
+    for address in tensorboard(tmp_path):
         session_groups(address, 2)
         experiment = ask(f"{address}/data/plugin/hparams/experiment", experimentName="")
         columns = {info["name"] for info in experiment["hparamInfos"]}

@@ -1,0 +1,45 @@
+"""A program that serves pages on this machine, and how to ask it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+
+def serving(*command: str) -> Iterator[str]:
+    """The address of a program that takes `--host` and `--port`, at a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def ask(url: str, **body: Any) -> Any:
+    """A JSON document, once the server is there and has read the files; 90 s at most."""
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    for _ in range(180):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                found = json.load(answer)
+            if found:
+                return found
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.5)
+    raise TimeoutError(url)
