@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,10 @@ class TrialWriter:
 
 
 class Monitor(Watcher):
-    """Follows a sweep; its HParams page has `parameters` and `objectives` as columns."""
+    """Follows a sweep; its HParams page has `parameters` and `objectives` as columns.
+
+    Pictures are drawn in a thread, in their order, so that no worker waits for them.
+    """
 
     def __init__(
         self, folder: Path, parameters: Mapping[str, Choices], objectives: Sequence[str]
@@ -83,6 +88,8 @@ class Monitor(Watcher):
         self.sweep.add_text("about", ABOUT)
         self.trials: dict[str, TrialWriter] = {}
         self.proposals: dict[str, Proposal] = {}
+        self._painter = ThreadPoolExecutor(max_workers=1)
+        self._painted: deque[Future[None]] = deque()
         self._ledger: Ledger | None = None
         self._drawn: tuple[str, ...] = ()
         self._drawn_at = -PICTURE_S
@@ -113,7 +120,7 @@ class Monitor(Watcher):
             writer.writer.add_scalar(f"{METRIC}/{name}", own.accuracies[name], writer.epoch)
         worth = curve_worth(points, ledger)
         writer.writer.add_scalar(f"{METRIC}/curve", worth, writer.epoch)
-        writer.release(points)
+        self._paint(lambda: writer.release(points))
         self._on_ended(trial, ledger, "STATUS_SUCCESS")
 
     def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:  # noqa: ARG002
@@ -128,13 +135,15 @@ class Monitor(Watcher):
         """Draw the last front, flush and close all files."""
         if self._ledger is not None:
             self._draw_front(self._ledger)
+        self._painter.shutdown()
+        self._raise_errors()
         self.sweep.close()
         for writer in self.trials.values():
             writer.close()
 
     def _on_ended(self, trial: str, ledger: Ledger, status: Status) -> None:
         if trial in self.trials:
-            self.trials.pop(trial).close()
+            self._paint(self.trials.pop(trial).close)
         self.proposals.pop(trial, None)
         if (self.folder / trial).is_dir():  # else it was rejected, and never began
             write_end(self.folder / trial, status)
@@ -159,9 +168,23 @@ class Monitor(Watcher):
         front = ledger.front()
         names = tuple(point.name for point in front.points)
         if names != self._drawn:
-            figure = _for_screen(front_figure(front, ledger.points()))
-            self.sweep.add_figure("front", figure, _step(ledger))
+            points, step = ledger.points(), _step(ledger)
+
+            def draw() -> None:
+                self.sweep.add_figure("front", _for_screen(front_figure(front, points)), step)
+
+            self._paint(draw)
             self._drawn, self._drawn_at = names, time.monotonic()
+
+    def _paint(self, work: Callable[[], None]) -> None:
+        """Do this after the last picture."""
+        self._raise_errors()
+        self._painted.append(self._painter.submit(work))
+
+    def _raise_errors(self) -> None:
+        """Raise what went wrong with a picture."""
+        while self._painted and self._painted[0].done():
+            self._painted.popleft().result()
 
 
 def curve_worth(points: Sequence[OperatingPoint], ledger: Ledger) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,3 +19,12 @@ def kept_trace() -> Iterator[None]:
     yield
     if sys.gettrace() is not trace:
         sys.settrace(trace)
+
+
+@pytest.fixture(scope="session")
+def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished sweep of `tiny_config()`, for tests to copy."""
+    from tests.search.small_sweep import small_sweep
+    from tests.search.test_trial import tiny_config
+
+    return small_sweep(tmp_path_factory.mktemp("two-trials") / "sweep", tiny_config()).folder

@@ -88,8 +88,11 @@ class Reference:
 class Drill:
     """Disturbs one sweep after another in a folder of its own."""
 
-    def __init__(self, work: Path, *, seed: int, workers: int) -> None:
+    def __init__(
+        self, work: Path, *, seed: int, workers: int, requests: Sequence[Request] = REQUESTS
+    ) -> None:
         self.work = work
+        self.requests = requests
         self.rng = Random(seed)
         self.workers = workers
         self.tally = Tally()
@@ -104,7 +107,7 @@ class Drill:
         waiting = list(faults)
         while waiting:
             now, waiting = waiting[:FAULTS_A_SWEEP], waiting[FAULTS_A_SWEEP:]
-            request = REQUESTS[self.n_sweeps % len(REQUESTS)]
+            request = self.requests[self.n_sweeps % len(self.requests)]
             waiting = [*self.disturb(request, now), *waiting]
 
     def reference(self, request: Request) -> Reference:

@@ -92,8 +92,8 @@ def test_settings_are_those_of_the_standard_version(name: str, norm: Norm) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_image_agrees_with_the_library_called_directly(norm: Norm) -> None:
-    split, net = digits(160), frozen(natural_net(), CPU)
-    correct = correct_digits(160)
+    split, net = digits(60), frozen(natural_net(), CPU)
+    correct = correct_digits(60)
     for name in ("apgd-ce", "apgd-dlr", "fab-t", "square"):
         n_iterations = 10 if name == "fab-t" else 100
         with torch.random.fork_rng([]):

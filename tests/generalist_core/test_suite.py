@@ -314,11 +314,11 @@ def test_a_healthy_net_has_no_findings_but_the_reduced_budget() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", EPSILONS)
 def test_autoattack_agrees_with_the_library_image_by_image(norm: Norm) -> None:
-    split, net = digits(160), frozen(natural_net(), CPU)
+    split, net = digits(100), frozen(natural_net(), CPU)
     name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
     with torch.random.fork_rng([]):
         whole = pyautoattack.AutoAttack(net, norm=name, eps=EPSILONS[norm], seed=5)
-        whole.square.n_queries = 1500
+        whole.square.n_queries = 300
         theirs, _ = whole.run_standard_evaluation(split.images, split.labels, batch_size=100)
     with torch.no_grad():
         robust = net(theirs).argmax(1) == split.labels
@@ -329,7 +329,7 @@ def test_autoattack_agrees_with_the_library_image_by_image(norm: Norm) -> None:
         batch_size=100,
         seed=5,
         n_check_images=0,
-        n_queries=1500,
+        n_queries=300,
     )
     ours = run_suite(natural_net(), split, config)
     assert torch.equal(ours.worst_case, robust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from generalist_core.codec import to_dict
@@ -38,3 +39,8 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
         ledger.tell_released(proposal.trial, run.release(), cost)
     write_report(folder, ledger)
     return open_sweep(folder)
+
+
+def copy_of(folder: Path, to: Path) -> Sweep:
+    """A sweep's copy, which may be changed."""
+    return open_sweep(Path(shutil.copytree(folder, to)))

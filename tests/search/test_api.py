@@ -20,7 +20,7 @@ from search.ledger import Ledger
 from search.request import Sweep
 from search.tables import points_table, trials_table
 from search.train import train
-from tests.search.small_sweep import small_sweep
+from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config
 
 OBJECTIVES = ("natural", "robust")
@@ -70,8 +70,8 @@ def test_types_are_for_users_too(package: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return small_sweep(tmp_path_factory.mktemp("api") / "sweep", tiny_config())
+def swept(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return copy_of(two_trials, tmp_path_factory.mktemp("api") / "sweep")
 
 
 def test_trials_are_a_table_with_a_row_each(swept: Sweep) -> None:

@@ -21,8 +21,7 @@ from filelock import FileLock
 from generalist_core.config import ModelConfig
 from generalist_core.models import build_model
 from search.cli import main
-from tests.search.small_sweep import small_sweep
-from tests.search.test_trial import tiny_config
+from tests.search.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]
 
@@ -454,10 +453,9 @@ LOG = os.environ.get("BAD_INPUT_LOG")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep that nobody may change."""
-    folder = tmp_path_factory.mktemp("finished") / "sweep"
-    small_sweep(folder, tiny_config())
+    folder = copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
     (folder / ".lock").touch()
     return folder
 

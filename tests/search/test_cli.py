@@ -119,6 +119,7 @@ def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = ["--set", "experts.robust.optimizer.lr=1e38", "--space", "mixing", "--trials", "2"]
+    bad += ["--local"]
     assert main(["sweep", *TINY, *bad, "--eta", "4", "--out", str(tmp_path / "out")]) == 1
     assert requested(tmp_path / "out")["early_stopping"]["eta"] == 4.0
     error = capsys.readouterr().err

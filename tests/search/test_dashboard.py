@@ -13,7 +13,7 @@ from search.request import JOURNAL, open_sweep
 from spaces import SPACES
 from tests.search.browser import CHROMIUM, browsing
 from tests.search.serving import ask, serving
-from tests.search.small_sweep import small_sweep
+from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -21,10 +21,9 @@ PROGRAM = shutil.which("optuna-dashboard", path=sysconfig.get_path("scripts"))
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def address(two_trials: Path, tmp_path: Path) -> Iterator[str]:
     """A dashboard over two completed trials and one that runs."""
-    small_sweep(tmp_path / "out", tiny_config())
-    open_sweep(tmp_path / "out").ledger.ask(SPACES["smoke"], tiny_config())
+    copy_of(two_trials, tmp_path / "out").ledger.ask(SPACES["smoke"], tiny_config())
     yield from serving(str(PROGRAM), str(tmp_path / "out" / JOURNAL))
 
 

@@ -26,7 +26,8 @@ from tests.drill_checks import (
     unreported,
 )
 from tests.drill_faults import DISTURBANCES
-from tests.search.small_sweep import small_sweep
+from tests.drill_sweeps import REQUESTS
+from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config
 
 
@@ -34,16 +35,16 @@ from tests.search.test_trial import tiny_config
 def test_a_sweep_survives_four_faults(tmp_path: Path) -> None:
     kinds = {fault.kind: fault for fault in DISTURBANCES}
     names = ("SIGKILL of a worker", "SIGTERM", "torn study.journal", "SIGKILL of the driver")
-    drill = Drill(tmp_path, seed=1, workers=2)
+    short = dataclasses.replace(REQUESTS[0], trials=4)
+    drill = Drill(tmp_path, seed=1, workers=2, requests=[short])
     drill.run([kinds[name] for name in names], plants=[])
     assert drill.tally.problems == []
     assert drill.tally.count == dict.fromkeys(names, 1)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "sweep"
-    small_sweep(folder, tiny_config())
+def finished(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
     for checkpoint in folder.glob("trials/*/checkpoint.pt"):
         checkpoint.unlink()
     return folder

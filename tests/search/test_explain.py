@@ -15,15 +15,15 @@ from search.request import Sweep, open_sweep
 from search.trial import TrialRun
 from search.warmups import WarmupStore
 from spaces import SPACES, base_suggestion, paper_suggestion
-from tests.search.small_sweep import small_sweep
+from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def told(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Two completed trials, then one that was stopped, one diverged, one hung, one unfinished."""
     config, space = tiny_config(), SPACES["smoke"]
-    sweep = small_sweep(tmp_path_factory.mktemp("explain") / "sweep", config)
+    sweep = copy_of(two_trials, tmp_path_factory.mktemp("explain") / "sweep")
     ledger, trials = sweep.ledger, sweep.folder / "trials"
     for suggest in (paper_suggestion, base_suggestion):
         ledger.enqueue(*suggest(space, config), 2)

@@ -25,8 +25,7 @@ from search.files import load_tensors, read_json, write_json
 from search.report import mixed_state
 from search.request import OwnParts, Sweep, open_sweep
 from search.verify import VerifyConfig, verify
-from tests.search.small_sweep import small_sweep
-from tests.search.test_trial import tiny_config
+from tests.search.small_sweep import copy_of
 
 WITHOUT_US = """
 import sys, warnings
@@ -41,8 +40,8 @@ torch.save(logits, "logits.pt")
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return small_sweep(tmp_path_factory.mktemp("export") / "sweep", tiny_config())
+def swept(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return copy_of(two_trials, tmp_path_factory.mktemp("export") / "sweep")
 
 
 @pytest.fixture

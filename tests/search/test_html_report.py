@@ -425,13 +425,12 @@ def test_an_error_in_a_script_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_writes_the_page_again(tmp_path: Path) -> None:
+def test_the_command_writes_the_page_again(two_trials: Path, tmp_path: Path) -> None:
     from argparse import Namespace
 
-    from tests.search.small_sweep import small_sweep
-    from tests.search.test_trial import tiny_config
+    from tests.search.small_sweep import copy_of
 
-    folder = small_sweep(tmp_path / "out", tiny_config()).folder
+    folder = copy_of(two_trials, tmp_path / "out").folder
     (folder / "report.html").unlink()
     path = csv_file(tmp_path, "name,natural,robust\nMadry et al.,87.3,45.8\n")
     assert run_report(Namespace(folder=folder, reference=path)) == 0

@@ -22,6 +22,7 @@ from search.proposer import Branching
 from search.records import Floor
 from search.replay import replay
 from search.request import JOURNAL, REQUEST, SweepConfig, open_sweep
+from search.resources import Resources
 from search.sweep import CHANGEABLE, resume, sweep
 from spaces import SPACES
 from tests.helpers import tiny_dataset, tiny_split
@@ -179,6 +180,7 @@ def test_a_sweep_that_failures_ended_goes_on_under_other_limits(tmp_path: Path) 
         trials=4,
         early_stopping=None,
         limits=Limits(max_failures=2),
+        resources=Resources(local=True),
     )
     folder = tmp_path / "out"
     with pytest.raises(RuntimeError, match="2 trials failed, as many as"):

@@ -232,7 +232,7 @@ RATIOS: tuple[Ratio, ...] = (0.0, 0.1, 0.5, (0.2, 0.8), 1.0)
 @pytest.mark.parametrize("space", SPACES)
 def test_accuracies_are_shares_for_all_that_a_space_suggests(space: str) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
-    for _ in range(40):
+    for _ in range(20):
         trainer = SimulatedTrainer(SPACES[space](study.ask(), short()), WORLD)
         while not trainer.is_done:
             found = [trainer.true_accuracies(ratio) for ratio in RATIOS]
@@ -355,7 +355,7 @@ def test_early_stopping_stops_trials_and_all_end_in_a_final_state(
 
 
 def test_early_stopping_saves_cost() -> None:
-    whole, stopped = (search("full", 60, rungs=rungs) for rungs in (None, Rungs(Halving())))
+    whole, stopped = (search("full", 40, rungs=rungs) for rungs in (None, Rungs(Halving())))
     assert whole.ledger.counts().stopped_early == 0
     assert stopped.cost() < 0.8 * whole.cost()
     assert set(dict(stopped.points)) <= set(dict(whole.points))
@@ -363,7 +363,7 @@ def test_early_stopping_saves_cost() -> None:
 
 def test_a_trial_is_stopped_at_a_rung_and_says_so() -> None:
     rungs = NotingRungs(Halving())
-    found = search("full", 60, base=judged_every(1), rungs=rungs)
+    found = search("full", 40, base=judged_every(1), rungs=rungs)
     pruned = found.ledger.study.get_trials(states=[TrialState.PRUNED])
     told = {
         trial.user_attrs["trial"]: (
@@ -424,7 +424,7 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_the_hypervolume_never_falls(sampler: str) -> None:
-    found = search("full", 40, sampler=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory())
+    found = search("full", 25, sampler=sampler, rungs=Rungs(Halving()), warmups=WarmupsInMemory())
     assert len(found.worth) == found.ledger.counts().completed
     assert len(set(found.worth)) > 3
     assert all(before <= after for before, after in pairwise(found.worth))

@@ -1,4 +1,4 @@
-"""A small real sweep on a local Ray, and everything that it leaves behind."""
+"""Small real sweeps on a local Ray, or without where it has no part, and all they leave behind."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
             space="mixing",
             trials=4,
             shares_warmups=shares,
-            resources=Resources(workers=1),
+            resources=Resources(local=True),
             seed=2,
             early_stopping=None,
         )
@@ -235,7 +235,7 @@ def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
         space="full",
         trials=4,
         branching=Branching(first=4, most=1.0),
-        resources=Resources(workers=1),
+        resources=Resources(local=True),
         early_stopping=None,
     )
     found = sweep(request, tmp_path)
@@ -251,7 +251,7 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
         start = trial.suggest_int("sync.start_epoch", 1, base.epochs + 3)
         return replace_at(base, "sync.start_epoch", start)
 
-    request = own_request(seed=1)
+    request = dataclasses.replace(own_request(seed=1), resources=Resources(local=True))
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0

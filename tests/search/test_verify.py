@@ -23,7 +23,7 @@ from search.request import Sweep, SweepConfig
 from search.resources import Resources
 from search.sweep import sweep
 from search.verify import VerifyConfig, verified_document, verified_table, verify
-from tests.search.small_sweep import small_sweep
+from tests.search.small_sweep import copy_of
 from tests.search.test_front import OBJECTIVES, point
 from tests.search.test_trial import tiny_config
 
@@ -31,8 +31,8 @@ REQUEST = VerifyConfig(attacks=("fgsm", "pgd-5"), n_images=60)
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return small_sweep(tmp_path_factory.mktemp("verify") / "sweep", tiny_config())
+def swept(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return copy_of(two_trials, tmp_path_factory.mktemp("verify") / "sweep")
 
 
 def without_times(document: Any) -> Any:
@@ -113,7 +113,7 @@ def test_unknown_attacks_are_refused_by_name() -> None:
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One short-lived cluster for the tests below."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
     yield
     ray.shutdown()
 
@@ -128,12 +128,12 @@ def test_rays_workers_find_the_same(tmp_path: Path, local_ray: None, swept: Swee
 
 
 @pytest.mark.slow
-def test_test_labels_have_no_say_in_a_sweep(tmp_path: Path, local_ray: None) -> None:
+def test_test_labels_have_no_say_in_a_sweep(tmp_path: Path) -> None:
     config: TrainConfig = tiny_config()
     data = load_dataset(config.data)
     assert data.test is not None
     garbage = Split(images=1 - data.test.images, labels=torch.zeros_like(data.test.labels))
-    request = SweepConfig(config=config, space="mixing", trials=3, resources=Resources(workers=1))
+    request = SweepConfig(config=config, space="mixing", trials=3, resources=Resources(local=True))
     points = []
     for name, test in (("a", data.test), ("b", garbage), ("c", None)):
         own: Dataset = dataclasses.replace(data, test=test)
