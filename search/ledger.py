@@ -7,14 +7,11 @@ point is an observation, and the sampler learns the whole curve from one trainin
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -23,17 +20,29 @@ from generalist_core.codec import from_dict, to_dict, to_json
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.evaluation import OperatingPoint
 from generalist_core.validation import InvalidConfigError
-from search.errors import SweepFolderError
+from search.entries import (
+    Goals,
+    as_of,
+    failure_of,
+    growth_of,
+    is_lasting_failure,
+    missing_siblings,
+    name_of,
+    parameters_of,
+    point_of,
+    proposal_of,
+    record_of,
+    seen,
+)
 from search.failures import Failure
 from search.front import Front, FrontPoint
-from search.points import point_to_dict, points_from_dicts
+from search.points import point_to_dict
 from search.records import (
     Floor,
     Growth,
     Observation,
     Proposal,
     RejectedError,
-    State,
     TrialCounts,
     TrialRecord,
 )
@@ -49,14 +58,6 @@ COSTS = (
     "seconds",
     "gpu_seconds",
 )
-
-STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "completed",
-    TrialState.PRUNED: "stopped early",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "unfinished",
-    TrialState.WAITING: "unfinished",
-}
 
 MAX_ATTEMPTS = 20
 """How often a sampler may suggest what has failed before, until that counts as a trial."""
@@ -82,8 +83,7 @@ class Ledger:
             SweepFolderError: a trial in the study has a name that no sweep gives.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.objectives = tuple(objectives)
-        self.floors = tuple(floors)
+        self.goals = Goals(objectives=tuple(objectives), floors=tuple(floors))
         self.storage = storage
         self.sampler_of = sampler_of
         self.study = self._begin(study) if is_new else self._open(study)
@@ -121,7 +121,7 @@ class Ledger:
         self._configs: dict[str, Any] = {}
         self._failing: set[str] = set()
         self._points: list[FrontPoint] = []
-        self._front = self._front_of(())
+        self._front = self.goals.front_of(())
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
             self._know(trial)
@@ -140,7 +140,7 @@ class Ledger:
     def sampling(self) -> Sampling:
         """What the sampler is shown; of a study that was there not before it is needed."""
         while self._unshown:
-            self._sampling.tell("", self._seen(self._unshown.popleft()))
+            self._sampling.tell("", seen(self._unshown.popleft(), self.goals))
         return self._sampling
 
     def resume(self) -> list[Proposal]:
@@ -161,7 +161,7 @@ class Ledger:
             self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         self.sampling.go_on(name, trial)
         try:
-            return self._proposal(trial)
+            return proposal_of(trial)
         except (KeyError, InvalidConfigError) as error:
             reason = f"cannot go on, its configuration is not whole: {error}"
             self.tell_failed(name, Failure(kind="orphan", reason=reason))
@@ -172,10 +172,10 @@ class Ledger:
         asked = self._frozen(trial)
         n_told = asked.user_attrs["asked_after"]
         past = Ledger(
-            InMemoryStorage(), self.objectives, sampler_of=self.sampler_of, floors=self.floors
+            InMemoryStorage(), self.objectives, sampler_of=self.sampler_of, floors=self.goals.floors
         )
         earlier = self.study.get_trials(deepcopy=False)[: asked.number]
-        past.study.add_trials([_as_of(known, n_told) for known in earlier])
+        past.study.add_trials([as_of(known, n_told) for known in earlier])
         past.resume()
         return past
 
@@ -255,7 +255,7 @@ class Ledger:
         if trained is not None:
             about["config"] = to_dict(trained)
         about["points"] = [point_to_dict(point) for point in points]
-        self._close(trial, TrialState.COMPLETE, about, values=self._values(own.accuracies))
+        self._close(trial, TrialState.COMPLETE, about, accuracies=own.accuracies)
         self._know(self._frozen(trial))
         siblings = self._missing_siblings(self._frozen(trial))
         self.study.add_trials(siblings)
@@ -282,33 +282,29 @@ class Ledger:
         trial: str,
         state: TrialState,
         about: Mapping[str, Any],
-        values: Sequence[float] | None = None,
+        accuracies: Mapping[str, float] | None = None,
     ) -> None:
         """Write how a trial ended, its state last: after a crash before that it has not ended."""
         live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
         for name, value in {**about, "told_as": self._n_told}.items():
             live.set_user_attr(name, value)
-        if values is not None:
-            accuracies = dict(zip(self.objectives, values, strict=True))
-            for name, violation in self._violations(accuracies).items():
+        values = None
+        if accuracies is not None:
+            values = self.goals.values(accuracies)
+            for name, violation in self.goals.violations(accuracies).items():
                 live.set_constraint(name, violation)
         self.study.tell(live.number, values, state=state)
         self._n_told += 1
 
-    def observe(self, seen: Observation, space: Space, base: TrainConfig) -> None:
+    def observe(self, made: Observation, space: Space, base: TrainConfig) -> None:
         """Let the sampler learn from an observation made elsewhere; the front has no part in it.
 
         Raises:
             InvalidConfigError: its parameters make no configuration of the space.
         """
-        fixed = parameters_of(seen, space, base)
-        trial = create_trial(
-            params=fixed.params,
-            distributions=fixed.distributions,
-            values=self._values(seen.accuracies),
-            user_attrs={"origin": seen.origin},
-            constraints=self._violations(seen.accuracies),
-        )
+        fixed = parameters_of(made, space, base)
+        about = {"origin": made.origin}
+        trial = self.goals.completed(fixed.params, fixed.distributions, made.accuracies, about)
         self.study.add_trial(trial)
         self._take_in("", [trial])
 
@@ -318,7 +314,7 @@ class Ledger:
         return [
             Observation(
                 params=trial.params,
-                accuracies=dict(zip(self.objectives, trial.values, strict=True)),
+                accuracies=self.goals.accuracies(trial),
                 origin=f"{origin} #{trial.number}",
             )
             for trial in completed
@@ -333,10 +329,14 @@ class Ledger:
         return self._front
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """The names of what is to be maximised, in their order."""
+        return self.goals.objectives
+
+    @property
     def reference(self) -> tuple[float, ...]:
         """The reference point of the hypervolume: the floors, 0 where there is none."""
-        floors = {floor.objective: floor.accuracy for floor in self.floors}
-        return tuple(floors.get(name, 0.0) for name in self.objectives)
+        return self.goals.reference
 
     @property
     def n_asked(self) -> int:
@@ -346,20 +346,11 @@ class Ledger:
     def proposals(self) -> list[Proposal]:
         """What was proposed so far, and could be trained."""
         asked = [trial for trial in self._asked() if "config" in trial.user_attrs]
-        return [self._proposal(trial) for trial in asked]
-
-    def _proposal(self, trial: FrozenTrial) -> Proposal:
-        about = trial.user_attrs
-        return Proposal(
-            trial=about["trial"],
-            config=from_dict(about["config"], TrainConfig),
-            ratio=as_ratio(about["ratio"]),
-            params=trial.params,
-        )
+        return [proposal_of(trial) for trial in asked]
 
     def records(self) -> list[TrialRecord]:
         """Every asked trial as it is, siblings not counted, in the order of asking."""
-        return [_record(trial) for trial in self._asked()]
+        return [record_of(trial) for trial in self._asked()]
 
     def counts(self) -> TrialCounts:
         """How the asked trials ended, siblings not counted."""
@@ -374,7 +365,7 @@ class Ledger:
     def failures(self) -> dict[str, Failure]:
         """Why each failed trial did."""
         failed = [trial for trial in self._asked() if trial.state == TrialState.FAIL]
-        return {t.user_attrs["trial"]: Failure(**t.user_attrs["failure"]) for t in failed}
+        return {trial.user_attrs["trial"]: failure_of(trial) for trial in failed}
 
     def failure_kinds(self) -> dict[str, int]:
         """How many trials failed in which way."""
@@ -391,24 +382,7 @@ class Ledger:
 
     def history(self) -> list[Growth]:
         """How cost and hypervolume grew, an entry for each trial that ended, in that order."""
-        points: dict[str, list[FrontPoint]] = {}
-        for point in self._points:
-            points.setdefault(point.trial, []).append(point)
-        cost, front, history = 0.0, self._front_of(()), []
-        ended = self.ended()
-        begun = min((trial.datetime_start or datetime.max for trial in ended), default=datetime.max)
-        for trial in ended:
-            name = trial.user_attrs["trial"]
-            cost += trial.user_attrs["cost"].get("forward_images", 0)
-            front = self._front_of([*front.points, *points.get(name, [])])
-            growth = Growth(
-                trial=name,
-                forward_images=cost,
-                hypervolume=front.hypervolume,
-                elapsed_s=((trial.datetime_complete or begun) - begun).total_seconds(),
-            )
-            history.append(growth)
-        return history
+        return growth_of(self.ended(), self._points, self.goals)
 
     def ended(self) -> list[FrozenTrial]:
         """The trials that ended, siblings not counted, in the order in which they did."""
@@ -417,54 +391,29 @@ class Ledger:
 
     def _know(self, trial: FrozenTrial) -> None:
         """Know a trial that was asked, by its name."""
-        name = trial.user_attrs.get("trial")
-        if name is None or "sibling" in trial.user_attrs:
-            return
-        if not (isinstance(name, str) and name.isdigit()):
-            raise SweepFolderError(
-                f"A trial must be named by a number, but the study has {name!r}."
-            )
-        self._numbers[name] = trial.number
-        self._configs[name] = trial.user_attrs.get("config")
+        name = name_of(trial)
+        if name is not None:
+            self._numbers[name] = trial.number
+            self._configs[name] = trial.user_attrs.get("config")
 
     def _take_in(self, name: str, trials: Sequence[FrozenTrial]) -> None:
         """Learn from a trial that ended, with its siblings, or from an observation."""
-        self.sampling.tell(name, self._seen(trials))
+        self.sampling.tell(name, seen(trials, self.goals))
         self._learn(trials)
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         """Know what failed, and the points."""
         for trial in trials:
-            if self._is_lasting_failure(trial) and "config" in trial.user_attrs:
+            if is_lasting_failure(trial) and "config" in trial.user_attrs:
                 self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
         completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        points = [self._point(trial) for trial in completed if "trial" in trial.user_attrs]
+        points = [
+            point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
+            for trial in completed
+            if "trial" in trial.user_attrs
+        ]
         self._points += points
-        self._front = self._front_of(sorted([*self._front.points, *points], key=_trial))
-
-    def _seen(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """What the sampler sees of trials."""
-        return [seen for trial in trials if (seen := self._seen_of(trial)) is not None]
-
-    def _seen_of(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """Of a failure that would come again, accuracies of 0; of another nothing."""
-        if trial.state != TrialState.FAIL:
-            return trial
-        if not self._is_lasting_failure(trial):
-            return None
-        nothing = dict.fromkeys(self.objectives, 0.0)
-        return create_trial(
-            params=trial.params,
-            distributions=trial.distributions,
-            values=self._values(nothing),
-            constraints=self._violations(nothing),
-        )
-
-    def _is_lasting_failure(self, trial: FrozenTrial) -> bool:
-        return trial.state == TrialState.FAIL and Failure(**trial.user_attrs["failure"]).is_lasting
-
-    def _front_of(self, points: Sequence[FrontPoint]) -> Front:
-        return Front.of(points, self.objectives, self.reference)
+        self._front = self.goals.front_of(sorted([*self._front.points, *points], key=_trial))
 
     def _asked(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
@@ -473,104 +422,10 @@ class Ledger:
     def _frozen(self, trial: str) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
 
-    def _violations(self, accuracies: Mapping[str, float]) -> dict[str, float]:
-        """How far each floor is missed; 0 or less where it is kept."""
-        return {f.objective: f.accuracy - accuracies[f.objective] for f in self.floors}
-
-    def _values(self, accuracies: Mapping[str, float]) -> list[float]:
-        return [accuracies[name] for name in self.objectives]
-
     def _missing_siblings(self, asked: FrozenTrial) -> list[FrozenTrial]:
-        """The completed trials that a completed one has beside it, less those that are there."""
-        name, own = asked.user_attrs["trial"], as_ratio(asked.user_attrs["ratio"])
-        there = {
-            as_ratio(trial.user_attrs["ratio"])
-            for trial in self.study.get_trials(deepcopy=False)[asked.number :]
-            if trial.user_attrs.get("trial") == name
-        }
-        points = points_from_dicts(asked.user_attrs["points"])
-        return [self._sibling(asked, point) for point in points if point.ratio not in {own, *there}]
-
-    def _sibling(self, asked: FrozenTrial, point: OperatingPoint) -> FrozenTrial:
-        n_experts = len(asked.user_attrs["config"]["experts"])
-        distributions: dict[str, BaseDistribution] = dict(asked.distributions)
-        return create_trial(
-            params={**asked.params, **ratio_params(point.ratio, n_experts)},
-            distributions=distributions,
-            values=self._values(point.accuracies),
-            user_attrs={
-                "trial": asked.user_attrs["trial"],
-                "ratio": point.ratio,
-                "n_images": point.n_images,
-                "epoch": point.epoch,
-                "told_as": asked.user_attrs["told_as"],
-                "sibling": True,
-            },
-            constraints=self._violations(point.accuracies),
-        )
-
-    def _point(self, trial: FrozenTrial) -> FrontPoint:
-        if "epoch" not in trial.user_attrs:
-            raise SweepFolderError(
-                "A study's points must name their epoch, but those of trial "
-                f"{trial.user_attrs['trial']} do not. Open it with the version that began it."
-            )
-        return FrontPoint(
-            trial=trial.user_attrs["trial"],
-            mixing_ratio=as_ratio(trial.user_attrs["ratio"]),
-            accuracies=dict(zip(self.objectives, trial.values, strict=True)),
-            n_images=trial.user_attrs["n_images"],
-            epoch=trial.user_attrs["epoch"],
-            config=self._configs[trial.user_attrs["trial"]],
-        )
-
-
-def parameters_of(seen: Observation, space: Space, base: TrainConfig) -> optuna.trial.FixedTrial:
-    """The parameters of an observation, each with what the space says of it.
-
-    Raises:
-        InvalidConfigError: they make no configuration of the space.
-    """
-    fixed = optuna.trial.FixedTrial(dict(seen.params))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            space(fixed, base)
-            suggest_ratio(fixed, len(base.experts))
-    except (ValueError, UserWarning) as error:
-        law = "observations are of this space"
-        raise InvalidConfigError(f"`{law}` must hold, but {seen.origin}: {error}") from error
-    return fixed
+        later = self.study.get_trials(deepcopy=False)[asked.number :]
+        return missing_siblings(asked, later, self.goals)
 
 
 def _trial(point: FrontPoint) -> str:
     return point.trial
-
-
-def _as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
-    """A trial as it was when so many had been told."""
-    about = trial.user_attrs
-    if "origin" in about or (trial.state.is_finished() and about["told_as"] < n_told):
-        return trial
-    return create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={key: about[key] for key in ("trial", "asked_after", "config", "ratio")},
-        system_attrs=trial.system_attrs,
-    )
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    about, state = trial.user_attrs, STATES[trial.state]
-    return TrialRecord(
-        trial=about["trial"],
-        state=state,
-        is_given="fixed_params" in trial.system_attrs,
-        asked_after=about["asked_after"],
-        params=trial.params,
-        config=about.get("config"),
-        cost=about["cost"] if trial.state.is_finished() else {},
-        stopped_at=about["stopped_at"] if state == "stopped early" else None,
-        failure=Failure(**about["failure"]) if state == "failed" else None,
-    )

@@ -26,11 +26,11 @@ from generalist_core.own import pinned
 from generalist_core.validation import require
 from search.console import Lines, shown, view_of
 from search.early_stopping import Rungs
+from search.entries import parameters_of
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.failures import is_of_storage
 from search.files import LOCK, create_folder, make_folder
 from search.housekeeping import Housekeeping, sweep_up
-from search.ledger import parameters_of
 from search.local import here, run_locally
 from search.monitor import Monitor
 from search.noise import noise_in

@@ -15,6 +15,7 @@ ONLY_IN = {
         "search/tuning.py",
     },
     "optuna": {
+        "search/entries.py",
         "search/importance.py",
         "search/ledger.py",
         "search/samplers.py",
