@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import multiprocessing
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
 from generalist_core.config import DataConfig, Ratio, TrainConfig
@@ -47,6 +46,8 @@ from search.watcher import Watcher
 from spaces import SPACES
 
 MEASURES = ("hypervolume", "trade_off")
+ON_THE_WAY = (0.2, 0.3, 0.5)
+"""Shares of plain's cost at which the table has the hypervolume too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,38 +229,39 @@ def pooled(split: Split) -> Split:
 
 
 def share_of_cost(found: dict[str, Any], plain: dict[str, Any], measure: str) -> float:
-    """The share of plain's cost at which plain's final value is reached; infinity if never."""
-    goal = plain["history"][-1][measure]
+    """The share of plain's cost at which plain's final value is reached; infinity if not within it.
+
+    The trial that ends a search may cost more than was left, so what it gave does not count.
+    """
+    goal, budget = plain["history"][-1][measure], plain["cost"]
     costs = [row["cost"] for row in found["history"] if row[measure] >= goal]
-    return min(costs) / plain["cost"] if costs else float("inf")
+    return min((cost for cost in costs if cost <= budget), default=float("inf")) / budget
 
 
 def table(results: dict[str, Any], task: str, space: str) -> Iterator[str]:
-    """Mean and standard deviation over seeds of the final values, and median shares of cost."""
-    seeds = sorted({int(key.split("/")[3]) for key in results if f"{task}/{space}/" in key})
-    yield f"{task}, {space}, {len(seeds)} seeds"
-    yield "method              hypervolume       trade-off area    share of plain's cost: hv, area"
+    """Final values, mean and deviation over seeds; median shares of cost; values on the way."""
+    yield "| method | seeds | hypervolume | area | cost to plain's: hv | area | hv on the way |"
+    yield "|---|---|---|---|---|---|---|"
     for method in METHODS:
-        keys = [f"{task}/{space}/{method}/{seed}" for seed in seeds]
-        pairs = [
-            (results[key], results[f"{task}/{space}/plain/{seed}"])
-            for key, seed in zip(keys, seeds, strict=True)
-            if key in results
-        ]
-        if not pairs:
+        prefix = f"{task}/{space}/{method}/"
+        keys = [key for key in results if key.startswith(prefix)]
+        if not keys:
             continue
-        cells = [f"{method:<18}"]
+        cells = [method, str(len(keys))]
         for measure in MEASURES:
-            final = [found["history"][-1][measure] for found, _ in pairs]
+            final = [_reached(results, key, measure, (1.0,))[0] for key in keys]
             spread = statistics.stdev(final) if len(final) > 1 else 0.0
-            cells.append(f"{statistics.fmean(final):.4f} ± {spread:.4f}")
+            digits = 3 if measure == "hypervolume" else 4
+            cells.append(f"{statistics.fmean(final):.{digits}f} ± {spread:.{digits}f}")
         for measure in MEASURES:
-            shares = [share_of_cost(found, plain, measure) for found, plain in pairs]
+            shares = [share_of_cost(results[key], results[_plain(key)], measure) for key in keys]
             cells.append(f"{statistics.median(shares):.2f}")
-        yield "  ".join(cells)
+        reached = [_reached(results, key, "hypervolume", ON_THE_WAY) for key in keys]
+        cells.append(", ".join(f"{value:.3f}" for value in np.mean(reached, 0)))
+        yield f"| {' | '.join(cells)} |"
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
+def plot(results: dict[str, Any], path: Path, methods: Sequence[str] = tuple(METHODS)) -> None:
     """Both measures against cost, mean and deviation over seeds, a row a task and space."""
     groups = sorted({tuple(key.split("/")[:2]) for key in results})
     figure, axes = plt.subplots(
@@ -268,7 +270,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     shares = np.linspace(0, 1, 101)
     for row, (task, space) in zip(axes, groups, strict=True):
         for axis, measure in zip(row, MEASURES, strict=True):
-            for method in METHODS:
+            for method in methods:
                 keys = [key for key in results if key.startswith(f"{task}/{space}/{method}/")]
                 if not keys:
                     continue
@@ -284,16 +286,21 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def _reached(
-    results: dict[str, Any], key: str, measure: str, shares: NDArray[np.float64]
+    results: dict[str, Any], key: str, measure: str, shares: Iterable[float]
 ) -> list[float]:
     """The front's worth at shares of the cost of plain with the same seed; 0 before the first."""
-    task, space, _, seed = key.split("/")
-    budget = results[f"{task}/{space}/plain/{seed}"]["cost"]
+    budget = results[_plain(key)]["cost"]
     history = results[key]["history"]
     return [
-        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget + 0.5), 0.0)
+        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget), 0.0)
         for share in shares
     ]
+
+
+def _plain(key: str) -> str:
+    """The search that sets another's budget: plain, with the same seed."""
+    task, space, _, seed = key.split("/")
+    return f"{task}/{space}/plain/{seed}"
 
 
 def main() -> None:
@@ -336,7 +343,7 @@ def main() -> None:
                     write_json(options.out, results)
     print("\n".join(table(results, options.task, options.space)))
     if options.out is not None:
-        plot(results, options.out.with_suffix(".png"))
+        plot(results, options.out.with_suffix(".png"), options.methods)
 
 
 def keyed(cell: Cell) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The benchmarks of speed run on a CPU, at a tiny size, and write what they say they measure."""
+"""The benchmarks run on a CPU, at a tiny size, and write what they say they measure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks import search_efficiency
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +62,40 @@ def test_the_workers_use_is_a_share_of_their_time() -> None:
     assert done.startswith("2 trials of ")
     share = float(done.rsplit(", ", 1)[1].split("%")[0]) / 100
     assert 0.05 < share <= 1
+
+
+def found(*rows: tuple[float, float]) -> dict[str, Any]:
+    history = [{"cost": cost, "hypervolume": v, "trade_off": v / 10} for cost, v in rows]
+    return {"cost": rows[-1][0], "history": history}
+
+
+def test_a_search_is_worth_what_it_found_within_plains_cost() -> None:
+    """The last trial may cost more than was left."""
+    results = {
+        "t/s/plain/0": found((50, 0.2), (100, 0.6)),
+        "t/s/ours/0": found((10, 0.3), (25, 0.5), (110, 0.7)),
+        "t/s/no stopping/0": found((40, 0.6), (90, 0.8)),
+    }
+    rows = [line.split(" | ") for line in search_efficiency.table(results, "t", "s")][2:]
+    assert [row[4:] for row in rows] == [
+        ["1.00", "1.00", "0.000, 0.000, 0.200 |"],
+        ["inf", "inf", "0.300, 0.500, 0.500 |"],
+        ["0.40", "0.40", "0.000, 0.000, 0.600 |"],
+    ]
+    assert [row[2] for row in rows] == ["0.600 ± 0.000", "0.500 ± 0.000", "0.800 ± 0.000"]
+
+
+@pytest.mark.slow
+def test_searches_are_compared_at_equal_cost(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    size = ["--task", "simulated", "--space", "mixing", "--seeds", "1", "--plain-trials", "3"]
+    command = [sys.executable, "-m", "benchmarks.search_efficiency", *size, "--processes", "1"]
+    command += ["--methods", "plain", "no sharing", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    results = json.loads(out.read_text())
+    plain, ours = (results[f"simulated/mixing/{name}/0"] for name in ("plain", "no sharing"))
+    assert plain["trials"]["completed"] == 3
+    assert ours["history"][-1]["cost"] >= plain["cost"]
+    assert len(ours["history"]) == 1 or ours["history"][-2]["cost"] < plain["cost"]
+    assert "| no sharing | 1 |" in done
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
