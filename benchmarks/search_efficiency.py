@@ -250,9 +250,9 @@ def table(results: dict[str, Any], task: str, space: str) -> Iterator[str]:
         cells = [method, str(len(keys))]
         for measure in MEASURES:
             final = [_reached(results, key, measure, (1.0,))[0] for key in keys]
-            spread = statistics.stdev(final) if len(final) > 1 else 0.0
             digits = 3 if measure == "hypervolume" else 4
-            cells.append(f"{statistics.fmean(final):.{digits}f} ± {spread:.{digits}f}")
+            spread = f" ± {statistics.stdev(final):.{digits}f}" if len(final) > 1 else ""
+            cells.append(f"{statistics.fmean(final):.{digits}f}{spread}")
         for measure in MEASURES:
             shares = [share_of_cost(results[key], results[_plain(key)], measure) for key in keys]
             cells.append(f"{statistics.median(shares):.2f}")
