@@ -136,10 +136,10 @@ class Monitor(Watcher):
         if self._ledger is not None:
             self._draw_front(self._ledger)
         self._painter.shutdown()
-        self._raise_errors()
         self.sweep.close()
         for writer in self.trials.values():
             writer.close()
+        self._raise_errors()
 
     def _on_ended(self, trial: str, ledger: Ledger, status: Status) -> None:
         if trial in self.trials:

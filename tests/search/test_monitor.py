@@ -64,6 +64,20 @@ def test_the_sweep_is_shown_by_its_cost(watched: tuple[Path, Ledger]) -> None:
     assert events.Images("front")[-1].step == curve[-1][0]
 
 
+def test_an_error_in_a_picture_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is drawn beside the search."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("search.monitor.release_figure", fail)
+    ledger = new_ledger(SPACES["smoke"])
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        watch(Monitor(tmp_path, {}, ledger.objectives), ledger, SPACES["smoke"], n_trials=1)
+
+
 def test_failures_are_counted_by_kind_though_those_trials_never_began(tmp_path: Path) -> None:
     ledger = new_ledger(refusing)
     watch(Monitor(tmp_path, {}, ledger.objectives), ledger, refusing)
