@@ -32,7 +32,7 @@ from search.tuning import TuneSearcher
 from tests.search.test_searcher import searcher
 
 ROOT = Path(__file__).parents[2]
-N_EPOCHS = 24
+N_EPOCHS = 40
 PATIENCE_S = 240
 
 
