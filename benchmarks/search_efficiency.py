@@ -15,17 +15,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
-import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from optuna.storages import InMemoryStorage
 
+from benchmarks.comparison import MEASURES, key_of, plot, table
 from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.data import Dataset, Split, as_floats
 from generalist_core.evaluation import Evaluator, OperatingPoint
@@ -44,10 +43,6 @@ from search.simulator import SimulatedTrainer, WarmupsInMemory, World
 from search.trial import Training, cached_dataset, with_release_ratio
 from search.watcher import Watcher
 from spaces import SPACES
-
-MEASURES = ("hypervolume", "trade_off")
-ON_THE_WAY = (0.2, 0.3, 0.5)
-"""Shares of plain's cost at which the table has the hypervolume too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +186,7 @@ class Cell:
     @property
     def key(self) -> str:
         """Its name in the results."""
-        return f"{self.task}/{self.space}/{self.method}/{self.seed}"
+        return key_of(self.task, self.space, self.method, self.seed)
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -228,81 +223,6 @@ def pooled(split: Split) -> Split:
     return Split(images=torch.nn.functional.avg_pool2d(images, 2), labels=split.labels)
 
 
-def share_of_cost(found: dict[str, Any], plain: dict[str, Any], measure: str) -> float:
-    """The share of plain's cost at which plain's final value is reached; infinity if not within it.
-
-    The trial that ends a search may cost more than was left, so what it gave does not count.
-    """
-    goal, budget = plain["history"][-1][measure], plain["cost"]
-    costs = [row["cost"] for row in found["history"] if row[measure] >= goal]
-    return min((cost for cost in costs if cost <= budget), default=float("inf")) / budget
-
-
-def table(results: dict[str, Any], task: str, space: str) -> Iterator[str]:
-    """Final values, mean and deviation over seeds; median shares of cost; values on the way."""
-    yield "| method | seeds | hypervolume | area | cost to plain's: hv | area | hv on the way |"
-    yield "|---|---|---|---|---|---|---|"
-    for method in METHODS:
-        prefix = f"{task}/{space}/{method}/"
-        keys = [key for key in results if key.startswith(prefix)]
-        if not keys:
-            continue
-        cells = [method, str(len(keys))]
-        for measure in MEASURES:
-            final = [_reached(results, key, measure, (1.0,))[0] for key in keys]
-            digits = 3 if measure == "hypervolume" else 4
-            spread = f" ± {statistics.stdev(final):.{digits}f}" if len(final) > 1 else ""
-            cells.append(f"{statistics.fmean(final):.{digits}f}{spread}")
-        for measure in MEASURES:
-            shares = [share_of_cost(results[key], results[_plain(key)], measure) for key in keys]
-            cells.append(f"{statistics.median(shares):.2f}")
-        reached = [_reached(results, key, "hypervolume", ON_THE_WAY) for key in keys]
-        cells.append(", ".join(f"{value:.3f}" for value in np.mean(reached, 0)))
-        yield f"| {' | '.join(cells)} |"
-
-
-def plot(results: dict[str, Any], path: Path, methods: Sequence[str] = tuple(METHODS)) -> None:
-    """Both measures against cost, mean and deviation over seeds, a row a task and space."""
-    groups = sorted({tuple(key.split("/")[:2]) for key in results})
-    figure, axes = plt.subplots(
-        len(groups), len(MEASURES), figsize=(9, 3.2 * len(groups)), squeeze=False
-    )
-    shares = np.linspace(0, 1, 101)
-    for row, (task, space) in zip(axes, groups, strict=True):
-        for axis, measure in zip(row, MEASURES, strict=True):
-            for method in methods:
-                keys = [key for key in results if key.startswith(f"{task}/{space}/{method}/")]
-                if not keys:
-                    continue
-                runs = np.array([_reached(results, key, measure, shares) for key in keys])
-                (line,) = axis.plot(shares, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
-                low, high = runs.mean(0) - runs.std(0), runs.mean(0) + runs.std(0)
-                axis.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
-            axis.set(title=f"{task}, {space}", xlabel="share of plain's cost")
-            axis.set_ylabel(measure.replace("_", "-") + ", test images")
-        row[0].legend(fontsize="small", loc="lower right")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
-def _reached(
-    results: dict[str, Any], key: str, measure: str, shares: Iterable[float]
-) -> list[float]:
-    """The front's worth at shares of the cost of plain with the same seed; 0 before the first."""
-    budget = results[_plain(key)]["cost"]
-    history = results[key]["history"]
-    return [
-        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget), 0.0)
-        for share in shares
-    ]
-
-
-def _plain(key: str) -> str:
-    """The search that sets another's budget: plain, with the same seed."""
-    task, space, _, seed = key.split("/")
-    return f"{task}/{space}/plain/{seed}"
-
-
 def main() -> None:
     """Run what is not there yet, plain first as it sets the budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -329,7 +249,7 @@ def main() -> None:
                     n_trials=options.plain_trials,
                     budget=None
                     if method == "plain"
-                    else results[f"{options.task}/{options.space}/plain/{seed}"]["cost"],
+                    else results[key_of(options.task, options.space, "plain", seed)]["cost"],
                 )
                 for seed in range(options.seeds)
                 for method in methods
@@ -341,7 +261,7 @@ def main() -> None:
                 if options.out is not None:
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     write_json(options.out, results)
-    print("\n".join(table(results, options.task, options.space)))
+    print("\n".join(table(results, options.task, options.space, list(METHODS))))
     if options.out is not None:
         plot(results, options.out.with_suffix(".png"), options.methods)
 

@@ -98,6 +98,17 @@ def name_of(trial: FrozenTrial) -> str | None:
     return name
 
 
+def running(trial: FrozenTrial, about: Mapping[str, Any] | None = None) -> FrozenTrial:
+    """An entry that runs, with what a trial was given."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=dict(about or {}),
+        system_attrs=trial.system_attrs,
+    )
+
+
 def proposal_of(trial: FrozenTrial) -> Proposal:
     """What was asked."""
     about = trial.user_attrs
@@ -201,13 +212,7 @@ def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
     about = trial.user_attrs
     if "origin" in about or (trial.state.is_finished() and about["told_as"] < n_told):
         return trial
-    return create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={key: about[key] for key in ("trial", "asked_after", "config", "ratio")},
-        system_attrs=trial.system_attrs,
-    )
+    return running(trial, {key: about[key] for key in ("trial", "asked_after", "config", "ratio")})
 
 
 def growth_of(

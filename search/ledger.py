@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from generalist_core.codec import from_dict, to_dict, to_json
 from generalist_core.config import Ratio, TrainConfig
@@ -32,6 +32,7 @@ from search.entries import (
     point_of,
     proposal_of,
     record_of,
+    running,
     seen,
 )
 from search.failures import Failure
@@ -64,7 +65,7 @@ MAX_ATTEMPTS = 20
 
 
 class Ledger:
-    """The study behind a sweep; the one place where Optuna's trials are asked, told and read."""
+    """The study behind a sweep; the one place where Optuna's trials are asked and told."""
 
     def __init__(
         self,
@@ -225,16 +226,8 @@ class Ledger:
 
     def _record(self, name: str, about: Mapping[str, Any]) -> None:
         """Write a trial that begins to the study, all at once."""
-        asked = self.sampling.asked(name)
-        self.study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=asked.params,
-                distributions=asked.distributions,
-                user_attrs={"trial": name, "asked_after": self._n_told, **about},
-                system_attrs=asked.system_attrs,
-            )
-        )
+        about = {"trial": name, "asked_after": self._n_told, **about}
+        self.study.add_trial(running(self.sampling.asked(name), about))
         self._know(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(

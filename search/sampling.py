@@ -9,8 +9,9 @@ import moocore
 import numpy as np
 import optuna
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
+from search.entries import running
 from search.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
 
 SLACK = 1.25
@@ -98,14 +99,7 @@ class Sampling:
 
     def _add_running(self, name: str, trial: FrozenTrial) -> None:
         self._running[name] = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=trial.params,
-                distributions=trial.distributions,
-                system_attrs=trial.system_attrs,
-            )
-        )
+        self._study.add_trial(running(trial))
 
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(

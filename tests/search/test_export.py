@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from search.evaluate import empty_model
 from search.export import ExportError, _serialised, export, load_export
 from search.files import load_tensors, read_json, write_json
 from search.report import mixed_state
-from search.request import OwnParts, Sweep, open_sweep
+from search.request import OwnParts, Sweep
 from search.verify import VerifyConfig, verify
 from tests.search.small_sweep import copy_of
 
@@ -47,7 +46,7 @@ def swept(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture
 def own(swept: Sweep, tmp_path: Path) -> Sweep:
     """A copy of the sweep that a test may change."""
-    return open_sweep(shutil.copytree(swept.folder, tmp_path / "sweep"))
+    return copy_of(swept.folder, tmp_path / "sweep")
 
 
 def eager(sweep: Sweep, images: Tensor) -> Tensor:

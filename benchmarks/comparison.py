@@ -1,0 +1,104 @@
+"""Searches compared by what they found within the cost of the plain one: a table and a picture.
+
+A result has the `cost` of a search and its `history`: after each trial the cost so far, and the
+front's worth by each of `MEASURES`. Results are kept by task, space, method and seed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+MEASURES = ("hypervolume", "trade_off")
+ON_THE_WAY = (0.2, 0.3, 0.5)
+"""Shares of plain's cost at which the table has the hypervolume too."""
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def key_of(task: str, space: str, method: str, seed: int) -> str:
+    """The name of a search in the results."""
+    return f"{task}/{space}/{method}/{seed}"
+
+
+def share_of_cost(results: Results, key: str, measure: str) -> float:
+    """The share of plain's cost at which plain's final value is reached; infinity if not within it.
+
+    The trial that ends a search may cost more than was left, so what it gave does not count.
+    """
+    plain = results[_plain(key)]
+    goal, budget = plain["history"][-1][measure], plain["cost"]
+    costs = [row["cost"] for row in results[key]["history"] if row[measure] >= goal]
+    return min((cost for cost in costs if cost <= budget), default=float("inf")) / budget
+
+
+def table(results: Results, task: str, space: str, methods: Sequence[str]) -> Iterator[str]:
+    """Final values, mean and deviation over seeds; median shares of cost; values on the way."""
+    yield "| method | seeds | hypervolume | area | cost to plain's: hv | area | hv on the way |"
+    yield "|---|---|---|---|---|---|---|"
+    for method in methods:
+        keys = _keys(results, task, space, method)
+        if not keys:
+            continue
+        cells = [method, str(len(keys))]
+        for measure in MEASURES:
+            final = [_reached(results, key, measure, (1.0,))[0] for key in keys]
+            digits = 3 if measure == "hypervolume" else 4
+            spread = f" ± {statistics.stdev(final):.{digits}f}" if len(final) > 1 else ""
+            cells.append(f"{statistics.fmean(final):.{digits}f}{spread}")
+        for measure in MEASURES:
+            shares = [share_of_cost(results, key, measure) for key in keys]
+            cells.append(f"{statistics.median(shares):.2f}")
+        reached = [_reached(results, key, "hypervolume", ON_THE_WAY) for key in keys]
+        cells.append(", ".join(f"{value:.3f}" for value in np.mean(reached, 0)))
+        yield f"| {' | '.join(cells)} |"
+
+
+def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
+    """Both measures against cost, mean and deviation over seeds, a row a task and space."""
+    groups = sorted({tuple(key.split("/")[:2]) for key in results})
+    figure, axes = plt.subplots(
+        len(groups), len(MEASURES), figsize=(9, 3.2 * len(groups)), squeeze=False
+    )
+    shares = np.linspace(0, 1, 101)
+    for row, (task, space) in zip(axes, groups, strict=True):
+        for axis, measure in zip(row, MEASURES, strict=True):
+            for method in methods:
+                keys = _keys(results, task, space, method)
+                if not keys:
+                    continue
+                runs = np.array([_reached(results, key, measure, shares) for key in keys])
+                (line,) = axis.plot(shares, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
+                low, high = runs.mean(0) - runs.std(0), runs.mean(0) + runs.std(0)
+                axis.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
+            axis.set(title=f"{task}, {space}", xlabel="share of plain's cost")
+            axis.set_ylabel(measure.replace("_", "-") + ", test images")
+        row[0].legend(fontsize="small", loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def _reached(results: Results, key: str, measure: str, shares: Iterable[float]) -> list[float]:
+    """The front's worth at shares of the cost of plain with the same seed; 0 before the first."""
+    budget = results[_plain(key)]["cost"]
+    history = results[key]["history"]
+    return [
+        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget), 0.0)
+        for share in shares
+    ]
+
+
+def _plain(key: str) -> str:
+    """The search that sets another's budget: plain, with the same seed."""
+    task, space, _, seed = key.split("/")
+    return key_of(task, space, "plain", int(seed))
+
+
+def _keys(results: Results, task: str, space: str, method: str) -> list[str]:
+    """Those of all seeds."""
+    return [key for key in results if key.rsplit("/", 1)[0] == f"{task}/{space}/{method}"]
