@@ -140,6 +140,7 @@ def test_the_sweep_script_begins_or_goes_on(tmp_path: Path) -> None:
     assert run_script("sweep.sh", tmp_path)[1:] == [f"resume {tmp_path}/out --address auto"]
 
 
+@pytest.mark.slow
 def test_the_slurm_script_starts_ray_and_sweeps_on_it(tmp_path: Path) -> None:
     """Ray's head gets what SLURM granted, and the sweep its address."""
     granted = {"SLURM_JOB_ID": "4242", "SLURM_CPUS_PER_TASK": "3", "SLURM_GPUS_ON_NODE": "2"}

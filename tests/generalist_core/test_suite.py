@@ -217,6 +217,7 @@ def test_progress_tells_the_running_bound() -> None:
 # Resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack_all", [False, True])
 def test_stopped_anywhere_it_resumes_to_equal_bits(attack_all: bool) -> None:
     split, net = digits(30), natural_net()

@@ -227,6 +227,7 @@ def test_the_enqueued_suggestion_comes_first() -> None:
     assert proposal.config.mixing.ratio.values == (1.0, 1.0, 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: str) -> None:
     ledger = new_ledger(sampler)

@@ -164,6 +164,7 @@ def ways(search: Search) -> set[str]:
     return {record.state for record in search.ledger().records()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 @pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
 def test_in_rounds_the_number_of_workers_changes_nothing(
@@ -196,6 +197,7 @@ def test_in_rounds_an_interruption_changes_nothing(
         assert outcome(Search(n_workers, sampler).run(cut).run()) == expected
 
 
+@pytest.mark.slow
 def test_in_rounds_many_interruptions_and_other_workers_change_nothing() -> None:
     search = Search(1, "tpe", branching=Branching())
     expected = outcome(Search(2, "tpe", branching=Branching()).run())
@@ -212,6 +214,7 @@ def test_a_round_of_any_size_comes_to_its_end(round_size: int) -> None:
     assert outcome(found[0]) == outcome(found[1]) == outcome(found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
 def test_in_rounds_who_trains_a_shared_warm_up_changes_nothing(
@@ -233,6 +236,7 @@ def test_in_rounds_who_trains_a_shared_warm_up_changes_nothing(
 # Replay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 3])
 @pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
 def test_the_record_gives_every_suggestion_again(

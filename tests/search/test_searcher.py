@@ -196,6 +196,7 @@ def test_a_search_whose_front_has_stopped_growing_proposes_no_more() -> None:
     assert not searching.close()
 
 
+@pytest.mark.slow
 def test_a_loop_drives_real_trainings(tmp_path: Path) -> None:
     base = tiny_config()
     searching = Searcher(Proposer(new_ledger(), SPACES["smoke"], base), n_trials=2)

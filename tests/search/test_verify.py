@@ -63,6 +63,7 @@ def test_test_accuracies_stand_beside_those_of_validation(swept: Sweep) -> None:
     Console(quiet=True).print(verified_table(document))
 
 
+@pytest.mark.slow
 def test_a_second_call_continues_and_ends_the_same(swept: Sweep) -> None:
     first = verify(swept, REQUEST)
     stored = {path: path.read_bytes() for path in (swept.folder / "verify").iterdir()}
@@ -71,6 +72,7 @@ def test_a_second_call_continues_and_ends_the_same(swept: Sweep) -> None:
     assert {path: path.read_bytes() for path in stored} == stored
 
 
+@pytest.mark.slow
 def test_other_attacks_do_not_meet_the_stored_ones(swept: Sweep) -> None:
     verify(swept, REQUEST)
     weaker = verify(swept, dataclasses.replace(REQUEST, attacks=("fgsm",)))
