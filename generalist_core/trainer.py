@@ -307,8 +307,13 @@ class GeneralistTrainer:
         Raises:
             InvalidConfigError: the state is of another configuration.
         """
-        if state["config"] != to_dict(self.config):
-            raise InvalidConfigError("The checkpoint must be of this configuration, but differs.")
+        saved, own = state["config"], to_dict(self.config)
+        if saved != own:
+            names = [name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name)]
+            raise InvalidConfigError(
+                "The checkpoint must be of this configuration, but differs in "
+                f"{', '.join(sorted(names))}. Its own is under 'config' in it."
+            )
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])
         self.forward_images = state["forward_images"]
