@@ -54,6 +54,7 @@ def correct_digits(n: int = 128) -> Split:
     return split.take(correct.nonzero()[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", LIBRARY_ATTACKS)
 def test_images_break_the_model_inside_the_ball(name: str, norm: Norm) -> None:
@@ -171,6 +172,7 @@ def test_log_only_warnings_are_returned() -> None:
     assert any("zero gradient" in message for message in crafted.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 10])
 def test_counts_equal_the_stated_cost_on_an_unbreakable_model(norm: Norm, n_classes: int) -> None:

@@ -356,6 +356,7 @@ def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
 # For print
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [TWO, THREE])
 @pytest.mark.parametrize("n_trials", [0, 1, 5])
 def test_plots_for_print_are_written(

@@ -244,6 +244,7 @@ INTERRUPTED: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "n_trials", "others"), INTERRUPTED.values(), ids=INTERRUPTED)
 def test_interruptions_do_not_change_what_is_suggested(
     sampler: str, n_trials: int, others: dict[str, Any]

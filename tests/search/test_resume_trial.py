@@ -78,6 +78,7 @@ def told(metrics: dict[str, float]) -> dict[str, float]:
 KILLS = [(kept, done) for done in range(1, N_EPOCHS + 1) for kept in range(done + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_kept", "n_trained"), KILLS)
 def test_a_killed_trial_goes_on_to_the_same_end(
     n_kept: int, n_trained: int, whole: TrialRun, tmp_path: Path
@@ -170,6 +171,7 @@ def test_metrics_that_vanished_are_missed_and_nothing_else(whole: TrialRun, tmp_
     assert read_json(folder / "points.json") == read_json(whole.folder / "points.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_attempts", range(1, 9))
 @pytest.mark.parametrize("keeps", [True, False])
 def test_with_shared_warm_ups_a_killed_trial_goes_on_too(

@@ -201,6 +201,7 @@ def test_processes_that_hash_otherwise_find_the_same_front() -> None:
 # What a simulated training is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("every_epochs", [1, 2, 5])
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "synced from the start"])

@@ -98,6 +98,7 @@ def test_a_trial_ends_with_the_points_of_one_without_ray(tmp_path: Path) -> None
     assert not (tmp_path / "0000" / HANG).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_epochs", range(1, CONFIG.epochs + 1))
 @pytest.mark.parametrize("shares", [False, True])
 def test_whoever_takes_the_place_of_a_dead_worker_goes_on(

@@ -71,6 +71,7 @@ def published(folder: Path) -> list[str]:
 # Law 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_from_the_store_ends_as_one_that_trained_its_own(name: str, tmp_path: Path) -> None:
     config, store = RUNS[name], WarmupStore(tmp_path)
