@@ -332,6 +332,7 @@ def leaves(value: Any, path: str = "") -> list[str]:
     return here + [p for name, v in pairs for p in leaves(v, f"{path}.{name}".strip("."))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "mixup, mart", "three experts", "normalised"])
 @pytest.mark.parametrize("value", [0.25, 2, -1, True, None, "SGD", "name", [0.5, 0.5], [], {}])
 def test_any_value_at_any_path_replaces_what_it_would_replace_in_json(

@@ -106,6 +106,7 @@ def test_cheap_attacks_run_first_and_autoattack_is_its_components() -> None:
 # Verdicts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2), ("l1", torch.inf)])
 def test_linear_models_match_the_closed_form(norm: Norm, dual: float) -> None:
     model, x = Linear(4), interior_images()
@@ -156,6 +157,7 @@ def test_restarts_only_break_more() -> None:
 # Budget
 
 
+@pytest.mark.slow
 def test_early_exit_and_attacking_all_have_the_same_worst_case() -> None:
     split, settings = digits(60), {"n_iterations": 3, "n_queries": 20}
     early, whole = (
