@@ -309,10 +309,10 @@ class GeneralistTrainer:
         """
         saved, own = state["config"], to_dict(self.config)
         if saved != own:
-            names = [name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name)]
+            names = sorted(name for name in own | saved if own.get(name) != saved.get(name))
             raise InvalidConfigError(
                 "The checkpoint must be of this configuration, but differs in "
-                f"{', '.join(sorted(names))}. Its own is under 'config' in it."
+                f"{', '.join(names)}. Its own is under 'config' in it."
             )
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])
