@@ -24,8 +24,9 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.early_stopping import Halving, Rungs, decide
-from search.front import hypervolume
+from search.config import Halving
+from search.front.front import hypervolume
+from search.scheduling.early_stopping import Rungs, decide
 
 Points = NDArray[np.float64]
 Rule = Callable[[str, int, Points], bool]

@@ -28,10 +28,10 @@ import torch.multiprocessing as mp
 
 from benchmarks.machine import environment
 from generalist_core.config import DataConfig, ModelConfig, Precision
-from generalist_core.data import Dataset, Split
+from generalist_core.config.presets import paper
+from generalist_core.data.splits import Dataset, Split
 from generalist_core.device import resolve_device
-from generalist_core.presets import paper
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.trainer import GeneralistTrainer
 from search.files import write_json
 
 DATA = DataConfig(name="noise", n_validation=1000, crop_padding=4, flip=True)

@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from benchmarks.machine import environment, seconds
 from benchmarks.textbook import textbook_pgd
-from generalist_core.averaging import copy_weights, weights_of
 from generalist_core.config import PGD, EvaluationConfig, NamedAttack
-from generalist_core.data import Split
-from generalist_core.datasets import load_dataset
-from generalist_core.evaluation import Evaluator
-from generalist_core.frozen import frozen
-from generalist_core.presets import short
+from generalist_core.config.presets import short
+from generalist_core.config.suite import SuiteConfig
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Split
+from generalist_core.evaluation.frozen import frozen
+from generalist_core.evaluation.suite import run_suite
 from generalist_core.randomness import generator
-from generalist_core.suite import SuiteConfig, run_suite
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.averaging import copy_weights, weights_of
+from generalist_core.training.evaluator import Evaluator
+from generalist_core.training.trainer import GeneralistTrainer
 from search.files import write_json
 
 EPSILON = 0.1

@@ -25,23 +25,24 @@ import torch
 from optuna.storages import InMemoryStorage
 
 from benchmarks.comparison import MEASURES, key_of, plot, table
+from benchmarks.simulated_loop import run_here
+from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import DataConfig, Ratio, TrainConfig
-from generalist_core.data import Dataset, Split, as_floats
-from generalist_core.evaluation import Evaluator, OperatingPoint
-from generalist_core.presets import short
-from generalist_core.trainer import GeneralistTrainer
-from search.early_stopping import Halving, Rungs
+from generalist_core.config.presets import short
+from generalist_core.data.splits import Dataset, Split, as_floats
+from generalist_core.training.evaluator import Evaluator, OperatingPoint
+from generalist_core.training.trainer import GeneralistTrainer
+from search.config import Branching, Halving
 from search.files import read_json, write_json
-from search.front import hypervolume
-from search.ledger import Ledger
-from search.loop import run_here
-from search.proposer import Branching, Proposer, enqueue_first
-from search.records import Proposal
-from search.samplers import N_STARTUP, build_samplers
-from search.searcher import Rules, Searcher
-from search.simulator import SimulatedTrainer, WarmupsInMemory, World
-from search.trial import Training, cached_dataset, with_release_ratio
-from search.watcher import Watcher
+from search.front.front import hypervolume
+from search.running.trial import Training, cached_dataset, with_release_ratio
+from search.scheduling.callbacks import Watcher
+from search.scheduling.early_stopping import Rungs
+from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.searcher import Rules, Searcher
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES
 
 

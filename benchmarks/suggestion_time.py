@@ -15,13 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.presets import short
-from search.ledger import Ledger
-from search.proposer import Branching, Proposer
-from search.samplers import N_STARTUP, SAMPLERS, build_samplers
-from search.simulator import SimulatedTrainer, World
-from search.storage import open_storage
+from benchmarks.simulator import SimulatedTrainer, World
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
+from search.config import Branching
+from search.scheduling.proposer import Proposer
+from search.study.ledger import Ledger
+from search.study.samplers import N_STARTUP, SAMPLERS, build_samplers
+from search.study.storage import open_storage
 from spaces import SPACES
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

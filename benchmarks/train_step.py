@@ -31,7 +31,6 @@ from torchvision.transforms import v2
 
 from benchmarks.machine import dense_rate, environment, peak_mib, seconds
 from benchmarks.textbook import textbook_pgd
-from generalist_core.averaging import weights_of
 from generalist_core.config import (
     PGD,
     SGD,
@@ -44,12 +43,13 @@ from generalist_core.config import (
     Precision,
     TrainConfig,
 )
-from generalist_core.data import augment
+from generalist_core.data.splits import augment
 from generalist_core.device import resolve_device, training_precision
-from generalist_core.experts import Expert
-from generalist_core.forward import forward_of
 from generalist_core.models import Shape, build_model
 from generalist_core.randomness import GeneratorNoise
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.experts import Expert
+from generalist_core.training.forward import forward_of
 from search.files import write_json
 
 ATTACK = PGD(epsilon=0.031, steps=10, relative_step_size=0.25)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from generalist_core.presets import short
+from generalist_core.config.presets import short
 from search import Resources, Sweep, SweepConfig, sweep
-from search.trial import POINTS
+from search.running.trial import POINTS
 from spaces import SPACES
 
 

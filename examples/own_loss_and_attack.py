@@ -7,9 +7,9 @@ from pathlib import Path
 import torch.nn.functional as F
 
 from generalist_core import short
-from generalist_core.attacks import input_gradient
+from generalist_core.attacks.gradient import input_gradient
 from generalist_core.config import OwnAttack, OwnLoss
-from generalist_core.imports import callable_name
+from generalist_core.user_code import callable_name
 from search import SweepConfig, sweep
 
 

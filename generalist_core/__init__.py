@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from generalist_core.codec import from_json, load_config, to_json
     from generalist_core.config import TrainConfig
-    from generalist_core.data import Dataset, Split
-    from generalist_core.datasets import load_dataset, make_dataset
-    from generalist_core.evaluation import OperatingPoint
-    from generalist_core.presets import official, paper, short
-    from generalist_core.trainer import DivergedError, GeneralistTrainer
+    from generalist_core.config.codec import from_json, load_config, to_json
+    from generalist_core.config.presets import official, paper, short
+    from generalist_core.data.datasets import load_dataset, make_dataset
+    from generalist_core.data.splits import Dataset, Split
+    from generalist_core.training.evaluator import OperatingPoint
+    from generalist_core.training.trainer import DivergedError, GeneralistTrainer
     from generalist_core.validation import InvalidConfigError
 
 _HOME = {

@@ -8,22 +8,27 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.early_stopping import Halving
+    from search.api.explain import explain
+    from search.api.export import export, load_export
+    from search.api.sweep import resume, sweep
+    from search.api.train import Trained, train
+    from search.api.verify import verify
+    from search.config import (
+        Branching,
+        Floor,
+        Halving,
+        Limits,
+        Resources,
+        StopWhenDone,
+        SweepConfig,
+        VerifyConfig,
+        WarmupConfig,
+    )
     from search.errors import SweepFolderError, SweepInterruptedError
-    from search.explain import explain
-    from search.export import export, load_export
-    from search.front import Front, FrontPoint
-    from search.limits import Limits
-    from search.pick import Pick, pick
-    from search.proposer import Branching
-    from search.records import Floor
-    from search.request import Sweep, SweepConfig, open_sweep
-    from search.resources import Resources
-    from search.stopping_when_done import StopWhenDone
-    from search.sweep import resume, sweep
-    from search.train import Trained, train
-    from search.verify import VerifyConfig, verify
-    from search.warmups import WarmupConfig
+    from search.front.front import Front
+    from search.front.pick import Pick, pick
+    from search.front.points import FrontPoint
+    from search.study.folder import Sweep, open_sweep
 
 _HOME = {
     "Branching": "proposer",

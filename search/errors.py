@@ -1,5 +1,7 @@
 """What can go wrong with a sweep, other than its configuration."""
 
+from __future__ import annotations
+
 
 class SweepFolderError(OSError):
     """A folder or file that cannot be used as asked; the message says what to do."""

@@ -154,3 +154,9 @@ def make_folder(path: Path, cure: str) -> None:
         raise SweepFolderError(
             f"A folder for output must be writable, but {path} is not: {error}. {cure}"
         ) from error
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the files in a folder take."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files)

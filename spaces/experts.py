@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from generalist_core.codec import replace_at, value_at
 from generalist_core.config import PGD, ExpertConfig, OwnLoss, TrainConfig
+from generalist_core.config.codec import replace_at, value_at
 from spaces.protocol import Trial, tune_choice, tune_float, tune_int
 
 OPTIMIZERS = ("SGD", "AdamW", "Adam", "RMSprop")
+
 SCHEDULES = ("PiecewiseLinear", "Cosine", "OneCycle")
+
 LOSSES = ("CrossEntropy", "TRADES", "MART")
 
 

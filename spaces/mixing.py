@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from generalist_core.codec import replace_at, value_at
 from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at, value_at
 from spaces.protocol import Trial, tune_float, tune_int
 
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from generalist_core.codec import value_at
 from generalist_core.config import Ratio, TrainConfig
-from generalist_core.imports import load_callable
-from generalist_core.presets import paper
+from generalist_core.config.codec import value_at
+from generalist_core.config.presets import paper
+from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError, require
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing, tune_sync

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from generalist_core.codec import replace_at
 from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at
 
 
 class Trial(Protocol):

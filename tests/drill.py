@@ -21,11 +21,11 @@ from random import Random
 from optuna.storages import InMemoryStorage
 
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.presets import short
 from generalist_core.randomness import derive_seed
-from search.ledger import Ledger
-from search.request import open_sweep
-from search.samplers import build_samplers
+from search.study.folder import open_sweep
+from search.study.ledger import Ledger
+from search.study.samplers import build_samplers
 from spaces import load_space
 from tests.drill_checks import (
     Outcome,

@@ -15,10 +15,10 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from search.cli import main
+from search.cli.main import main
 from search.files import load_tensors
-from search.request import JOURNAL, open_sweep
-from search.storage import open_storage
+from search.study.folder import JOURNAL, open_sweep
+from search.study.storage import open_storage
 
 FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

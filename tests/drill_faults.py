@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from search.request import JOURNAL
-from search.trial import CHECKPOINT, METRICS
+from search.running.trial import CHECKPOINT, METRICS
+from search.study.folder import JOURNAL
 from tests.drill_sweeps import Disk, Driver, await_that, kill
 
 WORKER = ("Trainable",)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generalist_core.attacks import n_gradients
+from generalist_core.attacks.gradient import n_gradients
 from generalist_core.config import (
     FGSM,
     MART,
@@ -39,9 +39,9 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
-from generalist_core.data import Dataset, Split
+from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import GeneratorNoise
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.trainer import GeneralistTrainer
 
 # Models
 

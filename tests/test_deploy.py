@@ -16,7 +16,7 @@ import pytest
 import ray
 import yaml
 
-from search.cli import _parser
+from search.cli.main import _parser
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search.cli import _parser
+from search.cli.main import _parser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

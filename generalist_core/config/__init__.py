@@ -18,12 +18,11 @@ from generalist_core.config.attacks import (
 )
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig, NamedAttack
-from generalist_core.config.expert import ExpertConfig
 from generalist_core.config.losses import MART, TRADES, CrossEntropy, CutMix, Loss, MixUp, OwnLoss
 from generalist_core.config.mixing import MixingConfig, Ratio, RatioSchedule, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
-from generalist_core.config.run import PRECISIONS, Precision, TrainConfig
-from generalist_core.schedules import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
+from generalist_core.config.schedules import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
+from generalist_core.config.train import PRECISIONS, ExpertConfig, Precision, TrainConfig
 from generalist_core.validation import InvalidConfigError
 
 __all__ = [

@@ -9,6 +9,7 @@ from typing import Literal
 from generalist_core.validation import require, require_one_of, require_positive
 
 Norm = Literal["linf", "l2", "l1"]
+
 NORMS = ("linf", "l2", "l1")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from generalist_core.schedules import locate, require_knots
+from generalist_core.config import Ratio
+from generalist_core.config.schedules import locate, require_knots
 from generalist_core.validation import require, require_between, require_one_of, require_positive
 
 Ratio = float | tuple[float, ...]
@@ -97,3 +99,18 @@ class SyncConfig:
         """Whether `epoch` is a sync epoch."""
         since = epoch - self.start_epoch
         return since >= 0 and since % self.every_epochs == 0
+
+
+def ratio_key(ratio: Ratio) -> tuple[float, ...]:
+    """A ratio by which others can be sorted."""
+    return ratio if isinstance(ratio, tuple) else (ratio,)
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio for people, in three digits, such as `0.312` or `0.2-0.3-0.5`."""
+    return "-".join(f"{weight:.3g}" for weight in ratio_key(ratio))
+
+
+def as_ratio(stored: float | Sequence[float]) -> Ratio:
+    """A ratio as it was before JSON made lists of tuples."""
+    return tuple(stored) if isinstance(stored, list | tuple) else float(stored)  # type: ignore[arg-type]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.config import ModelConfig
-from generalist_core.imports import load_callable
 from generalist_core.models.convnet import convnet
 from generalist_core.models.preact_resnet import preactresnet18
 from generalist_core.models.resnet import resnet18
 from generalist_core.models.wide_resnet import wide_resnet
 from generalist_core.randomness import derive_seed, global_seed
+from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError, require
 
 Shape = tuple[int, int, int]

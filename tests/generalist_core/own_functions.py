@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generalist_core.attacks import Logits, input_gradient
-from generalist_core.losses import divergence
+from generalist_core.attacks.gradient import Logits, input_gradient
 from generalist_core.randomness import Noise
+from generalist_core.training.losses import divergence
 
 
 def pgd(logits_of: Logits, x: Tensor, y: Tensor, *, epsilon: float, noise: Noise) -> Tensor:

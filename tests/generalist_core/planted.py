@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalist_core.config import DataConfig, ModelConfig
-from generalist_core.data import Split
-from generalist_core.datasets import load_dataset
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Split
 from generalist_core.models import build_model
 
 SHAPE = (1, 8, 8)

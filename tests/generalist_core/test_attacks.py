@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from generalist_core.attacks import margin, n_gradients, perturb
+from generalist_core.attacks.gradient import margin, n_gradients, perturb
 from generalist_core.config import FGSM, NFGSM, PGD, Attack, ModelConfig
 from generalist_core.models import build_model
 from tests.helpers import (

@@ -10,19 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from generalist_core import autoattack
-from generalist_core.autoattack import (
+from generalist_core.attacks.counting import CountingModel
+from generalist_core.config import Norm
+from generalist_core.config.suite import AUTOATTACK, LIBRARY_ATTACKS
+from generalist_core.data.splits import Split
+from generalist_core.evaluation import autoattack
+from generalist_core.evaluation.autoattack import (
     LibraryAttack,
     library_attack,
     library_checks,
     library_cost,
     unavailable,
 )
-from generalist_core.checks import untouched
-from generalist_core.config import Norm
-from generalist_core.data import Split
-from generalist_core.frozen import CountingModel, frozen
-from generalist_core.suite_config import AUTOATTACK, LIBRARY_ATTACKS
+from generalist_core.evaluation.frozen import frozen
+from generalist_core.evaluation.laws import untouched
 from generalist_core.validation import InvalidConfigError
 from tests.generalist_core.planted import (
     SHAPE,

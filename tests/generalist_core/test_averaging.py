@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.averaging import (
+from generalist_core.config import MixingConfig
+from generalist_core.training.averaging import (
     Average,
     copy_weights,
     load_weights,
@@ -15,7 +16,6 @@ from generalist_core.averaging import (
     names_of,
     weights_of,
 )
-from generalist_core.config import MixingConfig
 from tests.helpers import clones, same_bits
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from generalist_core.averaging import Weights
-from generalist_core.best_boundary import BestBoundary
 from generalist_core.config import TrainConfig
-from generalist_core.trainer import GeneralistTrainer, Metrics
+from generalist_core.training.averaging import Weights
+from generalist_core.training.best_boundary import BestBoundary
+from generalist_core.training.trainer import GeneralistTrainer, Metrics
 from tests.helpers import same_bits, tiny_dataset, two_experts
 
 N_IMAGES = 10_000

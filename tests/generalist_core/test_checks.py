@@ -9,19 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.attacks import fgsm, pgd
-from generalist_core.checks import (
-    EvaluationError,
-    audited,
-    require_claim,
-    require_gradients,
-    require_in_ball,
-    require_natural_at_zero,
-    require_sound_model,
-    untouched,
-)
+from generalist_core.attacks.counting import CountingModel
+from generalist_core.attacks.gradient import fgsm, pgd
+from generalist_core.attacks.laws import audited, require_gradients, require_in_ball
 from generalist_core.config import FGSM, PGD, Norm
-from generalist_core.findings import (
+from generalist_core.evaluation.frozen import frozen
+from generalist_core.evaluation.indicators import (
     FINDINGS,
     Finding,
     Probe,
@@ -35,9 +28,14 @@ from generalist_core.findings import (
     significant_excess,
     square_stronger,
 )
-from generalist_core.frozen import CountingModel, frozen
+from generalist_core.evaluation.laws import (
+    require_claim,
+    require_natural_at_zero,
+    require_sound_model,
+    untouched,
+)
 from generalist_core.randomness import GeneratorNoise, generator
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.generalist_core.planted import (
     Detached,
     Flattened,

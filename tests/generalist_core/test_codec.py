@@ -13,15 +13,6 @@ import optuna
 import pytest
 
 from generalist_core import config as config_module
-from generalist_core.codec import (
-    from_dict,
-    from_json,
-    load_config,
-    replace_at,
-    to_dict,
-    to_json,
-    value_at,
-)
 from generalist_core.config import (
     FGSM,
     PGD,
@@ -35,7 +26,16 @@ from generalist_core.config import (
     OwnLoss,
     TrainConfig,
 )
-from generalist_core.presets import official, paper, short
+from generalist_core.config.codec import (
+    from_dict,
+    from_json,
+    load_config,
+    replace_at,
+    to_dict,
+    to_json,
+    value_at,
+)
+from generalist_core.config.presets import official, paper, short
 from spaces import SPACES
 from tests.helpers import RUNS, ratio, three_experts, two_experts, with_expert
 

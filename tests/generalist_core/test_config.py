@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from generalist_core import config as config_module
-from generalist_core import schedules
 from generalist_core.config import (
     FGSM,
     MART,
@@ -37,6 +36,7 @@ from generalist_core.config import (
     RMSprop,
     SyncConfig,
     as_weights,
+    schedules,
 )
 from tests.helpers import NATURAL, ROBUST, SPARSE, three_experts, two_experts
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from generalist_core.averaging import weights_of
 from generalist_core.config import (
     FGSM,
     MART,
@@ -20,9 +19,10 @@ from generalist_core.config import (
     ExpertConfig,
     NamedAttack,
 )
-from generalist_core.cost import attack_cost, evaluation_cost, update_cost
-from generalist_core.evaluation import Evaluator
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
+from generalist_core.training.evaluator import Evaluator
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers import (
     RUNS,
     Counting,

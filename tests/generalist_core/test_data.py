@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from generalist_core.config import DataConfig
-from generalist_core.data import (
+from generalist_core.data.splits import (
     Dataset,
     Split,
     as_floats,

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from generalist_core.config import DataConfig
-from generalist_core.data import Dataset, Split
-from generalist_core.datasets import load_dataset, make_dataset
+from generalist_core.data.datasets import load_dataset, make_dataset
+from generalist_core.data.splits import Dataset, Split
 from generalist_core.validation import InvalidConfigError
 from tests.helpers import same_bits, write_idx
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, NamedAttack
-from generalist_core.data import Split
-from generalist_core.evaluation import correct, evaluate
+from generalist_core.data.splits import Split
+from generalist_core.training.evaluator import correct, evaluate
 from tests.helpers import RADII, LinearNet, lengths, noise, random_images, same_bits
 
 MODEL = LinearNet((1, 4, 4))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generalist_core.attacks import perturb
+from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
     MART,
     NFGSM,
@@ -22,9 +22,9 @@ from generalist_core.config import (
     MixUp,
     PiecewiseLinear,
 )
-from generalist_core.experts import Expert
 from generalist_core.models import build_model
 from generalist_core.randomness import global_seed
+from generalist_core.training.experts import Expert
 from tests.helpers import (
     NATURAL,
     RADII,

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generalist_core.averaging import weights_of
 from generalist_core.config import PGD, ModelConfig
-from generalist_core.folding import Folded, folded
 from generalist_core.models import build_model
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.folding import Folded, folded
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers import RUNS, tiny_dataset, train_to, two_experts, with_expert
 
 MODELS = {

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from generalist_core.averaging import weights_of
 from generalist_core.config import PGD, TRADES, ModelConfig, TrainConfig
-from generalist_core.experts import Expert
-from generalist_core.forward import frozen_twin
 from generalist_core.models import build_model
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.experts import Expert
+from generalist_core.training.forward import frozen_twin
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers import ROBUST, tiny_dataset, train_to, two_experts, with_expert
 
 X = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))

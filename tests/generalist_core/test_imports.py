@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import generalist_core
-from generalist_core.imports import load_callable
+from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.config import MART, TRADES, CrossEntropy, Loss
-from generalist_core.losses import boosted_cross_entropy, divergence, training_loss
+from generalist_core.training.losses import boosted_cross_entropy, divergence, training_loss
 
 SOURCE = torch.Generator().manual_seed(0)
 CLEAN = 2 * torch.randn(7, 4, generator=SOURCE).double()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from generalist_core.averaging import names_of
 from generalist_core.config import ModelConfig
 from generalist_core.models import MODELS, build_model
+from generalist_core.training.averaging import names_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers import random_images, same_bits
 

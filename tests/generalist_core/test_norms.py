@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import kstest
 from torch import Tensor
 
-from generalist_core.norms import BALLS, L1, into_box, normalised
+from generalist_core.attacks.balls import BALLS, L1, into_box, normalised
 from tests.helpers import RADII, lengths, noise, random_images
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}

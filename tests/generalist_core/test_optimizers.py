@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from generalist_core.config import SGD, Adam, AdamW, Optimizer, RMSprop
-from generalist_core.optimizers import build_optimizer
+from generalist_core.training.optimizers import build_optimizer
 
 
 def sgd(config: SGD, p: float, gradient: float, state: dict[str, float]) -> float:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from generalist_core.attacks import perturb
-from generalist_core.codec import from_json, replace_at, to_json
+from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
     MART,
     PGD,
@@ -22,10 +21,10 @@ from generalist_core.config import (
     OwnLoss,
     TrainConfig,
 )
-from generalist_core.cost import attack_cost, evaluation_cost, update_cost
-from generalist_core.imports import callable_name
-from generalist_core.own import pinned
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.config.codec import from_json, replace_at, to_json
+from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
+from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.user_code import callable_name, pinned
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.generalist_core import own_functions
 from tests.helpers import (

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.averaging import load_weights, named
 from generalist_core.config import DataConfig, SyncConfig, TrainConfig
-from generalist_core.data import Dataset, Split
-from generalist_core.presets import official
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.config.presets import official
+from generalist_core.data.splits import Dataset, Split
+from generalist_core.training.averaging import load_weights, named
+from generalist_core.training.trainer import GeneralistTrainer
 
 TRACE = Path(__file__).parents[1] / "data" / "official_trace.npz"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
-from generalist_core.presets import PRESETS, official, paper, short
+from generalist_core.config.presets import PRESETS, official, paper, short
 
 Preset = Callable[..., TrainConfig]
 

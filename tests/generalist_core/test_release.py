@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from generalist_core.config import Ratio, as_weights
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.release import refined, room
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.release import refined, room
 
 Curve = Callable[[float], tuple[float, ...]]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from generalist_core.config import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
-from generalist_core.schedules import locate
+from generalist_core.config.schedules import locate
 
 THREE = PiecewiseLinear(knots=(0.0, 0.25, 1.0), values=(0.0, 1.0, 0.4))
 

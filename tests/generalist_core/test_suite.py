@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.checks import EvaluationError, untouched
-from generalist_core.codec import from_json, to_json
 from generalist_core.config import Norm
-from generalist_core.data import Split
-from generalist_core.frozen import frozen
-from generalist_core.suite import Progress, SuiteConfig, SuiteEvaluation, SuiteResult, run_suite
-from generalist_core.validation import InvalidConfigError
+from generalist_core.config.codec import from_json, to_json
+from generalist_core.config.suite import SuiteConfig
+from generalist_core.data.splits import Split
+from generalist_core.evaluation.frozen import frozen
+from generalist_core.evaluation.laws import untouched
+from generalist_core.evaluation.suite import SuiteEvaluation, run_suite
+from generalist_core.evaluation.suite_result import Progress, SuiteResult
+from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.generalist_core.planted import (
     SHAPE,
     HiddenFromGradients,

@@ -15,8 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from generalist_core.averaging import load_weights, mix, weights_of
-from generalist_core.codec import to_dict
 from generalist_core.config import (
     SGD,
     DataConfig,
@@ -27,11 +25,13 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
-from generalist_core.datasets import load_dataset
-from generalist_core.evaluation import evaluate
+from generalist_core.config.codec import to_dict
+from generalist_core.config.presets import short
+from generalist_core.data.datasets import load_dataset
 from generalist_core.models import build_model
-from generalist_core.presets import short
-from generalist_core.trainer import DivergedError, GeneralistTrainer
+from generalist_core.training.averaging import load_weights, mix, weights_of
+from generalist_core.training.evaluator import evaluate
+from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from tests.helpers import (
     NATURAL,

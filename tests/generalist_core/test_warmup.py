@@ -27,12 +27,13 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
-from generalist_core.data import Dataset, Split
-from generalist_core.imports import load_callable
-from generalist_core.presets import official, paper
-from generalist_core.trainer import GeneralistTrainer
+from generalist_core.config.presets import official, paper
+from generalist_core.data.splits import Dataset, Split
+from generalist_core.fingerprints import model_fingerprint, split_fingerprint
+from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmup_keys import discarded_warmups
+from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError
-from generalist_core.warmup import discarded_warmups, model_fingerprint, split_fingerprint
 from tests.helpers import (
     NATURAL,
     ROBUST,

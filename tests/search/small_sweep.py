@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from generalist_core.codec import to_dict
 from generalist_core.config import TrainConfig
-from generalist_core.data import Dataset
+from generalist_core.config.codec import to_dict
+from generalist_core.data.splits import Dataset
+from search.config import SweepConfig
 from search.files import write_json
-from search.ledger import Ledger
-from search.report import write_report
-from search.request import Sweep, SweepConfig, open_sweep, own_parts
-from search.samplers import build_samplers
-from search.storage import open_storage
-from search.trial import TrialRun, with_release_ratio
+from search.report.write import write_report
+from search.running.trial import TrialRun, with_release_ratio
+from search.study.folder import Sweep, open_sweep, own_parts
+from search.study.ledger import Ledger
+from search.study.samplers import build_samplers
+from search.study.storage import open_storage
 from spaces import SPACES
 
 

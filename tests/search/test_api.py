@@ -12,14 +12,14 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 import search
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.trainer import Metrics
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.trainer import Metrics
+from search.api.train import train
 from search.errors import SweepFolderError
-from search.front import values_of
-from search.ledger import Ledger
-from search.request import Sweep
-from search.tables import points_table, trials_table
-from search.train import train
+from search.front.points import values_of
+from search.study.folder import Sweep
+from search.study.ledger import Ledger
+from search.study.tables import points_table, trials_table
 from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from generalist_core.config import ModelConfig
 from generalist_core.models import build_model
-from search.cli import main
+from search.cli.main import main
 from tests.search.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]

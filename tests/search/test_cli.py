@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from generalist_core.codec import to_json
-from search.cli import main
+from generalist_core.config.codec import to_json
+from search.cli.main import main
 from tests.search.test_trial import tiny_config
 
 TINY = [

@@ -19,16 +19,17 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.thirdparty_files import psutil
 
-from generalist_core.codec import replace_at
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.cluster import fits_on
-from search.request import Sweep, SweepConfig, open_sweep
-from search.resources import Resources, require_reachable
-from search.sweep import resume, sweep
-from search.trial import read_metrics
-from search.tuning import TuneSearcher
+from search.api.sweep import resume, sweep
+from search.config import Resources, SweepConfig
+from search.running.preflight import require_reachable
+from search.running.ray_cluster import fits_on
+from search.running.ray_tuner import TuneSearcher
+from search.running.trial import read_metrics
+from search.study.folder import Sweep, open_sweep
 from tests.search.test_searcher import searcher
 
 ROOT = Path(__file__).parents[2]

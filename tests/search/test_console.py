@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.cli import _parser, main
-from search.console import Lines, LiveView, shown, view_of
-from search.ledger import Ledger
-from search.usage import EXAMPLES
+from search.cli.main import EXAMPLES, _parser, main
+from search.monitoring.console import Lines, LiveView, shown, view_of
+from search.study.ledger import Ledger
 from spaces import SPACES
 from tests.search.watched import new_ledger, refusing, watch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.request import JOURNAL, open_sweep
+from search.study.folder import JOURNAL, open_sweep
 from spaces import SPACES
 from tests.search.browser import CHROMIUM, browsing
 from tests.search.serving import ask, serving

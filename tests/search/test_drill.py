@@ -11,10 +11,10 @@ import pytest
 import torch
 from optuna.trial import TrialState, create_trial
 
-from generalist_core.datasets import load_dataset
+from generalist_core.data.datasets import load_dataset
 from search.files import load_tensors, save_tensors
-from search.request import open_sweep
-from search.trial import TrialRun, read_metrics
+from search.running.trial import TrialRun, read_metrics
+from search.study.folder import open_sweep
 from tests.drill import Drill, in_pairs
 from tests.drill_checks import (
     outcome,

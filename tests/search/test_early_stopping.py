@@ -9,13 +9,14 @@ import numpy as np
 import optuna
 import pytest
 
-from generalist_core.codec import replace_at
+from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import SyncConfig, TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.early_stopping import Decision, Halving, Rungs, decide, results
-from search.simulator import SimulatedTrainer, WarmupsInMemory, World
-from search.trial import Training
+from search.config import Halving
+from search.running.trial import Training
+from search.scheduling.early_stopping import Decision, Rungs, decide, results
 from tests.helpers import three_experts
 
 Report = tuple[str, str, np.ndarray]

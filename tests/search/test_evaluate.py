@@ -11,8 +11,8 @@ import torch
 from generalist_core.config import ModelConfig
 from generalist_core.models import build_model
 from generalist_core.validation import InvalidConfigError
-from search.cli import main
-from search.evaluate import load_model
+from search.cli.main import main
+from search.running.mixtures import load_model
 
 DATA = ["--data", "digits", "--model", "convnet", "--width", "2", "--epsilon", "0.1"]
 ATTACKS = ["--attacks", "fgsm,pgd-5", "--n-images", "40"]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from generalist_core.validation import InvalidConfigError
-from search.cli import main
-from search.explain import explain
-from search.failures import Failure
+from search.api.explain import explain
+from search.cli.main import main
 from search.files import write_json
-from search.request import Sweep, open_sweep
-from search.trial import TrialRun
-from search.warmups import WarmupStore
+from search.running.trial import TrialRun
+from search.running.warmups import WarmupStore
+from search.study.failures import Failure
+from search.study.folder import Sweep, open_sweep
 from spaces import SPACES, base_suggestion, paper_suggestion
 from tests.search.small_sweep import copy_of
 from tests.search.test_trial import tiny_config

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.averaging import load_weights
-from generalist_core.datasets import load_dataset
+from generalist_core.data.datasets import load_dataset
+from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
-from search.cli import main
+from search.api.export import ExportError, _serialised, export, load_export
+from search.api.verify import verify
+from search.cli.main import main
+from search.config import OwnParts, VerifyConfig
 from search.errors import SweepFolderError
-from search.evaluate import empty_model
-from search.export import ExportError, _serialised, export, load_export
 from search.files import load_tensors, read_json, write_json
-from search.report import mixed_state
-from search.request import OwnParts, Sweep
-from search.verify import VerifyConfig, verify
+from search.running.mixtures import empty_model, mixed_state
+from search.study.folder import Sweep
 from tests.search.small_sweep import copy_of
 
 WITHOUT_US = """

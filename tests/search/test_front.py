@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from search.front import Front, FrontPoint, hypervolume, non_dominated
+from search.front.front import Front, hypervolume, non_dominated
+from search.front.points import FrontPoint
 
 OBJECTIVES = ("natural", "robust")
 

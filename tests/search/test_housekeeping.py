@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from generalist_core.presets import short
-from search.front import Front
-from search.housekeeping import Housekeeping, disk_bytes, sweep_up
-from search.ledger import Ledger
-from search.records import Proposal
-from search.trial import AVERAGES, CHECKPOINT
+from generalist_core.config.presets import short
+from search.files import disk_bytes
+from search.front.front import Front
+from search.running.housekeeping import Housekeeping, sweep_up
+from search.running.trial import AVERAGES, CHECKPOINT
+from search.study.ledger import Ledger
+from search.study.records import Proposal
 from spaces import SPACES
 from tests.search.test_ledger import COST, PLANTED, new_ledger, release
 from tests.search.test_resume_ledger import LOW

@@ -14,24 +14,25 @@ from typing import Any
 import pytest
 from optuna.storages import InMemoryStorage
 
-from generalist_core.codec import replace_at
 from generalist_core.config import Ratio, TrainConfig, as_weights
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.presets import short
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
-from search.attainment import attainment
-from search.commands import run_report
-from search.failures import Failure
+from search.api.verify import verified_document
+from search.cli.commands import run_report
+from search.config import VerifyConfig
 from search.files import write_json
-from search.findings import Findings, gather, without_passwords
-from search.html_report import report_html
-from search.importance import FRONT, N_LEAST, best_of, importances, nearness
-from search.ledger import Ledger
-from search.plots import write_plots
-from search.records import Proposal
-from search.reference import read_reference
-from search.samplers import build_samplers
-from search.verify import VerifyConfig, verified_document
+from search.front.repeats import attainment
+from search.report.contents import Findings, gather, without_passwords
+from search.report.importance import FRONT, N_LEAST, best_of, importances, nearness
+from search.report.page import report_html
+from search.report.plots import write_plots
+from search.report.published import read_reference
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from search.study.samplers import build_samplers
 from spaces import Trial, tune_float
 
 CHROMIUM = shutil.which("chromium")

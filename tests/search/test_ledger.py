@@ -13,19 +13,20 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from generalist_core.codec import from_dict
 from generalist_core.config import Ratio, TrainConfig, as_weights
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.presets import short
+from generalist_core.config.codec import from_dict
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
+from search.config import Floor
 from search.errors import SweepFolderError
-from search.failures import Failure
-from search.front import Front
-from search.ledger import Ledger
-from search.records import Floor, Proposal, RejectedError
-from search.release_ratio import ratio_params, suggest_ratio
-from search.samplers import SAMPLERS, build_samplers
-from search.trial import with_release_ratio
+from search.front.front import Front
+from search.running.trial import with_release_ratio
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal, RejectedError
+from search.study.samplers import SAMPLERS, build_samplers
 from spaces import SPACES, Trial, paper_suggestion, tune_int
+from spaces.release_ratio import ratio_params, suggest_ratio
 
 OBJECTIVES = ("natural", "robust")
 PLANTED = Failure(kind="error", reason="planted")

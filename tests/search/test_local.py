@@ -16,14 +16,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from generalist_core.validation import InvalidConfigError
-from search.cli import main
-from search.early_stopping import Halving
+from search.api.sweep import resume, sweep
+from search.cli.main import main
+from search.config import Halving, Resources, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import read_json
-from search.repeats import REPEATS
-from search.request import Sweep, SweepConfig, open_sweep
-from search.resources import Resources
-from search.sweep import resume, sweep
+from search.front.repeats import REPEATS
+from search.study.folder import Sweep, open_sweep
 from tests.helpers import tiny_dataset
 from tests.search.test_trial import tiny_config
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from search.ledger import Ledger
-from search.monitor import COST_UNIT, Monitor
-from search.parameters import parameters_of_space
+from search.monitoring.tensorboard import COST_UNIT, Monitor
+from search.study.ledger import Ledger
 from spaces import SPACES
+from spaces.parameters import parameters_of_space
 from tests.search.browser import CHROMIUM, browsing
 from tests.search.serving import ask, serving
 from tests.search.watched import BASE, new_ledger, refusing, watch

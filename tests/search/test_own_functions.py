@@ -12,11 +12,10 @@ from rich.console import Console
 
 from generalist_core.config import NamedAttack, OwnAttack, OwnLoss, TrainConfig
 from generalist_core.validation import InvalidConfigError
-from search.cli import main
-from search.request import SweepConfig
-from search.resources import Resources
-from search.sweep import resume, sweep
-from search.verify import VerifyConfig, verify
+from search.api.sweep import resume, sweep
+from search.api.verify import verify
+from search.cli.main import main
+from search.config import Resources, SweepConfig, VerifyConfig
 from spaces import SPACES
 from tests.generalist_core import own_functions
 from tests.helpers import tiny_dataset, with_expert

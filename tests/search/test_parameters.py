@@ -7,9 +7,9 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
-from search.parameters import parameters_of_space, with_seen
+from generalist_core.config.presets import short
 from spaces import SPACES, Trial
+from spaces.parameters import parameters_of_space, with_seen
 
 
 @pytest.mark.parametrize("name", SPACES)

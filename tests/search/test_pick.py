@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from generalist_core.validation import InvalidConfigError
-from search.front import Front, FrontPoint
-from search.pick import GRAMMAR, pick
+from search.front.front import Front
+from search.front.pick import GRAMMAR, pick
+from search.front.points import FrontPoint
 
 NAMES = ("natural", "robust", "l2")
 
@@ -174,6 +175,6 @@ def test_of_nothing_there_is_nothing_to_pick() -> None:
 
 
 def test_the_command_line_prints_the_grammar() -> None:
-    from search.cli import PICK
+    from search.cli.main import PICK
 
     assert PICK == GRAMMAR

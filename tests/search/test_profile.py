@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from generalist_core.trainer import GeneralistTrainer
-from search.profile import profile_training
+from generalist_core.training.trainer import GeneralistTrainer
+from search.cli.profile import profile_training
 from tests.helpers import tiny_dataset, two_experts
 
 

@@ -8,13 +8,14 @@ import dataclasses
 import pytest
 from optuna.storages import InMemoryStorage
 
-from generalist_core.codec import replace_at
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.proposer import Branching, Proposer, warmup_params
-from search.records import Proposal, RejectedError
-from search.samplers import SAMPLERS
+from search.config import Branching
+from search.scheduling.proposer import Proposer, warmup_params
+from search.study.records import Proposal, RejectedError
+from search.study.samplers import SAMPLERS
 from spaces import SPACES, Trial, base_suggestion, paper_suggestion
 from tests.search.test_ledger import COST, PLANTED, new_ledger, release
 

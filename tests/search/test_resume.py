@@ -15,15 +15,11 @@ from optuna.trial import TrialState
 from torch import nn
 
 from generalist_core.validation import InvalidConfigError
-from search.early_stopping import Halving
+from search.api.sweep import CHANGEABLE, resume, sweep
+from search.config import Branching, Floor, Halving, Limits, Resources, SweepConfig
 from search.errors import SweepFolderError
-from search.limits import Limits
-from search.proposer import Branching
-from search.records import Floor
-from search.replay import replay
-from search.request import JOURNAL, REQUEST, SweepConfig, open_sweep
-from search.resources import Resources
-from search.sweep import CHANGEABLE, resume, sweep
+from search.scheduling.replay import replay
+from search.study.folder import JOURNAL, REQUEST, open_sweep
 from spaces import SPACES
 from tests.helpers import tiny_dataset, tiny_split
 from tests.search.small_sweep import small_sweep

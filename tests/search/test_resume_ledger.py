@@ -12,15 +12,16 @@ from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.trial import TrialState
 
-from generalist_core.codec import replace_at
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from search.config import Floor
 from search.errors import SweepFolderError
-from search.failures import LASTING, Failure
-from search.ledger import MAX_ATTEMPTS, Ledger
-from search.records import Floor, Observation, Proposal, RejectedError
-from search.samplers import OBSERVATION_LIMITS, build_samplers
-from search.storage import mend_journal, open_storage
+from search.study.failures import LASTING, Failure
+from search.study.ledger import MAX_ATTEMPTS, Ledger
+from search.study.records import Observation, Proposal, RejectedError
+from search.study.samplers import OBSERVATION_LIMITS, build_samplers
+from search.study.storage import mend_journal, open_storage
 from spaces import SPACES, Space, Trial
 from tests.search.test_ledger import COST, OBJECTIVES, PLANTED, new_ledger, scattered
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from generalist_core.codec import replace_at
 from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
-from search.trial import CHECKPOINT, METRICS, TrialRun, read_metrics
-from search.warmups import WarmupStore
+from search.running.trial import CHECKPOINT, METRICS, TrialRun, read_metrics
+from search.running.warmups import WarmupStore
 from tests.helpers import same_bits, tiny_dataset, two_experts
 
 CONFIG = two_experts()

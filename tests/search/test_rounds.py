@@ -10,23 +10,24 @@ from typing import Any
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from generalist_core.codec import replace_at
+from benchmarks.simulated_loop import run_here
+from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
-from generalist_core.trainer import Metrics
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from generalist_core.training.trainer import Metrics
 from generalist_core.validation import InvalidConfigError
-from search.early_stopping import Halving, Rungs
-from search.ledger import Ledger
-from search.loop import run_here
-from search.proposer import Branching, Proposer, enqueue_first
-from search.records import Proposal
-from search.replay import replay
-from search.request import Sweep, SweepConfig
-from search.samplers import N_STARTUP, build_samplers
-from search.searcher import Rules, Searcher
-from search.simulator import SimulatedTrainer, WarmupsInMemory, World
-from search.trial import Training, with_release_ratio
-from search.watcher import Watcher
+from search.config import Branching, Halving, SweepConfig
+from search.running.trial import Training, with_release_ratio
+from search.scheduling.callbacks import Watcher
+from search.scheduling.early_stopping import Rungs
+from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.replay import replay
+from search.scheduling.searcher import Rules, Searcher
+from search.study.folder import Sweep
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, Trial
 
 BASE = replace_at(short(epochs=6), "evaluation.every_epochs", 1)

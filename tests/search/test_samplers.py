@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generalist_core.validation import InvalidConfigError
-from search.samplers import build_samplers
+from search.study.samplers import build_samplers
 
 
 def test_an_unknown_sampler_is_refused_by_name() -> None:

@@ -13,13 +13,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from generalist_core.presets import short
-from search.failures import Failure
-from search.front import non_dominated
-from search.ledger import Ledger
-from search.records import Observation
-from search.samplers import OBSERVATION_LIMITS, build_samplers
-from search.sampling import SLACK, Sampling, thinned
+from generalist_core.config.presets import short
+from search.front.front import non_dominated
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Observation
+from search.study.samplers import OBSERVATION_LIMITS, build_samplers
+from search.study.sampling import SLACK, Sampling, thinned
 from spaces import SPACES
 from tests.search.test_ledger import COST, OBJECTIVES, new_ledger, release
 

@@ -12,24 +12,24 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher as RaySearcher
 from ray.tune.search import SearchGenerator
 
-from generalist_core.codec import from_json, replace_at
+from benchmarks.simulated_loop import run_here
 from generalist_core.config import TrainConfig
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.presets import short
+from generalist_core.config.codec import from_json, replace_at
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
-from search.early_stopping import Halving, Rungs
+from search.config import Halving, StopWhenDone
 from search.errors import WorkerError
-from search.failures import Failure
-from search.ledger import Ledger
-from search.loop import run_here
-from search.points import point_to_dict
-from search.proposer import Proposer
-from search.records import Proposal
-from search.searcher import Rules, Searcher
-from search.stopping_when_done import StopWhenDone
-from search.trial import Training, TrialRun
-from search.tuning import RungStopper, TuneSearcher
-from search.watcher import Watcher
+from search.front.points import point_to_dict
+from search.running.ray_tuner import RungStopper, TuneSearcher
+from search.running.trial import Training, TrialRun
+from search.scheduling.callbacks import Watcher
+from search.scheduling.early_stopping import Rungs
+from search.scheduling.proposer import Proposer
+from search.scheduling.searcher import Rules, Searcher
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal
 from spaces import SPACES, Space, Trial
 from tests.search.test_ledger import new_ledger, release
 from tests.search.test_trial import tiny_config

@@ -20,22 +20,23 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 from scipy.stats import spearmanr
 
-from generalist_core.codec import replace_at
+from benchmarks.simulated_loop import run_here
+from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import SGD, Ratio, TrainConfig
-from generalist_core.cost import evaluation_cost, update_cost
-from generalist_core.evaluation import OperatingPoint
-from generalist_core.presets import short
-from generalist_core.trainer import GeneralistTrainer
-from search.early_stopping import Decision, Halving, Rungs
-from search.ledger import Ledger
-from search.loop import run_here
-from search.proposer import Branching, Proposer, warmup_params
-from search.records import Proposal
-from search.samplers import N_STARTUP, build_samplers
-from search.searcher import Rules, Searcher
-from search.simulator import SimulatedTrainer, WarmupsInMemory, World
-from search.trial import Training, with_release_ratio
-from search.watcher import Watcher
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from generalist_core.training.cost import evaluation_cost, update_cost
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.trainer import GeneralistTrainer
+from search.config import Branching, Halving
+from search.running.trial import Training, with_release_ratio
+from search.scheduling.callbacks import Watcher
+from search.scheduling.early_stopping import Decision, Rungs
+from search.scheduling.proposer import Proposer, warmup_params
+from search.scheduling.searcher import Rules, Searcher
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, paper_suggestion
 from tests.helpers import RUNS, tiny_dataset, with_expert
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from generalist_core.validation import InvalidConfigError
-from search.stopping_when_done import StopWhenDone, is_done
+from search.config import StopWhenDone
+from search.scheduling.stopping import is_done
 
 History = list[tuple[float, float]]
 

@@ -12,23 +12,20 @@ import ray
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from generalist_core.averaging import load_weights
-from generalist_core.codec import from_dict, replace_at
 from generalist_core.config import TrainConfig
-from generalist_core.data import Dataset
-from generalist_core.datasets import load_dataset
-from generalist_core.evaluation import evaluate
+from generalist_core.config.codec import from_dict, replace_at
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Dataset
 from generalist_core.models import build_model
-from generalist_core.trainer import GeneralistTrainer
-from search.early_stopping import Halving
+from generalist_core.training.averaging import load_weights
+from generalist_core.training.evaluator import evaluate
+from generalist_core.training.trainer import GeneralistTrainer
+from search.api.sweep import sweep
+from search.config import Branching, Halving, Resources, StopWhenDone, SweepConfig
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
-from search.proposer import Branching
-from search.report import front_document
-from search.request import Sweep, SweepConfig, open_sweep
-from search.resources import Resources
-from search.stopping_when_done import StopWhenDone
-from search.sweep import sweep
+from search.report.write import front_document
+from search.study.folder import Sweep, open_sweep
 from spaces import Trial
 from tests.search.test_trial import tiny_config
 

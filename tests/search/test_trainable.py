@@ -14,17 +14,16 @@ import torch
 from ray.tune.utils import flatten_dict
 from torch import Tensor, nn
 
-from generalist_core.codec import replace_at, to_json
 from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at, to_json
 from generalist_core.models import ModelFactory
-from search.failures import FAILURE, LASTING, Failure, classify, is_of_storage
+from search.config import Limits, WarmupConfig
 from search.files import read_json
-from search.limits import Limits
-from search.points import points_from_dicts
-from search.trainable import GeneralistTrainable
-from search.trial import CHECKPOINT, METRICS, read_metrics
-from search.warmups import WarmupConfig
-from search.watchdog import HANG, has_hung, watched
+from search.front.points import points_from_dicts
+from search.running.ray_trainable import GeneralistTrainable
+from search.running.trial import CHECKPOINT, METRICS, read_metrics
+from search.running.watchdog import HANG, has_hung, watched
+from search.study.failures import FAILURE, LASTING, Failure, classify, is_of_storage
 from tests.helpers import tiny_dataset, two_experts
 from tests.search.test_resume_trial import begin, finish
 

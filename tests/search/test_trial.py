@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from generalist_core.codec import load_config, replace_at
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
-from generalist_core.datasets import load_dataset
-from generalist_core.presets import short
+from generalist_core.config.codec import load_config, replace_at
+from generalist_core.config.presets import short
+from generalist_core.data.datasets import load_dataset
 from search.files import load_tensors, read_json
-from search.points import point_to_dict, points_from_dicts
-from search.report import mixed_state
-from search.trial import TrialRun, read_metrics, with_release_ratio
-from search.warmups import WarmupStore
+from search.front.points import point_to_dict, points_from_dicts
+from search.running.mixtures import mixed_state
+from search.running.trial import TrialRun, read_metrics, with_release_ratio
+from search.running.warmups import WarmupStore
 
 
 def tiny_config() -> TrainConfig:

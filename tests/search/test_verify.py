@@ -14,15 +14,16 @@ import torch
 from rich.console import Console
 
 from generalist_core.config import TrainConfig
-from generalist_core.data import Dataset, Split
-from generalist_core.datasets import load_dataset
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Dataset, Split
 from generalist_core.validation import InvalidConfigError
+from search.api.sweep import sweep
+from search.api.verify import verified_document, verified_table, verify
+from search.config import Resources, SweepConfig, VerifyConfig
 from search.files import read_json
-from search.front import Front, FrontPoint, hypervolume
-from search.request import Sweep, SweepConfig
-from search.resources import Resources
-from search.sweep import sweep
-from search.verify import VerifyConfig, verified_document, verified_table, verify
+from search.front.front import Front, hypervolume
+from search.front.points import FrontPoint
+from search.study.folder import Sweep
 from tests.search.small_sweep import copy_of
 from tests.search.test_front import OBJECTIVES, point
 from tests.search.test_trial import tiny_config

@@ -8,12 +8,12 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.ledger import Ledger
-from search.records import Floor
-from search.samplers import build_samplers
-from search.warm_start import read_observations
+from search.config import Floor
+from search.study.ledger import Ledger
+from search.study.samplers import build_samplers
+from search.study.warm_start import read_observations
 from spaces import SPACES, Trial, tune_float
 from tests.search.test_ledger import COST, OBJECTIVES, new_ledger, release
 

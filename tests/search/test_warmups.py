@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from generalist_core.config import PGD, SGD, SyncConfig, TrainConfig
-from generalist_core.trainer import DivergedError, GeneralistTrainer
+from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
-from search.warmups import WarmupStore, share_warmups
+from search.running.warmups import WarmupStore, share_warmups
 from tests.helpers import (
     RUNS,
     linear_net,

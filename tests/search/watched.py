@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from optuna.storages import InMemoryStorage
 
-from generalist_core.codec import replace_at
+from benchmarks.simulated_loop import run_here
+from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import TrainConfig
-from generalist_core.presets import short
-from search.early_stopping import Halving, Rungs
-from search.ledger import Ledger
-from search.loop import run_here
-from search.proposer import Proposer
-from search.samplers import N_STARTUP, build_samplers
-from search.searcher import Rules, Searcher
-from search.simulator import SimulatedTrainer, WarmupsInMemory, World
-from search.trial import Training, with_release_ratio
-from search.watcher import Watcher
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from search.config import Halving
+from search.running.trial import Training, with_release_ratio
+from search.scheduling.callbacks import Watcher
+from search.scheduling.early_stopping import Rungs
+from search.scheduling.proposer import Proposer
+from search.scheduling.searcher import Rules, Searcher
+from search.study.ledger import Ledger
+from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, Trial, paper_suggestion
 
 BASE = replace_at(short(), "evaluation.every_epochs", 1)

@@ -10,9 +10,9 @@ from typing import Any
 import optuna
 import pytest
 
-from generalist_core.codec import replace_at, value_at
 from generalist_core.config import PGD, ExpertConfig, ModelConfig, NamedAttack, TrainConfig
-from generalist_core.presets import official, paper, short
+from generalist_core.config.codec import replace_at, value_at
+from generalist_core.config.presets import official, paper, short
 from generalist_core.validation import InvalidConfigError
 from spaces import SPACES, Space, Trial, load_space, paper_suggestion, tune_float
 

@@ -1,0 +1,246 @@
+"""Trainings without training: learning curves by formula, for research on the search and its tests.
+
+Everything else is what a sweep runs: the trainer's epochs, keys and costs, warm-ups and claims,
+rungs, proposals, the ledger and its sampler. There is no clock and no chance: equal seeds give
+equal sweeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from generalist_core.config import (
+    MART,
+    PGD,
+    SGD,
+    TRADES,
+    Adam,
+    AdamW,
+    Constant,
+    ExpertConfig,
+    Optimizer,
+    Ratio,
+    TrainConfig,
+    as_weights,
+)
+from generalist_core.config.codec import to_json
+from generalist_core.data.splits import Dataset, Split
+from generalist_core.randomness import derive_seed
+from generalist_core.training.averaging import Weights
+from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.experts import Expert
+from generalist_core.training.trainer import GeneralistTrainer, Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """How well experts learn, in formulas fitted by hand to recorded runs of the digits.
+
+    Of random configurations of the space `full` a tenth is good. Natural accuracy comes soon and to
+    most; robust accuracy takes long and the right rate, and its warm-up foretells the worth of the
+    front moderately, the natural expert's nothing, the global learner's after the first sync nearly
+    all. Co-training at a low ratio gives robustness up, the more the faster the natural expert
+    moves; so far, too, do mixtures between two syncs leave the ratio that they were trained at.
+
+    `best_sgd_lr` (over 1 - momentum) and `best_adam_lr` are the rates that serve robust experts
+    best, `width` how many decades beside them are fair. Accuracies are those of `n_validation`
+    images; `n_train` counts the cost.
+    """
+
+    n_train: int = 1000
+    n_validation: int = 500
+    best_sgd_lr: float = 3.0
+    best_adam_lr: float = 1.2e-2
+    width: float = 1.0
+    natural: float = 0.98
+    robust: float = 0.68
+    cost_of_robustness: float = 0.04
+
+    def pace(self, optimizer: Optimizer) -> float:
+        """The learning rate, in units of the best one of its kind."""
+        if isinstance(optimizer, SGD):
+            return optimizer.lr / (1 - optimizer.momentum) / self.best_sgd_lr
+        return optimizer.lr / self.best_adam_lr
+
+    def skill(self, expert: ExpertConfig, progress: float) -> float:
+        """How much of its task an expert has learned at `progress`, in [0, 1]."""
+        optimizer, pace = expert.optimizer, self.pace(expert.optimizer)
+        if expert.attack is None:
+            too_fast = max(0.0, math.log10(pace) / self.width)
+            return math.exp(-0.5 * too_fast**2) * (1 - math.exp(-90 * pace * progress))
+        decay = optimizer.weight_decay * (0.1 if isinstance(optimizer, AdamW) else 2.0)
+        late = 0.0 if isinstance(expert.schedule, Constant) else expert.schedule(0.98)
+        off = math.log10(pace) / self.width
+        quality = math.exp(-0.5 * off**2 - 3 * decay - 0.1 * late)
+        if isinstance(expert.loss, MART):
+            quality *= 0.9
+        if isinstance(expert.attack, PGD):
+            quality *= 1 - 0.3 * math.exp(-expert.attack.steps / 3)
+        speed = 2 + 6 * quality + (1 if isinstance(optimizer, Adam | AdamW) else 0)
+        return quality * (1 - math.exp(-speed * progress))
+
+    def alone(self, expert: ExpertConfig, progress: float) -> tuple[float, float]:
+        """Natural and robust accuracy of an expert that has met no other."""
+        learned = self.skill(expert, progress)
+        if expert.attack is None:
+            return 0.1 + (self.natural - 0.1) * learned, 0.0
+        cautious = math.log(expert.loss.beta / 3) if isinstance(expert.loss, TRADES) else 0.0
+        natural = self.natural - self.cost_of_robustness * (1 + 0.3 * cautious)
+        robust = self.robust * (1 + 0.03 * cautious)
+        return 0.1 + (natural - 0.1) * (1 - math.exp(-6 * learned)), robust * learned
+
+    def mixed(
+        self, config: TrainConfig, ratio: Ratio | None, progress: float
+    ) -> tuple[float, float]:
+        """Natural and robust accuracy of a mixture in co-training; of the global one at None.
+
+        It lies between what both experts would be alone, at the share of robustness that is kept.
+        """
+        natural, robust = (
+            next((e for e in config.experts if (e.attack is None) == clean), config.experts[0])
+            for clean in (True, False)
+        )
+        epochs = range(config.sync.start_epoch, config.epochs)
+        trained = math.fsum(config.weights_at(epoch)[1] for epoch in epochs) / len(epochs)
+        moved = math.sqrt(self.pace(natural.optimizer) * natural.schedule(progress))
+        reach = 1 - math.exp(-0.9 * config.sync.every_epochs * 16 / config.epochs * moved)
+        asked = trained if ratio is None else as_weights(ratio, 2)[1]
+        share = trained + reach * (asked - trained)
+        pull = self.pace(natural.optimizer) / self.pace(robust.optimizer)
+        half = min(max(0.36 * pull**0.3, 0.15), 0.8)
+        kept = share**2.7 / (share**2.7 + half**2.7)
+        easy, hard = self.alone(natural, progress)[0], self.alone(robust, progress)
+        return easy + kept * (hard[0] - easy), kept * hard[1]
+
+
+class SimulatedTrainer(GeneralistTrainer):
+    """A trainer whose experts learn by formula: the same epochs, warm-ups and costs."""
+
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        blank = Dataset(name="nothing", train=_blank(2), validation=_blank(world.n_validation))
+        super().__init__(config, blank, model=_no_model)
+        self.world = world
+        self._n_batches = 1
+        self._identity = to_json(config)
+
+    def _train(self, experts: Sequence[Expert], *_: Any) -> Metrics:
+        epoch = experts[0].epoch
+        if self._global is None and epoch >= self.config.sync.start_epoch:
+            self._begin_cotraining()
+        for expert in experts:
+            expert.epoch += 1
+            self.forward_images += self.world.n_train * update_cost(expert.config)
+        metrics = self._epoch_metrics(experts, [0.0] * len(experts), epoch)
+        return {**metrics, "seconds": 0.0}
+
+    @property
+    def reused_forward_images(self) -> int:
+        """As of real images."""
+        adopted = ((e.adopted_epochs, update_cost(e.config)) for e in self.experts)
+        return sum(epochs * cost * self.world.n_train for epochs, cost in adopted)
+
+    def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
+        """What a mixture is worth on infinitely many images."""
+        return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
+
+    def _released(self, ratio: Ratio) -> OperatingPoint:
+        n_images = self.evaluator.n_images
+        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
+        seen = self._seen(self.true_accuracies(ratio), n_images, "release")
+        names = self.config.evaluation.objectives
+        accuracies = dict(zip(names, seen, strict=True))
+        epoch = self.release_epoch
+        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch)
+
+    def _seen(self, true: tuple[float, float], n_images: int, *purpose: str | int) -> list[float]:
+        """What so many images show, the same for equal configurations at equal times."""
+        seed = derive_seed(0, self._identity, *purpose)
+        counts = np.random.default_rng(seed).binomial(n_images, true)
+        return [float(count) / n_images for count in counts]
+
+    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:  # noqa: ARG002
+        if name == "global":
+            epoch = self.epoch
+            true = self.world.mixed(self.config, None, epoch / self.config.epochs)
+        else:
+            epoch = self.expert(name).epoch
+            true = self.world.alone(self.expert(name).config, epoch / self.config.epochs)
+        evaluation, n_images = self.config.evaluation, self.evaluator.n_images_between
+        self.forward_images += n_images * (evaluation_cost(evaluation) if attacked else FORWARD)
+        seen = zip(evaluation.objectives, self._seen(true, n_images, name, epoch), strict=True)
+        return {f"accuracy/{name}/{o}": v for o, v in seen if attacked or o == "natural"}
+
+
+@dataclass
+class WarmupsInMemory:
+    """Warm-ups of simulated trainings; what `search.warmups.WarmupStore` is on disk."""
+
+    states: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
+
+    def find(self, keys: Sequence[str], epoch: int) -> int | None:
+        """The latest epoch <= `epoch` whose state is stored."""
+        epochs = range(min(epoch, len(keys) - 1), 0, -1)
+        return next((e for e in epochs if (keys[e], e) in self.states), None)
+
+    def load(self, key: str, epoch: int) -> Mapping[str, Any] | None:
+        """A stored state."""
+        return self.states[key, epoch]
+
+    def publish(
+        self,
+        key: str,
+        epoch: int,
+        state: Mapping[str, Any],
+        about: Mapping[str, Any],  # noqa: ARG002
+    ) -> None:
+        """Store a state; there is nobody to read what it is about."""
+        self.states[key, epoch] = state
+
+    def claim(self, key: str) -> ClaimInMemory | None:
+        """The right to train what `key` names; None if another has it."""
+        if key in self.claimed:
+            return None
+        self.claimed.add(key)
+        return ClaimInMemory(self, key)
+
+
+@dataclass
+class ClaimInMemory:
+    """A claim that is held until `release`."""
+
+    warmups: WarmupsInMemory
+    key: str
+
+    def release(self) -> None:
+        """Let others claim."""
+        self.warmups.claimed.discard(self.key)
+
+
+def _no_model(*_: Any) -> nn.Module:
+    return _Nothing()
+
+
+class _Nothing(nn.Module):
+    """One weight, which nobody trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Two logits an image."""
+        return self.weight.expand(len(x), 2)
+
+
+def _blank(n_images: int) -> Split:
+    """Images of one pixel each, of two classes in turn."""
+    return Split(images=torch.zeros(n_images, 1, 1, 1), labels=torch.arange(n_images) % 2)

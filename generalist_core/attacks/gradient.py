@@ -1,0 +1,110 @@
+"""Attacks as plain functions over tensors: images in, adversarial images out.
+
+`logits_of` maps images (n, c, h, w) in [0, 1] to logits (n, classes); `y` are labels (n,). Only the
+gradient with respect to the images is taken: parameters, their `.grad`, buffers, the train/eval
+mode and the global random state are left alone. Craft with the model in eval mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generalist_core.attacks.balls import BALLS, Linf, normalised
+from generalist_core.attacks.custom import own_attack
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, OwnAttack
+from generalist_core.randomness import Noise
+
+Logits = Callable[[Tensor], Tensor]
+
+AttackLoss = Callable[[Tensor], Tensor]
+
+
+def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    """Adversarial images of `attack` for the images `x`, of the same shape and dtype."""
+    match attack:
+        case FGSM():
+            return fgsm(attack, logits_of, x, y)
+        case NFGSM():
+            return n_fgsm(attack, logits_of, x, y, noise)
+        case PGD():
+            return pgd(attack, logits_of, x, y, noise)
+        case OwnAttack():
+            return own_attack(attack, logits_of, x, y, noise)
+
+
+def fgsm(attack: FGSM, logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
+    """One steepest step of length epsilon (Goodfellow et al. 2015)."""
+    ball = BALLS[attack.norm]
+    gradient = input_gradient(logits_of, x, cross_entropy_of(y))
+    step = attack.epsilon * ball.steepest(gradient, x, attack.epsilon)
+    return x + ball.project(step, x, attack.epsilon)
+
+
+def n_fgsm(attack: NFGSM, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    """One step from a noisy image, not projected to the ball (de Jorge et al. 2022, eq. 5)."""
+    noisy = x + Linf.start(x, attack.noise_scale * attack.epsilon, noise)
+    gradient = input_gradient(logits_of, noisy, cross_entropy_of(y))
+    step = attack.relative_step_size * attack.epsilon * gradient.sign()
+    return (noisy + step).clamp(0, 1)
+
+
+def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    """Projected gradient ascent on the attack's loss (Madry et al. 2018, section 2.1)."""
+    ball, epsilon = BALLS[attack.norm], attack.epsilon
+    loss = attack_loss(attack, logits_of, x, y)
+    delta, velocity = torch.zeros_like(x), torch.zeros_like(x)
+    if attack.random_start:
+        delta = ball.project(ball.start(x, epsilon, noise), x, epsilon)
+    for _ in range(attack.steps):
+        direction = input_gradient(logits_of, x + delta, loss)
+        if attack.momentum > 0:
+            direction = velocity = attack.momentum * velocity + normalised(direction, 1)
+        step = attack.relative_step_size * epsilon * ball.steepest(direction, x, epsilon)
+        delta = ball.project(delta + step, x, epsilon)
+    return (x + delta).clamp(0, 1)
+
+
+def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:
+    """The gradient of `loss(logits_of(x))` with respect to the images alone."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = loss(logits_of(x).to(x.dtype))
+    (gradient,) = torch.autograd.grad(value, x)
+    return gradient
+
+
+def attack_loss(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor) -> AttackLoss:
+    """What PGD maximises, summed over the images so that each one's gradient is its own."""
+    match attack.loss:
+        case "cross-entropy":
+            return cross_entropy_of(y)
+        case "margin":
+            return lambda logits: margin(logits, y).sum()
+        case "kl":
+            with torch.no_grad():
+                clean = logits_of(x).to(x.dtype).softmax(1)
+            return lambda logits: F.kl_div(logits.log_softmax(1), clean, reduction="sum")
+
+
+def cross_entropy_of(y: Tensor) -> AttackLoss:
+    """The summed cross-entropy against labels `y`."""
+    return lambda logits: F.cross_entropy(logits, y, reduction="sum")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Best wrong logit minus the true one, (n,): positive where misclassified.
+
+    The objective f_6 of Carlini & Wagner 2017 without its hinge, as in untargeted CW-loss PGD.
+    """
+    true = logits.gather(1, y[:, None]).squeeze(1)
+    wrong = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return wrong - true
+
+
+def n_gradients(attack: FGSM | NFGSM | PGD) -> int:
+    """How many input gradients one call of the attack evaluates."""
+    return attack.steps if isinstance(attack, PGD) else 1

@@ -1,0 +1,115 @@
+"""One base learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from generalist_core.config.attacks import Attack
+from generalist_core.config.data import DataConfig, ModelConfig
+from generalist_core.config.evaluation import EvaluationConfig
+from generalist_core.config.losses import CrossEntropy, CutMix, Loss, MixUp, OwnLoss
+from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
+from generalist_core.config.optimizers import SGD, Optimizer
+from generalist_core.config.schedules import Constant, Schedule
+from generalist_core.validation import require, require_one_of, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig:
+    """One base learner: its task (natural images, or an attack), loss, optimizer and schedule."""
+
+    name: str
+    attack: Attack | None = None
+    loss: Loss = field(default_factory=CrossEntropy)
+    optimizer: Optimizer = field(default_factory=SGD)
+    schedule: Schedule = field(default_factory=Constant)
+    label_smoothing: float = 0.0
+    mix: MixUp | CutMix | None = None
+
+    def __post_init__(self) -> None:
+        fits = self.name.isidentifier() and self.name != "global"
+        law = "an expert's name is an identifier other than 'global'"
+        require(fits, law, f"name={self.name!r}")
+        require(
+            0 <= self.label_smoothing < 1,
+            "0 <= label_smoothing < 1",
+            f"label_smoothing={self.label_smoothing}",
+        )
+        if isinstance(self.loss, OwnLoss):
+            smooths = self.label_smoothing > 0
+            got = f"label_smoothing={self.label_smoothing} for expert {self.name!r}"
+            require(
+                not smooths, "no label smoothing beside an own loss", got, "Smooth in the loss."
+            )
+        if self.attack is None:
+            plain = isinstance(self.loss, CrossEntropy | OwnLoss)
+            require(plain, "an attack for TRADES and MART", f"attack=None for expert {self.name!r}")
+        else:
+            cure = "Mixing images is for natural experts."
+            require(self.mix is None, "no mix with an attack", f"mix={self.mix}", cure)
+
+
+Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]
+
+PRECISIONS = ("float32", "float64", "tfloat32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
+
+    `precision` is that of training; models are judged in float32 (float64 if that is asked for).
+    With `tfloat32` GPUs multiply in TF32, elsewhere it is float32; with `bfloat16` layers compute
+    in that, while weights, images and logits stay float32.
+
+    `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
+    models judged; `channels_last` keeps images and weights in that order in memory. Both are exact
+    up to rounding. With `n_accumulations` a step works through its batch in so many parts and adds
+    their gradients up, which takes about that share of the memory: exact too, but for BatchNorm,
+    whose statistics are then those of a part. `compile` lets torch compile the forward of training
+    and of the attack, which takes its time at the start and changes rounding.
+    """
+
+    experts: tuple[ExpertConfig, ...]
+    evaluation: EvaluationConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    epochs: int = 120
+    batch_size: int = 128
+    seed: int = 0
+    precision: Precision = "float32"
+    fold_batchnorm: bool = False
+    channels_last: bool = False
+    n_accumulations: int = 1
+    compile: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        names = [expert.name for expert in self.experts]
+        cure = "Generalist mixes experts; add a natural or a robust one."
+        require(len(names) >= 2, "two or more experts", f"experts={names}", cure)
+        require(len(set(names)) == len(names), "experts of different names", f"experts={names}")
+        for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
+            as_weights(ratio, len(names))
+        require_positive("epochs", self.epochs)
+        require_positive("batch_size", self.batch_size)
+        require(
+            1 <= self.n_accumulations <= self.batch_size,
+            "1 <= n_accumulations <= batch_size",
+            f"n_accumulations={self.n_accumulations}, batch_size={self.batch_size}",
+            "A part of a batch is one image at least.",
+        )
+        require_one_of("precision", self.precision, PRECISIONS)
+        require(
+            self.sync.start_epoch < self.epochs,
+            "sync.start_epoch < epochs",
+            f"start_epoch={self.sync.start_epoch}, epochs={self.epochs}",
+            "Without a sync the experts would never meet.",
+        )
+
+    def weights_at(self, epoch: int) -> tuple[float, ...]:
+        """The weight of each expert in the mixture during `epoch`."""
+        return self.mixing.ratio.weights(epoch / self.epochs, len(self.experts))

@@ -1,0 +1,85 @@
+"""Data sets by name: scikit-learn's digits, torchvision's, folders; and their splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from generalist_core.config import DataConfig
+from generalist_core.data.splits import Dataset, Split
+from generalist_core.randomness import derive_seed
+from generalist_core.validation import InvalidConfigError, require
+
+DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The data set that `config` names, on the CPU.
+
+    Raises:
+        InvalidConfigError: unknown name, no data in `root`, or fewer images than asked for.
+    """
+    train, test = _digits() if config.name == "digits" else _on_disk(config)
+    if config.image_size is not None:
+        from generalist_core.data.image_files import resized
+
+        train, test = (resized(split, config.image_size) for split in (train, test))
+    return make_dataset(config, train, test)
+
+
+def make_dataset(config: DataConfig, train: Split, test: Split | None) -> Dataset:
+    """Split training images into train and validation, stratified by label, and name the whole."""
+    kept, held_out = _stratified(train, config.n_validation, config.split_seed)
+    if config.n_train is not None:
+        require(
+            config.n_train <= len(kept),
+            "n_train <= images left",
+            f"{config.n_train} of {len(kept)}",
+        )
+        if config.n_train < len(kept):
+            _, kept = _stratified(kept, config.n_train, config.split_seed)
+    return Dataset(name=config.name, train=kept, validation=held_out, test=test)
+
+
+def _stratified(split: Split, n: int, seed: int) -> tuple[Split, Split]:
+    """The rest and `n` images with the label frequencies of the whole, both in random order."""
+    from sklearn.model_selection import train_test_split
+
+    counts = torch.unique(split.labels, return_counts=True)[1]
+    n_classes = len(counts)
+    require(int(counts.min()) >= 2, "two images of each class", f"{int(counts.min())}")
+    enough = n_classes <= n <= len(split) - n_classes
+    require(enough, "each split holds an image a class", f"{n} of {len(split)} images")
+    rest, chosen = train_test_split(
+        np.arange(len(split)),
+        test_size=n,
+        stratify=split.labels.numpy(),
+        random_state=derive_seed(seed, "split") % 2**32,
+    )
+    return split.take(torch.from_numpy(rest)), split.take(torch.from_numpy(chosen))
+
+
+def _digits() -> tuple[Split, Split]:
+    """The 1,797 scikit-learn digits, 8x8; every fifth is test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float().unsqueeze(1) / 16
+    labels = torch.from_numpy(digits.target)
+    is_test = torch.arange(len(labels)) % 5 == 4
+    whole = Split(images=images, labels=labels)
+    return whole.take((~is_test).nonzero()[:, 0]), whole.take(is_test.nonzero()[:, 0])
+
+
+def _on_disk(config: DataConfig) -> tuple[Split, Split]:
+    """A published data set, or a folder of images."""
+    from generalist_core.data.image_files import image_folder, published
+
+    if config.name in DATASETS:
+        return published(config, is_train=True), published(config, is_train=False)
+    if Path(config.name).is_dir():
+        return image_folder(config, "train"), image_folder(config, "test")
+    known = f"`data` must be one of {', '.join(DATASETS)}, or a folder with train/ and test/"
+    raise InvalidConfigError(f"{known}, but got {config.name!r}.")

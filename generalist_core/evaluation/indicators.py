@@ -1,0 +1,268 @@
+"""Findings: documented signs that an attack failed, so that robustness may be overstated.
+
+They are probed on a few images with attacks of our own, and are no errors: a finding tells what to
+look at. After Carlini et al. 2019 ("On evaluating adversarial robustness"), Pintor et al. 2022
+("Indicators of attack failure") and the flags of AutoAttack (Croce & Hein 2020).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generalist_core.attacks.gradient import (
+    Logits,
+    cross_entropy_of,
+    input_gradient,
+    margin,
+    perturb,
+)
+from generalist_core.config import FGSM, Attack, Norm
+from generalist_core.config.suite import pgd
+from generalist_core.evaluation.laws import require_natural_at_zero
+from generalist_core.randomness import GeneratorNoise, generator
+from generalist_core.validation import require_one_of
+
+FINDINGS = {
+    "randomised": "Two forwards of the same images differ: attacks need expectation over draws.",
+    "zero-gradient": "Cross-entropy has no gradient at some images: attacks on it stand still.",
+    "quantised": "Not even the logits have a gradient: the model is a staircase, use Square.",
+    "scale-dependent": "The verdicts change with the scale of the logits: over-confidence masks.",
+    "loss-still-moving": "PGD's loss still rises in its last 10 steps: it needs more of them.",
+    "order-violated": "A stronger attack breaks fewer images than a weaker one.",
+    "rises-with-epsilon": "Accuracy is higher in a larger ball.",
+    "above-chance": "Accuracy beats guessing at linf 0.5, where any image can be made grey.",
+    "square-stronger": "Square, blind, breaks images that no gradient attack breaks.",
+    "reduced-budget": "AutoAttack ran with fewer iterations or queries than its standard.",
+    "library-warning": "AutoAttack's own checks warn.",
+}
+"""What each finding's name means."""
+
+STRENGTH = ("natural", "fgsm", "pgd-10", "pgd-20", "pgd-100", "autoattack")
+"""Attacks that should break ever more images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sign: its name among `FINDINGS`, what was seen, and its size (a share unless told)."""
+
+    name: str
+    message: str
+    value: float
+
+    def __post_init__(self) -> None:
+        require_one_of("finding", self.name, tuple(FINDINGS))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """A frozen model and the few images, (n, c, h, w) with labels (n,), that it is probed on."""
+
+    logits_of: Logits
+    x: Tensor
+    y: Tensor
+    norm: Norm
+    epsilon: float
+    seed: int
+    n_steps: int = 50
+
+    def correct(self, x: Tensor) -> Tensor:
+        """Verdicts, (n,), on images in place of the probe's."""
+        with torch.no_grad():
+            return self.logits_of(x).argmax(1) == self.y
+
+    def under(self, attack: Attack, *, scale: float = 1.0) -> Tensor:
+        """Verdicts, (n,), under an attack that sees the logits multiplied by `scale`."""
+        source = generator(self.x.device, self.seed, "probe")
+        images = perturb(
+            attack, lambda x: scale * self.logits_of(x), self.x, self.y, GeneratorNoise(source)
+        )
+        return self.correct(images)
+
+
+def probed_findings(probe: Probe) -> tuple[Finding, ...]:
+    """All findings on a probe, for about 270 forwards an image.
+
+    A randomised model is told so and no more: what the rest compares would differ by chance.
+
+    Raises:
+        EvaluationError: an attack of radius 0 changes a verdict.
+    """
+    if found := randomised(probe):
+        return (found,)
+    natural = probe.correct(probe.x)
+    require_natural_at_zero(natural, probe.under(pgd(probe.norm, 0.0, 2)))
+    ten, twenty = (probe.under(pgd(probe.norm, probe.epsilon, steps)) for steps in (10, 20))
+    fgsm = probe.under(FGSM(norm=probe.norm, epsilon=probe.epsilon))
+    found_or_not = (
+        zero_gradient(probe),
+        quantised(probe),
+        scale_dependent(probe, ten),
+        loss_still_moving(probe),
+        *order_violations({"natural": natural, "fgsm": fgsm, "pgd-10": ten, "pgd-20": twenty}),
+        rises_with_epsilon(probe, ten),
+        above_chance(probe),
+    )
+    return tuple(found for found in found_or_not if found is not None)
+
+
+def randomised(probe: Probe) -> Finding | None:
+    """Two forwards of the same images whose logits differ by more than rounding."""
+    with torch.no_grad():
+        first, second = probe.logits_of(probe.x), probe.logits_of(probe.x)
+    differs = (first - second).abs().amax(1) > 1e-5 * first.abs().amax(1)
+    share = share_of(differs)
+    message = f"the logits of {share:.1%} of the images differ between two forwards"
+    return Finding(name="randomised", message=message, value=share) if share > 0 else None
+
+
+def zero_gradient(probe: Probe) -> Finding | None:
+    """Images at which the cross-entropy has no gradient at all."""
+    share = _share_of_zeros(input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y)))
+    message = f"the cross-entropy has zero gradient at {share:.1%} of the images"
+    return Finding(name="zero-gradient", message=message, value=share) if share > 0 else None
+
+
+def quantised(probe: Probe) -> Finding | None:
+    """Images at which the margin, which cannot saturate, has no gradient either."""
+    gradient = input_gradient(
+        probe.logits_of, probe.x, lambda logits: margin(logits, probe.y).sum()
+    )
+    share = _share_of_zeros(gradient)
+    message = f"even the logits have zero gradient at {share:.1%} of the images"
+    return Finding(name="quantised", message=message, value=share) if share > 0 else None
+
+
+def scale_dependent(probe: Probe, as_is: Tensor) -> Finding | None:
+    """PGD-10 finds more once the logits are scaled to a mean gap of 1 between the best two.
+
+    A model at a healthy scale is attacked as well as it is; one whose logits were blown up (by 30,
+    or by 1,000) saturates the cross-entropy and is broken only when that is undone. `as_is` are
+    the verdicts, (n,), of the unscaled attack; the value is the accuracy that the scale feigned.
+    """
+    with torch.no_grad():
+        best, second = probe.logits_of(probe.x).topk(2, 1).values.T
+    scale = 1 / max(float((best - second).mean()), 1e-12)
+    scaled = probe.under(pgd(probe.norm, probe.epsilon, 10), scale=scale)
+    excess = significant_excess(as_is, scaled)
+    message = f"PGD-10 breaks {excess:.1%} more of the images on logits times {scale:.3g}"
+    return Finding(name="scale-dependent", message=message, value=excess) if excess else None
+
+
+def loss_still_moving(probe: Probe) -> Finding | None:
+    """PGD's loss makes more than a fifth of its rise in its last 10 steps.
+
+    Judged over images that stay correct, of which more steps might break some. Steps add up to 2.5
+    epsilon and a start may lie 2 epsilon from the optimum, so from 50 steps on an attack that works
+    has arrived before the last 10.
+    """
+    losses: list[Tensor] = []
+
+    def recorded(x: Tensor) -> Tensor:
+        logits = probe.logits_of(x)
+        losses.append(F.cross_entropy(logits.detach(), probe.y, reduction="none"))
+        return logits
+
+    attack = pgd(probe.norm, probe.epsilon, probe.n_steps)
+    source = generator(probe.x.device, probe.seed, "probe")
+    images = perturb(attack, recorded, probe.x, probe.y, GeneratorNoise(source))
+    with torch.no_grad():
+        stays_correct = recorded(images).argmax(1) == probe.y
+    late, whole = (float((losses[-1] - losses[i])[stays_correct].sum()) for i in (-11, 0))
+    share = late / whole if whole > 0 else 0.0
+    message = f"{share:.1%} of the rise of PGD-{probe.n_steps}'s loss falls in its last 10 steps"
+    return Finding(name="loss-still-moving", message=message, value=share) if share > 0.2 else None
+
+
+def rises_with_epsilon(probe: Probe, middle: Tensor) -> Finding | None:
+    """Accuracy under PGD-10 at epsilon / 2, epsilon (`middle`, (n,)) and 2 epsilon must fall."""
+    small, large = (
+        probe.under(pgd(probe.norm, _capped(probe.norm, factor * probe.epsilon), 10))
+        for factor in (0.5, 2)
+    )
+    rise = max(significant_excess(middle, small), significant_excess(large, middle))
+    message = f"doubling epsilon raises the accuracy under PGD-10 by {rise:.1%}"
+    return Finding(name="rises-with-epsilon", message=message, value=rise) if rise else None
+
+
+def above_chance(probe: Probe) -> Finding | None:
+    """Accuracy under PGD-20 at linf 0.5 above always guessing the commonest label."""
+    accuracy = share_of(probe.under(pgd("linf", 0.5, 20)))
+    chance = int(probe.y.bincount().max()) / len(probe.y)
+    tolerance = 2 * math.sqrt(chance * (1 - chance) / len(probe.y))
+    message = f"accuracy {accuracy:.1%} at linf 0.5, where guessing yields {chance:.1%}"
+    is_above = accuracy > chance + tolerance
+    return Finding(name="above-chance", message=message, value=accuracy) if is_above else None
+
+
+def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Finding, ...]:
+    """Neighbours in `STRENGTH` of which the stronger breaks fewer images, beyond chance.
+
+    `verdicts`, (n,) by attack, must come from attacks that each saw every naturally correct image.
+    """
+    present = [name for name in STRENGTH if name in verdicts]
+    found = []
+    for weaker, stronger in itertools.pairwise(present):
+        excess = significant_excess(verdicts[stronger], verdicts[weaker])
+        message = f"accuracy under {stronger} is {excess:.1%} above that under {weaker}"
+        if excess:
+            found.append(Finding(name="order-violated", message=message, value=excess))
+    return tuple(found)
+
+
+def square_stronger(verdicts: Mapping[str, Tensor]) -> Finding | None:
+    """Square breaks more than 0.2 points of images, (n,), that no gradient attack breaks."""
+    gradient_based = [v for name, v in verdicts.items() if name not in ("natural", "square")]
+    if "square" not in verdicts or not gradient_based:
+        return None
+    survivors = torch.stack([verdicts["natural"], *gradient_based]).all(0)
+    share = share_of(survivors & ~verdicts["square"])
+    message = f"Square alone breaks {share:.2%} of the images"
+    return Finding(name="square-stronger", message=message, value=share) if share > 0.002 else None
+
+
+def reduced_budget(n_iterations: int, n_queries: int) -> Finding | None:
+    """AutoAttack with less than its standard 100 iterations and 5,000 queries."""
+    share = min(1.0, n_iterations / 100, n_queries / 5000)
+    message = f"{n_iterations} of 100 iterations, {n_queries} of 5000 queries"
+    return Finding(name="reduced-budget", message=message, value=share) if share < 1 else None
+
+
+def library_warnings(messages: Sequence[str]) -> tuple[Finding, ...]:
+    """AutoAttack's own warnings, one finding each; the value counts its occurrences."""
+    return tuple(
+        Finding(name="library-warning", message=message, value=messages.count(message))
+        for message in dict.fromkeys(messages)
+    )
+
+
+def significant_excess(verdicts: Tensor, reference: Tensor) -> float:
+    """How much higher an accuracy is than the reference, 0 where that can be chance.
+
+    Verdicts, (n,), of the same images are compared in pairs (McNemar 1947): of the images on which
+    they differ, those in favour must outnumber the others by two standard deviations.
+    """
+    gained = int((verdicts & ~reference).sum())
+    lost = int((~verdicts & reference).sum())
+    if gained - lost <= 2 * math.sqrt(gained + lost):
+        return 0.0
+    return (gained - lost) / len(verdicts)
+
+
+def share_of(verdicts: Tensor) -> float:
+    """The share of True, exact where float32 means are not."""
+    return int(verdicts.sum()) / len(verdicts)
+
+
+def _share_of_zeros(gradient: Tensor) -> float:
+    return share_of(gradient.flatten(1).abs().amax(1) == 0)
+
+
+def _capped(norm: Norm, epsilon: float) -> float:
+    return min(epsilon, 1.0) if norm == "linf" else epsilon

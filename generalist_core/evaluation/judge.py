@@ -1,0 +1,144 @@
+"""Verdicts on one batch: whether a model still classifies its images correctly under one attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generalist_core.attacks.counting import CountingModel
+from generalist_core.attacks.gradient import n_gradients, perturb
+from generalist_core.attacks.laws import audited
+from generalist_core.config import FGSM, PGD
+from generalist_core.config.suite import LIBRARY_ATTACKS, SuiteConfig, gradient_attack
+from generalist_core.evaluation.autoattack import LibraryAttack, library_attack, library_cost
+from generalist_core.evaluation.laws import require_claim, require_numbers
+from generalist_core.randomness import generator
+
+Judged = tuple[Tensor, tuple[str, ...]]
+"""Verdicts, (n,), True where still correct; and the warnings of the attack."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """A model under evaluation and the suite it stands up to.
+
+    Every attack is audited, and its verdicts are recomputed on the images that it returns.
+    """
+
+    model: CountingModel
+    config: SuiteConfig
+    n_classes: int
+    is_randomised: bool
+
+    def verdicts(self, name: str, x: Tensor, y: Tensor, index: Tensor) -> Judged:
+        """Judge images `x` with labels `y` and numbers `index`, (n,), under the attack `name`.
+
+        Raises:
+            EvaluationError: the attack, or the model under it, breaks a law.
+        """
+        if name in LIBRARY_ATTACKS:
+            return self._under_library(self.library(name), x, y)
+        own = gradient_attack(name, self.config.norm, self.config.epsilon)
+        if own is None:
+            return self.correct(x, y), ()
+        attack, restarts = own
+        correct = torch.ones_like(y, dtype=torch.bool)
+        for restart in range(restarts):
+            left = correct.nonzero()[:, 0]
+            if len(left) > 0:
+                noise = ImageNoise(self.config.seed, (name, restart), index[left.cpu()])
+                correct[left] = self._under_own(name, attack, x[left], y[left], noise)
+        return correct, ()
+
+    def full_cost(self, name: str) -> tuple[int, int]:
+        """(forwards, gradients) for one image that is never broken, verdict included."""
+        if name in LIBRARY_ATTACKS:
+            n_forwards, n_taken = library_cost(self.library(name))
+            return n_forwards + 1, n_taken
+        own = gradient_attack(name, self.config.norm, self.config.epsilon)
+        if own is None:
+            return 1, 0
+        attack, restarts = own
+        return restarts * (n_gradients(attack) + 1), restarts * n_gradients(attack)
+
+    def library(self, name: str) -> LibraryAttack:
+        """The suite's settings of one of AutoAttack's components."""
+        return LibraryAttack(
+            name=name,
+            norm=self.config.norm,
+            epsilon=self.config.epsilon,
+            n_classes=self.n_classes,
+            seed=self.config.seed,
+            n_iterations=self.config.n_iterations,
+            n_queries=self.config.n_queries,
+        )
+
+    def correct(self, x: Tensor, y: Tensor) -> Tensor:
+        """Which images, (n,), the model classifies as `y`."""
+        with torch.no_grad():
+            logits = self.model(x)
+        require_numbers(logits)
+        verdicts: Tensor = logits.argmax(1) == y
+        return verdicts
+
+    def _under_own(
+        self, name: str, attack: FGSM | PGD, x: Tensor, y: Tensor, noise: ImageNoise
+    ) -> Tensor:
+        exactly = len(x) * n_gradients(attack)
+        images = audited(
+            name,
+            lambda model: perturb(attack, model, x, y, noise),
+            self.model,
+            x,
+            norm=self.config.norm,
+            epsilon=self.config.epsilon,
+            claimed=(exactly, exactly),
+        )
+        return self.correct(images, y)
+
+    def _under_library(self, attack: LibraryAttack, x: Tensor, y: Tensor) -> Judged:
+        crafted = []
+
+        def craft(model: CountingModel) -> Tensor:
+            crafted.append(library_attack(attack, model, x, y))
+            return crafted[0].images
+
+        follows_gradient = attack.name != "square" and attack.epsilon > 0
+        fewest = len(x) * attack.n_iterations if follows_gradient else 0
+        images = audited(
+            attack.name,
+            craft,
+            self.model,
+            x,
+            norm=attack.norm,
+            epsilon=attack.epsilon,
+            claimed=(fewest, None if follows_gradient else 0),
+        )
+        correct = self.correct(images, y)
+        if not self.is_randomised:
+            require_claim(attack.name, ~crafted[0].claimed, correct)
+        return correct, crafted[0].warnings
+
+
+class ImageNoise:
+    """Noise that depends on the seed, a purpose and each image's index, not on its batch."""
+
+    def __init__(self, seed: int, purpose: tuple[str | int, ...], index: Tensor) -> None:
+        cpu = torch.device("cpu")
+        self.sources = [generator(cpu, seed, "suite", *purpose, i) for i in index.tolist()]
+
+    def uniform(self, like: Tensor, /) -> Tensor:
+        """Uniform in [0, 1), of the shape, dtype and device of `like`."""
+        return self._drawn(torch.rand, like)
+
+    def normal(self, like: Tensor, /) -> Tensor:
+        """Standard normal, of the shape, dtype and device of `like`."""
+        return self._drawn(torch.randn, like)
+
+    def _drawn(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+        shape = like.shape[1:]
+        rows = [draw(shape, generator=source, dtype=like.dtype) for source in self.sources]
+        return torch.stack(rows).to(like.device)

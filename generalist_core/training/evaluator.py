@@ -1,0 +1,128 @@
+"""Judging a model: which images it classifies correctly, natural and under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config import Attack, EvaluationConfig, Ratio
+from generalist_core.data.splits import Split
+from generalist_core.device import full_precision
+from generalist_core.randomness import GeneratorNoise, generator
+from generalist_core.training.averaging import Weights, copy_weights, weights_of
+from generalist_core.training.cost import FORWARD, evaluation_cost
+from generalist_core.training.folding import folded, up_to_date
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """One released mixture after `epoch` epochs: the accuracies on `n_images` images."""
+
+    ratio: Ratio
+    accuracies: Mapping[str, float]
+    n_images: int
+    epoch: int
+
+
+class Evaluator:
+    """Judges weights of one architecture on one split."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        split: Split,
+        config: EvaluationConfig,
+        *,
+        seed: int,
+        dtype: torch.dtype,
+        fold_batchnorm: bool = False,
+    ) -> None:
+        """Take over `model` as the place where weights are put to be judged."""
+        self.model = model.eval().requires_grad_(False)
+        self.folded = folded(model) if fold_batchnorm else None
+        self.split = split
+        self.config = config
+        self.seed = seed
+        self.dtype = dtype
+
+    @property
+    def n_images(self) -> int:
+        """How many images a released mixture is judged on."""
+        return min(self.config.n_images or len(self.split), len(self.split))
+
+    @property
+    def n_images_between(self) -> int:
+        """How many images what is in training is judged on."""
+        return min(self.config.n_images_between or self.n_images, self.n_images)
+
+    def judge(
+        self, weights: Weights, *, between: bool = False, attacked: bool = True
+    ) -> tuple[dict[str, float], int]:
+        """The accuracy in each objective, and what it cost in forward images.
+
+        Args:
+            weights: of the model's architecture.
+            between: on the images for what is in training, else on those for operating points.
+            attacked: in all objectives, else in the natural one only.
+        """
+        config, n_images = self.config, self.n_images_between if between else self.n_images
+        images = self.split.take(torch.arange(n_images))
+        copy_weights(weights_of(self.model), weights)
+        model = up_to_date(self.folded, self.model)
+        if attacked:
+            verdicts = evaluate(model, images, config, seed=self.seed, dtype=self.dtype)
+        else:
+            verdicts = {"natural": correct(model, images, config.batch_size, self.dtype)}
+        cost = (evaluation_cost(config) if attacked else FORWARD) * len(images)
+        return {name: v.double().mean().item() for name, v in verdicts.items()}, cost
+
+
+def evaluate(
+    model: nn.Module, split: Split, config: EvaluationConfig, *, seed: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Verdicts by objective: for each image, (n,), whether the model classifies it correctly.
+
+    The model should be in eval mode. The noise of each attack depends on `seed` and its name only,
+    so that models are compared under the same noise.
+    """
+    images = (
+        split
+        if config.n_images is None
+        else split.take(torch.arange(min(config.n_images, len(split))))
+    )
+    verdicts = {"natural": correct(model, images, config.batch_size, dtype)}
+    for named in config.attacks:
+        source = generator(images.images.device, seed, "evaluation", named.name)
+        noise = GeneratorNoise(source)
+        verdicts[named.name] = correct(
+            model, images, config.batch_size, dtype, attack=named.attack, noise=noise
+        )
+    return verdicts
+
+
+def correct(
+    model: nn.Module,
+    split: Split,
+    batch_size: int,
+    dtype: torch.dtype,
+    *,
+    attack: Attack | None = None,
+    noise: GeneratorNoise | None = None,
+) -> Tensor:
+    """Which images, (n,), are classified correctly, under `attack` where one is given.
+
+    Computed in full precision, whatever the process allows elsewhere.
+    """
+    verdicts = []
+    with full_precision(split.images.device):
+        for x, y in split.batches(batch_size, dtype):
+            judged = x
+            if attack is not None and noise is not None:
+                judged = perturb(attack, model, x, y, noise)
+            with torch.no_grad():
+                verdicts.append(model(judged).argmax(1) == y)
+    return torch.cat(verdicts)

@@ -1,0 +1,188 @@
+"""An expert in training: its model, optimizer, average, and its share in the global learner."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
+from generalist_core.data.splits import Dataset
+from generalist_core.models import ModelFactory, build_model
+from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
+from generalist_core.training.averaging import Average, copy_weights, weights_of
+from generalist_core.training.folding import folded
+from generalist_core.training.forward import compiled, forward_of, frozen_twin
+from generalist_core.training.losses import training_loss
+from generalist_core.training.optimizers import build_optimizer
+from generalist_core.validation import require
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
+
+
+class Expert:
+    """One base learner. Nothing in it depends on another expert until a sync overwrites it.
+
+    `share` is the expert's part of the global learner before the first sync: an average of
+    `relative_weight * source`, so that the global learner is the sum of all shares, each known
+    from its own expert alone. `epoch` counts the epochs that it has behind it, `adopted_epochs`
+    those among them that were trained elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: ExpertConfig,
+        model: nn.Module,
+        run: TrainConfig,
+        *,
+        n_classes: int,
+    ) -> None:
+        """Take over `model`; of `run` count the averaging and how a step is computed."""
+        self.config = config
+        self.mixing = run.mixing
+        self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
+        self.n_accumulations = run.n_accumulations
+        self.model = model.to(memory_format=self.memory_format)
+        autocasts = run.precision == "bfloat16"
+        self.logits_of = forward_of(model, autocasts=autocasts)
+        attacked = frozen_twin(model) if run.compile and config.attack is not None else model
+        folds = run.fold_batchnorm and config.attack is not None
+        self.folded = folded(attacked, torch.bfloat16 if autocasts else None) if folds else None
+        self.attacked_logits_of = forward_of(self.folded or attacked, autocasts=autocasts)
+        if run.compile:
+            self.logits_of = compiled(self.logits_of)
+            self.attacked_logits_of = compiled(self.attacked_logits_of, replays=True)
+        self.optimizer = build_optimizer(config.optimizer, model.parameters())
+        self.weights = weights_of(model)
+        self.average = Average(self.weights, run.mixing)
+        self.share = Average(self.weights, run.mixing)
+        self.mix = _mix_transform(config.mix, n_classes)
+        self.epoch = 0
+        self.adopted_epochs = 0
+
+    @property
+    def source(self) -> list[Tensor]:
+        """What enters the mixture: the average, or the weights themselves."""
+        return self.average.weights if self.mixing.source == "averages" else self.weights
+
+    def step(self, x: Tensor, y: Tensor, *, progress: float, noise: Noise) -> Tensor:
+        """One update on a batch, at a learning rate by `progress` in [0, 1]; returns the mean loss.
+
+        The loss is a tensor without gradient, left on the device so that nothing waits for it.
+        """
+        x = x.to(memory_format=self.memory_format)
+        if self.mix is not None:
+            x, y = self.mix(x, y)
+        x_adv = self.craft(x, y, noise)
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self._backward(x, x_adv, y)
+        self.set_lr(progress)
+        self.optimizer.step()
+        self.average.update(self.weights)
+        return loss
+
+    def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """The images that this expert's attack makes of `x`; `x` itself if it has none."""
+        attack, n = self.config.attack, self.n_accumulations
+        if attack is None:
+            return x
+        self.model.eval()
+        if self.folded is not None:
+            self.folded.refresh()
+        images, labels = x.chunk(n), y.chunk(n)
+        noises = noise_of_parts(noise, [len(part) for part in images])
+        parts = zip(images, labels, noises, strict=True)
+        return torch.cat([perturb(attack, self.attacked_logits_of, *part) for part in parts])
+
+    def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Give the parameters the gradient of the batch's mean loss, part by part; the loss."""
+        config, losses = self.config, []
+        for part in zip(
+            *(tensor.chunk(self.n_accumulations) for tensor in (x, x_adv, y)), strict=True
+        ):
+            smoothing = config.label_smoothing
+            mean = training_loss(config.loss, self.logits_of, *part, label_smoothing=smoothing)
+            loss = mean * (len(part[0]) / len(x))
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def update_share(self, relative_weight: float) -> None:
+        """Take this step's part of the global learner into the share."""
+        whole = relative_weight == 1
+        part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
+        self.share.update(part)
+
+    def lr(self, progress: float) -> float:
+        """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
+        return self.config.optimizer.lr * self.config.schedule(progress)
+
+    def set_lr(self, progress: float) -> None:
+        """Give the optimizer its learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(progress)
+
+    def restart(self, learner: Average) -> None:
+        """Become a global learner, in weights and average, as old as that is."""
+        copy_weights(self.weights, learner.weights)
+        self.average.restart(learner.weights)
+        self.average.n_updates = learner.n_updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and numbers."""
+        return {
+            "epoch": self.epoch,
+            "adopted_epochs": self.adopted_epochs,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "share": self.share.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.average.load_state_dict(state["average"])
+        self.share.load_state_dict(state["share"])
+
+
+def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | None) -> nn.Module:
+    """The model that all experts begin as, and a check that it fits the data.
+
+    Raises:
+        InvalidConfigError: no such model, or its logits are not one a class.
+    """
+    if factory is None:
+        initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+    else:
+        with global_seed(derive_seed(config.seed, "init"), torch.device("cpu")):
+            initial = factory(data.n_classes, data.shape)
+    is_module = isinstance(initial, nn.Module)
+    require(is_module, "a model that is a torch.nn.Module", f"{type(initial).__name__}")
+    with torch.no_grad():
+        logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
+    expected = (1, data.n_classes)
+    require(
+        tuple(logits.shape) == expected, f"logits of shape {expected}", f"{tuple(logits.shape)}"
+    )
+    return initial
+
+
+def _mix_transform(mix: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:
+    if mix is None:
+        return None
+    from torchvision.transforms import v2
+
+    match mix:
+        case MixUp():
+            return v2.MixUp(alpha=mix.alpha, num_classes=n_classes)
+        case CutMix():
+            return v2.CutMix(alpha=mix.alpha, num_classes=n_classes)

@@ -1,0 +1,74 @@
+"""What an expert minimises: mean losses over a batch, from logits in at least float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generalist_core.attacks.counting import Counted
+from generalist_core.attacks.gradient import Logits
+from generalist_core.attacks.laws import require_law
+from generalist_core.config import MART, TRADES, CrossEntropy, Loss, OwnLoss
+from generalist_core.user_code import load_pinned
+
+
+def training_loss(
+    loss: Loss, logits_of: Logits, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+) -> Tensor:
+    """The expert's loss: `x` clean, `x_adv` adversarial images, both (n, c, h, w).
+
+    `y` are labels (n,), or for cross-entropy class probabilities (n, classes) too. A natural expert
+    passes its images as both.
+    """
+    match loss:
+        case CrossEntropy():
+            return F.cross_entropy(logits_of(x_adv), y, label_smoothing=label_smoothing)
+        case TRADES():
+            clean, adversarial = logits_of(x), logits_of(x_adv)
+            natural = F.cross_entropy(clean, y, label_smoothing=label_smoothing)
+            return natural + loss.beta * divergence(clean, adversarial).mean()
+        case MART():
+            clean, adversarial = logits_of(x), logits_of(x_adv)
+            boosted = boosted_cross_entropy(adversarial, y, label_smoothing)
+            doubt = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
+            return boosted + loss.beta * (divergence(clean, adversarial) * doubt).mean()
+        case OwnLoss():
+            return own_loss(loss, logits_of, x, x_adv, y)
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(clean || adversarial) of the predicted distributions, (n,)."""
+    log_clean, log_adversarial = clean.log_softmax(1), adversarial.log_softmax(1)
+    return F.kl_div(log_adversarial, log_clean, reduction="none", log_target=True).sum(1)
+
+
+def boosted_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy plus -log(1 - best wrong probability) (Wang et al. 2020, equation 7)."""
+    log_probabilities = logits.log_softmax(1)
+    others = log_probabilities.scatter(1, y[:, None], -torch.inf)
+    best_wrong = others.argmax(1, keepdim=True)
+    rest = log_probabilities.scatter(1, best_wrong, -torch.inf).logsumexp(1)
+    return F.cross_entropy(logits, y, label_smoothing=label_smoothing) - rest.mean()
+
+
+def own_loss(
+    loss: OwnLoss, logits_of: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, y: Tensor
+) -> Tensor:
+    """The user's loss, a scalar.
+
+    Raises:
+        EvaluationError: it is no scalar with a gradient, or took more forwards than it declares.
+        InvalidConfigError: there is no such function, or its file has changed.
+    """
+    name, counted = f"loss {loss.function}", Counted(logits_of)
+    value: Tensor = load_pinned(loss.function, loss.source)(counted, x, x_adv, y)
+    fits = isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad
+    law, got = f"{name} returns a scalar with a gradient", f"{getattr(value, 'shape', type(value))}"
+    require_law(fits, law, got, "Return the mean over the batch.")
+    spent = counted.forward_images / len(x)
+    law = f"{name} takes at most n_forwards={loss.n_forwards} an image"
+    require_law(spent <= loss.n_forwards, law, f"{spent:g}", "Declare how many it takes.")
+    return value

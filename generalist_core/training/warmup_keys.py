@@ -1,0 +1,110 @@
+"""What an expert's warm-up depends on, hashed to keys, and whether the method throws it away.
+
+A warm-up is what an expert trains before the first sync. Its state after an epoch follows from the
+training images, the initial model, the seed, the batch size, the precision, the averaging, the
+expert's own configuration, and what schedules said in the epochs so far; nothing else joins a key.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from generalist_core.config import ExpertConfig, TrainConfig
+from generalist_core.config.codec import to_dict
+from generalist_core.fingerprints import json_digest
+
+VERSION = 1
+"""To be raised when a change of this package changes the bits of a training."""
+
+
+def ratio_is_constant(config: TrainConfig) -> bool:
+    """Whether the ratio keeps its first value until the first sync."""
+    first = config.weights_at(0)
+    return all(config.weights_at(epoch) == first for epoch in range(config.sync.start_epoch))
+
+
+def share_weights(config: TrainConfig) -> list[tuple[float, ...]]:
+    """What each expert's source weighs in its share, for each epoch of the warm-up.
+
+    At a constant ratio 1: then shares are independent of it, and the global learner is their
+    mixture at that ratio. Else the expert's weight: then the global learner is their sum.
+    """
+    epochs = range(config.sync.start_epoch)
+    if ratio_is_constant(config):
+        return [(1.0,) * len(config.experts) for _ in epochs]
+    return [config.weights_at(epoch) for epoch in epochs]
+
+
+def discarded_warmups(config: TrainConfig) -> frozenset[str]:
+    """The experts whose weight is 0 in every epoch up to and including the first sync.
+
+    The sync overwrites their weights and nothing of them has entered the global learner. Empty
+    unless `config.sync.skip_discarded_warmup`, and where there is no warm-up.
+    """
+    start = config.sync.start_epoch
+    if start == 0 or not config.sync.skip_discarded_warmup:
+        return frozenset()
+    weights = zip(*(config.weights_at(epoch) for epoch in range(start + 1)), strict=True)
+    pairs = zip(config.experts, weights, strict=True)
+    return frozenset(expert.name for expert, own in pairs if not any(own))
+
+
+def progress_at(
+    config: TrainConfig, expert: ExpertConfig, epoch: int, step: int, n_batches: int
+) -> float:
+    """The share of the run done, as the expert's schedule sees it: by step, or by epoch."""
+    passed = step / n_batches if expert.schedule.per_step else 0.0
+    return (epoch + passed) / config.epochs
+
+
+def warmup_keys(
+    config: TrainConfig, expert: str, *, data: str, model: str, n_batches: int, device_kind: str
+) -> tuple[str, ...]:
+    """The names of an expert's states after 0, 1, ..., `sync.start_epoch` epochs, by content.
+
+    A key is chained to the one before it by what its epoch adds: the factors of the learning rate
+    at each step, and the weight in the share. So a state is shared by all runs that agreed up to
+    its epoch, whatever their first sync, length, or later rates; equal keys mean equal bits on the
+    CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
+
+    Args:
+        config: the run.
+        expert: the name of one of its experts.
+        data: `split_fingerprint` of the training images: where they came from does not matter.
+        model: `model_fingerprint` of the initial model.
+        n_batches: the number of batches an epoch.
+        device_kind: such as `cpu`; different kinds compute different bits.
+    """
+    index, own = next((i, e) for i, e in enumerate(config.experts) if e.name == expert)
+    whole = to_dict(own)
+    mixing = config.mixing
+    key = json_digest(
+        {
+            "versions": [VERSION, torch.__version__],
+            "device_kind": device_kind,
+            "data": [data, config.data.crop_padding, config.data.flip],
+            "model": model,
+            "run": [config.seed, config.batch_size, config.precision],
+            "rounding": [config.fold_batchnorm, config.channels_last, config.compile],
+            "parts": config.n_accumulations,
+            "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
+            "expert": {name: value for name, value in whole.items() if name != "schedule"},
+        }
+    )
+    keys = [key]
+    for epoch, weights in enumerate(share_weights(config)):
+        key = json_digest([key, weights[index], _rate_factors(config, own, epoch, n_batches)])
+        keys.append(key)
+    return tuple(keys)
+
+
+def _rate_factors(
+    config: TrainConfig, expert: ExpertConfig, epoch: int, n_batches: int
+) -> list[float]:
+    """The schedule's values at the steps of an epoch; one where they are all equal."""
+    n_values = n_batches if expert.schedule.per_step else 1
+    factors = [
+        expert.schedule(progress_at(config, expert, epoch, step, n_batches))
+        for step in range(n_values)
+    ]
+    return factors if len(set(factors)) > 1 else factors[:1]

@@ -1,0 +1,88 @@
+"""The attack suite on a model: resumable, and its result as a document and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+from torch import nn
+
+from generalist_core.config.codec import to_dict
+from generalist_core.config.suite import SuiteConfig
+from generalist_core.data.splits import Split
+from generalist_core.evaluation.suite import SuiteEvaluation
+from generalist_core.evaluation.suite_result import Progress, SuiteResult
+from search.files import load_tensors, save_tensors
+from search.front.points import accuracy_interval
+
+
+def evaluate_resumably(
+    model: nn.Module,
+    split: Split,
+    suite: SuiteConfig,
+    *,
+    place: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SuiteResult:
+    """Run the suite; with `place` it is stored there after every batch and continued from there.
+
+    Raises:
+        EvaluationError: the model or an attack breaks a law of the evaluation.
+        InvalidConfigError: `place` holds the evaluation of another model, data or suite.
+    """
+    evaluation = SuiteEvaluation(model, split, suite)
+    if place is not None and place.is_file():
+        evaluation.load_state_dict(load_tensors(place))
+    for progress in evaluation:
+        if place is not None:
+            save_tensors(place, evaluation.state_dict())
+        if on_progress is not None:
+            on_progress(progress)
+    return evaluation.result()
+
+
+def suite_document(result: SuiteResult) -> dict[str, Any]:
+    """The result as JSON: worst case, accuracy after each attack, findings, and what it took."""
+    n_images = result.n_images
+    return {
+        "suite": to_dict(result.config),
+        "n_images": n_images,
+        "natural": result.accuracies["natural"],
+        "worst_case": result.worst_case_accuracy,
+        "worst_case_interval": accuracy_interval(result.worst_case_accuracy, n_images),
+        "accuracy_after": result.accuracies,
+        "skipped": dict(result.skipped),
+        "findings": [asdict(finding) for finding in result.findings],
+        "forward_images": sum(result.forward_images.values()),
+        "gradient_images": sum(result.gradient_images.values()),
+        "autoattack_cost_saved": result.saved_share,
+        "seconds": sum(result.seconds.values()),
+    }
+
+
+def suite_table(document: Mapping[str, Any]) -> Table:
+    """Accuracy after each attack for the console, in % with 95 % intervals."""
+    suite, n_images = document["suite"], document["n_images"]
+    title = f"{suite['norm']} {suite['epsilon']:.4g}, {n_images} images"
+    table = Table("after", "accuracy %", title=title, title_justify="left")
+    for name, accuracy in document["accuracy_after"].items():
+        low, high = accuracy_interval(accuracy, n_images)
+        table.add_row(name, f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    return table
+
+
+def follow(bar: ProgressBar, title: str) -> Callable[[Progress], None]:
+    """A callback that shows an evaluation's attack, images and running bound."""
+    task = bar.add_task(title, total=None)
+
+    def show(progress: Progress) -> None:
+        text = f"{title}: {progress.attack}, at most {100 * progress.bound:.1f} %"
+        bar.update(
+            task, description=text, completed=progress.n_done, total=max(1, progress.n_total)
+        )
+
+    return show

@@ -1,0 +1,285 @@
+"""The story of one trial in plain text: how it was proposed, what it did, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import from_dict, value_at
+from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
+from generalist_core.training.trainer import Metrics
+from generalist_core.training.warmup_keys import discarded_warmups
+from generalist_core.validation import InvalidConfigError, require
+from search.config import Halving
+from search.files import read_json
+from search.front.points import FrontPoint, point_text, values_of
+from search.running.trial import latest_epoch, read_metrics
+from search.running.watchdog import HANG
+from search.scheduling.early_stopping import Decision, decide, epoch_of, results
+from search.study.failures import FAILURE
+from search.study.folder import Sweep
+from search.study.records import TrialRecord
+
+N_TRACE_LINES = 6
+
+
+def explain(sweep: Sweep, trial: str | int) -> str:
+    """The story of a trial, as far as the study and the trial's folder tell.
+
+    Raises:
+        InvalidConfigError: no such trial.
+        SweepFolderError: a file of the trial's is damaged.
+    """
+    records = {record.trial: record for record in sweep.ledger.records()}
+    name = f"{int(trial):04d}" if str(trial).isdigit() else str(trial)
+    known = f"It has {min(records)} to {max(records)}." if records else "It has none."
+    require(name in records, "a trial of the sweep", repr(trial), known)
+    record, metrics = records[name], read_metrics(sweep.folder / "trials" / name)
+    parts = [
+        _head(sweep, record, metrics),
+        _proposal(sweep, record),
+        _training(record, metrics),
+        _rungs(sweep, record, metrics),
+        _released(sweep, record),
+        _failed(sweep, record),
+        _cost(sweep, record, metrics),
+    ]
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
+
+
+def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
+    """What became of it, in one line."""
+    text = f"Trial {record.trial}: {record.state}"
+    if record.stopped_at is not None:
+        text += f" after {_epochs(record.stopped_at)} of {sweep.config.config.epochs}"
+    elif record.failure is not None:
+        text += f", {record.failure.kind}"
+    elif record.state == "unfinished":
+        done = max((latest_epoch(line) for line in metrics), default=0)
+        text += f", {_epochs(done)} of {sweep.config.config.epochs} trained; it runs, or waits for"
+        text += f" generalist-search resume {sweep.folder}"
+    else:
+        n = sum(point.trial == record.trial for point in sweep.front.points)
+        of = (
+            f"{n} of the front's {len(sweep.front.points)} points" if n else "no point of the front"
+        )
+        text += f", {of}"
+    yield f"{text}."
+
+
+def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
+    """Who suggested it, and what differs from the sweep's own configuration."""
+    given = [other.trial for other in sweep.ledger.records() if other.is_given]
+    rows = [row for name in record.params if (row := _difference(sweep, record, name))]
+    but = "It differs from the sweep's own configuration in"
+    if not record.is_given:
+        ended = f"{record.asked_after} trial{'s' if record.asked_after != 1 else ''} had ended"
+        yield f"Suggested by the sampler ({sweep.config.sampler}) when {ended}."
+    elif given.index(record.trial) == 0:
+        yield "Suggested first, as the paper's configuration, as far as the space reaches."
+    else:
+        yield "Suggested as the sweep's own configuration."
+        but = "The space reaches it but for"
+    yield but if rows else "No parameter differs from the sweep's own configuration."
+    yield from _table(rows)
+    if record.config is None:
+        yield "The space made no valid configuration of this suggestion."
+
+
+def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | None:
+    """A parameter with its value at the beginning and now; None if they are the same."""
+    if name.startswith("release_ratio."):
+        return None
+    new = record.params[name]
+    try:
+        old = value_at(sweep.config.config, name)
+    except InvalidConfigError:
+        old = None
+    if old == new or (isinstance(old, int | float) and _number(old) == _number(new)):
+        return None
+    return [f"  {name}", "-" if old is None else _number(old), "->", _number(new)]
+
+
+def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
+    """What each expert trained itself, what it adopted, and what the method leaves out."""
+    if record.config is None or not metrics:
+        return
+    config = from_dict(record.config, TrainConfig)
+    start = config.sync.start_epoch
+    yield f"Training: experts meet after epoch {start}, then every {_every(config)}."
+    discarded, rows = discarded_warmups(config), []
+    synced = max(int(line["epoch"]) for line in metrics)
+    for name in (expert.name for expert in config.experts):
+        trained = sorted(int(line[f"epoch/{name}"]) for line in metrics if f"epoch/{name}" in line)
+        reached = max([*trained, min(synced, start)])
+        adopted = sorted(set(range(1, min(start, reached) + 1)) - set(trained))
+        words = []
+        if name in discarded:
+            left_out = (
+                f"{_span(range(1, start + 1))} left out (the first sync would overwrite them)"
+            )
+            words += [left_out] if start else []
+        elif adopted:
+            words.append(f"{_span(adopted)} adopted from a warm-up in store")
+        if trained:
+            words.append(f"{_span(trained)} trained here")
+        rows.append([f"  {name}", ", ".join(words) or "not trained"])
+    yield from _table(rows)
+
+
+def _every(config: TrainConfig) -> str:
+    n = config.sync.every_epochs
+    return "epoch" if n == 1 else f"{n} epochs"
+
+
+def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
+    """The rungs that it came to, and its place there among all results by now."""
+    halving, objectives = sweep.config.early_stopping, sweep.ledger.objectives
+    if halving is None:
+        yield "Early stopping is off."
+        return
+    if record.config is None:
+        return
+    config = from_dict(record.config, TrainConfig)
+    rows, found = (
+        [],
+        [
+            (rung, accuracies, line)
+            for line in metrics
+            for rung, accuracies in results(line, config, halving).items()
+        ],
+    )
+    if not found:
+        return
+    others = _others(sweep, record.trial, halving)
+    for rung, accuracies, line in found:
+        learner, standing = rung.split("@")[0], _standing(others, rung, accuracies, halving)
+        is_last = rung == found[-1][0] and record.state == "stopped early"
+        epoch = epoch_of(learner, line)
+        rows.append(
+            [
+                f"  {epoch}",
+                "global learner" if learner == "global" else f"expert {learner}",
+                *(f"{100 * accuracy:.1f}" for accuracy in accuracies),
+                f"{standing.place} of {standing.n_results}",
+                "stopped here" if is_last else "went on",
+            ]
+        )
+    yield (
+        f"Rungs: once there are {halving.eta:g} results, the best 1/{halving.eta:g} go on, and who "
+        "leads in an objective."
+    )
+    yield "Places are among all results of the sweep, of which some came after the decision."
+    yield from _table([["  epoch", "learner", *(f"{n} %" for n in objectives), "place", ""], *rows])
+
+
+def _others(sweep: Sweep, trial: str, halving: Halving) -> dict[str, list[list[float]]]:
+    """What the other trials reported to each rung."""
+    reported: dict[str, list[list[float]]] = {}
+    for proposal in sweep.ledger.proposals():
+        if proposal.trial == trial:
+            continue
+        for line in read_metrics(sweep.folder / "trials" / proposal.trial):
+            for rung, accuracies in results(line, proposal.config, halving).items():
+                reported.setdefault(rung, []).append(accuracies)
+    return reported
+
+
+def _standing(
+    others: Mapping[str, list[list[float]]], rung: str, own: list[float], halving: Halving
+) -> Decision:
+    reported = [*others.get(rung, []), own]
+    return decide([np.array([accuracies]) for accuracies in reported], halving.eta)
+
+
+def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
+    """The curve: each mixture, and whether it is on the front or what beats it."""
+    own = [point for point in sweep.ledger.points() if point.trial == record.trial]
+    if not own:
+        return
+    own.sort(key=lambda point: ratio_key(point.mixing_ratio))
+    experts = [expert["name"] for expert in (record.config or {}).get("experts", [])]
+    of = f"share of {experts[1]}" if len(experts) == 2 else f"shares of {', '.join(experts)}"
+    yield (
+        f"Released after epoch {own[0].epoch} on {own[0].n_images} validation images, with 95 % "
+        f"intervals ({of}):"
+    )
+    objectives = sweep.ledger.objectives
+    rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
+    for point in own:
+        cells = []
+        for name in objectives:
+            low, high = point.interval(name)
+            cells.append(f"{100 * point.accuracies[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        note = _place(sweep, point)
+        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, note])
+    yield from _table(rows)
+
+
+def _place(sweep: Sweep, point: FrontPoint) -> str:
+    front, objectives = sweep.front, sweep.ledger.objectives
+    if any(other.name == point.name for other in front.points):
+        return "on the front"
+    as_good = (values_of(front.points, objectives) >= values_of([point], objectives)).all(1)
+    return f"no better than {point_text(front.points[int(as_good.argmax())])}"
+
+
+def _failed(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
+    """Why it failed, the end of the traceback, and where it hung."""
+    if record.failure is None:
+        return
+    yield f"Why: {record.failure.reason}"
+    folder = sweep.folder / "trials" / record.trial
+    if (folder / FAILURE).is_file():
+        trace = read_json(folder / FAILURE)["traceback"].rstrip().splitlines()
+        yield from (f"  {line}" for line in trace[-N_TRACE_LINES:])
+        yield f"All of it: {folder / FAILURE}"
+    if (folder / HANG).is_file():
+        yield "Where it hung, the innermost call first:"
+        lines = (folder / HANG).read_text(encoding="utf-8").splitlines()
+        yield from (f"  {line}" for line in lines[:N_TRACE_LINES])
+        yield f"All of it: {folder / HANG}"
+
+
+def _cost(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
+    """What it cost, alone and of the sweep, and what sharing spared it."""
+    cost = dict(record.cost)
+    if not cost and metrics:
+        cost = {"forward_images": metrics[-1]["forward_images"]}
+        cost["seconds"] = sum(line["seconds"] for line in metrics)
+    images, total = cost.get("forward_images", 0), sweep.ledger.cost()["forward_images"]
+    of = f", {images / total:.0%} of the sweep's" if total >= images > 0 else ""
+    text = f"Cost: {images:.3g} forward images{of}, {cost.get('seconds', 0):.0f} s of training"
+    for name, words in (("reused", "adopted"), ("lost", "lost and done again")):
+        if amount := cost.get(f"{name}_forward_images", 0):
+            text += f"; {amount:.3g} {words}"
+    yield f"{text}."
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells in columns, left-aligned."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return ratio_text(as_ratio(value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _epochs(n: int) -> str:
+    return f"{n} epoch{'s' if n != 1 else ''}"
+
+
+def _span(epochs: Sequence[int]) -> str:
+    """Epochs as `epoch 3` or `epochs 1-4`; they follow each other."""
+    first, last = epochs[0], epochs[-1]
+    return f"epoch {first}" if first == last else f"epochs {first}-{last}"

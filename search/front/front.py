@@ -1,0 +1,71 @@
+"""Operating points, which of them no other dominates, and how much they win together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from search.front.points import FrontPoint, values_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """The operating points that no other dominates, by rising first objective, and their worth."""
+
+    objectives: tuple[str, ...]
+    points: tuple[FrontPoint, ...]
+    reference: tuple[float, ...]
+    hypervolume: float
+
+    @staticmethod
+    def of(
+        points: Sequence[FrontPoint],
+        objectives: tuple[str, ...],
+        reference: tuple[float, ...] | None = None,
+    ) -> Front:
+        """The front among `points`; of points with equal values the first is kept.
+
+        Its hypervolume is that above `reference`, by default the origin.
+        """
+        reference = reference or (0.0,) * len(objectives)
+        values = values_of(points, objectives)
+        kept = non_dominated(values)
+        chosen = [point for point, keep in zip(points, kept, strict=True) if keep]
+        ordered = sorted(chosen, key=lambda p: [p.accuracies[name] for name in objectives])
+        return Front(
+            objectives=objectives,
+            points=tuple(ordered),
+            reference=reference,
+            hypervolume=hypervolume(values, reference),
+        )
+
+    def indistinguishable(self) -> dict[str, list[str]]:
+        """For each point's name the others whose intervals overlap with its own everywhere."""
+        return {
+            point.name: [
+                other.name
+                for other in self.points
+                if other is not point and not point.is_distinguishable(other)
+            ]
+            for point in self.points
+        }
+
+
+def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of (points, objectives), to be maximised, no other dominates; duplicates once."""
+    if len(values) == 0:
+        return np.zeros(0, dtype=bool)
+    kept: NDArray[np.bool_] = moocore.is_nondominated(values, maximise=True, keep_weakly=False)
+    return kept
+
+
+def hypervolume(values: NDArray[np.float64], reference: Sequence[float] | None = None) -> float:
+    """The volume dominated by the rows above `reference`, by default the origin; 0 for none."""
+    if len(values) == 0:
+        return 0.0
+    origin = [0.0] * values.shape[1] if reference is None else list(reference)
+    return float(moocore.hypervolume(values, ref=origin, maximise=True))

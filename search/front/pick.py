@@ -1,0 +1,247 @@
+"""One point of a front, and why: by its shape, by what must be reached, or by what counts most.
+
+Every rule but `at` chooses on the front alone, so neither the order nor the number of dominated
+points has a say. `knee` does not change either if an objective is scaled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalist_core.config import Ratio
+from generalist_core.config.mixing import ratio_key, ratio_text
+from generalist_core.validation import InvalidConfigError, require, require_one_of
+from search.front.front import Front
+from search.front.points import FrontPoint, point_text, values_of
+
+GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
+
+Values = NDArray[np.float64]
+
+SLACK = 1e-9
+"""Values that differ by less are the same, so that rounding decides nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """The point that was chosen, and the reason in words."""
+
+    point: FrontPoint
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"point": self.point.to_dict(), "reason": self.reason}
+
+
+def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
+    """Choose as `spec` says: see `GRAMMAR`.
+
+    Args:
+        front: the points to choose from.
+        spec: `knee`; least accuracies, separated by commas; the objective that counts alone;
+            weights of objectives; or a point by its trial and mixing ratio.
+        points: all operating points: TRIAL:RATIO may name one that is not on the front.
+
+    Raises:
+        InvalidConfigError: an empty front, a bound that nothing reaches, an unknown objective or
+            point, or a specification that is none.
+    """
+    require(len(front.points) > 0, "a front to pick from", "no completed trial")
+    text = "".join(spec.split())
+    if text == "knee":
+        return knee(front)
+    if spec.split()[:1] == ["max"]:
+        return most(front, text.removeprefix("max"))
+    if ">=" in text:
+        return reaching(front, _numbers(spec, ">="))
+    if "=" in text:
+        return weighted(front, _numbers(spec, "="))
+    trial, colon, ratio = text.partition(":")
+    if not (colon and trial.isdigit() and re.fullmatch(r"[\d.e-]+", ratio)):
+        raise _malformed(spec)
+    return at(front, points or front.points, trial, ratio)
+
+
+def knee(front: Front) -> Pick:
+    """The point farthest above the line through the front's extremes, objectives in [0, 1].
+
+    Das 1999, "On characterizing the knee of the Pareto curve". Scaled over the front, the extremes
+    of two objectives are (0, 1) and (1, 0), and the distance grows with the sum of the objectives;
+    for more of them it is that from the plane where the sum is 1. If no point is above, as among
+    two, the point with the largest product is taken: it dominates the largest volume alone. Where
+    the sweep has a region of interest that the front reaches, only its points there count.
+    """
+    points = _of_interest(front)
+    if len(points) == 1:
+        where = "of the front" if len(front.points) == 1 else "in the region of interest"
+        return _picked(front, points[0], f"the only point {where}")
+    values = values_of(points, front.objectives)
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
+    height = (scaled.sum(1) - 1) / np.sqrt(values.shape[1])
+    extremes = f"the {'line' if values.shape[1] == 2 else 'plane'} through the extremes"
+    product = values.prod(1)
+    if height.max() <= SLACK:
+        reason = f"the largest product of objectives of {len(points)} points, none above {extremes}"
+        return _picked(front, _best(points, product, height), reason)
+    how = f"{height.max():.2f} above {extremes}, objectives scaled to [0, 1] over the front"
+    reason = f"the knee of {len(points)} points: {how} (Das 1999)"
+    return _picked(front, _best(points, height, product), reason)
+
+
+def _of_interest(front: Front) -> Sequence[FrontPoint]:
+    """The points above the reference, where there are any, else all."""
+    floors = dict(zip(front.objectives, front.reference, strict=True))
+    inside = [p for p in front.points if all(_reaches(p, *floor) for floor in floors.items())]
+    return inside or front.points
+
+
+def most(front: Front, objective: str) -> Pick:
+    """The point with the best value of an objective; of equals that with the best mean."""
+    _require_known(objective, front)
+    values = values_of(front.points, front.objectives)
+    chosen = _best(front.points, values_of(front.points, [objective])[:, 0], values.mean(1))
+    return _picked(front, chosen, f"the largest {objective} accuracy on the front")
+
+
+def reaching(front: Front, bounds: Mapping[str, float]) -> Pick:
+    """The best of the objectives without a bound, by their mean, where all bounds are reached.
+
+    With a bound on every objective the mean of all counts.
+    """
+    for name, bound in bounds.items():
+        _require_known(name, front)
+        cure = f"Accuracies live in [0, 1]; did you mean {bound / 100:g}?"
+        require(0 <= bound <= 1, "0 <= bound <= 1", f"{name}>={bound:g}", cure)
+    able = [p for p in front.points if all(_reaches(p, *bound) for bound in bounds.items())]
+    law = ", ".join(f"{name}>={bound:g}" for name, bound in bounds.items())
+    if not able:
+        raise InvalidConfigError(
+            f"`{law}` must be reached on the front, but {_best_there_is(front, bounds)}. Ask for "
+            "less, or search on."
+        )
+    free = [name for name in front.objectives if name not in bounds] or list(front.objectives)
+    best = values_of(able, free).mean(1)
+    chosen = _best(able, best, values_of(able, front.objectives).mean(1))
+    what = free[0] if len(free) == 1 else f"mean of {' and '.join(free)}"
+    number = f"{len(able)} of {len(front.points)} points"
+    return _picked(front, chosen, f"the largest {what} where {law}, which {number} reach")
+
+
+def weighted(front: Front, weights: Mapping[str, float]) -> Pick:
+    """The point with the largest weighted mean of accuracies; an objective not named has weight 0.
+
+    With weights that are the shares of natural and attacked images it is the accuracy to expect.
+    """
+    for name in weights:
+        _require_known(name, front)
+    got = ", ".join(f"{name}={weight:g}" for name, weight in weights.items())
+    total = sum(weights.values())
+    require(min(weights.values()) >= 0 and total > 0, "weights >= 0, and one > 0", got)
+    values = values_of(front.points, front.objectives)
+    merit = values @ np.array([weights.get(name, 0.0) / total for name in front.objectives])
+    chosen = _best(front.points, merit, values.mean(1))
+    terms = " + ".join(f"{weight / total:.3g} {name}" for name, weight in weights.items())
+    return _picked(front, chosen, f"the largest {terms} on the front, {100 * merit.max():.1f} %")
+
+
+def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pick:
+    """The point of a trial at a mixing ratio, as exact as it is written or as tables print it."""
+    own = [point for point in points if point.trial == f"{int(trial):04d}"]
+    known = sorted({point.trial for point in points})
+    cure = f"These have: {', '.join(known)}."
+    require(len(own) > 0, "a trial that released points", trial, cure)
+    exact = [point for point in own if _is_written(point.mixing_ratio, ratio, rounded=False)]
+    fits = exact or [point for point in own if _is_written(point.mixing_ratio, ratio)]
+    texts = [ratio_text(ratio) for ratio in sorted((p.mixing_ratio for p in own), key=ratio_key)]
+    cure = f"Trial {own[0].trial} released {', '.join(texts)}."
+    require(len(fits) > 0, "a mixing ratio that was released", ratio, cure)
+    chosen = fits[0]
+    on_front = any(point.name == chosen.name for point in front.points)
+    return _picked(front, chosen, "asked for by its name" if on_front else _beaten(front, chosen))
+
+
+def _beaten(front: Front, point: FrontPoint) -> str:
+    """That a point is not on the front, and a point there that is as good in all objectives."""
+    values = values_of([point], front.objectives)
+    better = (values_of(front.points, front.objectives) >= values).all(1)
+    other = front.points[int(better.argmax())]
+    return f"asked for by its name; not on the front: {point_text(other)} is as good or better"
+
+
+def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
+    """The pick, with how many points cannot be told from it on so few images."""
+    others = [other for other in front.points if other.name != point.name]
+    n_alike = sum(not point.is_distinguishable(other) for other in others)
+    if n_alike:
+        alike = f"{n_alike} other{'s' if n_alike > 1 else ''} of the front"
+        reason += f"; {alike} cannot be told from it on {point.n_images} images"
+    return Pick(point=point, reason=f"{reason[0].upper()}{reason[1:]}.")
+
+
+def _best(points: Sequence[FrontPoint], merit: Values, otherwise: Values) -> FrontPoint:
+    """The point of largest merit; of equals by the second merit, then by name."""
+    equal = np.flatnonzero(merit >= merit.max() - SLACK)
+    equal = equal[otherwise[equal] >= otherwise[equal].max() - SLACK]
+    return min([points[int(index)] for index in equal], key=lambda point: point.name)
+
+
+def _reaches(point: FrontPoint, objective: str, bound: float) -> bool:
+    return point.accuracies[objective] >= bound - SLACK
+
+
+def _best_there_is(front: Front, bounds: Mapping[str, float]) -> str:
+    """For the first bound that cannot be kept how far it can be: alone, or beside the others."""
+    alone = {name: max(p.accuracies[name] for p in front.points) for name in bounds}
+    missed = [name for name, bound in bounds.items() if alone[name] < bound - SLACK]
+    if missed:
+        best = max(front.points, key=lambda point: point.accuracies[missed[0]])
+        return f"the best {missed[0]} is {alone[missed[0]]:.4g}, of {point_text(best)}"
+    name, *others = bounds
+    kept = {other: bounds[other] for other in others}
+    able = [p for p in front.points if all(_reaches(p, *bound) for bound in kept.items())]
+    if not able:
+        return _best_there_is(front, kept)
+    best = max(able, key=lambda point: point.accuracies[name])
+    law = ", ".join(f"{other}>={bound:g}" for other, bound in kept.items())
+    return f"with {law} the best {name} is {best.accuracies[name]:.4g}, of {point_text(best)}"
+
+
+def _numbers(spec: str, sign: str) -> dict[str, float]:
+    """The numbers of `name SIGN number, ...`."""
+    numbers: dict[str, float] = {}
+    for part in spec.split(","):
+        name, found, number = (piece.strip() for piece in part.partition(sign))
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise _malformed(spec) from error
+        if not found or not np.isfinite(value) or name in numbers:
+            raise _malformed(spec)
+        numbers[name] = value
+    return numbers
+
+
+def _malformed(spec: str) -> InvalidConfigError:
+    return InvalidConfigError(f"`--pick` must be one of {GRAMMAR}, but got {spec!r}.")
+
+
+def _require_known(objective: str, front: Front) -> None:
+    require_one_of("objective", objective, front.objectives)
+
+
+def _is_written(ratio: Ratio, text: str, *, rounded: bool = True) -> bool:
+    """Whether `text` is a ratio, as `ratio_text` rounds it or exactly."""
+    try:
+        wanted = [float(text)]
+    except ValueError:
+        wanted = [float(part or "nan") for part in text.split("-")]
+    weights = [float(f"{weight:.3g}") if rounded else weight for weight in ratio_key(ratio)]
+    return len(weights) == len(wanted) and bool(np.allclose(weights, wanted, rtol=0, atol=1e-6))

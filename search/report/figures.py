@@ -1,0 +1,297 @@
+"""The interactive figures of a report in the objectives' space, by plotly.
+
+Colours are those that carry meaning; all others (text, grid) come from the page, light or dark.
+Whatever a user named is escaped: plotly reads some HTML in texts.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from generalist_core.config.mixing import ratio_text
+from search.front.points import FrontPoint, values_of
+from search.front.repeats import Attainment
+from search.report.contents import Findings
+from search.study.records import Growth
+
+FRONT = "#3b82f6"
+
+TEST = "#e8833a"
+
+TEST_BARS = "rgba(232,131,58,0.45)"
+
+OTHERS = "rgba(128,128,128,0.55)"
+
+PUBLISHED = "#9b6dd6"
+
+MARGIN = {"l": 64, "r": 16, "t": 36, "b": 52}
+
+
+def front_figure(found: Findings) -> go.Figure:
+    """All operating points, the trials' release curves and the front, on validation images.
+
+    Beside them, where there are any, the verified points on test images, and published ones. A
+    third objective is the colour of the front's points.
+    """
+    names, figure = found.objectives[:2], go.Figure()
+    lines = joined([100 * values_of(curve, names) for curve in found.curves])
+    figure.add_trace(_line(lines, "release curves", curve_color(found), width=1))
+    on_front = {point.name for point in found.front.points}
+    others = [point for point in found.points if point.name not in on_front]
+    texts = [point_text(found, point) for point in others]
+    figure.add_trace(
+        _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
+    )
+    _add_front(figure, found)
+    if found.verified:
+        _add_verified(figure, found)
+    if found.reference:
+        _add_reference(figure, found)
+    figure.update_layout(
+        height=560,
+        margin=MARGIN,
+        hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={"title": {"text": accuracy_title(names[0])}},
+        yaxis={"title": {"text": accuracy_title(names[1])}},
+    )
+    return figure
+
+
+def growth_figure(history: Sequence[Growth]) -> go.Figure:
+    """The front's hypervolume against the cost of all trials that had ended, and against time."""
+    unit, seconds = _time_unit(max((g.elapsed_s for g in history), default=0.0))
+    axes = {
+        "cost (forward images)": [g.forward_images for g in history],
+        f"time since the first trial began ({unit})": [g.elapsed_s / seconds for g in history],
+    }
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
+    worth = [0.0, *(g.hypervolume for g in history)]
+    texts = ["", *(f"trial {g.trial}<br>hypervolume {g.hypervolume:.4f}" for g in history)]
+    for column, (title, values) in enumerate(axes.items(), 1):
+        line = go.Scatter(
+            x=[0.0, *values],
+            y=worth,
+            mode="lines+markers",
+            line={"shape": "hv", "color": FRONT, "width": 2},
+            marker={"size": 4},
+            text=texts,
+            hoverinfo="text",
+            showlegend=False,
+        )
+        figure.add_trace(line, row=1, col=column)
+        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
+    figure.update_yaxes(title_text="hypervolume", rangemode="tozero", row=1, col=1)
+    figure.update_layout(height=320, margin=MARGIN)
+    return figure
+
+
+def attainment_figure(found: Findings, attained: Attainment) -> go.Figure:
+    """What one, some and all repeats attain, beside the front that was chosen before them."""
+    names, figure = found.objectives[:2], go.Figure()
+    chosen = 100 * values_of(found.front.points, names)
+    figure.add_trace(_steps(chosen, "front of the sweep", OTHERS, dash="dot"))
+    for surface in attained.surfaces:
+        n, n_all = surface.n_repeats, attained.n_repeats
+        whom = f"{n} of {n_all} repeats" if n < n_all else f"all {n} repeats"
+        colour = f"rgba(59,130,246,{0.35 + 0.65 * n / n_all:.2f})"
+        name = f"attained by {whom if n_all > 1 else 'the repeat'}"
+        figure.add_trace(_steps(100 * surface.values, name, colour))
+    figure.update_layout(
+        height=420,
+        margin=MARGIN,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={"title": {"text": accuracy_title(names[0])}},
+        yaxis={"title": {"text": accuracy_title(names[1])}},
+    )
+    return figure
+
+
+def curve_color(found: Findings) -> str:
+    """The gray of release curves, fainter where there are many."""
+    return f"rgba(128,128,128,{0.3 if len(found.curves) <= 60 else 0.13})"
+
+
+def point_text(found: Findings, point: FrontPoint) -> str:
+    """What hovering over a point shows: trial, ratio, accuracies, searched parameters."""
+    return "<br>".join(
+        [measured_text(found, point), *params_text(found.params.get(point.trial, {}))]
+    )
+
+
+def measured_text(found: Findings, point: FrontPoint) -> str:
+    """A point's trial, ratio, and accuracies with intervals."""
+    lines = [f"<b>trial {point.trial}, mixing ratio {ratio_text(point.mixing_ratio)}</b>"]
+    for name in found.objectives:
+        interval = interval_text(point.accuracies[name], point.interval(name))
+        lines.append(f"{html.escape(name)} {interval}")
+    return "<br>".join(lines)
+
+
+def params_text(params: Mapping[str, Any]) -> list[str]:
+    """A line a parameter."""
+    return [html.escape(f"{name} = {shown(value)}") for name, value in params.items()]
+
+
+def shown(value: Any) -> str:
+    """A value in few digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def interval_text(accuracy: float, interval: Sequence[float]) -> str:
+    """An accuracy with its interval, in %."""
+    low, high = interval
+    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def accuracy_title(name: str) -> str:
+    """The title of an objective's axis."""
+    return f"{html.escape(name)} accuracy (%)"
+
+
+def joined(curves: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Curves as one, with gaps between them: one trace draws faster than hundreds."""
+    gap = np.full((1, 2), np.nan)
+    parts = [part for curve in curves for part in (curve, gap)]
+    return np.concatenate(parts) if parts else np.empty((0, 2))
+
+
+def _add_front(figure: go.Figure, found: Findings) -> None:
+    points, names = found.front.points, found.objectives[:2]
+    values, third = 100 * values_of(points, names), found.objectives[2:3]
+    if not third:
+        figure.add_trace(_line(values, "front's steps", FRONT, shape="vh", shown=False))
+    texts = [point_text(found, point) for point in points]
+    dots = _dots(values, texts, "front (validation)", color=FRONT, size=9)
+    dots.error_x, dots.error_y = (_bars(points, name, FRONT) for name in names)
+    if third:
+        colours = (100 * values_of(points, third)[:, 0]).tolist()
+        title = f"{html.escape(third[0])} (%)"
+        dots.marker.update(
+            color=colours,
+            colorscale="Viridis",
+            showscale=True,
+            colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
+        )
+    figure.add_trace(dots)
+
+
+def _add_verified(figure: go.Figure, found: Findings) -> None:
+    """Each verified point on test images, joined to where it was on validation images."""
+    names, rows = found.objectives[:2], list(found.verified.values())
+    before = 100 * np.array([[row["validation"][name] for name in names] for row in rows])
+    after = 100 * np.array([[row["test"][name] for name in names] for row in rows])
+    links = joined(np.stack(pair) for pair in zip(before, after, strict=True))
+    figure.add_trace(_line(links, "to test images", TEST, width=1, dash="dot", shown=False))
+    texts = []
+    for row in rows:
+        lines = [f"<b>{html.escape(row['name'])} on {row['n_test_images']} test images</b>"]
+        for name in found.objectives:
+            interval = interval_text(row["test"][name], row["test_interval"][name])
+            lines.append(f"{html.escape(name)} {interval}")
+        texts.append("<br>".join([*lines, *params_text(found.params.get(row["trial"], {}))]))
+    dots = _dots(after, texts, "the same, verified (test)", color=TEST, size=8, symbol="diamond")
+    for axis, name in zip(("error_x", "error_y"), names, strict=True):
+        ends = np.array([row["test_interval"][name] for row in rows]).reshape(-1, 2)
+        middle = np.array([row["test"][name] for row in rows])
+        dots[axis] = _error_bars(ends, middle, TEST_BARS)
+    figure.add_trace(dots)
+
+
+def _add_reference(figure: go.Figure, found: Findings) -> None:
+    names = found.objectives[:2]
+    rows = [[point.accuracies[name] for name in names] for point in found.reference]
+    texts = []
+    for point in found.reference:
+        head = f"<b>{html.escape(point.name)}</b> (published)"
+        numbers = (f"{html.escape(k)} {100 * v:.1f} %" for k, v in point.accuracies.items())
+        texts.append("<br>".join([head, *numbers, *params_text(point.about)]))
+    name = "published: other models, other attacks"
+    figure.add_trace(
+        _dots(100 * np.array(rows), texts, name, color=PUBLISHED, size=8, symbol="triangle-up-open")
+    )
+
+
+def _dots(
+    values: NDArray[np.float64],
+    texts: Sequence[str],
+    name: str,
+    *,
+    color: str,
+    size: int,
+    symbol: str = "circle",
+) -> go.Scatter:
+    x, y = columns(values)
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        name=name,
+        text=list(texts),
+        hoverinfo="text",
+        marker={"color": color, "size": size, "symbol": symbol},
+    )
+
+
+def _line(
+    values: NDArray[np.float64],
+    name: str,
+    color: str,
+    *,
+    width: float = 1.5,
+    shape: str = "linear",
+    dash: str = "solid",
+    shown: bool = True,
+) -> go.Scatter:
+    x, y = columns(values)
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        name=name,
+        line={"color": color, "width": width, "shape": shape, "dash": dash},
+        hoverinfo="skip",
+        showlegend=shown,
+    )
+
+
+def _steps(
+    values: NDArray[np.float64], name: str, color: str, *, dash: str = "solid"
+) -> go.Scatter:
+    """A line by steps with dots at its corners: a single point is seen, too."""
+    steps = _line(values, name, color, shape="vh", dash=dash)
+    return steps.update(mode="lines+markers", marker={"size": 5, "color": color})
+
+
+def columns(values: NDArray[np.float64]) -> list[list[float | None]]:
+    """The two columns as lists, gaps as None; plotly would encode arrays in binary."""
+    pairs = values.reshape(-1, 2).T
+    return [[None if np.isnan(x) else round(float(x), 4) for x in column] for column in pairs]
+
+
+def _bars(points: Sequence[FrontPoint], name: str, color: str) -> dict[str, Any]:
+    ends = np.array([point.interval(name) for point in points]).reshape(-1, 2)
+    return _error_bars(ends, values_of(points, (name,))[:, 0], color)
+
+
+def _error_bars(
+    ends: NDArray[np.float64], middle: NDArray[np.float64], color: str
+) -> dict[str, Any]:
+    """Bars from the low to the high `ends`, (points, 2)."""
+    below, above = 100 * (middle - ends[:, 0]), 100 * (ends[:, 1] - middle)
+    sizes = {"array": above.tolist(), "arrayminus": below.tolist()}
+    return {"type": "data", "thickness": 0.8, "width": 0, "color": color, **sizes}
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    for unit, size in (("days", 172800.0), ("hours", 7200.0), ("minutes", 120.0)):
+        if seconds >= size:
+            return unit, size / 2
+    return "s", 1.0

@@ -1,0 +1,166 @@
+"""How much each parameter decides of a training's success: conditional PED-ANOVA.
+
+The share of the variance between the best trainings and all of them that a parameter explains
+(Watanabe et al. 2023, arXiv 2304.10255; for parameters that only some trainings have, arXiv
+2601.20800). A training counts once, at the best of its mixtures: the release ratio is no parameter
+of it. A training that was stopped early did not reach the front, and counts so.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import moocore
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.front.points import FrontPoint, values_of
+from search.study.ledger import Ledger
+from search.study.samplers import experimental
+
+N_BEST = 5
+"""So many of the best Optuna's documentation advises to have at least."""
+
+N_LEAST = 20
+"""So many trainings it takes for a best quarter of that size."""
+
+BEST = 0.25
+"""The share of trainings that count as the best, with those that tie with the last of them."""
+
+FRONT = "reaching the front"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """The importance of each parameter for one target, in sum 1; or why there is none.
+
+    `n_trials` trainings count, `n_best` of them as the best; `n_with` says how many have a
+    parameter. Without a word in `refusal`, `shares` holds all parameters.
+    """
+
+    target: str
+    n_trials: int
+    n_best: int
+    n_with: Mapping[str, int]
+    shares: Mapping[str, float]
+    refusal: str | None = None
+
+
+def importances(ledger: Ledger) -> list[Importance]:
+    """For reaching the front, then for the best value of each objective."""
+    points, ended = ledger.points(), ledger.ended()
+    completed = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    counting = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    found = [_importance(FRONT, counting, nearness(points, ledger.objectives))]
+    for name in ledger.objectives:
+        best: dict[str, float] = {}
+        for point in points:
+            best[point.trial] = max(best.get(point.trial, 0.0), point.accuracies[name])
+        found.append(_importance(f"{name} accuracy", completed, best))
+    return found
+
+
+def nearness(points: Sequence[FrontPoint], objectives: Sequence[str]) -> dict[str, float]:
+    """Each trial's nearness to the front: minus the non-domination rank of its best point."""
+    if not points:
+        return {}
+    ranks = moocore.pareto_rank(values_of(points, objectives), maximise=True)
+    near: dict[str, float] = {}
+    for point, rank in zip(points, ranks, strict=True):
+        near[point.trial] = max(near.get(point.trial, -math.inf), -float(rank))
+    return near
+
+
+def _importance(
+    target: str, trials: Sequence[FrozenTrial], scores: Mapping[str, float]
+) -> Importance:
+    """Of `trials`; those without a score are worse than all that have one."""
+    worst = min(scores.values(), default=0.0) - 1
+    values = [scores.get(trial.user_attrs["trial"], worst) for trial in trials]
+    are_best = best_of(values)
+    names = dict.fromkeys(name for trial in trials for name in _own(trial.params))
+    refusal = None
+    if len(trials) < N_LEAST:
+        refusal = f"{len(trials)} trainings count for it; it takes at least {N_LEAST}"
+    elif sum(are_best) < N_BEST:
+        refusal = f"{sum(are_best)} trainings are among the best; it takes at least {N_BEST}"
+    shares = {} if refusal else _shares(trials, are_best)
+    if not refusal and sum(shares.values()) == 0:
+        refusal = "no parameter varies"
+    return Importance(
+        target=target,
+        n_trials=len(trials),
+        n_best=sum(are_best),
+        n_with={name: sum(name in trial.params for trial in trials) for name in names},
+        shares=shares,
+        refusal=refusal,
+    )
+
+
+def best_of(values: Sequence[float]) -> list[bool]:
+    """Which are in the best quarter, with those that tie with the last there, but never all."""
+    if not values:
+        return []
+    cutoff = sorted(values, reverse=True)[math.ceil(BEST * len(values)) - 1]
+    worst = min(values)
+    return [value >= cutoff and value > worst for value in values]
+
+
+def _shares(trials: Sequence[FrozenTrial], are_best: Sequence[bool]) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler())
+    ranges = _widest([trial.distributions for trial in trials])
+    rows = []
+    for trial, is_best in zip(trials, are_best, strict=True):
+        own = _own(trial.params)
+        within = {name: ranges.get(name, trial.distributions[name]) for name in own}
+        rows.append(create_trial(params=own, distributions=within, value=float(is_best)))
+    study.add_trials(rows)
+    # Less than the best by half a training, so that rounding takes none more.
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=(sum(are_best) - 0.5) / len(trials))
+    with experimental(), warnings.catch_warnings():
+        # It warns of parameters that a single training has; `n_with` tells the reader.
+        warnings.filterwarnings("ignore", message="Some regimes for parameter")
+        return get_param_importances(study, evaluator=evaluator)
+
+
+def _own(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if not name.startswith("release_ratio.")}
+
+
+def _widest(rows: Sequence[Mapping[str, BaseDistribution]]) -> dict[str, BaseDistribution]:
+    """One range for each parameter, so that one which depends on others is not taken for many."""
+    seen: dict[str, list[BaseDistribution]] = {}
+    for row in rows:
+        for name, distribution in row.items():
+            seen.setdefault(name, []).append(distribution)
+    widest = {name: _union(distributions) for name, distributions in seen.items()}
+    return {name: union for name, union in widest.items() if union is not None}
+
+
+def _union(distributions: Sequence[Any]) -> BaseDistribution | None:
+    """The distribution that holds all of them; None where they are of different kinds."""
+    first = distributions[0]
+    if any(type(other) is not type(first) for other in distributions):
+        return None
+    if isinstance(first, CategoricalDistribution):
+        choices = dict.fromkeys(choice for d in distributions for choice in d.choices)
+        return CategoricalDistribution(tuple(choices))
+    assert isinstance(first, FloatDistribution | IntDistribution)
+    if any((d.log, d.step) != (first.log, first.step) for d in distributions):
+        return None
+    low, high = min(d.low for d in distributions), max(d.high for d in distributions)
+    if isinstance(first, IntDistribution):
+        return IntDistribution(low, high, log=first.log, step=first.step)
+    return FloatDistribution(low, high, log=first.log, step=first.step)

@@ -1,0 +1,47 @@
+"""What a sweep keeps on disk: what is needed to go on, and to make the mixtures on the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from generalist_core.training.evaluator import OperatingPoint
+from search.running.trial import AVERAGES, CHECKPOINT
+from search.scheduling.callbacks import Watcher
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+
+
+class Housekeeping(Watcher):
+    """Removes the checkpoint of a trial that ended, and averages that have left the front."""
+
+    def __init__(self, trials: Path) -> None:
+        self.trials = trials
+
+    def on_completed(self, trial: str, _: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """Keep the averages that the front needs."""
+        self._remove(trial, CHECKPOINT)
+        on_front = {point.trial for point in ledger.front().points}
+        for path in self.trials.glob(f"*/{AVERAGES}"):
+            if path.parent.name not in on_front and ledger.has_ended(path.parent.name):
+                path.unlink()
+
+    def on_failed(self, trial: str, _: Failure, __: Ledger) -> None:
+        """Nobody goes on from here."""
+        self._remove(trial, CHECKPOINT)
+
+    def on_stopped(self, trial: str, _: int, __: Ledger) -> None:
+        """Nobody goes on from here."""
+        self._remove(trial, CHECKPOINT)
+
+    def _remove(self, trial: str, name: str) -> None:
+        (self.trials / trial / name).unlink(missing_ok=True)
+
+
+def sweep_up(folder: Path, ledger: Ledger) -> None:
+    """Remove what a crash left: parts of files, and checkpoints of trials that have ended."""
+    for part in (*folder.glob(".*.*"), *folder.glob("trials/*/.*.*"), *folder.glob("models/.*.*")):
+        part.unlink(missing_ok=True)
+    for path in (folder / "trials").glob(f"*/{CHECKPOINT}"):
+        if ledger.has_ended(path.parent.name):
+            path.unlink()

@@ -1,0 +1,79 @@
+"""A sweep without Ray: trials one after another in the calling process, for debugging."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from search.config import OwnParts, SweepConfig
+from search.running.trial import with_release_ratio
+from search.running.worker import Worker, is_epoch, tell
+from search.scheduling.searcher import Searcher
+from search.study.failures import Failure, classify
+from search.study.records import Proposal
+
+Item = TypeVar("Item")
+
+Result = TypeVar("Result")
+
+
+def run_locally(
+    searcher: Searcher, folder: Path, config: SweepConfig, own: OwnParts, *, raises: bool = False
+) -> None:
+    """As `search.tuning.run_on_ray`, but here, one trial after another.
+
+    Nothing ends an epoch that hangs but Ctrl-C, which leaves its trial for `resume`. If it
+    `raises`, the first error of a trial ends the search, and is the searcher's.
+    """
+    worker = Worker(
+        threads=config.resources.threads,
+        data=own.data,
+        model=own.model,
+        warmups=config.store_in(folder),
+        limits=config.limits,
+        is_watched=False,
+        raises=raises,
+    )
+    deadline = time.monotonic() + (config.time_budget_s or float("inf"))
+    with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
+        while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
+            place = folder / "trials" / proposal.trial
+            worker.begin(place, with_release_ratio(proposal.config, proposal.ratio))
+            _train(searcher, proposal, worker, deadline)
+    worker.close()
+
+
+def _train(searcher: Searcher, proposal: Proposal, worker: Worker, deadline: float) -> None:
+    """Train a trial until it ends, or the time or the search does."""
+    trial = proposal.trial
+    while trial in searcher.running and searcher.error is None and time.monotonic() < deadline:
+        result = worker.step()
+        if not (is_epoch(result) and searcher.report(trial, result)):
+            tell(searcher, trial, result)
+
+
+@contextlib.contextmanager
+def here() -> Iterator[int]:
+    """This process as the one worker, with as many threads afterwards as before."""
+    n_threads = torch.get_num_threads()
+    try:
+        yield 1
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def map_here(
+    function: Callable[..., Result], items: Sequence[Item], **shared: object
+) -> Iterator[tuple[Item, Result | Failure]]:
+    """As `search.cluster.map_on_ray`, but here, one item after another."""
+    for item in items:
+        try:
+            outcome: Result | Failure = function(item, **shared)
+        except Exception as error:
+            outcome = classify(error)
+        yield item, outcome

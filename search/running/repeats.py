@@ -1,0 +1,106 @@
+"""The front again with other seeds: how much of it was luck.
+
+Each configuration on the front is trained `repeats` times more, from other initial weights, data
+order and noise, and releases the ratios that it has on the front. The first training, which was
+chosen for its result, has no part in the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import from_dict
+from generalist_core.data.splits import Dataset
+from generalist_core.models import ModelFactory
+from generalist_core.randomness import derive_seed
+from search.config import Resources
+from search.files import read_json, write_json
+from search.front.front import Front
+from search.front.repeats import REPEATS
+from search.running.local import map_here
+from search.running.trial import CHECKPOINT, POINTS, TrialRun
+from search.study.failures import Failure
+
+if TYPE_CHECKING:
+    from search.config import SweepConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatJob:
+    """One training to repeat: the trial, which repeat, and where its files go."""
+
+    trial: str
+    repeat: int
+    folder: Path
+    config: TrainConfig
+
+
+def repeat_front(
+    folder: Path,
+    front: Front,
+    request: SweepConfig,
+    *,
+    data: Dataset | None,
+    model: ModelFactory | None,
+    console: Console,
+) -> None:
+    """Train the front's configurations again, and write `repeats.json`."""
+    jobs = [job for repeat in range(1, request.repeats + 1) for job in _jobs(folder, front, repeat)]
+    resources, rows = request.resources, []
+    map_jobs = map_here if resources.local else _map_on(resources)
+    for job, outcome in map_jobs(
+        run_repeat, jobs, threads=resources.threads, data=data, model=model
+    ):
+        if isinstance(outcome, Failure):
+            console.print(f"repeat {job.repeat} of trial {job.trial}  failed: {outcome.reason}")
+            continue
+        rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
+        console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
+    write_json(folder / REPEATS, rows)
+
+
+def _map_on(resources: Resources) -> Callable[..., Any]:
+    """Ray's workers; Ray is imported only where it runs."""
+    from search.running.ray_cluster import map_on_ray
+
+    return partial(map_on_ray, resources=resources)
+
+
+def run_repeat(
+    job: RepeatJob, *, threads: int, data: Dataset | None, model: ModelFactory | None
+) -> list[dict[str, Any]]:
+    """Train and release one repeat, in a worker, or go on with it; what is done is read."""
+    torch.set_num_threads(threads)
+    if not (job.folder / POINTS).is_file():
+        run = TrialRun(job.folder, job.config, data, model=model)
+        while not run.is_done:
+            run.advance()
+        run.release()
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    points: list[dict[str, Any]] = read_json(job.folder / POINTS)
+    return points
+
+
+def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
+    """One job a configuration on the front, with a seed of this repeat."""
+    jobs = []
+    for trial in dict.fromkeys(point.trial for point in front.points):
+        points = [point for point in front.points if point.trial == trial]
+        config = from_dict(points[0].config, TrainConfig)
+        ratios = tuple(point.mixing_ratio for point in points)
+        config = replace(
+            config,
+            seed=derive_seed(config.seed, "repeat", repeat) % 2**31,
+            evaluation=replace(config.evaluation, release_ratios=ratios),
+        )
+        place = folder / "repeats" / f"{trial}-{repeat}"
+        jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=place, config=config))
+    return jobs

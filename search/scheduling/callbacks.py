@@ -1,0 +1,70 @@
+"""Who is told what happens in a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from generalist_core.training.evaluator import OperatingPoint
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+
+
+class Watcher:
+    """Is told what happens in a sweep, after the ledger; this one keeps it to itself."""
+
+    def on_begun(self, proposal: Proposal) -> None:
+        """A trial begins, or goes on after the sweep was interrupted."""
+
+    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
+        """A running trial has trained an epoch."""
+
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """A trial has released its points."""
+
+    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
+        """A trial came to nothing."""
+
+    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+        """A trial was stopped early."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
+
+
+class Watchers(Watcher):
+    """Several watchers, told in their order."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self.watchers = watchers
+
+    def on_begun(self, proposal: Proposal) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_begun(proposal)
+
+    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_metrics(trial, metrics)
+
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_completed(trial, points, ledger)
+
+    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_failed(trial, failure, ledger)
+
+    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.on_stopped(trial, epoch, ledger)
+
+    def close(self) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.close()

@@ -1,0 +1,125 @@
+"""What to run next: something new, or one more co-training branch on a warm-up that pays.
+
+Trials that differ only in what happens from the first sync on share their experts' warm-ups: they
+are the branches of one family. A family may have a few branches at first, and more for each branch
+that made the front grow. Something new can always be proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from generalist_core.config import TrainConfig
+from search.config import Branching
+from search.front.front import Front
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from spaces import Space, base_suggestion, paper_suggestion
+
+COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
+"""Searched names that leave warm-ups as they are, if the ratio is constant in them.
+
+The last one changes no training at all: a family that varies nothing else has no branches.
+"""
+
+
+@dataclass(kw_only=True)
+class Family:
+    """The trials on one warm-up: how many were proposed, which came to something, which paid."""
+
+    params: dict[str, Any]
+    varies: bool = True
+    n_proposed: int = 1
+    completed: list[str] = field(default_factory=list)
+    n_paid: int = 0
+
+    def is_open(self, branching: Branching) -> bool:
+        """Whether it may have another branch: its warm-up is there, and it has some left."""
+        allowance = branching.first + branching.more * self.n_paid
+        return bool(self.completed) and self.n_proposed < allowance
+
+
+class Proposer:
+    """Asks the ledger for proposals; without `branching` each is the sampler's own."""
+
+    def __init__(
+        self, ledger: Ledger, space: Space, base: TrainConfig, branching: Branching | None = None
+    ) -> None:
+        self.ledger = ledger
+        self.space = space
+        self.base = base
+        self.branching = branching
+        self.families: list[Family] = []
+        self.family_of: dict[str, Family] = {}
+        self.worth = 0.0
+        self.n_branches = 0
+        self._restore()
+
+    def propose(self) -> Proposal:
+        """The next trial: a branch of the open family worth most, else something new."""
+        family = self._best_open()
+        fixed = family.params if family is not None else None
+        return self._begin(self.ledger.ask(self.space, self.base, fixed=fixed))
+
+    def completed(self, trial: str) -> None:
+        """Take in that a trial has released its points, and whether the front grew by them."""
+        self._completed(trial, self.ledger.front().hypervolume)
+
+    def _completed(self, trial: str, worth: float) -> None:
+        family = self.family_of[trial]
+        family.completed.append(trial)
+        growth = self.branching.min_growth if self.branching is not None else 0.0
+        family.n_paid += worth > self.worth * (1 + growth)
+        self.worth = worth
+
+    def _restore(self) -> None:
+        """Take in what a ledger that goes on has proposed, and what came of it."""
+        for proposal in self.ledger.proposals():
+            self._begin(proposal)
+        completed = {point.trial for point in self.ledger.points()}
+        for growth in self.ledger.history():
+            if growth.trial in completed:
+                self._completed(growth.trial, growth.hypervolume)
+
+    def _begin(self, proposal: Proposal) -> Proposal:
+        params = warmup_params(proposal.params)
+        known = next((family for family in self.families if family.params == params), None)
+        if known is None:
+            cotrained = [name for name in proposal.params if name.startswith(COTRAINING[:2])]
+            known = Family(params=params, varies=bool(params and cotrained))
+            self.families.append(known)
+        else:
+            known.n_proposed += 1
+            self.n_branches += 1
+        self.family_of[proposal.trial] = known
+        return proposal
+
+    def _best_open(self) -> Family | None:
+        if self.branching is None or self.ledger.sampling.enqueued:
+            return None
+        if self.n_branches >= self.branching.most * self.ledger.n_asked:
+            return None
+        able = [f for f in self.families if f.varies and f.is_open(self.branching)]
+        return max(able, key=self._merit, default=None)
+
+    def _merit(self, family: Family) -> float:
+        """The hypervolume that the front would lose without the family's points on it."""
+        front = self.ledger.front()
+        others = [point for point in front.points if point.trial not in family.completed]
+        without = Front.of(others, front.objectives, front.reference)
+        return front.hypervolume - without.hypervolume
+
+
+def enqueue_first(ledger: Ledger, space: Space, base: TrainConfig) -> None:
+    """Propose the paper's setting first and then the base's, if they were not asked yet."""
+    first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
+    suggestions = [first] if first == second else [first, second]
+    for params, ratio in suggestions[ledger.n_asked :]:
+        ledger.enqueue(params, ratio, len(base.experts))
+
+
+def warmup_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a branch has in common with its family."""
+    return {name: value for name, value in params.items() if not name.startswith(COTRAINING)}

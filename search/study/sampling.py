@@ -1,0 +1,128 @@
+"""What a sampler is shown: its own study in memory, thinned to what it can model in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search.study.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
+from search.study.trials import running
+
+SLACK = 1.25
+"""A thinned study may grow by this factor before it is thinned again."""
+
+
+class Sampling:
+    """A sampler with the observations that it learns from: all, or about `limit` of them.
+
+    The time of a suggestion grows with the observations, and a sweep makes several a trial: so
+    `OBSERVATION_LIMITS` of `search.samplers` holds. The best are kept: TPE, for one, models the
+    best 25 apart however many there are, and the rest only as a density.
+    """
+
+    def __init__(self, sampler_of: SamplerOf, n_objectives: int) -> None:
+        self.sampler_of = sampler_of
+        self.n_objectives = n_objectives
+        self.limit = OBSERVATION_LIMITS.get(type(sampler_of("")))
+        self.enqueued: list[dict[str, Any]] = []
+        self._running: dict[str, int] = {}
+        self._study = self._new_study()
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let a suggestion be this one: the next, after those enqueued before."""
+        self.enqueued.append(dict(params))
+
+    def ask(
+        self, name: str, fixed: Mapping[str, Any] | None = None, attempt: int = 0
+    ) -> optuna.Trial:
+        """A trial that suggests, until the next is asked; the parameters in `fixed` are given.
+
+        It runs until it is told. Another `attempt` gives other suggestions.
+        """
+        self._settle()
+        sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
+        self._study.sampler = fixing(sampler, fixed) if fixed is not None else sampler
+        if self.enqueued:
+            self._study.enqueue_trial(self.enqueued.pop(0))
+        asked = self._study.ask()
+        self._running[name] = asked.number
+        return asked
+
+    def go_on(self, name: str, trial: FrozenTrial) -> None:
+        """Know of a trial that was asked before this sampling began, and runs."""
+        self._add_running(name, trial)
+
+    def asked(self, name: str) -> FrozenTrial:
+        """What a running trial was given so far."""
+        return self._study.get_trials(deepcopy=False)[self._running[name]]
+
+    def tell(self, name: str, observations: Sequence[FrozenTrial]) -> None:
+        """End a trial that was asked, if it runs, and show what came of it."""
+        number = self._running.pop(name, None)
+        if number is not None:
+            self._study.tell(number, state=TrialState.FAIL)
+        self._study.add_trials(observations)
+        if self.limit is not None and len(self._observations()) > SLACK * self.limit:
+            self._thin(self.limit)
+
+    def _settle(self) -> None:
+        """Make the study what it would be had it just begun: who runs comes after what was seen.
+
+        Nor may a sampler find what it kept there: it may have known less then.
+        """
+        storage, study = self._study._storage, self._study._study_id
+        for key in storage.get_study_system_attrs(study):
+            storage.set_study_system_attr(study, key, None)
+        for name, number in self._running.items():
+            running = self.asked(name)
+            self._study.tell(number, state=TrialState.FAIL)
+            self._add_running(name, running)
+
+    def _observations(self) -> list[FrozenTrial]:
+        seen = (TrialState.COMPLETE, TrialState.PRUNED)
+        return self._study.get_trials(deepcopy=False, states=seen)
+
+    def _thin(self, limit: int) -> None:
+        """Begin a new study with what is worth keeping, and with the trials that run."""
+        kept = thinned(self._observations(), limit)
+        running = {name: self.asked(name) for name in self._running}
+        self._study = self._new_study()
+        self._study.add_trials(kept)
+        for name, trial in running.items():
+            self._add_running(name, trial)
+
+    def _add_running(self, name: str, trial: FrozenTrial) -> None:
+        self._running[name] = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(running(trial))
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(
+            storage=InMemoryStorage(),
+            sampler=self.sampler_of(""),
+            directions=["maximize"] * self.n_objectives,
+        )
+
+
+def thinned(observations: Sequence[FrozenTrial], limit: int) -> list[FrozenTrial]:
+    """Half of `limit` the best by non-dominated sorting, the rest evenly from first to last.
+
+    The order stays. Of equally good ones the later are kept; trials without values are among the
+    rest.
+    """
+    if len(observations) <= limit:
+        return list(observations)
+    valued = [i for i, trial in enumerate(observations) if trial.state == TrialState.COMPLETE]
+    ranks = np.full(len(observations), np.inf)
+    if valued:
+        values = np.array([observations[i].values for i in valued])
+        ranks[valued] = moocore.pareto_rank(values, maximise=True)
+    by_rank = sorted(range(len(observations)), key=lambda i: (ranks[i], -i))
+    best, others = by_rank[: limit // 2], sorted(by_rank[limit // 2 :])
+    spread = np.linspace(0, len(others) - 1, limit - len(best)).round().astype(int)
+    return [observations[i] for i in sorted({*best, *(others[i] for i in spread)})]

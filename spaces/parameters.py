@@ -1,0 +1,72 @@
+"""Every parameter that a space can ask for, conditional ones too, found by asking."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from generalist_core.config import TrainConfig
+from generalist_core.user_code import running_own
+from generalist_core.validation import InvalidConfigError
+from spaces import Space
+from spaces.release_ratio import suggest_ratio
+
+PATIENCE = 50
+"""How many walks through a space may find nothing new, until that is taken for all there is."""
+
+Choices = tuple[Any, ...]
+
+
+class Explorer:
+    """A trial that takes of each parameter the choice taken least so far, and any number."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Choices] = {}
+        self._taken: Counter[tuple[str, Any]] = Counter()
+        self._random = random.Random(0)  # noqa: S311  (no secret)
+
+    def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
+        """A number in the range."""
+        self.found.setdefault(name, ())
+        return self._random.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
+        """A whole number in the range."""
+        self.found.setdefault(name, ())
+        return self._random.randint(low, high)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
+        """The choice that was taken least; of several any, so that all combinations occur."""
+        known = self.found.get(name, ())
+        self.found[name] = (*known, *(choice for choice in choices if choice not in known))
+        least = min(self._taken[name, choice] for choice in choices)
+        rare = [choice for choice in choices if self._taken[name, choice] == least]
+        chosen = self._random.choice(rare)
+        self._taken[name, chosen] += 1
+        return chosen
+
+
+def parameters_of_space(space: Space, base: TrainConfig) -> Mapping[str, Choices]:
+    """Each parameter of a space and of the release, with its choices; () for a number.
+
+    A suggestion that the space refuses shows what was asked until then. A parameter behind a
+    condition on numbers that is hardly ever met may be missed.
+    """
+    explorer, since = Explorer(), 0
+    suggest_ratio(explorer, len(base.experts))
+    while since < PATIENCE:
+        before = dict(explorer.found)
+        with suppress(InvalidConfigError), running_own("space"):
+            space(explorer, base)
+        since = since + 1 if explorer.found == before else 0
+    return explorer.found
+
+
+def with_seen(known: Mapping[str, Choices], params: Mapping[str, Any]) -> dict[str, Choices]:
+    """Known parameters, and those that a trial had beside them."""
+    numbers = (int, float)
+    seen = {name: () if isinstance(v, numbers) else (v,) for name, v in params.items()}
+    return {**seen, **known}

@@ -1,0 +1,42 @@
+"""The release ratio as parameters of a study.
+
+A stick is broken: parameter `release_ratio.i` is the share that expert i takes of what the experts
+after it have left. For two experts `release_ratio.1` is the mixing ratio itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from generalist_core.config import Ratio, as_weights
+from generalist_core.config.mixing import ratio_key
+from spaces import Trial
+
+
+def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
+    """The release ratio that a trial suggests."""
+    weights, left = [0.0] * n_experts, 1.0
+    for expert in range(n_experts - 1, 0, -1):
+        weights[expert] = left * trial.suggest_float(f"release_ratio.{expert}", 0.0, 1.0)
+        left -= weights[expert]
+    weights[0] = left
+    return weights[1] if n_experts == 2 else tuple(weights)
+
+
+def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
+    """The known ratio that `ratio` differs from by rounding alone, else itself."""
+    for other in known:
+        pairs = zip(ratio_key(ratio), ratio_key(other), strict=True)
+        if all(abs(a - b) < 1e-9 for a, b in pairs):
+            return other
+    return ratio
+
+
+def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:
+    """The parameters from which `suggest_ratio` makes `ratio`."""
+    weights, left, params = as_weights(ratio, n_experts), 1.0, {}
+    for expert in range(n_experts - 1, 0, -1):
+        share = weights[expert] / left if left > 0 else 0.0
+        params[f"release_ratio.{expert}"] = min(1.0, share)
+        left -= weights[expert]
+    return params
