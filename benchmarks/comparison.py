@@ -26,8 +26,8 @@ def key_of(task: str, space: str, method: str, seed: int) -> str:
     return f"{task}/{space}/{method}/{seed}"
 
 
-def share_of_cost(results: Results, key: str, measure: str) -> float:
-    """The share of plain's cost at which plain's final value is reached; infinity if not within it.
+def fraction_of_cost(results: Results, key: str, measure: str) -> float:
+    """The fraction of plain's cost at which plain's final value is reached, else infinity.
 
     The trial that ends a search may cost more than was left, so what it gave does not count.
     """
@@ -38,7 +38,7 @@ def share_of_cost(results: Results, key: str, measure: str) -> float:
 
 
 def table(results: Results, task: str, space: str, methods: Sequence[str]) -> Iterator[str]:
-    """Final values, mean and deviation over seeds; median shares of cost; values on the way."""
+    """Final values, mean and deviation over seeds; median fractions of cost; values on the way."""
     yield "| method | seeds | hypervolume | area | cost to plain's: hv | area | hv on the way |"
     yield "|---|---|---|---|---|---|---|"
     for method in methods:
@@ -52,8 +52,8 @@ def table(results: Results, task: str, space: str, methods: Sequence[str]) -> It
             spread = f" ± {statistics.stdev(final):.{digits}f}" if len(final) > 1 else ""
             cells.append(f"{statistics.fmean(final):.{digits}f}{spread}")
         for measure in MEASURES:
-            shares = [share_of_cost(results, key, measure) for key in keys]
-            cells.append(f"{statistics.median(shares):.2f}")
+            fractions = [fraction_of_cost(results, key, measure) for key in keys]
+            cells.append(f"{statistics.median(fractions):.2f}")
         reached = [_reached(results, key, "hypervolume", ON_THE_WAY) for key in keys]
         cells.append(", ".join(f"{value:.3f}" for value in np.mean(reached, 0)))
         yield f"| {' | '.join(cells)} |"
@@ -65,31 +65,31 @@ def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
     figure, axes = plt.subplots(
         len(groups), len(MEASURES), figsize=(9, 3.2 * len(groups)), squeeze=False
     )
-    shares = np.linspace(0, 1, 101)
+    fractions = np.linspace(0, 1, 101)
     for row, (task, space) in zip(axes, groups, strict=True):
         for axis, measure in zip(row, MEASURES, strict=True):
             for method in methods:
                 keys = _keys(results, task, space, method)
                 if not keys:
                     continue
-                runs = np.array([_reached(results, key, measure, shares) for key in keys])
-                (line,) = axis.plot(shares, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
+                runs = np.array([_reached(results, key, measure, fractions) for key in keys])
+                (line,) = axis.plot(fractions, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
                 low, high = runs.mean(0) - runs.std(0), runs.mean(0) + runs.std(0)
-                axis.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
-            axis.set(title=f"{task}, {space}", xlabel="share of plain's cost")
+                axis.fill_between(fractions, low, high, alpha=0.15, color=line.get_color())
+            axis.set(title=f"{task}, {space}", xlabel="fraction of plain's cost")
             axis.set_ylabel(measure.replace("_", "-") + ", test images")
         row[0].legend(fontsize="small", loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
-def _reached(results: Results, key: str, measure: str, shares: Iterable[float]) -> list[float]:
-    """The front's worth at shares of the cost of plain with the same seed; 0 before the first."""
+def _reached(results: Results, key: str, measure: str, fractions: Iterable[float]) -> list[float]:
+    """The front's value at fractions of plain's cost with the same seed; 0 before the first."""
     budget = results[_plain(key)]["cost"]
     history = results[key]["history"]
     return [
-        next((h[measure] for h in reversed(history) if h["cost"] <= share * budget), 0.0)
-        for share in shares
+        next((h[measure] for h in reversed(history) if h["cost"] <= fraction * budget), 0.0)
+        for fraction in fractions
     ]
 
 

@@ -24,7 +24,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.config import Halving
+from search.config import SuccessiveHalving
 from search.front.front import hypervolume
 from search.scheduling.early_stopping import Rungs, decide
 
@@ -35,7 +35,7 @@ EPOCHS = 27
 N_FULL_TRIALS = 12
 N_WORKERS = 4
 NOISE = 0.01
-HALVING = Halving(eta=3, first_rung=3)
+HALVING = SuccessiveHalving(eta=3, first_rung=3)
 RATIOS = {"one point a trial": np.array([0.5]), "five points a trial": np.linspace(0, 1, 5)}
 
 
@@ -48,10 +48,10 @@ class Curve:
     speed: float
 
     @staticmethod
-    def of(source: np.random.Generator) -> Curve:
+    def of(rng: np.random.Generator) -> Curve:
         """A random trial; what is fast tends to end lower."""
-        quality, lean = source.beta(2, 2), source.uniform(0, 1)
-        speed = 8.0 * math.exp(source.normal(0, 0.7) - 0.8 * quality)
+        quality, lean = rng.beta(2, 2), rng.uniform(0, 1)
+        speed = 8.0 * math.exp(rng.normal(0, 0.7) - 0.8 * quality)
         return Curve(quality=0.4 + 0.5 * quality, lean=lean, speed=speed)
 
     def at(self, epoch: int, ratios: NDArray[np.float64]) -> Points:
@@ -63,7 +63,7 @@ class Curve:
         return points
 
 
-def halving(given: Halving) -> Rule:
+def halving(given: SuccessiveHalving) -> Rule:
     """Multi-objective asynchronous successive halving."""
     rungs = Rungs(given)
     return lambda trial, rung, points: rungs.report(trial, rung, points).stop
@@ -71,11 +71,11 @@ def halving(given: Halving) -> Rule:
 
 def at_random(seed: int) -> Rule:
     """As often as halving, but whom it hits."""
-    source, n_results = np.random.default_rng(seed), dict.fromkeys(HALVING.rungs(EPOCHS), 0)
+    rng, n_results = np.random.default_rng(seed), dict.fromkeys(HALVING.rungs(EPOCHS), 0)
 
     def rule(_trial: str, rung: int, _points: Points) -> bool:
         n_results[rung] += 1
-        return n_results[rung] >= HALVING.eta and source.random() > 1 / HALVING.eta
+        return n_results[rung] >= HALVING.eta and rng.random() > 1 / HALVING.eta
 
     return rule
 
@@ -103,9 +103,9 @@ def run(rule: Rule, seed: int, ratios: NDArray[np.float64]) -> tuple[float, int,
     stages = dict(zip((0, *HALVING.rungs(EPOCHS)), (*HALVING.rungs(EPOCHS), EPOCHS), strict=True))
     while workers:
         now, trial, epoch = heapq.heappop(workers)
-        source = np.random.default_rng([seed, max(trial, 0)])
-        curve = Curve.of(source)
-        noise = source.normal(0, NOISE, (EPOCHS + 1, len(ratios), 2))
+        rng = np.random.default_rng([seed, max(trial, 0)])
+        curve = Curve.of(rng)
+        noise = rng.normal(0, NOISE, (EPOCHS + 1, len(ratios), 2))
         points = curve.at(epoch, ratios)
         if trial > 0 and epoch == EPOCHS:
             released.append(points)
@@ -120,8 +120,8 @@ def run(rule: Rule, seed: int, ratios: NDArray[np.float64]) -> tuple[float, int,
 
 RULES: dict[str, Callable[[int], Rule]] = {
     "halving": lambda _: halving(HALVING),
-    "halving, eta 2": lambda _: halving(Halving(eta=2, first_rung=3)),
-    "halving, eta 4": lambda _: halving(Halving(eta=4, first_rung=3)),
+    "halving, eta 2": lambda _: halving(SuccessiveHalving(eta=2, first_rung=3)),
+    "halving, eta 4": lambda _: halving(SuccessiveHalving(eta=4, first_rung=3)),
     "no stopping": lambda _: lambda _trial, _rung, _points: False,
     "random stopping": at_random,
     "wrong": lambda _: wrong(),

@@ -55,8 +55,8 @@ class Setting:
 
 def images(n: int, seed: int) -> Split:
     """Noise in bytes, ten classes."""
-    source = torch.Generator().manual_seed(seed)
-    noise = torch.randint(256, (n, 3, 32, 32), generator=source, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(seed)
+    noise = torch.randint(256, (n, 3, 32, 32), generator=rng, dtype=torch.uint8)
     return Split(images=noise, labels=torch.arange(n) % 10)
 
 

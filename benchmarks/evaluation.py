@@ -54,10 +54,10 @@ def robust_net() -> tuple[nn.Module, Split]:
 
 def textbook(model: nn.Module, split: Split, seed: int) -> Tensor:
     """Verdicts (n,) under PGD-20 by `backward()`, images left over from no attack."""
-    source = generator(split.images.device, seed, "evaluation", "robust")
+    rng = generator(split.images.device, seed, "evaluation", "robust")
     verdicts = []
     for x, y in split.batches(256, torch.float32):
-        attacked = textbook_pgd(ATTACK, model, x, y, source)
+        attacked = textbook_pgd(ATTACK, model, x, y, rng)
         with torch.no_grad():
             verdicts.append(model(attacked).argmax(1) == y)
     return torch.cat(verdicts)

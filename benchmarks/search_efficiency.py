@@ -32,11 +32,11 @@ from generalist_core.config.presets import short
 from generalist_core.data.splits import Dataset, Split, as_floats
 from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
-from search.config import Branching, Halving
+from search.config import Branching, SuccessiveHalving
 from search.files import read_json, write_json
 from search.front.front import hypervolume
 from search.running.trial import Training, cached_dataset, with_release_ratio
-from search.scheduling.callbacks import Watcher
+from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
@@ -54,7 +54,7 @@ class Method:
     releases: bool = True
     shares: bool = True
     branches: bool = False
-    stops: Halving | None = field(default_factory=Halving)
+    stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
 
 
 PLAIN = Method(releases=False, shares=False, stops=None)
@@ -62,7 +62,7 @@ OURS = Method()
 METHODS = {
     "plain": PLAIN,
     "random": dataclasses.replace(PLAIN, sampler="random"),
-    "plain, stopping": dataclasses.replace(PLAIN, stops=Halving()),
+    "plain, stopping": dataclasses.replace(PLAIN, stops=SuccessiveHalving()),
     "ours": OURS,
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
@@ -127,17 +127,17 @@ class Task:
 
 def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
     """A proposal's configuration, less what the method does not use."""
-    config = with_release_ratio(proposal.config, proposal.ratio)
+    config = with_release_ratio(proposal.config, proposal.mixing_ratio)
     evaluation = config.evaluation
     if not method.releases:
-        own = {"release_ratios": (proposal.ratio,), "n_refinements": 0}
+        own = {"release_ratios": (proposal.mixing_ratio,), "n_refinements": 0}
         evaluation = dataclasses.replace(evaluation, **own)
     if not method.stops:
         evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
     return dataclasses.replace(config, evaluation=evaluation)
 
 
-class Judge(Watcher):
+class Judge(Callback):
     """Judges the front after each trial on test images, and ends a search that spent its budget."""
 
     def __init__(self, task: Task, budget: float | None) -> None:
@@ -202,7 +202,7 @@ def run(cell: Cell) -> dict[str, Any]:
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
-        watcher=judge,
+        callback=judge,
         rules=Rules(rungs=Rungs(method.stops) if method.stops else None),
     )
     judge.searcher = searcher

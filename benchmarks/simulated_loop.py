@@ -11,7 +11,7 @@ from search.study.records import Proposal
 
 
 @dataclass
-class Worker:
+class SimulatedWorker:
     """One of several workers in simulated time, which is cost."""
 
     trial: str
@@ -30,11 +30,11 @@ def run_here(searcher: Searcher, begin: Callable[[Proposal], Training]) -> None:
     With one worker trials simply follow each other. An error ends the search, as it would end a
     program: nobody could tell a trial that fails from a fault of the caller's.
     """
-    workers: list[Worker] = []
+    workers: list[SimulatedWorker] = []
     now = 0.0
     while True:
         while not searcher.is_full and (proposal := searcher.propose()) is not None:
-            workers.append(Worker(proposal.trial, begin(proposal), now))
+            workers.append(SimulatedWorker(proposal.trial, begin(proposal), now))
         if not workers:
             return
         worker = _next_able(searcher, workers)
@@ -43,7 +43,7 @@ def run_here(searcher: Searcher, begin: Callable[[Proposal], Training]) -> None:
             workers.remove(worker)
 
 
-def _next_able(searcher: Searcher, workers: list[Worker]) -> Worker | None:
+def _next_able(searcher: Searcher, workers: list[SimulatedWorker]) -> SimulatedWorker | None:
     """Train an epoch of the first worker that need not wait; itself if its trial has ended."""
     for worker in sorted(workers, key=lambda worker: worker.clock):
         metrics = worker.training.attempt()
@@ -52,7 +52,7 @@ def _next_able(searcher: Searcher, workers: list[Worker]) -> Worker | None:
     raise RuntimeError("Every trial waits for another's warm-up.")
 
 
-def _has_ended(searcher: Searcher, worker: Worker, metrics: dict[str, float]) -> bool:
+def _has_ended(searcher: Searcher, worker: SimulatedWorker, metrics: dict[str, float]) -> bool:
     training = worker.training
     if searcher.report(worker.trial, metrics):
         training.close()

@@ -102,7 +102,7 @@ class World:
     ) -> tuple[float, float]:
         """Natural and robust accuracy of a mixture in co-training; of the global one at None.
 
-        It lies between what both experts would be alone, at the share of robustness that is kept.
+        It lies between what both experts would be alone, at the robustness that is kept.
         """
         natural, robust = (
             next((e for e in config.experts if (e.attack is None) == clean), config.experts[0])
@@ -113,10 +113,10 @@ class World:
         moved = math.sqrt(self.pace(natural.optimizer) * natural.schedule(progress))
         reach = 1 - math.exp(-0.9 * config.sync.every_epochs * 16 / config.epochs * moved)
         asked = trained if ratio is None else as_weights(ratio, 2)[1]
-        share = trained + reach * (asked - trained)
+        fraction = trained + reach * (asked - trained)
         pull = self.pace(natural.optimizer) / self.pace(robust.optimizer)
         half = min(max(0.36 * pull**0.3, 0.15), 0.8)
-        kept = share**2.7 / (share**2.7 + half**2.7)
+        kept = fraction**2.7 / (fraction**2.7 + half**2.7)
         easy, hard = self.alone(natural, progress)[0], self.alone(robust, progress)
         return easy + kept * (hard[0] - easy), kept * hard[1]
 
@@ -158,7 +158,9 @@ class SimulatedTrainer(GeneralistTrainer):
         names = self.config.evaluation.objectives
         accuracies = dict(zip(names, seen, strict=True))
         epoch = self.release_epoch
-        return OperatingPoint(ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch)
+        return OperatingPoint(
+            mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch
+        )
 
     def _seen(self, true: tuple[float, float], n_images: int, *purpose: str | int) -> list[float]:
         """What so many images show, the same for equal configurations at equal times."""
@@ -173,7 +175,7 @@ class SimulatedTrainer(GeneralistTrainer):
         else:
             epoch = self.expert(name).epoch
             true = self.world.alone(self.expert(name).config, epoch / self.config.epochs)
-        evaluation, n_images = self.config.evaluation, self.evaluator.n_images_between
+        evaluation, n_images = self.config.evaluation, self.evaluator.n_images_during_training
         self.forward_images += n_images * (evaluation_cost(evaluation) if attacked else FORWARD)
         seen = zip(evaluation.objectives, self._seen(true, n_images, name, epoch), strict=True)
         return {f"accuracy/{name}/{o}": v for o, v in seen if attacked or o == "natural"}

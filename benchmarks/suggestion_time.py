@@ -52,7 +52,7 @@ def main() -> None:
             asking.append(time.perf_counter() - began)
             trainer = SimulatedTrainer(proposal.config, world)
             trainer.epoch = base.epochs
-            points: list[OperatingPoint] = trainer.release([proposal.ratio, *RATIOS])
+            points: list[OperatingPoint] = trainer.release([proposal.mixing_ratio, *RATIOS])
             began = time.perf_counter()
             ledger.tell_released(proposal.trial, points, cost)
             proposer.completed(proposal.trial)

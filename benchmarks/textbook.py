@@ -10,10 +10,10 @@ from generalist_core.config import PGD
 
 
 def textbook_pgd(
-    attack: PGD, model: nn.Module, x: Tensor, y: Tensor, source: torch.Generator
+    attack: PGD, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
 ) -> Tensor:
     """Adversarial images in Linf from a uniform start, with the model in the mode that it is in."""
-    uniform = torch.rand(x.shape, generator=source, dtype=x.dtype, device=x.device)
+    uniform = torch.rand(x.shape, generator=rng, dtype=x.dtype, device=x.device)
     attacked = (x + (2 * uniform - 1) * attack.epsilon).clamp(0, 1)
     for _ in range(attack.steps):
         attacked = attacked.detach().requires_grad_()

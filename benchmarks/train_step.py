@@ -8,7 +8,7 @@ The textbook step is written as published implementations are: the attack's grad
 are augmented one by one; a forward of each expert counts training accuracy. The bound is the 26
 forwards' worth of work that PGD-10 and two updates need, at the measured time of one forward of the
 plain model in the variant's precision. All is timed in one run, interleaved; medians count. On a
-GPU, also the most memory that a step holds beyond the weights, and the share of the card's dense
+GPU, also the most memory that a step holds beyond the weights, and the fraction of the card's dense
 bfloat16 rate.
 """
 
@@ -45,7 +45,7 @@ from generalist_core.config import (
 )
 from generalist_core.data.splits import augment
 from generalist_core.device import resolve_device, training_precision
-from generalist_core.models import Shape, build_model
+from generalist_core.models.build import Shape, build_model
 from generalist_core.randomness import GeneratorNoise
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.experts import Expert
@@ -116,8 +116,8 @@ class Textbook:
 
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """The first expert trains on clean images, the second on attacked ones."""
-        source = torch.Generator(x.device).manual_seed(seed)
-        attacked = textbook_pgd(ATTACK, self.models[1].eval(), x, y, source)
+        rng = torch.Generator(x.device).manual_seed(seed)
+        attacked = textbook_pgd(ATTACK, self.models[1].eval(), x, y, rng)
         for i, images in enumerate((x, attacked)):
             self.models[i].train()
             self.optimizers[i].zero_grad()
@@ -141,8 +141,8 @@ class Ours:
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """A step as in an epoch."""
-        source = torch.Generator(x.device).manual_seed(seed)
-        self.step(augment(x, AUGMENTATION, source), y, seed)
+        rng = torch.Generator(x.device).manual_seed(seed)
+        self.step(augment(x, AUGMENTATION, rng), y, seed)
 
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """The same step."""
@@ -228,12 +228,12 @@ def measure(
         "seconds": medians,
         "images_per_second": {v: batch / medians[v] for v in steps},
         "ratio_to_textbook": {v: medians["textbook"] / medians[v] for v in steps},
-        "share_of_bound": {
+        "fraction_of_bound": {
             v: 26 * medians[_forward_in(precision_of(v))] / medians[v] for v in steps
         },
         "operations_per_second": {v: n_operations / medians[v] for v in steps},
         "assumed_dense_bfloat16_rate": rate,
-        "share_of_dense_rate": rate and {v: n_operations / medians[v] / rate for v in steps},
+        "fraction_of_dense_rate": rate and {v: n_operations / medians[v] / rate for v in steps},
         "peak_mib": {v: peak_mib(calls[v], device) for v in steps},
     }
 
@@ -250,12 +250,12 @@ def table(row: dict[str, Any]) -> str:
     head = f"{row['model']}, batch {row['batch']}, agreement {row['agreement']:.0e}"
     lines = [head, "variant             seconds  images/s  x textbook  of bound  of rate  peak MiB"]
     for variant, speed in row["images_per_second"].items():
-        shares = row["share_of_dense_rate"]
+        fractions = row["fraction_of_dense_rate"]
         peak = row["peak_mib"][variant]
         lines.append(
             f"{variant:<18}  {row['seconds'][variant]:7.3f}  {speed:8.1f}  "
-            f"{row['ratio_to_textbook'][variant]:10.2f}  {row['share_of_bound'][variant]:8.0%}  "
-            f"{'-' if shares is None else format(shares[variant], '.0%'):>7}  "
+            f"{row['ratio_to_textbook'][variant]:10.2f}  {row['fraction_of_bound'][variant]:8.0%}  "
+            f"{'-' if fractions is None else format(fractions[variant], '.0%'):>7}  "
             f"{'-' if peak is None else format(peak, '.0f'):>8}"
         )
     return "\n".join(lines)

@@ -34,8 +34,8 @@ class Use:
     elapsed_s: float
 
     @property
-    def share(self) -> float:
-        """The share of their time that the workers trained."""
+    def fraction(self) -> float:
+        """The fraction of their time that the workers trained."""
         return self.busy_s / (self.n_workers * self.elapsed_s)
 
 
@@ -49,7 +49,7 @@ def use_of(finished: Sweep, n_workers: int) -> Use:
 
 
 def main() -> None:
-    """Run a sweep and print the share."""
+    """Run a sweep and print the fraction."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--trials", type=int, default=12)
@@ -69,7 +69,7 @@ def main() -> None:
         use = use_of(finished, options.workers)
     print(
         f"{use.n_trials} trials of {use.busy_s / use.n_trials:.1f} s on {use.n_workers} workers: "
-        f"{use.busy_s:.1f} s of training in {use.elapsed_s:.1f} s, {use.share:.1%} of their time"
+        f"{use.busy_s:.1f} s of training in {use.elapsed_s:.1f} s, {use.fraction:.1%} of their time"
     )
 
 

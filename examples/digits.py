@@ -3,15 +3,15 @@
 import sys
 
 from generalist_core import short
-from search import SweepConfig, load_export, sweep
+from search import SweepConfig, export, load_export, sweep
 
 
 def main(folder: str) -> None:
     """Four short trainings; then one decision."""
-    found = sweep(SweepConfig(config=short(epochs=6), space="mixing", trials=4), folder)
+    found = sweep(SweepConfig(base=short(epochs=6), space="mixing", trials=4), folder)
     print(found.trials[["state", "best_natural", "best_robust"]])
     print(found.pick("knee").reason)
-    found.export("knee", f"{folder}/knee.pt")
+    export(found, "knee", f"{folder}/knee.pt")
     print(load_export(f"{folder}/knee.pt"))
 
 

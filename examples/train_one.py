@@ -8,4 +8,4 @@ while not trainer.is_done:
     metrics = trainer.train_epoch()
     print(f"epoch {trainer.epoch}: robust loss {metrics['loss/robust']:.3f}")
 for point in trainer.release([0.0, 0.25, 0.5, 0.75, 1.0]):
-    print(point.ratio, dict(point.accuracies))
+    print(point.mixing_ratio, dict(point.accuracies))

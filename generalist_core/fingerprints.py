@@ -1,4 +1,4 @@
-"""TODO doc."""
+"""Hashes of content: of files, tensors, models, data and JSON."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def model_fingerprint(model: nn.Module) -> str:
         own = {k: v for k, v in vars(module).items() if k not in _MODULE_INTERNALS}
         hashed.update(f"{name} {type(module).__qualname__} {_ADDRESS.sub('', repr(own))}".encode())
     codes = {getattr(type(module).forward, "__code__", None) for module in model.modules()}
-    for source in sorted({_code_digest(code) for code in codes if code is not None}):
-        hashed.update(source)
+    for code in sorted({_code_digest(code) for code in codes if code is not None}):
+        hashed.update(code)
     return hashed.hexdigest()
 
 

@@ -42,14 +42,14 @@ class Noise(Protocol):
 class GeneratorNoise:
     """Noise from a torch generator."""
 
-    def __init__(self, source: torch.Generator) -> None:
-        self.source = source
+    def __init__(self, rng: torch.Generator) -> None:
+        self.rng = rng
 
     def uniform(self, like: Tensor, /) -> Tensor:
-        return torch.rand(like.shape, generator=self.source, dtype=like.dtype, device=like.device)
+        return torch.rand(like.shape, generator=self.rng, dtype=like.dtype, device=like.device)
 
     def normal(self, like: Tensor, /) -> Tensor:
-        return torch.randn(like.shape, generator=self.source, dtype=like.dtype, device=like.device)
+        return torch.randn(like.shape, generator=self.rng, dtype=like.dtype, device=like.device)
 
 
 class PartNoise:
@@ -59,18 +59,18 @@ class PartNoise:
     the same in the same order, find their rows there.
     """
 
-    def __init__(self, source: Noise, rows: slice, n_images: int, drawn: list[Tensor]) -> None:
-        self.source = source
+    def __init__(self, whole: Noise, rows: slice, n_images: int, drawn: list[Tensor]) -> None:
+        self.whole = whole
         self.rows = rows
         self.n_images = n_images
         self.drawn = drawn
         self.n_asked = 0
 
     def uniform(self, like: Tensor, /) -> Tensor:
-        return self._own_rows(self.source.uniform, like)
+        return self._own_rows(self.whole.uniform, like)
 
     def normal(self, like: Tensor, /) -> Tensor:
-        return self._own_rows(self.source.normal, like)
+        return self._own_rows(self.whole.normal, like)
 
     def _own_rows(self, draw: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
         if self.n_asked == len(self.drawn):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from generalist_core.config import OwnAttack, OwnLoss, TrainConfig
+from generalist_core.config import CustomAttack, CustomLoss, TrainConfig
 from generalist_core.validation import InvalidConfigError, require
 
 
@@ -81,33 +81,33 @@ def pinned(config: TrainConfig) -> TrainConfig:
     return replace(config, experts=experts, evaluation=evaluation)
 
 
-def has_own(*parts: object) -> bool:
+def has_custom(*parts: object) -> bool:
     """Whether one of a configuration's parts is the user's own function."""
-    return any(isinstance(part, OwnAttack | OwnLoss) for part in parts)
+    return any(isinstance(part, CustomAttack | CustomLoss) for part in parts)
 
 
 def _pin(part: Part) -> Part:
-    if not isinstance(part, OwnAttack | OwnLoss):
+    if not isinstance(part, CustomAttack | CustomLoss):
         return part
     place, _, function = part.function.rpartition(":")
     if place.endswith(".py"):
         place = str(Path(place).absolute())
-    source = _file_digest(place)
-    _require_unchanged(part.function, part.source, source)
-    return replace(part, function=f"{place}:{function}", source=source)
+    digest = _file_digest(place)
+    _require_unchanged(part.function, part.digest, digest)
+    return replace(part, function=f"{place}:{function}", digest=digest)
 
 
 @functools.cache
-def load_pinned(name: str, source: str) -> Callable[..., Any]:
+def load_pinned(name: str, digest: str) -> Callable[..., Any]:
     """The function, loaded once a process, from the file with that digest if one is given."""
     found = load_callable(name, what="function")
-    _require_unchanged(name, source, _file_digest(name.rpartition(":")[0]))
+    _require_unchanged(name, digest, _file_digest(name.rpartition(":")[0]))
     return found
 
 
-def _require_unchanged(name: str, pinned: str, source: str) -> None:
+def _require_unchanged(name: str, pinned: str, digest: str) -> None:
     cure = "Put the file back, or begin anew."
-    require(pinned in ("", source), f"{name} as it was when the run began", "another file", cure)
+    require(pinned in ("", digest), f"{name} as it was when the run began", "another file", cure)
 
 
 def _file_digest(place: str) -> str:
@@ -123,7 +123,7 @@ def _file_digest(place: str) -> str:
 
 
 @contextlib.contextmanager
-def running_own(code: str) -> Iterator[None]:
+def running_user_code(code: str) -> Iterator[None]:
     """Run what a user wrote; `code` names it.
 
     Raises:

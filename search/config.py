@@ -1,4 +1,7 @@
-"""How long a trial may take, how often it may be begun again, and how many may fail."""
+"""All that a sweep, and the verification of its front, can be asked for.
+
+Nothing here imports Ray or Optuna. The JSON form of `SweepConfig` is the request in `sweep.json`.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,78 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from generalist_core.config import FGSM, PGD, OwnAttack, TrainConfig
+from generalist_core.config import FGSM, PGD, CustomAttack, TrainConfig
 from generalist_core.config.suite import SuiteConfig
-from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
-from generalist_core.validation import require, require_between, require_one_of, require_positive
-from search.running.warmups import WarmupStore
-from search.study.samplers import build_samplers
-from spaces import Space
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_between,
+    require_one_of,
+    require_positive,
+)
+
+if TYPE_CHECKING:
+    from generalist_core.data.splits import Dataset
+    from generalist_core.models.build import ModelFactory
+    from spaces import Space
+
+SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
+"""The samplers by name; `search.study.samplers` builds them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial takes, and where trials run.
+
+    A trial may take a fraction of one GPU. `workers` trials run at a time (None: as many as fit).
+    `address` joins a running Ray cluster: `HOST:PORT`, or `auto` for the one that this machine is
+    part of; with None a cluster is started on this machine. A `local` sweep runs without Ray, in
+    the calling process, one trial after another.
+    """
+
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    workers: int | None = None
+    address: str | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
+        require_positive("cpus_per_trial", self.cpus_per_trial)
+        gpus = self.gpus_per_trial
+        if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
+            raise InvalidConfigError(
+                "`gpus_per_trial` must be a fraction of one GPU or a whole number of GPUs, but got "
+                f"{gpus}."
+            )
+        host, _, port = (self.address or "").rpartition(":")
+        if not (self.address in (None, "auto") or ("/" not in host and port.isdigit())):
+            raise InvalidConfigError(
+                f"`address` must be auto or HOST:PORT, but got {self.address!r}."
+            )
+        if self.local and not (self.workers in (None, 1) and self.address is None):
+            raise InvalidConfigError(
+                "A local sweep must have one worker and no address, but got "
+                f"workers={self.workers}, address={self.address}. Leave out either."
+            )
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one trial."""
+        return max(1, int(self.cpus_per_trial))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a sweep puts up with.
+    """Time, retry and failure limits of a sweep.
 
-    A trial fails that trains longer than `trial_s` seconds, or for `epoch_s` without an end of an
-    epoch: it hangs. A trial whose worker died, or whose machine was lost, goes on from its
-    checkpoint, up to `max_retries` times. One that ran out of memory begins again with half the
-    batch at a time, if it `may_accumulate`. After `max_failures` failed trials the sweep ends
-    (None: never).
+    A trial fails if it trains for longer than `trial_s` seconds. It is taken to hang, and fails,
+    if an epoch takes longer than `epoch_s` seconds. A trial whose worker died, or whose machine
+    was lost, continues from its checkpoint up to `max_retries` times. With `may_accumulate`, a
+    trial that ran out of memory starts again and works through each batch in two parts. The sweep
+    ends after `max_failures` failed trials (None: never).
     """
 
     trial_s: float | None = None
@@ -45,12 +98,12 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halving:
-    """A trial goes on from a rung only if it is in the best 1/eta of the results there.
+class SuccessiveHalving:
+    """A trial continues past a rung only if it is in the best 1/eta of the results there.
 
-    Rungs are numbers of trained epochs: `first_rung`, then each `growth` times the one before it,
-    `growth` being eta by default. (The same epoch is the same resource and the same progress of all
-    schedules, whatever a trial's sync.) Nobody is stopped before a rung holds eta results.
+    Rungs are numbers of trained epochs: `first_rung`, then each `growth` times the one before it
+    (None: eta times). Epochs are used because the same epoch is the same progress of every
+    schedule, whatever a trial's first sync is. No trial is stopped before a rung holds eta results.
     """
 
     eta: float = 3.0
@@ -64,7 +117,7 @@ class Halving:
         require(growth is None or 1 < growth < math.inf, "growth > 1", f"growth={growth}")
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """The rungs before the end of a training of `epochs`, rounded, each once."""
+        """The rungs before the end of a training of `epochs`, rounded, without duplicates."""
         growth = self.eta if self.growth is None else self.growth
         levels: list[int] = []
         exact = float(self.first_rung)
@@ -76,26 +129,41 @@ class Halving:
     def reports(self, boundaries: Iterable[int], epochs: int) -> dict[int, int]:
         """The epochs at which a trial reports, each with the rung that it reports to.
 
-        `boundaries` are the epochs at which it could. A rung is reported to at the first boundary
-        at or after it; if that is past the next rung, the rung is left out: then it would compare
-        what cost too different amounts.
+        `boundaries` are the epochs at which it can report. It reports to a rung at the first
+        boundary at or after the rung. If that boundary is past the next rung, the rung is left
+        out, because results of too different cost would be compared.
         """
-        rungs = np.array(self.rungs(epochs), dtype=np.int64)
-        due: dict[int, int] = {}
+        rungs, due = self.rungs(epochs), dict[int, int]()
         for epoch in sorted(set(boundaries)):
-            below = rungs[rungs <= epoch]
-            if epoch < epochs and len(below) and below[-1] not in due.values():
-                due[epoch] = int(below[-1])
+            below = [rung for rung in rungs if rung <= epoch]
+            if epoch < epochs and below and below[-1] not in due.values():
+                due[epoch] = below[-1]
         return due
 
 
 @dataclass(frozen=True, kw_only=True)
-class Branching:
-    """Branches a family may have at `first`, and how many `more` for each that paid.
+class StopWhenDone:
+    """End the sweep once the hypervolume grew by at most `min_growth` over `within_cost`.
 
-    A branch pays if the front's hypervolume grew by the fraction `min_growth`. Of all proposals at
-    most `most` are branches: the front's corners are decided in warm-ups, and many branches on poor
-    ones each add a little for ever.
+    `min_growth` is a fraction of the hypervolume before; 0 means no growth at all. `within_cost` is
+    in forward images. Take the cost of several trials, since one trial may well add nothing.
+    """
+
+    min_growth: float
+    within_cost: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.min_growth < 1, "0 <= min_growth < 1", f"min_growth={self.min_growth}")
+        require_positive("within_cost", self.within_cost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branching:
+    """How many trials may branch off one warm-up: `first`, and `more` for each branch that paid.
+
+    A branch paid if it made the front's hypervolume grow by at least the fraction `min_growth`. At
+    most the fraction `most` of all proposals are branches: warm-ups decide where the ends of the
+    front lie, and further branches of a poor warm-up keep adding a little.
     """
 
     first: int = 2
@@ -112,7 +180,7 @@ class Branching:
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """The least accuracy of interest in an objective; the front counts from there."""
+    """The least accuracy of interest in an objective; the hypervolume counts from there."""
 
     objective: str
     accuracy: float
@@ -122,21 +190,34 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """The whole request. `config` is what the space starts from; its seed is that of all trials.
+class WarmupConfig:
+    """The folder in which warm-ups are shared, and how many bytes they may take (None: any)."""
 
-    `storage` is an Optuna storage URL, by default a journal in the output folder. `seed` is the
-    sampler's. `repeats` trains every configuration on the front again with so many other seeds.
+    folder: str
+    max_bytes: int | None = 10 * 2**30
+
+    def __post_init__(self) -> None:
+        limit = self.max_bytes
+        require(limit is None or limit > 0, "max_bytes > 0", f"max_bytes={limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """The whole request of a sweep.
+
+    `base` is the configuration that the space starts from; its seed is that of all trials, while
+    `seed` is the sampler's. `storage` is an Optuna storage URL, by default a journal in the output
+    folder. `repeats` trains every configuration on the front again, with that many other seeds.
     `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
     there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
     which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
-    `early_stopping` ends weak trials (None: not), `stop_when` the whole sweep before its `trials`.
-    `warm_start` names folders of earlier sweeps, or CSV files, whose points the sampler starts
-    from. `limits` say what is put up with. With a `round_size` the sweep gives the same points
-    whatever the timing, see `search.searcher`.
+    `early_stopping` ends weak trials (None: off), `stop_when` ends the sweep before its `trials`.
+    `warm_start` names folders of earlier sweeps, or CSV files, from whose points the sampler
+    learns first. With a `round_size` a sweep gives the same points whatever the timing, see
+    `search.scheduling.searcher.Rules`.
     """
 
-    config: TrainConfig
+    base: TrainConfig
     space: str = "full"
     trials: int = 20
     sampler: str = "tpe"
@@ -151,15 +232,15 @@ class SweepConfig:
     shares_warmups: bool = True
     warmups: WarmupConfig | None = None
     branching: Branching | None = None
-    early_stopping: Halving | None = field(default_factory=Halving)
+    early_stopping: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
     limits: Limits = field(default_factory=Limits)
     round_size: int | None = None
 
     def __post_init__(self) -> None:
         require_positive("trials", self.trials)
         for floor in self.at_least:
-            require_one_of("at_least", floor.objective, self.config.evaluation.objectives)
-        build_samplers(self.sampler, seed=0, n_startup=1)
+            require_one_of("at_least", floor.objective, self.base.evaluation.objectives)
+        require_one_of("sampler", self.sampler, SAMPLERS)
         require(self.repeats >= 0, "repeats >= 0", f"repeats={self.repeats}")
         budget = self.time_budget_s
         require(budget is None or budget > 0, "time_budget_s > 0", f"time_budget_s={budget}")
@@ -168,13 +249,13 @@ class SweepConfig:
 
     def store_in(self, folder: Path) -> WarmupConfig | None:
         """The store of warm-ups of a sweep in that folder; None if trials do not share them."""
-        own = WarmupConfig(folder=str(folder / "warmups"))
-        return (self.warmups or own) if self.shares_warmups else None
+        default = WarmupConfig(folder=str(folder / "warmups"))
+        return (self.warmups or default) if self.shares_warmups else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnParts:
-    """What the caller brings from Python: a space, images, a factory of models; None if not."""
+class CustomParts:
+    """What the caller passes from Python: a space, images, a factory of models (None: built in)."""
 
     space: Space | None = None
     data: Dataset | None = None
@@ -182,59 +263,11 @@ class OwnParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What one trial takes, how many run at a time (None: as many as fit), and on which cluster.
-
-    GPUs may be fractions of one. `address` joins a running Ray cluster, `HOST:PORT` or `auto` for
-    the one that this machine is part of; None starts one on this machine. A `local` sweep runs
-    without Ray, in the calling process, one trial after another.
-    """
-
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    workers: int | None = None
-    address: str | None = None
-    local: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
-        require_positive("cpus_per_trial", self.cpus_per_trial)
-        gpus = self.gpus_per_trial
-        whole = gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())
-        require(whole, "gpus_per_trial a fraction of one GPU, or whole", f"{gpus}")
-        host, _, port = (self.address or "").rpartition(":")
-        is_known = self.address in (None, "auto") or ("/" not in host and port.isdigit())
-        require(is_known, "address auto or HOST:PORT", f"{self.address}")
-        alone = self.workers in (None, 1) and self.address is None
-        got = f"workers={self.workers}, address={self.address}"
-        cure = "Leave out local, or the others."
-        require(not self.local or alone, "one worker and no address with local", got, cure)
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of one trial."""
-        return max(1, int(self.cpus_per_trial))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopWhenDone:
-    """Done once the hypervolume grew by no more than `min_growth` within the last `within_cost`.
-
-    `min_growth` is a fraction of the hypervolume before, 0 meaning no growth at all. `within_cost`
-    is in forward images; take several trials' worth of it, as one trial may well add nothing.
-    """
-
-    min_growth: float
-    within_cost: float
-
-    def __post_init__(self) -> None:
-        require(0 <= self.min_growth < 1, "0 <= min_growth < 1", f"min_growth={self.min_growth}")
-        require_positive("within_cost", self.within_cost)
-
-
-@dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Which attacks, on how many test images (all if None); see SuiteConfig."""
+    """The attacks of a verification and the number of test images (None: all).
+
+    See `generalist_core.config.suite.SuiteConfig`.
+    """
 
     attacks: tuple[str, ...] = ("pgd-20", "autoattack")
     n_images: int | None = None
@@ -245,8 +278,8 @@ class VerifyConfig:
     def __post_init__(self) -> None:
         self.suite(PGD(epsilon=0.0))
 
-    def suite(self, attack: PGD | FGSM | OwnAttack) -> SuiteConfig:
-        """The suite in the ball of an objective's attack."""
+    def suite(self, attack: PGD | FGSM | CustomAttack) -> SuiteConfig:
+        """The attack suite in the ball of an objective's attack."""
         return SuiteConfig(
             norm=attack.norm,
             epsilon=attack.epsilon,
@@ -256,19 +289,3 @@ class VerifyConfig:
             seed=self.seed,
             n_queries=self.n_queries,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmupConfig:
-    """Where warm-ups are shared, and how much they may take."""
-
-    folder: str
-    max_bytes: int | None = 10 * 2**30
-
-    def __post_init__(self) -> None:
-        limit = self.max_bytes
-        require(limit is None or limit > 0, "max_bytes > 0", f"max_bytes={limit}")
-
-    def open(self, owner: str) -> WarmupStore:
-        """The store, for the trial that `owner` names."""
-        return WarmupStore(Path(self.folder), max_bytes=self.max_bytes, owner=owner)

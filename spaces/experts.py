@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generalist_core.config import PGD, ExpertConfig, OwnLoss, TrainConfig
+from generalist_core.config import PGD, CustomLoss, ExpertConfig, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
 from spaces.protocol import Trial, tune_choice, tune_float, tune_int
 
@@ -29,7 +29,7 @@ def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
         path = f"experts.{expert.name}"
         if expert.attack is not None:
             config = tune_robust_task(trial, config, expert)
-        elif not isinstance(expert.loss, OwnLoss):
+        elif not isinstance(expert.loss, CustomLoss):
             config = tune_float(trial, config, f"{path}.label_smoothing", 0.0, 0.2)
     return config
 
@@ -74,7 +74,7 @@ def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainCon
 def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
     """The loss and its weight, and the steps of an iterated attack; an own one stays."""
     path = f"experts.{expert.name}"
-    if not isinstance(expert.loss, OwnLoss):
+    if not isinstance(expert.loss, CustomLoss):
         config = tune_choice(trial, config, f"{path}.loss", LOSSES)
     loss = value_at(config, f"{path}.loss")
     if loss in ("TRADES", "MART"):

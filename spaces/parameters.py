@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from generalist_core.config import TrainConfig
-from generalist_core.user_code import running_own
+from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
 from spaces import Space
 from spaces.release_ratio import suggest_ratio
@@ -59,7 +59,7 @@ def parameters_of_space(space: Space, base: TrainConfig) -> Mapping[str, Choices
     suggest_ratio(explorer, len(base.experts))
     while since < PATIENCE:
         before = dict(explorer.found)
-        with suppress(InvalidConfigError), running_own("space"):
+        with suppress(InvalidConfigError), running_user_code("space"):
             space(explorer, base)
         since = since + 1 if explorer.found == before else 0
     return explorer.found

@@ -1,7 +1,7 @@
 """The release ratio as parameters of a study.
 
-A stick is broken: parameter `release_ratio.i` is the share that expert i takes of what the experts
-after it have left. For two experts `release_ratio.1` is the mixing ratio itself.
+A stick is broken: parameter `release_ratio.i` is the fraction that expert i takes of what the
+experts after it have left. For two experts `release_ratio.1` is the mixing ratio itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:
     """The parameters from which `suggest_ratio` makes `ratio`."""
     weights, left, params = as_weights(ratio, n_experts), 1.0, {}
     for expert in range(n_experts - 1, 0, -1):
-        share = weights[expert] / left if left > 0 else 0.0
-        params[f"release_ratio.{expert}"] = min(1.0, share)
+        fraction = weights[expert] / left if left > 0 else 0.0
+        params[f"release_ratio.{expert}"] = min(1.0, fraction)
         left -= weights[expert]
     return params

@@ -30,7 +30,7 @@ def kept_trace() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished sweep of `tiny_config()`, for tests to copy."""
-    from tests.search.small_sweep import small_sweep
-    from tests.search.test_trial import tiny_config
+    from tests.helpers.small_sweep import small_sweep
+    from tests.search.running.test_trial import tiny_config
 
     return small_sweep(tmp_path_factory.mktemp("two-trials") / "sweep", tiny_config()).folder

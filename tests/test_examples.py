@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spaces import load_space, paper_suggestion
-from tests.search.test_trial import tiny_config
+from tests.search.running.test_trial import tiny_config
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
@@ -34,7 +34,9 @@ def test_an_example_is_under_forty_lines(path: Path) -> None:
 
 
 def test_the_space_of_the_example_can_be_searched() -> None:
-    params, _ = paper_suggestion(load_space(f"{ROOT}/examples/own_space.py:space"), tiny_config())
+    params, _ = paper_suggestion(
+        load_space(f"{ROOT}/examples/custom_space.py:space"), tiny_config()
+    )
     assert "experts.natural.optimizer.lr" in params
 
 
@@ -45,18 +47,18 @@ def test_one_training() -> None:
 
 
 @pytest.mark.slow
-def test_own_model_and_data(tmp_path: Path) -> None:
-    lines = run("own_model_and_data.py", str(tmp_path / "out"))
+def test_custom_model_and_data(tmp_path: Path) -> None:
+    lines = run("custom_model_and_data.py", str(tmp_path / "out"))
     assert any("natural" in line for line in lines)
     assert (tmp_path / "out" / "front.png").exists()
 
 
 @pytest.mark.slow
-def test_own_loss_and_attack_reach_rays_workers(tmp_path: Path) -> None:
-    (reason,) = run("own_loss_and_attack.py", str(tmp_path / "out"))
+def test_custom_loss_and_attack_reach_rays_workers(tmp_path: Path) -> None:
+    (reason,) = run("custom_loss_and_attack.py", str(tmp_path / "out"))
     assert "knee" in reason
     request = (tmp_path / "out" / "sweep.json").read_text()
-    assert "own_loss_and_attack.py:attack" in request
+    assert "custom_loss_and_attack.py:attack" in request
 
 
 @pytest.mark.slow

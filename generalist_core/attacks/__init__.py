@@ -1,1 +1,1 @@
-"""TODO."""
+"""Attacks: adversarial images, the balls they stay in, and the laws they keep."""

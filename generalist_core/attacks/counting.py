@@ -1,4 +1,4 @@
-"""TODO doc."""
+"""Forwards that count the images they see and the gradients that come back."""
 
 from __future__ import annotations
 

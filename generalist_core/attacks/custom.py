@@ -19,13 +19,13 @@ from torch import Tensor
 
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.laws import require_in_ball, require_law
-from generalist_core.config import OwnAttack
+from generalist_core.config import CustomAttack
 from generalist_core.randomness import Noise
 from generalist_core.user_code import load_pinned
 
 
-def own_attack(
-    attack: OwnAttack, logits_of: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, noise: Noise
+def custom_attack(
+    attack: CustomAttack, logits_of: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
     """The adversarial images of the user's attack.
 
@@ -35,7 +35,7 @@ def own_attack(
     """
     name, counted = f"attack {attack.function}", Counted(logits_of)
     state = torch.random.get_rng_state()
-    images: Tensor = load_pinned(attack.function, attack.source)(
+    images: Tensor = load_pinned(attack.function, attack.digest)(
         counted, x, y, epsilon=attack.epsilon, noise=noise
     )
     is_alike = isinstance(images, Tensor) and images.dtype == x.dtype

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generalist_core.attacks.balls import BALLS, Linf, normalised
-from generalist_core.attacks.custom import own_attack
-from generalist_core.config import FGSM, NFGSM, PGD, Attack, OwnAttack
+from generalist_core.attacks.custom import custom_attack
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
@@ -32,8 +32,8 @@ def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Nois
             return n_fgsm(attack, logits_of, x, y, noise)
         case PGD():
             return pgd(attack, logits_of, x, y, noise)
-        case OwnAttack():
-            return own_attack(attack, logits_of, x, y, noise)
+        case CustomAttack():
+            return custom_attack(attack, logits_of, x, y, noise)
 
 
 def fgsm(attack: FGSM, logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:

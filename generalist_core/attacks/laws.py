@@ -1,4 +1,4 @@
-"""TODO doc."""
+"""The laws of an attack, checked on what it really asked for and returned."""
 
 from __future__ import annotations
 

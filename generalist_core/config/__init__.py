@@ -12,13 +12,21 @@ from generalist_core.config.attacks import (
     NORMS,
     PGD,
     Attack,
+    CustomAttack,
     Norm,
-    OwnAttack,
     require_ball,
 )
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig, NamedAttack
-from generalist_core.config.losses import MART, TRADES, CrossEntropy, CutMix, Loss, MixUp, OwnLoss
+from generalist_core.config.losses import (
+    MART,
+    TRADES,
+    CrossEntropy,
+    CustomLoss,
+    CutMix,
+    Loss,
+    MixUp,
+)
 from generalist_core.config.mixing import MixingConfig, Ratio, RatioSchedule, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from generalist_core.config.schedules import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
@@ -40,6 +48,8 @@ __all__ = [
     "Constant",
     "Cosine",
     "CrossEntropy",
+    "CustomAttack",
+    "CustomLoss",
     "CutMix",
     "DataConfig",
     "EvaluationConfig",
@@ -53,8 +63,6 @@ __all__ = [
     "Norm",
     "OneCycle",
     "Optimizer",
-    "OwnAttack",
-    "OwnLoss",
     "PiecewiseLinear",
     "Precision",
     "RMSprop",

@@ -76,11 +76,11 @@ class PGD:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnAttack:
+class CustomAttack:
     """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
 
     It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 a
-    forward, 1 more an input gradient; so much is charged. `source` is the digest of the file, which
+    forward, 1 more an input gradient; so much is charged. `digest` is the digest of the file, which
     a run fills in when it begins: the function of a changed file is refused.
     """
 
@@ -88,14 +88,14 @@ class OwnAttack:
     epsilon: float
     norm: Norm = "linf"
     forward_images: int
-    source: str = ""
+    digest: str = ""
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)
         require_positive("forward_images", self.forward_images)
 
 
-Attack = FGSM | NFGSM | PGD | OwnAttack
+Attack = FGSM | NFGSM | PGD | CustomAttack
 
 
 def require_ball(norm: str, epsilon: float) -> None:

@@ -29,8 +29,9 @@ class EvaluationConfig:
     """How learners are judged while the search runs.
 
     Accuracy on natural images and under each of `attacks`. The mixtures of the trained experts are
-    judged on the first `n_images` validation images (all if None); every `every_epochs` what is in
-    training is judged on the first `n_images_between` (as many if None), which need not be exact.
+    judged on the first `n_images` validation images (all if None); every `every_epochs`
+    epochs the learners in training are judged on the first `n_images_during_training` (None: as
+    many), which need not be exact.
 
     Released are the mixtures at `release_ratios`, and with two experts up to `n_refinements` more,
     each halfway between the two neighbours with the most room for a front between them. They are of
@@ -40,7 +41,7 @@ class EvaluationConfig:
     attacks: tuple[NamedAttack, ...]
     every_epochs: int = 10
     n_images: int | None = None
-    n_images_between: int | None = None
+    n_images_during_training: int | None = None
     batch_size: int = 256
     release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
     n_refinements: int = 3
@@ -51,7 +52,7 @@ class EvaluationConfig:
         require(len(names) > 0, "at least one evaluation attack", "none")
         require(len(set(names)) == len(names), "objectives of different names", f"{names}")
         require_positive("every_epochs", self.every_epochs)
-        for name in ("n_images", "n_images_between"):
+        for name in ("n_images", "n_images_during_training"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} > 0", f"{value}")
         require(self.n_refinements >= 0, "n_refinements >= 0", f"{self.n_refinements}")

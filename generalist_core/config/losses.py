@@ -39,22 +39,22 @@ class MART:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnLoss:
+class CustomLoss:
     """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.own`.
 
     `n_forwards` is how often it may pass an image through the model, at the cost of an update each.
-    `source` as in `OwnAttack`.
+    `digest` as in `CustomAttack`.
     """
 
     function: str
     n_forwards: int = 1
-    source: str = ""
+    digest: str = ""
 
     def __post_init__(self) -> None:
         require_positive("n_forwards", self.n_forwards)
 
 
-Loss = CrossEntropy | TRADES | MART | OwnLoss
+Loss = CrossEntropy | TRADES | MART | CustomLoss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from generalist_core.config import Ratio
 from generalist_core.config.schedules import locate, require_knots
 from generalist_core.validation import require, require_between, require_one_of, require_positive
 
@@ -44,9 +43,9 @@ class RatioSchedule:
 
     def weights(self, progress: float, n_experts: int) -> tuple[float, ...]:
         """The weight of each expert at `progress`."""
-        left, share = locate(self.knots, progress)
+        left, fraction = locate(self.knots, progress)
         start, end = (as_weights(self.values[left + i], n_experts) for i in (0, 1))
-        return tuple(a + share * (b - a) for a, b in zip(start, end, strict=True))
+        return tuple(a + fraction * (b - a) for a, b in zip(start, end, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ def short(
         mixing=MixingConfig(ratio=RatioSchedule(knots=(0.0, 1.0), values=(0.5, 0.5)), decay=0.98),
         sync=SyncConfig(start_epoch=epochs * 5 // 8, every_epochs=max(1, epochs // 16)),
         evaluation=_evaluation(
-            PGD(epsilon=epsilon), every_epochs=max(1, epochs // 8), n_images_between=200
+            PGD(epsilon=epsilon), every_epochs=max(1, epochs // 8), n_images_during_training=200
         ),
         epochs=epochs,
         batch_size=64,
@@ -146,9 +146,11 @@ def _config(
 
 
 def _evaluation(
-    attack: PGD, *, every_epochs: int, n_images_between: int | None = None
+    attack: PGD, *, every_epochs: int, n_images_during_training: int | None = None
 ) -> EvaluationConfig:
     robust = NamedAttack(name="robust", attack=attack)
     return EvaluationConfig(
-        attacks=(robust,), every_epochs=every_epochs, n_images_between=n_images_between
+        attacks=(robust,),
+        every_epochs=every_epochs,
+        n_images_during_training=n_images_during_training,
     )

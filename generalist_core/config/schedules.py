@@ -36,8 +36,8 @@ class PiecewiseLinear:
         require(min(self.values) >= 0, "every value >= 0", f"values={self.values}")
 
     def __call__(self, progress: float, /) -> float:
-        left, share = locate(self.knots, progress)
-        return self.values[left] + share * (self.values[left + 1] - self.values[left])
+        left, fraction = locate(self.knots, progress)
+        return self.values[left] + fraction * (self.values[left + 1] - self.values[left])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,6 @@ def require_knots(knots: tuple[float, ...], n_values: int) -> None:
 
 
 def locate(knots: tuple[float, ...], progress: float) -> tuple[int, float]:
-    """Index of the interval that holds `progress` and the share of it already passed."""
+    """Index of the interval that holds `progress` and the fraction of it already passed."""
     left = min(bisect_right(knots, progress), len(knots) - 1) - 1
     return left, (progress - knots[left]) / (knots[left + 1] - knots[left])

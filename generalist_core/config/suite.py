@@ -102,10 +102,10 @@ def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, 
             momentum=1.0,
         )
         return attack, restarts
-    return pgd(norm, epsilon, steps, is_margin=kind == "cw"), restarts
+    return standard_pgd(norm, epsilon, steps, is_margin=kind == "cw"), restarts
 
 
-def pgd(norm: Norm, epsilon: float, steps: int, *, is_margin: bool = False) -> PGD:
+def standard_pgd(norm: Norm, epsilon: float, steps: int, *, is_margin: bool = False) -> PGD:
     """PGD on cross-entropy or margin whose steps add up to 2.5 epsilon; none exceeds the ball."""
     return PGD(
         norm=norm,

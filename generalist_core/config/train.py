@@ -8,7 +8,7 @@ from typing import Literal
 from generalist_core.config.attacks import Attack
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
-from generalist_core.config.losses import CrossEntropy, CutMix, Loss, MixUp, OwnLoss
+from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
@@ -25,7 +25,7 @@ class ExpertConfig:
     optimizer: Optimizer = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Constant)
     label_smoothing: float = 0.0
-    mix: MixUp | CutMix | None = None
+    batch_augmentation: MixUp | CutMix | None = None
 
     def __post_init__(self) -> None:
         fits = self.name.isidentifier() and self.name != "global"
@@ -36,18 +36,23 @@ class ExpertConfig:
             "0 <= label_smoothing < 1",
             f"label_smoothing={self.label_smoothing}",
         )
-        if isinstance(self.loss, OwnLoss):
+        if isinstance(self.loss, CustomLoss):
             smooths = self.label_smoothing > 0
             got = f"label_smoothing={self.label_smoothing} for expert {self.name!r}"
             require(
                 not smooths, "no label smoothing beside an own loss", got, "Smooth in the loss."
             )
         if self.attack is None:
-            plain = isinstance(self.loss, CrossEntropy | OwnLoss)
+            plain = isinstance(self.loss, CrossEntropy | CustomLoss)
             require(plain, "an attack for TRADES and MART", f"attack=None for expert {self.name!r}")
         else:
             cure = "Mixing images is for natural experts."
-            require(self.mix is None, "no mix with an attack", f"mix={self.mix}", cure)
+            require(
+                self.batch_augmentation is None,
+                "no batch_augmentation with an attack",
+                f"batch_augmentation={self.batch_augmentation}",
+                cure,
+            )
 
 
 Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]

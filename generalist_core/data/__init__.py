@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data: labelled images as tensors, by name or from files, split and augmented."""

@@ -89,12 +89,12 @@ def train_batches(
     order wait for another epoch, as BatchNorm has no good statistics for them.
     """
     device = split.images.device
-    source = generator(device, seed, "data", epoch)
-    order = torch.randperm(len(split), generator=source, device=device)
+    rng = generator(device, seed, "data", epoch)
+    order = torch.randperm(len(split), generator=rng, device=device)
     size = min(batch_size, len(split))
     for index in torch.split(order[: len(order) // size * size], size):
         x = as_floats(split.images[index], dtype)
-        yield augment(x, config, source), split.labels[index]
+        yield augment(x, config, rng), split.labels[index]
 
 
 def n_batches(split: Split, batch_size: int) -> int:
@@ -102,21 +102,21 @@ def n_batches(split: Split, batch_size: int) -> int:
     return len(split) // min(batch_size, len(split))
 
 
-def augment(x: Tensor, config: DataConfig, source: torch.Generator) -> Tensor:
+def augment(x: Tensor, config: DataConfig, rng: torch.Generator) -> Tensor:
     """Random crops out of the zero-padded image and horizontal flips, drawn for each image."""
     if config.crop_padding:
-        x = random_crop(x, config.crop_padding, source)
+        x = random_crop(x, config.crop_padding, rng)
     if config.flip:
-        flipped = torch.rand(len(x), generator=source, device=x.device) < 0.5
+        flipped = torch.rand(len(x), generator=rng, device=x.device) < 0.5
         x = torch.where(flipped.view(-1, 1, 1, 1), x.flip(3), x)
     return x
 
 
-def random_crop(x: Tensor, padding: int, source: torch.Generator) -> Tensor:
+def random_crop(x: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     """Shift each image by up to `padding` pixels in both directions, filling with zeros."""
     n, _, h, w = x.shape
     padded = F.pad(x, [padding] * 4)
-    shifts = torch.randint(2 * padding + 1, (2, n, 1), generator=source, device=x.device)
+    shifts = torch.randint(2 * padding + 1, (2, n, 1), generator=rng, device=x.device)
     rows = shifts[0] + torch.arange(h, device=x.device)
     columns = shifts[1] + torch.arange(w, device=x.device)
     image = torch.arange(n, device=x.device).view(-1, 1, 1)

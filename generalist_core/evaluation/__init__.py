@@ -1,1 +1,1 @@
-"""TODO."""
+"""Evaluation: the attack suite, its laws, and indicators of failed attacks."""

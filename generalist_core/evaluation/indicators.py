@@ -1,4 +1,4 @@
-"""Findings: documented signs that an attack failed, so that robustness may be overstated.
+"""ReportContents: documented signs that an attack failed, so that robustness may be overstated.
 
 They are probed on a few images with attacks of our own, and are no errors: a finding tells what to
 look at. After Carlini et al. 2019 ("On evaluating adversarial robustness"), Pintor et al. 2022
@@ -24,12 +24,12 @@ from generalist_core.attacks.gradient import (
     perturb,
 )
 from generalist_core.config import FGSM, Attack, Norm
-from generalist_core.config.suite import pgd
+from generalist_core.config.suite import standard_pgd
 from generalist_core.evaluation.laws import require_natural_at_zero
 from generalist_core.randomness import GeneratorNoise, generator
 from generalist_core.validation import require_one_of
 
-FINDINGS = {
+INDICATORS = {
     "randomised": "Two forwards of the same images differ: attacks need expectation over draws.",
     "zero-gradient": "Cross-entropy has no gradient at some images: attacks on it stand still.",
     "quantised": "Not even the logits have a gradient: the model is a staircase, use Square.",
@@ -49,15 +49,15 @@ STRENGTH = ("natural", "fgsm", "pgd-10", "pgd-20", "pgd-100", "autoattack")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One sign: its name among `FINDINGS`, what was seen, and its size (a share unless told)."""
+class Indicator:
+    """One sign: its name among `INDICATORS`, what was seen, and its size, mostly a fraction."""
 
     name: str
     message: str
     value: float
 
     def __post_init__(self) -> None:
-        require_one_of("finding", self.name, tuple(FINDINGS))
+        require_one_of("finding", self.name, tuple(INDICATORS))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,14 +79,14 @@ class Probe:
 
     def under(self, attack: Attack, *, scale: float = 1.0) -> Tensor:
         """Verdicts, (n,), under an attack that sees the logits multiplied by `scale`."""
-        source = generator(self.x.device, self.seed, "probe")
+        rng = generator(self.x.device, self.seed, "probe")
         images = perturb(
-            attack, lambda x: scale * self.logits_of(x), self.x, self.y, GeneratorNoise(source)
+            attack, lambda x: scale * self.logits_of(x), self.x, self.y, GeneratorNoise(rng)
         )
         return self.correct(images)
 
 
-def probed_findings(probe: Probe) -> tuple[Finding, ...]:
+def probed_indicators(probe: Probe) -> tuple[Indicator, ...]:
     """All findings on a probe, for about 270 forwards an image.
 
     A randomised model is told so and no more: what the rest compares would differ by chance.
@@ -97,8 +97,10 @@ def probed_findings(probe: Probe) -> tuple[Finding, ...]:
     if found := randomised(probe):
         return (found,)
     natural = probe.correct(probe.x)
-    require_natural_at_zero(natural, probe.under(pgd(probe.norm, 0.0, 2)))
-    ten, twenty = (probe.under(pgd(probe.norm, probe.epsilon, steps)) for steps in (10, 20))
+    require_natural_at_zero(natural, probe.under(standard_pgd(probe.norm, 0.0, 2)))
+    ten, twenty = (
+        probe.under(standard_pgd(probe.norm, probe.epsilon, steps)) for steps in (10, 20)
+    )
     fgsm = probe.under(FGSM(norm=probe.norm, epsilon=probe.epsilon))
     found_or_not = (
         zero_gradient(probe),
@@ -112,34 +114,38 @@ def probed_findings(probe: Probe) -> tuple[Finding, ...]:
     return tuple(found for found in found_or_not if found is not None)
 
 
-def randomised(probe: Probe) -> Finding | None:
+def randomised(probe: Probe) -> Indicator | None:
     """Two forwards of the same images whose logits differ by more than rounding."""
     with torch.no_grad():
         first, second = probe.logits_of(probe.x), probe.logits_of(probe.x)
     differs = (first - second).abs().amax(1) > 1e-5 * first.abs().amax(1)
-    share = share_of(differs)
-    message = f"the logits of {share:.1%} of the images differ between two forwards"
-    return Finding(name="randomised", message=message, value=share) if share > 0 else None
+    fraction = fraction_of(differs)
+    message = f"the logits of {fraction:.1%} of the images differ between two forwards"
+    return Indicator(name="randomised", message=message, value=fraction) if fraction > 0 else None
 
 
-def zero_gradient(probe: Probe) -> Finding | None:
+def zero_gradient(probe: Probe) -> Indicator | None:
     """Images at which the cross-entropy has no gradient at all."""
-    share = _share_of_zeros(input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y)))
-    message = f"the cross-entropy has zero gradient at {share:.1%} of the images"
-    return Finding(name="zero-gradient", message=message, value=share) if share > 0 else None
+    fraction = _fraction_of_zeros(
+        input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y))
+    )
+    message = f"the cross-entropy has zero gradient at {fraction:.1%} of the images"
+    return (
+        Indicator(name="zero-gradient", message=message, value=fraction) if fraction > 0 else None
+    )
 
 
-def quantised(probe: Probe) -> Finding | None:
+def quantised(probe: Probe) -> Indicator | None:
     """Images at which the margin, which cannot saturate, has no gradient either."""
     gradient = input_gradient(
         probe.logits_of, probe.x, lambda logits: margin(logits, probe.y).sum()
     )
-    share = _share_of_zeros(gradient)
-    message = f"even the logits have zero gradient at {share:.1%} of the images"
-    return Finding(name="quantised", message=message, value=share) if share > 0 else None
+    fraction = _fraction_of_zeros(gradient)
+    message = f"even the logits have zero gradient at {fraction:.1%} of the images"
+    return Indicator(name="quantised", message=message, value=fraction) if fraction > 0 else None
 
 
-def scale_dependent(probe: Probe, as_is: Tensor) -> Finding | None:
+def scale_dependent(probe: Probe, as_is: Tensor) -> Indicator | None:
     """PGD-10 finds more once the logits are scaled to a mean gap of 1 between the best two.
 
     A model at a healthy scale is attacked as well as it is; one whose logits were blown up (by 30,
@@ -149,13 +155,13 @@ def scale_dependent(probe: Probe, as_is: Tensor) -> Finding | None:
     with torch.no_grad():
         best, second = probe.logits_of(probe.x).topk(2, 1).values.T
     scale = 1 / max(float((best - second).mean()), 1e-12)
-    scaled = probe.under(pgd(probe.norm, probe.epsilon, 10), scale=scale)
+    scaled = probe.under(standard_pgd(probe.norm, probe.epsilon, 10), scale=scale)
     excess = significant_excess(as_is, scaled)
     message = f"PGD-10 breaks {excess:.1%} more of the images on logits times {scale:.3g}"
-    return Finding(name="scale-dependent", message=message, value=excess) if excess else None
+    return Indicator(name="scale-dependent", message=message, value=excess) if excess else None
 
 
-def loss_still_moving(probe: Probe) -> Finding | None:
+def loss_still_moving(probe: Probe) -> Indicator | None:
     """PGD's loss makes more than a fifth of its rise in its last 10 steps.
 
     Judged over images that stay correct, of which more steps might break some. Steps add up to 2.5
@@ -169,39 +175,43 @@ def loss_still_moving(probe: Probe) -> Finding | None:
         losses.append(F.cross_entropy(logits.detach(), probe.y, reduction="none"))
         return logits
 
-    attack = pgd(probe.norm, probe.epsilon, probe.n_steps)
-    source = generator(probe.x.device, probe.seed, "probe")
-    images = perturb(attack, recorded, probe.x, probe.y, GeneratorNoise(source))
+    attack = standard_pgd(probe.norm, probe.epsilon, probe.n_steps)
+    rng = generator(probe.x.device, probe.seed, "probe")
+    images = perturb(attack, recorded, probe.x, probe.y, GeneratorNoise(rng))
     with torch.no_grad():
         stays_correct = recorded(images).argmax(1) == probe.y
     late, whole = (float((losses[-1] - losses[i])[stays_correct].sum()) for i in (-11, 0))
-    share = late / whole if whole > 0 else 0.0
-    message = f"{share:.1%} of the rise of PGD-{probe.n_steps}'s loss falls in its last 10 steps"
-    return Finding(name="loss-still-moving", message=message, value=share) if share > 0.2 else None
+    fraction = late / whole if whole > 0 else 0.0
+    message = f"{fraction:.1%} of the rise of PGD-{probe.n_steps}'s loss falls in its last 10 steps"
+    return (
+        Indicator(name="loss-still-moving", message=message, value=fraction)
+        if fraction > 0.2
+        else None
+    )
 
 
-def rises_with_epsilon(probe: Probe, middle: Tensor) -> Finding | None:
+def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
     """Accuracy under PGD-10 at epsilon / 2, epsilon (`middle`, (n,)) and 2 epsilon must fall."""
     small, large = (
-        probe.under(pgd(probe.norm, _capped(probe.norm, factor * probe.epsilon), 10))
+        probe.under(standard_pgd(probe.norm, _capped(probe.norm, factor * probe.epsilon), 10))
         for factor in (0.5, 2)
     )
     rise = max(significant_excess(middle, small), significant_excess(large, middle))
     message = f"doubling epsilon raises the accuracy under PGD-10 by {rise:.1%}"
-    return Finding(name="rises-with-epsilon", message=message, value=rise) if rise else None
+    return Indicator(name="rises-with-epsilon", message=message, value=rise) if rise else None
 
 
-def above_chance(probe: Probe) -> Finding | None:
+def above_chance(probe: Probe) -> Indicator | None:
     """Accuracy under PGD-20 at linf 0.5 above always guessing the commonest label."""
-    accuracy = share_of(probe.under(pgd("linf", 0.5, 20)))
+    accuracy = fraction_of(probe.under(standard_pgd("linf", 0.5, 20)))
     chance = int(probe.y.bincount().max()) / len(probe.y)
     tolerance = 2 * math.sqrt(chance * (1 - chance) / len(probe.y))
     message = f"accuracy {accuracy:.1%} at linf 0.5, where guessing yields {chance:.1%}"
     is_above = accuracy > chance + tolerance
-    return Finding(name="above-chance", message=message, value=accuracy) if is_above else None
+    return Indicator(name="above-chance", message=message, value=accuracy) if is_above else None
 
 
-def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Finding, ...]:
+def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
     """Neighbours in `STRENGTH` of which the stronger breaks fewer images, beyond chance.
 
     `verdicts`, (n,) by attack, must come from attacks that each saw every naturally correct image.
@@ -212,32 +222,38 @@ def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Finding, ...]:
         excess = significant_excess(verdicts[stronger], verdicts[weaker])
         message = f"accuracy under {stronger} is {excess:.1%} above that under {weaker}"
         if excess:
-            found.append(Finding(name="order-violated", message=message, value=excess))
+            found.append(Indicator(name="order-violated", message=message, value=excess))
     return tuple(found)
 
 
-def square_stronger(verdicts: Mapping[str, Tensor]) -> Finding | None:
+def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
     """Square breaks more than 0.2 points of images, (n,), that no gradient attack breaks."""
     gradient_based = [v for name, v in verdicts.items() if name not in ("natural", "square")]
     if "square" not in verdicts or not gradient_based:
         return None
     survivors = torch.stack([verdicts["natural"], *gradient_based]).all(0)
-    share = share_of(survivors & ~verdicts["square"])
-    message = f"Square alone breaks {share:.2%} of the images"
-    return Finding(name="square-stronger", message=message, value=share) if share > 0.002 else None
+    fraction = fraction_of(survivors & ~verdicts["square"])
+    message = f"Square alone breaks {fraction:.2%} of the images"
+    return (
+        Indicator(name="square-stronger", message=message, value=fraction)
+        if fraction > 0.002
+        else None
+    )
 
 
-def reduced_budget(n_iterations: int, n_queries: int) -> Finding | None:
+def reduced_budget(n_iterations: int, n_queries: int) -> Indicator | None:
     """AutoAttack with less than its standard 100 iterations and 5,000 queries."""
-    share = min(1.0, n_iterations / 100, n_queries / 5000)
+    fraction = min(1.0, n_iterations / 100, n_queries / 5000)
     message = f"{n_iterations} of 100 iterations, {n_queries} of 5000 queries"
-    return Finding(name="reduced-budget", message=message, value=share) if share < 1 else None
+    return (
+        Indicator(name="reduced-budget", message=message, value=fraction) if fraction < 1 else None
+    )
 
 
-def library_warnings(messages: Sequence[str]) -> tuple[Finding, ...]:
+def library_warnings(messages: Sequence[str]) -> tuple[Indicator, ...]:
     """AutoAttack's own warnings, one finding each; the value counts its occurrences."""
     return tuple(
-        Finding(name="library-warning", message=message, value=messages.count(message))
+        Indicator(name="library-warning", message=message, value=messages.count(message))
         for message in dict.fromkeys(messages)
     )
 
@@ -255,13 +271,13 @@ def significant_excess(verdicts: Tensor, reference: Tensor) -> float:
     return (gained - lost) / len(verdicts)
 
 
-def share_of(verdicts: Tensor) -> float:
-    """The share of True, exact where float32 means are not."""
+def fraction_of(verdicts: Tensor) -> float:
+    """The fraction of True, exact where float32 means are not."""
     return int(verdicts.sum()) / len(verdicts)
 
 
-def _share_of_zeros(gradient: Tensor) -> float:
-    return share_of(gradient.flatten(1).abs().amax(1) == 0)
+def _fraction_of_zeros(gradient: Tensor) -> float:
+    return fraction_of(gradient.flatten(1).abs().amax(1) == 0)
 
 
 def _capped(norm: Norm, epsilon: float) -> float:

@@ -50,7 +50,7 @@ class Judge:
             left = correct.nonzero()[:, 0]
             if len(left) > 0:
                 noise = ImageNoise(self.config.seed, (name, restart), index[left.cpu()])
-                correct[left] = self._under_own(name, attack, x[left], y[left], noise)
+                correct[left] = self._under_gradient_attack(name, attack, x[left], y[left], noise)
         return correct, ()
 
     def full_cost(self, name: str) -> tuple[int, int]:
@@ -84,7 +84,7 @@ class Judge:
         verdicts: Tensor = logits.argmax(1) == y
         return verdicts
 
-    def _under_own(
+    def _under_gradient_attack(
         self, name: str, attack: FGSM | PGD, x: Tensor, y: Tensor, noise: ImageNoise
     ) -> Tensor:
         exactly = len(x) * n_gradients(attack)
@@ -128,7 +128,7 @@ class ImageNoise:
 
     def __init__(self, seed: int, purpose: tuple[str | int, ...], index: Tensor) -> None:
         cpu = torch.device("cpu")
-        self.sources = [generator(cpu, seed, "suite", *purpose, i) for i in index.tolist()]
+        self.rngs = [generator(cpu, seed, "suite", *purpose, i) for i in index.tolist()]
 
     def uniform(self, like: Tensor, /) -> Tensor:
         """Uniform in [0, 1), of the shape, dtype and device of `like`."""
@@ -140,5 +140,5 @@ class ImageNoise:
 
     def _drawn(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
         shape = like.shape[1:]
-        rows = [draw(shape, generator=source, dtype=like.dtype) for source in self.sources]
+        rows = [draw(shape, generator=rng, dtype=like.dtype) for rng in self.rngs]
         return torch.stack(rows).to(like.device)

@@ -24,14 +24,14 @@ from generalist_core.device import full_precision
 from generalist_core.evaluation.autoattack import library_checks, unavailable
 from generalist_core.evaluation.frozen import frozen
 from generalist_core.evaluation.indicators import (
-    Finding,
+    Indicator,
     Probe,
+    fraction_of,
     library_warnings,
     order_violations,
-    probed_findings,
+    probed_indicators,
     randomised,
     reduced_budget,
-    share_of,
     square_stronger,
 )
 from generalist_core.evaluation.judge import Judge
@@ -119,7 +119,7 @@ class SuiteEvaluation:
             attack=name,
             n_done=sum(len(index) for index in batches[: self.batch]),
             n_total=sum(len(index) for index in batches),
-            bound=share_of(self.verdicts[: self.stage + 1].all(0)),
+            bound=fraction_of(self.verdicts[: self.stage + 1].all(0)),
         )
         if self.batch >= len(batches):
             self._open_next_stage()
@@ -129,7 +129,7 @@ class SuiteEvaluation:
         """The result of a finished evaluation, with its findings."""
         cure = "Iterate to the end first."
         require_law(self.is_done, "every attack has run", f"{self.names[self.stage :]} left", cure)
-        findings = self._findings()
+        findings = self._indicators()
         cure = "Its forward writes to its own buffers, so verdicts depend on what came before."
         require_law(digest(self.model) == self.digest, "a model that stays", "other weights", cure)
         return SuiteResult(
@@ -211,7 +211,7 @@ class SuiteEvaluation:
         self.verdicts[self.stage, index] = correct.cpu()
         self.attacked[self.stage, index] = name != "natural"
 
-    def _findings(self) -> tuple[Finding, ...]:
+    def _indicators(self) -> tuple[Indicator, ...]:
         """From the verdicts, then from a probe of a few images."""
         verdicts = self._by_name(self.verdicts)
         runs_library = any(name in LIBRARY_ATTACKS for name in self.names)
@@ -223,7 +223,7 @@ class SuiteEvaluation:
         if self.config.n_check_images:
             with self._conditions("checks"):
                 probe = self._probe(self.config.n_check_images)
-                found += probed_findings(probe)
+                found += probed_indicators(probe)
                 warnings += library_checks(self.model, probe.x, probe.y) if runs_library else ()
         found += library_warnings(warnings)
         return tuple(dict.fromkeys(finding for finding in found if finding is not None))

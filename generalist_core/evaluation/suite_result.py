@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from generalist_core.config.suite import AUTOATTACK, SuiteConfig
-from generalist_core.evaluation.indicators import Finding, share_of
+from generalist_core.evaluation.indicators import Indicator, fraction_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class SuiteResult:
     full_costs: Mapping[str, int]
     seconds: Mapping[str, float]
     skipped: Mapping[str, str]
-    findings: tuple[Finding, ...]
+    findings: tuple[Indicator, ...]
 
     @property
     def accuracies(self) -> dict[str, float]:
         """The share of images still correct, by attack."""
-        return {name: share_of(correct) for name, correct in self.verdicts.items()}
+        return {name: fraction_of(correct) for name, correct in self.verdicts.items()}
 
     @property
     def worst_case(self) -> Tensor:
@@ -57,10 +57,10 @@ class SuiteResult:
     @property
     def worst_case_accuracy(self) -> float:
         """The share of images that withstood every attack."""
-        return share_of(self.worst_case)
+        return fraction_of(self.worst_case)
 
     @property
-    def saved_share(self) -> float | None:
+    def saved_fraction(self) -> float | None:
         """The share of AutoAttack's cost that early exits saved; None if it was not run.
 
         Forwards and gradients computed, against those of attacking every image to the end.

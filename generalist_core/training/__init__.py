@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: experts, their averages and mixtures, and the trainer that drives them."""

@@ -33,9 +33,9 @@ def named(model: nn.Module, weights: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def copy_weights(into: Sequence[Tensor], source: Sequence[Tensor]) -> None:
-    """Overwrite `into` with `source`, tensor by tensor."""
-    torch._foreach_copy_(list(into), list(source))
+def copy_weights(target: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Overwrite `target` with `weights`, tensor by tensor."""
+    torch._foreach_copy_(list(target), list(weights))
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -13,10 +13,10 @@ from generalist_core.config import (
     TRADES,
     Attack,
     CrossEntropy,
+    CustomAttack,
+    CustomLoss,
     EvaluationConfig,
     ExpertConfig,
-    OwnAttack,
-    OwnLoss,
 )
 
 FORWARD = 1
@@ -29,7 +29,7 @@ UPDATE = 3
 
 def attack_cost(attack: Attack) -> int:
     """Crafting one adversarial image; of the user's own attack what it declares."""
-    if isinstance(attack, OwnAttack):
+    if isinstance(attack, CustomAttack):
         return attack.forward_images
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
     return clean + n_gradients(attack) * (FORWARD + INPUT_GRADIENT)
@@ -38,7 +38,7 @@ def attack_cost(attack: Attack) -> int:
 def update_cost(expert: ExpertConfig) -> int:
     """One image of one training step; TRADES and MART update on clean and adversarial images."""
     match expert.loss:
-        case OwnLoss():
+        case CustomLoss():
             n_updates = expert.loss.n_forwards
         case TRADES() | MART():
             n_updates = 2

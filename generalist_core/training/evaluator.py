@@ -22,7 +22,7 @@ from generalist_core.training.folding import folded, up_to_date
 class OperatingPoint:
     """One released mixture after `epoch` epochs: the accuracies on `n_images` images."""
 
-    ratio: Ratio
+    mixing_ratio: Ratio
     accuracies: Mapping[str, float]
     n_images: int
     epoch: int
@@ -55,21 +55,25 @@ class Evaluator:
         return min(self.config.n_images or len(self.split), len(self.split))
 
     @property
-    def n_images_between(self) -> int:
+    def n_images_during_training(self) -> int:
         """How many images what is in training is judged on."""
-        return min(self.config.n_images_between or self.n_images, self.n_images)
+        return min(self.config.n_images_during_training or self.n_images, self.n_images)
 
     def judge(
-        self, weights: Weights, *, between: bool = False, attacked: bool = True
+        self, weights: Weights, *, during_training: bool = False, attacked: bool = True
     ) -> tuple[dict[str, float], int]:
         """The accuracy in each objective, and what it cost in forward images.
 
         Args:
             weights: of the model's architecture.
-            between: on the images for what is in training, else on those for operating points.
+            during_training: on the images for learners in training, else on those for operating
+                points.
             attacked: in all objectives, else in the natural one only.
         """
-        config, n_images = self.config, self.n_images_between if between else self.n_images
+        config, n_images = (
+            self.config,
+            self.n_images_during_training if during_training else self.n_images,
+        )
         images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
         model = up_to_date(self.folded, self.model)
@@ -96,8 +100,8 @@ def evaluate(
     )
     verdicts = {"natural": correct(model, images, config.batch_size, dtype)}
     for named in config.attacks:
-        source = generator(images.images.device, seed, "evaluation", named.name)
-        noise = GeneratorNoise(source)
+        rng = generator(images.images.device, seed, "evaluation", named.name)
+        noise = GeneratorNoise(rng)
         verdicts[named.name] = correct(
             model, images, config.batch_size, dtype, attack=named.attack, noise=noise
         )

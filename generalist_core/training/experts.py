@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory, build_model
+from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.training.averaging import Average, copy_weights, weights_of
 from generalist_core.training.folding import folded
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class Expert:
     """One base learner. Nothing in it depends on another expert until a sync overwrites it.
 
-    `share` is the expert's part of the global learner before the first sync: an average of
-    `relative_weight * source`, so that the global learner is the sum of all shares, each known
-    from its own expert alone. `epoch` counts the epochs that it has behind it, `adopted_epochs`
-    those among them that were trained elsewhere.
+    `contribution` is the expert's part of the global learner before the first sync: an average of
+    `relative_weight * source`, so that the global learner is the sum of all contributions, each of
+    which depends on its own expert alone. `epoch` counts the epochs it was trained for,
+    `adopted_epochs` those among them that were trained elsewhere.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Expert:
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
         self.weights = weights_of(model)
         self.average = Average(self.weights, run.mixing)
-        self.share = Average(self.weights, run.mixing)
-        self.mix = _mix_transform(config.mix, n_classes)
+        self.contribution = Average(self.weights, run.mixing)
+        self.augment = _batch_augmentation(config.batch_augmentation, n_classes)
         self.epoch = 0
         self.adopted_epochs = 0
 
@@ -76,8 +76,8 @@ class Expert:
         The loss is a tensor without gradient, left on the device so that nothing waits for it.
         """
         x = x.to(memory_format=self.memory_format)
-        if self.mix is not None:
-            x, y = self.mix(x, y)
+        if self.augment is not None:
+            x, y = self.augment(x, y)
         x_adv = self.craft(x, y, noise)
         self.model.train()
         self.optimizer.zero_grad()
@@ -113,11 +113,11 @@ class Expert:
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def update_share(self, relative_weight: float) -> None:
+    def update_contribution(self, relative_weight: float) -> None:
         """Take this step's part of the global learner into the share."""
         whole = relative_weight == 1
         part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
-        self.share.update(part)
+        self.contribution.update(part)
 
     def lr(self, progress: float) -> float:
         """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
@@ -142,7 +142,7 @@ class Expert:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
-            "share": self.share.state_dict(),
+            "contribution": self.contribution.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ class Expert:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.average.load_state_dict(state["average"])
-        self.share.load_state_dict(state["share"])
+        self.contribution.load_state_dict(state["contribution"])
 
 
 def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | None) -> nn.Module:
@@ -176,13 +176,13 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     return initial
 
 
-def _mix_transform(mix: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:
-    if mix is None:
+def _batch_augmentation(config: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:
+    if config is None:
         return None
     from torchvision.transforms import v2
 
-    match mix:
+    match config:
         case MixUp():
-            return v2.MixUp(alpha=mix.alpha, num_classes=n_classes)
+            return v2.MixUp(alpha=config.alpha, num_classes=n_classes)
         case CutMix():
-            return v2.CutMix(alpha=mix.alpha, num_classes=n_classes)
+            return v2.CutMix(alpha=config.alpha, num_classes=n_classes)

@@ -27,14 +27,14 @@ class FoldedConv(nn.Module):
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        self.sources = (conv, norm)
+        self.folded_parts = (conv, norm)
         weight = torch.empty_like(conv.weight.detach(), dtype=dtype)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", weight.new_empty(conv.out_channels), persistent=False)
 
     def refresh(self) -> None:
         """Take over the present weights of both."""
-        conv, norm = self.sources
+        conv, norm = self.folded_parts
         assert norm.running_var is not None
         assert norm.running_mean is not None
         scale = torch.rsqrt(norm.running_var + norm.eps)
@@ -46,7 +46,7 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The BatchNorm of the convolution of `x`."""
-        out: Tensor = self.sources[0]._conv_forward(x, self.weight, self.bias)
+        out: Tensor = self.folded_parts[0]._conv_forward(x, self.weight, self.bias)
         return out
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import Logits
 from generalist_core.attacks.laws import require_law
-from generalist_core.config import MART, TRADES, CrossEntropy, Loss, OwnLoss
+from generalist_core.config import MART, TRADES, CrossEntropy, CustomLoss, Loss
 from generalist_core.user_code import load_pinned
 
 
@@ -35,8 +35,8 @@ def training_loss(
             boosted = boosted_cross_entropy(adversarial, y, label_smoothing)
             doubt = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
             return boosted + loss.beta * (divergence(clean, adversarial) * doubt).mean()
-        case OwnLoss():
-            return own_loss(loss, logits_of, x, x_adv, y)
+        case CustomLoss():
+            return custom_loss(loss, logits_of, x, x_adv, y)
 
 
 def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
@@ -54,8 +54,8 @@ def boosted_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> 
     return F.cross_entropy(logits, y, label_smoothing=label_smoothing) - rest.mean()
 
 
-def own_loss(
-    loss: OwnLoss, logits_of: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, y: Tensor
+def custom_loss(
+    loss: CustomLoss, logits_of: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, y: Tensor
 ) -> Tensor:
     """The user's loss, a scalar.
 
@@ -64,7 +64,7 @@ def own_loss(
         InvalidConfigError: there is no such function, or its file has changed.
     """
     name, counted = f"loss {loss.function}", Counted(logits_of)
-    value: Tensor = load_pinned(loss.function, loss.source)(counted, x, x_adv, y)
+    value: Tensor = load_pinned(loss.function, loss.digest)(counted, x, x_adv, y)
     fits = isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad
     law, got = f"{name} returns a scalar with a gradient", f"{getattr(value, 'shape', type(value))}"
     require_law(fits, law, got, "Return the mean over the batch.")

@@ -37,4 +37,4 @@ def room(a: OperatingPoint, b: OperatingPoint) -> float:
 
 
 def _weight(point: OperatingPoint) -> float:
-    return as_weights(point.ratio, 2)[1]
+    return as_weights(point.mixing_ratio, 2)[1]

@@ -17,7 +17,7 @@ from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.fingerprints import model_fingerprint, split_fingerprint
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.averaging import (
     Average,
@@ -33,10 +33,10 @@ from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.experts import Expert, initial_model
 from generalist_core.training.release import refined
 from generalist_core.training.warmup_keys import (
+    contribution_weights,
     discarded_warmups,
     progress_at,
     ratio_is_constant,
-    share_weights,
     warmup_keys,
 )
 from generalist_core.user_code import pinned
@@ -88,10 +88,10 @@ class GeneralistTrainer:
             )
             for expert in config.experts
         ]
-        self._share_weights = share_weights(config)
-        for weights in self._share_weights[:1]:
+        self._contribution_weights = contribution_weights(config)
+        for weights in self._contribution_weights[:1]:
             for expert, weight in zip(self.experts, weights, strict=True):
-                expert.share.restart(mix([expert.weights], [weight]))
+                expert.contribution.restart(mix([expert.weights], [weight]))
         self._discarded = discarded_warmups(config)
         for name in self._discarded:
             self.expert(name).epoch = config.sync.start_epoch
@@ -128,12 +128,12 @@ class GeneralistTrainer:
 
     @property
     def global_learner(self) -> Weights:
-        """The averaged mixture; before the first sync, the sum of the experts' shares."""
+        """The averaged mixture; before the first sync, the sum of the experts' contributions."""
         if self._global is not None:
             return self._global.weights
         is_constant = ratio_is_constant(self.config)
         weights = self.config.weights_at(0) if is_constant else [1.0] * len(self.experts)
-        return mix([expert.share.weights for expert in self.experts], weights)
+        return mix([expert.contribution.weights for expert in self.experts], weights)
 
     def train_epoch(
         self, batches: Iterable[Batch] | None = None, noises: Sequence[Noise] | None = None
@@ -223,7 +223,9 @@ class GeneralistTrainer:
             metrics = self._judged_as("global", self.global_learner, attacked=True)
             if self.config.evaluation.release == "best":
                 averages = [expert.average.weights for expert in self.experts]
-                self._best.see(self.epoch, metrics, self.evaluator.n_images_between, averages)
+                self._best.see(
+                    self.epoch, metrics, self.evaluator.n_images_during_training, averages
+                )
         else:
             names = (expert.config.name for expert in self.experts)
             for name in (name for name in names if name not in self._discarded):
@@ -255,7 +257,7 @@ class GeneralistTrainer:
         accuracies, cost = self.evaluator.judge(self.mixture(ratio))
         self.forward_images += cost
         return OperatingPoint(
-            ratio=ratio,
+            mixing_ratio=ratio,
             accuracies=accuracies,
             n_images=self.evaluator.n_images,
             epoch=self.release_epoch,
@@ -361,17 +363,17 @@ class GeneralistTrainer:
             weights = self.config.weights_at(epoch)
             self._global.update(mix([expert.source for expert in self.experts], weights))
             return
-        for expert, weight in zip(self.experts, self._share_weights[epoch], strict=True):
+        for expert, weight in zip(self.experts, self._contribution_weights[epoch], strict=True):
             if expert in experts:
-                expert.update_share(weight)
+                expert.update_contribution(weight)
 
     def _begin_cotraining(self) -> None:
-        """From the first sync on the global learner is one average, not a sum of shares.
+        """From the first sync on the global learner is one average, not a sum of contributions.
 
         Experts that were not trained before begin as that learner.
         """
         learner = Average(self.global_learner, self.config.mixing)
-        learner.n_updates = max(expert.share.n_updates for expert in self.experts)
+        learner.n_updates = max(expert.contribution.n_updates for expert in self.experts)
         for expert in self.experts:
             if expert.config.name in self._discarded:
                 expert.restart(learner)
@@ -408,7 +410,7 @@ class GeneralistTrainer:
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
 
     def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:
-        accuracies, cost = self.evaluator.judge(weights, between=True, attacked=attacked)
+        accuracies, cost = self.evaluator.judge(weights, during_training=True, attacked=attacked)
         self.forward_images += cost
         return {f"accuracy/{name}/{objective}": value for objective, value in accuracies.items()}
 

@@ -13,7 +13,7 @@ from generalist_core.config import ExpertConfig, TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
 
-VERSION = 1
+VERSION = 2
 """To be raised when a change of this package changes the bits of a training."""
 
 
@@ -23,10 +23,10 @@ def ratio_is_constant(config: TrainConfig) -> bool:
     return all(config.weights_at(epoch) == first for epoch in range(config.sync.start_epoch))
 
 
-def share_weights(config: TrainConfig) -> list[tuple[float, ...]]:
-    """What each expert's source weighs in its share, for each epoch of the warm-up.
+def contribution_weights(config: TrainConfig) -> list[tuple[float, ...]]:
+    """What each expert's source weighs in its contribution, for each epoch of the warm-up.
 
-    At a constant ratio 1: then shares are independent of it, and the global learner is their
+    At a constant ratio 1: then contributions are independent of it, and the global learner is their
     mixture at that ratio. Else the expert's weight: then the global learner is their sum.
     """
     epochs = range(config.sync.start_epoch)
@@ -63,9 +63,9 @@ def warmup_keys(
     """The names of an expert's states after 0, 1, ..., `sync.start_epoch` epochs, by content.
 
     A key is chained to the one before it by what its epoch adds: the factors of the learning rate
-    at each step, and the weight in the share. So a state is shared by all runs that agreed up to
-    its epoch, whatever their first sync, length, or later rates; equal keys mean equal bits on the
-    CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
+    at each step, and the weight in the contribution. So a state is shared by all runs that agreed
+    up to its epoch, whatever their first sync, length or later rates; equal keys mean equal
+    bits on the CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
 
     Args:
         config: the run.
@@ -92,7 +92,7 @@ def warmup_keys(
         }
     )
     keys = [key]
-    for epoch, weights in enumerate(share_weights(config)):
+    for epoch, weights in enumerate(contribution_weights(config)):
         key = json_digest([key, weights[index], _rate_factors(config, own, epoch, n_batches)])
         keys.append(key)
     return tuple(keys)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The public functions of `search`, one verb per file."""

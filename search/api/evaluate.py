@@ -59,7 +59,7 @@ def suite_document(result: SuiteResult) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in result.findings],
         "forward_images": sum(result.forward_images.values()),
         "gradient_images": sum(result.gradient_images.values()),
-        "autoattack_cost_saved": result.saved_share,
+        "autoattack_cost_saved": result.saved_fraction,
         "seconds": sum(result.seconds.values()),
     }
 

@@ -13,9 +13,9 @@ from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
 from generalist_core.training.trainer import Metrics
 from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError, require
-from search.config import Halving
+from search.config import SuccessiveHalving
 from search.files import read_json
-from search.front.points import FrontPoint, point_text, values_of
+from search.front.points import FrontPoint, point_text, trial_id, values_of
 from search.running.trial import latest_epoch, read_metrics
 from search.running.watchdog import HANG
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
@@ -34,7 +34,7 @@ def explain(sweep: Sweep, trial: str | int) -> str:
         SweepFolderError: a file of the trial's is damaged.
     """
     records = {record.trial: record for record in sweep.ledger.records()}
-    name = f"{int(trial):04d}" if str(trial).isdigit() else str(trial)
+    name = trial_id(int(trial)) if str(trial).isdigit() else str(trial)
     known = f"It has {min(records)} to {max(records)}." if records else "It has none."
     require(name in records, "a trial of the sweep", repr(trial), known)
     record, metrics = records[name], read_metrics(sweep.folder / "trials" / name)
@@ -54,12 +54,12 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     """What became of it, in one line."""
     text = f"Trial {record.trial}: {record.state}"
     if record.stopped_at is not None:
-        text += f" after {_epochs(record.stopped_at)} of {sweep.config.config.epochs}"
+        text += f" after {_epochs(record.stopped_at)} of {sweep.config.base.epochs}"
     elif record.failure is not None:
         text += f", {record.failure.kind}"
     elif record.state == "unfinished":
         done = max((latest_epoch(line) for line in metrics), default=0)
-        text += f", {_epochs(done)} of {sweep.config.config.epochs} trained; it runs, or waits for"
+        text += f", {_epochs(done)} of {sweep.config.base.epochs} trained; it runs, or waits for"
         text += f" generalist-search resume {sweep.folder}"
     else:
         n = sum(point.trial == record.trial for point in sweep.front.points)
@@ -95,7 +95,7 @@ def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | Non
         return None
     new = record.params[name]
     try:
-        old = value_at(sweep.config.config, name)
+        old = value_at(sweep.config.base, name)
     except InvalidConfigError:
         old = None
     if old == new or (isinstance(old, int | float) and _number(old) == _number(new)):
@@ -176,7 +176,7 @@ def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Ite
     yield from _table([["  epoch", "learner", *(f"{n} %" for n in objectives), "place", ""], *rows])
 
 
-def _others(sweep: Sweep, trial: str, halving: Halving) -> dict[str, list[list[float]]]:
+def _others(sweep: Sweep, trial: str, halving: SuccessiveHalving) -> dict[str, list[list[float]]]:
     """What the other trials reported to each rung."""
     reported: dict[str, list[list[float]]] = {}
     for proposal in sweep.ledger.proposals():
@@ -189,7 +189,7 @@ def _others(sweep: Sweep, trial: str, halving: Halving) -> dict[str, list[list[f
 
 
 def _standing(
-    others: Mapping[str, list[list[float]]], rung: str, own: list[float], halving: Halving
+    others: Mapping[str, list[list[float]]], rung: str, own: list[float], halving: SuccessiveHalving
 ) -> Decision:
     reported = [*others.get(rung, []), own]
     return decide([np.array([accuracies]) for accuracies in reported], halving.eta)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory, build_model
+from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.api.verify import VERIFIED
@@ -31,7 +31,7 @@ from search.front.pick import Pick
 from search.front.points import FrontPoint
 from search.running.mixtures import empty_model, mixed_state
 from search.running.trial import AVERAGES, cached_dataset
-from search.study.folder import REQUEST, Sweep, require_own_parts
+from search.study.folder import REQUEST, Sweep, require_custom_parts
 
 LOADING = {
     "weights": ("from search import load_export", "model = load_export({name!r})"),
@@ -77,8 +77,8 @@ def export(
     card_path = path.with_name(f"{path.name}.json")
     _check_target(path, card_path, force=force)
     picked = sweep.pick(spec)
-    data, model = data or sweep.own.data, model or sweep.own.model
-    require_own_parts(sweep.folder, data, model)
+    data, model = data or sweep.custom.data, model or sweep.custom.model
+    require_custom_parts(sweep.folder, data, model)
     config = from_dict(picked.point.config, TrainConfig)
     images = data or cached_dataset(config.data)
     network = empty_model(config, images, model)
@@ -108,7 +108,7 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
     cure = f"Load it so: {'; '.join(card['load'])}"
     require(file_format == "weights", "a file of weights", f"{file_format} in {path}", cure)
     law, cure = "the model of the sweep", "Call load_export(path, model=...) with it."
-    require(model is not None or not card["sweep"]["own_model"], law, "none", cure)
+    require(model is not None or not card["sweep"]["custom_model"], law, "none", cure)
     config, shape = from_dict(card["config"], TrainConfig), tuple(card["input"]["shape"])
     classes = card["output"]["classes"]
     network = (model or _factory(config))(classes, shape)
@@ -245,8 +245,8 @@ def _card(
             "folder": str(sweep.folder.absolute()),
             "study": request["study"],
             "space": sweep.config.space,
-            "own_data": request["own"]["data"] is not None,
-            "own_model": request["own"]["model"],
+            "custom_data": request["custom"]["data"] is not None,
+            "custom_model": request["custom"]["model"],
         },
         "versions": request.get("environment", {}),
     }

@@ -18,22 +18,22 @@ from rich.console import Console
 
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
-from generalist_core.user_code import pinned, running_own
+from generalist_core.models.build import ModelFactory
+from generalist_core.user_code import pinned, running_user_code
 from generalist_core.validation import require
-from search.config import OwnParts, Resources, SweepConfig
+from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import LOCK, create_folder
 from search.monitoring.console import Lines, shown, view_of
-from search.monitoring.log import noise_in
+from search.monitoring.log import logged_to
 from search.monitoring.tensorboard import Monitor
-from search.report.write import write_report
+from search.report.write import write_files
 from search.running.housekeeping import Housekeeping, sweep_up
 from search.running.local import here, run_locally
 from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.trial import read_metrics
-from search.scheduling.callbacks import Watcher, Watchers
+from search.scheduling.callbacks import Callback, Callbacks
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
@@ -41,11 +41,11 @@ from search.study.failures import is_of_storage
 from search.study.folder import (
     JOURNAL,
     Sweep,
+    custom_parts,
     open_ledger,
     open_sweep,
-    own_parts,
     read_request,
-    require_own_parts,
+    require_custom_parts,
     write_request,
 )
 from search.study.records import Proposal
@@ -90,28 +90,28 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended it; the report of what there is has been written.
     """
     folder = Path(folder).absolute()
-    config = replace(config, config=pinned(config.config))
-    with running_own(f"space {config.space}"):
+    config = replace(config, base=pinned(config.base))
+    with running_user_code(f"space {config.space}"):
         space = space or load_space(config.space)
         for make in (paper_suggestion, base_suggestion):
-            make(space, config.config)
+            make(space, config.base)
     earlier = [
         seen for name in config.warm_start for seen in earlier_observations(Path(name), config)
     ]
     for seen in earlier:
-        parameters_of(seen, space, config.config)
+        parameters_of(seen, space, config.base)
     check_that_it_can_start(config, data, model)
     if config.storage is not None:
         open_storage(config.storage, folder / JOURNAL)
     create_folder(folder)
     with _writing(folder), _alone(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        write_request(folder, config, study, own_parts(data, model))
+        write_request(folder, config, study, custom_parts(data, model))
         ledger = open_ledger(folder, config, study, is_new=True)
         for seen in earlier:
-            ledger.observe(seen, space, config.config)
-        own = OwnParts(space=space, data=data, model=model)
-        found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
+            ledger.observe(seen, space, config.base)
+        custom = CustomParts(space=space, data=data, model=model)
+        found = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         return _run(found, (), console or Console(stderr=True), debug=debug)
 
 
@@ -147,12 +147,12 @@ def resume(
     """
     folder = Path(folder).absolute()
     old, study = read_request(folder)
-    require_own_parts(folder, data, model)
+    require_custom_parts(folder, data, model)
     config = config or replace(old, time_budget_s=None)
     law = f"only {', '.join(CHANGEABLE)} change"
     require(_unchangeable(config) == _unchangeable(old), law, "other settings than the sweep's")
-    with running_own(f"space {config.space}"):
-        own = OwnParts(space=space or load_space(config.space), data=data, model=model)
+    with running_user_code(f"space {config.space}"):
+        custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
     check_that_it_can_start(config, data, model)
     console = console or Console(stderr=True)
     with _writing(folder), _alone(folder):
@@ -164,20 +164,20 @@ def resume(
         unfinished = ledger.resume()
         sweep_up(folder, ledger)
         if config != old:
-            write_request(folder, config, study, own_parts(data, model))
+            write_request(folder, config, study, custom_parts(data, model))
         done = ledger.counts().total
         console.print(
             f"{done} trials are done, {len(unfinished)} go on, {config.trials} are asked for",
             soft_wrap=True,
         )
-        found = Sweep(folder=folder, config=config, ledger=ledger, own=own)
+        found = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         return _run(found, unfinished, console, debug=debug)
 
 
 def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
     """Search, repeat the front, and report."""
-    folder, config, ledger, own = found.folder, found.config, found.ledger, found.own
-    quiet = contextlib.nullcontext() if debug else noise_in(folder / LOG, console)
+    folder, config, ledger, custom = found.folder, found.config, found.ledger, found.custom
+    quiet = contextlib.nullcontext() if debug else logged_to(folder / LOG, console)
     view = (
         Lines(console)
         if debug
@@ -186,15 +186,15 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     run_trials, place = _place(config.resources, raises=debug)
     with quiet, shown(view), place as n_workers, _terminable():
         searcher = _searcher(found, unfinished, n_workers, view)
-        run_trials(searcher, folder, config, own)
+        run_trials(searcher, folder, config, custom)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
             raise SweepInterruptedError(_no_room(folder, searcher.error)) from searcher.error
         if config.repeats and not cut_short:
             repeat_front(
-                folder, found.front, config, data=own.data, model=own.model, console=console
+                folder, found.front, config, data=custom.data, model=custom.model, console=console
             )
-    write_report(folder, ledger)
+    write_files(folder, ledger)
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:
@@ -218,11 +218,11 @@ def _searcher(
     found: Sweep,
     unfinished: Sequence[Proposal],
     n_workers: int,
-    view: Watcher,
+    view: Callback,
 ) -> Searcher:
     """The search as the sweep's folder has it."""
     config, folder, ledger = found.config, found.folder, found.ledger
-    space, base = found.own.space or load_space(config.space), config.config
+    space, base = found.custom.space or load_space(config.space), config.base
     enqueue_first(ledger, space, base)
     rules = Rules(
         rungs=Rungs(config.early_stopping) if config.early_stopping else None,
@@ -236,7 +236,7 @@ def _searcher(
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,
-        watcher=Watchers(Housekeeping(folder / "trials"), _monitor(found, space), view),
+        callback=Callbacks(Housekeeping(folder / "trials"), _monitor(found, space), view),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
     for proposal in ledger.proposals():
@@ -247,7 +247,7 @@ def _searcher(
 
 def _monitor(found: Sweep, space: Space) -> Monitor:
     """TensorBoard, with a column for every parameter that the space or a trial has."""
-    parameters = parameters_of_space(space, found.config.config)
+    parameters = parameters_of_space(space, found.config.base)
     for proposal in found.ledger.proposals():
         parameters = with_seen(parameters, proposal.params)
     return Monitor(found.folder / "tensorboard", parameters, found.ledger.objectives)

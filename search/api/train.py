@@ -9,13 +9,13 @@ from pathlib import Path
 from generalist_core.config import TrainConfig
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import Metrics
 from generalist_core.user_code import pinned
 from search.files import create_folder
 from search.monitoring.tensorboard import TrialWriter
-from search.running.preflight import rehearse
+from search.running.preflight import preflight
 from search.running.trial import CHECKPOINT, TrialRun
 
 
@@ -52,7 +52,7 @@ def train(
     """
     folder = Path(folder)
     config, data = pinned(config), data or load_dataset(config.data)
-    rehearse(config, data, model)
+    preflight(config, data, model)
     create_folder(folder)
     return train_in(folder, config, data, model=model, on_epoch=on_epoch)
 

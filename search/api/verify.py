@@ -27,7 +27,7 @@ from generalist_core.config import NFGSM, Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import require
 from search.api.evaluate import evaluate_resumably, follow, suite_document
@@ -39,7 +39,7 @@ from search.front.points import FrontPoint, accuracy_interval, values_of
 from search.running.mixtures import empty_model, mixed_state
 from search.running.trial import cached_dataset
 from search.study.failures import Failure
-from search.study.folder import Sweep, require_own_parts
+from search.study.folder import Sweep, require_custom_parts
 
 VERIFIED = "verified.json"
 
@@ -51,7 +51,7 @@ class VerifyJob:
     folder: Path
     name: str
     trial: str
-    ratio: Ratio
+    mixing_ratio: Ratio
     config: TrainConfig
     request: VerifyConfig
 
@@ -76,10 +76,10 @@ def verify(
     """
     front = sweep.front
     require(len(front.points) > 0, "a front to verify", "no completed trial")
-    images = data or cached_dataset(sweep.config.config.data)
+    images = data or cached_dataset(sweep.config.base.data)
     require(images.test is not None, "test images", "none", "Give data with a test split.")
     folder = sweep.folder.absolute()
-    require_own_parts(folder, images if data is not None else None, model)
+    require_custom_parts(folder, images if data is not None else None, model)
     (folder / "verify").mkdir(exist_ok=True)
     jobs = [_job(folder, point, request) for point in front.points]
     started = time.perf_counter()
@@ -105,7 +105,7 @@ class PointVerifier:
         self.split = data.test.to(device)
         self.model = empty_model(job.config, data, model)
         averages = load_tensors(job.folder / "trials" / job.trial / "averages.pt")
-        load_weights(self.model, mixed_state(averages, job.ratio))
+        load_weights(self.model, mixed_state(averages, job.mixing_ratio))
         self.model.to(device)
 
     def run(self, bar: ProgressBar | None = None) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _job(folder: Path, point: FrontPoint, request: VerifyConfig) -> VerifyJob:
         folder=folder,
         name=point.name,
         trial=point.trial,
-        ratio=point.mixing_ratio,
+        mixing_ratio=point.mixing_ratio,
         config=from_dict(point.config, TrainConfig),
         request=request,
     )

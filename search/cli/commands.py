@@ -28,10 +28,10 @@ from search.cli.profile import profile_training
 from search.config import (
     Branching,
     Floor,
-    Halving,
     Limits,
     Resources,
     StopWhenDone,
+    SuccessiveHalving,
     SweepConfig,
     VerifyConfig,
     WarmupConfig,
@@ -41,9 +41,9 @@ from search.files import create_folder, disk_bytes
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_text, point_to_dict
 from search.report.published import read_reference
-from search.report.write import front_document, front_table, write_page, write_report
+from search.report.write import front_document, front_table, write_files, write_page
 from search.running.mixtures import empty_model, load_model
-from search.running.preflight import rehearse
+from search.running.preflight import preflight
 from search.study.folder import Sweep, open_sweep
 
 
@@ -90,7 +90,7 @@ def run_train(options: argparse.Namespace) -> int:
     """Train one configuration in a new folder, and print its operating points."""
     config, console = build_config(options), _console(options)
     data = load_dataset(config.data)
-    rehearse(config, data)
+    preflight(config, data)
     create_folder(options.out)
     if options.profile:
         _print_profile(config, data, options.out / "profile.json", console)
@@ -107,13 +107,13 @@ def run_train(options: argparse.Namespace) -> int:
     else:
         for point in points:
             accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
-            print(f"mixing ratio {point['ratio']}: {accuracies}")
+            print(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
     return 0
 
 
 def _print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Console) -> None:
-    for name, share in profile_training(config, data, trace):
-        console.print(f"{share:6.1%}  {name}", highlight=False, markup=False)
+    for name, fraction in profile_training(config, data, trace):
+        console.print(f"{fraction:6.1%}  {name}", highlight=False, markup=False)
     console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
 
 
@@ -141,7 +141,7 @@ def run_sweep(options: argparse.Namespace) -> int:
     """Search a space, and print the front."""
     config = build_config(options)
     request = SweepConfig(
-        config=config,
+        base=config,
         space=options.space,
         trials=options.trials,
         sampler=options.sampler,
@@ -156,7 +156,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         shares_warmups=not options.no_sharing,
         warmups=_store(options.warmups),
         branching=Branching(first=options.branches) if options.branches is not None else None,
-        early_stopping=None if options.no_early_stopping else Halving(eta=options.eta),
+        early_stopping=None if options.no_early_stopping else SuccessiveHalving(eta=options.eta),
         limits=_limits(options, Limits()),
         round_size=_round_size(options),
     )
@@ -242,7 +242,7 @@ def run_report(options: argparse.Namespace) -> int:
     folder, ledger = options.folder, open_sweep(options.folder).ledger
     given = options.reference is not None
     reference = read_reference(options.reference, ledger.objectives) if given else ()
-    write_report(folder, ledger, reference)
+    write_files(folder, ledger, reference)
     print(f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots")
     return 0
 

@@ -21,7 +21,7 @@ DESCRIPTION = (
     """Search for the best natural-robust trade-offs of Generalist adversarial training."""
 )
 
-EXAMPLES = """examples:
+TOP_EXAMPLES = """examples:
   generalist-search sweep --data digits --trials 8 --out runs/digits
   generalist-search sweep --data cifar10 --data-root data --download --preset paper \\
       --space full --trials 100 --gpus-per-trial 0.5 --out runs/cifar10
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
-        epilog=EXAMPLES,
+        epilog=TOP_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = _Parser(add_help=False)

@@ -12,7 +12,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.training.trainer import GeneralistTrainer
 
-N_SHARES = 10
+N_FRACTIONS = 10
 
 
 def profile_training(
@@ -27,8 +27,8 @@ def profile_training(
         n_steps: how many batches, of which the run may have fewer an epoch.
 
     Returns:
-        The ten largest shares of the time in [0, 1], each with its operation's name, of the GPU's
-        time if there is one.
+        The ten operations that take the largest fractions of the time, in [0, 1], each with its
+        fraction; of the GPU's time if there is a GPU.
     """
     trainer = GeneralistTrainer(replace(config, sync=replace(config.sync, start_epoch=0)), data)
     epochs = (trainer.batches(epoch) for epoch in count())
@@ -42,5 +42,5 @@ def profile_training(
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     times = {event.key: getattr(event, key) for event in profiler.key_averages()}
     total = sum(times.values())
-    largest = sorted(times.items(), key=lambda item: -item[1])[:N_SHARES]
+    largest = sorted(times.items(), key=lambda item: -item[1])[:N_FRACTIONS]
     return [(name, time / total) for name, time in largest]

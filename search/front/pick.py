@@ -18,7 +18,7 @@ from generalist_core.config import Ratio
 from generalist_core.config.mixing import ratio_key, ratio_text
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.front.front import Front
-from search.front.points import FrontPoint, point_text, values_of
+from search.front.points import FrontPoint, point_text, trial_id, values_of
 
 GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
 
@@ -154,7 +154,7 @@ def weighted(front: Front, weights: Mapping[str, float]) -> Pick:
 
 def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pick:
     """The point of a trial at a mixing ratio, as exact as it is written or as tables print it."""
-    own = [point for point in points if point.trial == f"{int(trial):04d}"]
+    own = [point for point in points if point.trial == trial_id(int(trial))]
     known = sorted({point.trial for point in points})
     cure = f"These have: {', '.join(known)}."
     require(len(own) > 0, "a trial that released points", trial, cure)

@@ -15,10 +15,15 @@ from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
 from generalist_core.training.evaluator import OperatingPoint
 
 
+def trial_id(number: int) -> str:
+    """The id of a sweep's trial, by its number from 0: four digits or more."""
+    return f"{number:04d}"
+
+
 def point_to_dict(point: OperatingPoint) -> dict[str, Any]:
     """The JSON form of an operating point."""
     return {
-        "ratio": point.ratio,
+        "mixing_ratio": point.mixing_ratio,
         "accuracies": dict(point.accuracies),
         "n_images": point.n_images,
         "epoch": point.epoch,
@@ -29,7 +34,7 @@ def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]
     """What `point_to_dict` wrote."""
     return [
         OperatingPoint(
-            ratio=as_ratio(row["ratio"]),
+            mixing_ratio=as_ratio(row["mixing_ratio"]),
             accuracies=row["accuracies"],
             n_images=row["n_images"],
             epoch=row["epoch"],

@@ -81,7 +81,9 @@ def spreads(folder: Path, point: FrontPoint, objectives: Sequence[str]) -> Mappi
         list(point.mixing_ratio) if isinstance(point.mixing_ratio, tuple) else point.mixing_ratio
     )
     wanted = (point.trial, ratio)
-    rows = [row for row in read_json(folder / REPEATS) if (row["trial"], row["ratio"]) == wanted]
+    rows = [
+        row for row in read_json(folder / REPEATS) if (row["trial"], row["mixing_ratio"]) == wanted
+    ]
     if not rows:
         return None
     return {name: _spread([row["accuracies"][name] for row in rows]) for name in objectives}

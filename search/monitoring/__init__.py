@@ -1,1 +1,1 @@
-"""TODO."""
+"""Monitoring: what a sweep shows while it runs, in the terminal and in TensorBoard."""

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.front.front import Front
-from search.scheduling.callbacks import Watcher
+from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.ledger import Ledger
 from search.study.records import Proposal, TrialCounts
@@ -29,7 +29,7 @@ N_RUNNING = 8
 """How many running trials it shows."""
 
 
-class Lines(Watcher):
+class Lines(Callback):
     """Says what happens, a line an event."""
 
     def __init__(self, console: Console) -> None:

@@ -21,7 +21,7 @@ STREAMS = (1, 2)
 
 
 @contextmanager
-def noise_in(path: Path, console: Console) -> Iterator[None]:
+def logged_to(path: Path, console: Console) -> Iterator[None]:
     """Keep in a file what libraries write while inside; our own warnings are shown as well.
 
     What is written by C++ or at exit of a thread passes Python's streams by. So the process's own

@@ -15,9 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from generalist_core.training.evaluator import OperatingPoint
 from search.front.front import hypervolume
 from search.monitoring.hparams import METRIC, Status, write_end, write_experiment, write_start
-from search.report.plots import front_figure, release_figure
+from search.report.plots import front_plot, release_plot
 from search.running.trial import latest_epoch
-from search.scheduling.callbacks import Watcher
+from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -64,14 +64,14 @@ class TrialWriter:
 
     def release(self, points: Sequence[OperatingPoint]) -> None:
         """Draw the released mixtures."""
-        self.writer.add_figure("release", _for_screen(release_figure(points)), self.epoch)
+        self.writer.add_figure("release", _for_screen(release_plot(points)), self.epoch)
 
     def close(self) -> None:
         """Flush and close the files."""
         self.writer.close()
 
 
-class Monitor(Watcher):
+class Monitor(Callback):
     """Follows a sweep; its HParams page has `parameters` and `objectives` as columns.
 
     Pictures are drawn in a thread, in their order, so that no worker waits for them.
@@ -112,10 +112,10 @@ class Monitor(Watcher):
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
         """Write the trial's objectives and its release curve, and where the sweep stands."""
-        writer, ratio = self.trials.get(trial), self.proposals[trial].ratio
+        writer, ratio = self.trials.get(trial), self.proposals[trial].mixing_ratio
         if writer is None:
             writer = self.trials[trial] = TrialWriter(self.folder / trial)
-        own = next(point for point in points if point.ratio == ratio)
+        own = next(point for point in points if point.mixing_ratio == ratio)
         for name in ledger.objectives:
             writer.writer.add_scalar(f"{METRIC}/{name}", own.accuracies[name], writer.epoch)
         worth = curve_worth(points, ledger)
@@ -171,7 +171,7 @@ class Monitor(Watcher):
             points, step = ledger.points(), _step(ledger)
 
             def draw() -> None:
-                self.sweep.add_figure("front", _for_screen(front_figure(front, points)), step)
+                self.sweep.add_figure("front", _for_screen(front_plot(front, points)), step)
 
             self._paint(draw)
             self._drawn, self._drawn_at = names, time.monotonic()

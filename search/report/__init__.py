@@ -1,1 +1,1 @@
-"""TODO."""
+"""The report: the result of a sweep as figures, tables and one page."""

@@ -24,7 +24,7 @@ PASSWORD = re.compile(r"(?<=://)[^\s/@'\"]+@")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class ReportContents:
     """A sweep as its report shows it.
 
     `params` are the searched parameters of each trial, `verified` the rows of `verified.json` by
@@ -65,12 +65,14 @@ class Findings:
         return release_curves(self.points)
 
 
-def gather(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> Findings:
+def gather(
+    folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()
+) -> ReportContents:
     """Everything that the report of a sweep shows, from its study and its folder."""
     front, repeats = ledger.front(), _read(folder / REPEATS)
     around = {point.name: spreads(folder, point, front.objectives) for point in front.points}
     verified, sweep = _read(folder / VERIFIED) or {}, _read(folder / "sweep.json") or {}
-    return Findings(
+    return ReportContents(
         name=folder.absolute().name,
         points=ledger.points(),
         front=front,

@@ -18,7 +18,7 @@ from plotly.subplots import make_subplots
 from generalist_core.config.mixing import ratio_text
 from search.front.points import FrontPoint, values_of
 from search.front.repeats import Attainment
-from search.report.contents import Findings
+from search.report.contents import ReportContents
 from search.study.records import Growth
 
 FRONT = "#3b82f6"
@@ -34,7 +34,7 @@ PUBLISHED = "#9b6dd6"
 MARGIN = {"l": 64, "r": 16, "t": 36, "b": 52}
 
 
-def front_figure(found: Findings) -> go.Figure:
+def front_figure(found: ReportContents) -> go.Figure:
     """All operating points, the trials' release curves and the front, on validation images.
 
     Beside them, where there are any, the verified points on test images, and published ones. A
@@ -45,7 +45,7 @@ def front_figure(found: Findings) -> go.Figure:
     figure.add_trace(_line(lines, "release curves", curve_color(found), width=1))
     on_front = {point.name for point in found.front.points}
     others = [point for point in found.points if point.name not in on_front]
-    texts = [point_text(found, point) for point in others]
+    texts = [hover_text(found, point) for point in others]
     figure.add_trace(
         _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
     )
@@ -93,7 +93,7 @@ def growth_figure(history: Sequence[Growth]) -> go.Figure:
     return figure
 
 
-def attainment_figure(found: Findings, attained: Attainment) -> go.Figure:
+def attainment_figure(found: ReportContents, attained: Attainment) -> go.Figure:
     """What one, some and all repeats attain, beside the front that was chosen before them."""
     names, figure = found.objectives[:2], go.Figure()
     chosen = 100 * values_of(found.front.points, names)
@@ -114,19 +114,19 @@ def attainment_figure(found: Findings, attained: Attainment) -> go.Figure:
     return figure
 
 
-def curve_color(found: Findings) -> str:
+def curve_color(found: ReportContents) -> str:
     """The gray of release curves, fainter where there are many."""
     return f"rgba(128,128,128,{0.3 if len(found.curves) <= 60 else 0.13})"
 
 
-def point_text(found: Findings, point: FrontPoint) -> str:
+def hover_text(found: ReportContents, point: FrontPoint) -> str:
     """What hovering over a point shows: trial, ratio, accuracies, searched parameters."""
     return "<br>".join(
         [measured_text(found, point), *params_text(found.params.get(point.trial, {}))]
     )
 
 
-def measured_text(found: Findings, point: FrontPoint) -> str:
+def measured_text(found: ReportContents, point: FrontPoint) -> str:
     """A point's trial, ratio, and accuracies with intervals."""
     lines = [f"<b>trial {point.trial}, mixing ratio {ratio_text(point.mixing_ratio)}</b>"]
     for name in found.objectives:
@@ -163,12 +163,12 @@ def joined(curves: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate(parts) if parts else np.empty((0, 2))
 
 
-def _add_front(figure: go.Figure, found: Findings) -> None:
+def _add_front(figure: go.Figure, found: ReportContents) -> None:
     points, names = found.front.points, found.objectives[:2]
     values, third = 100 * values_of(points, names), found.objectives[2:3]
     if not third:
         figure.add_trace(_line(values, "front's steps", FRONT, shape="vh", shown=False))
-    texts = [point_text(found, point) for point in points]
+    texts = [hover_text(found, point) for point in points]
     dots = _dots(values, texts, "front (validation)", color=FRONT, size=9)
     dots.error_x, dots.error_y = (_bars(points, name, FRONT) for name in names)
     if third:
@@ -183,7 +183,7 @@ def _add_front(figure: go.Figure, found: Findings) -> None:
     figure.add_trace(dots)
 
 
-def _add_verified(figure: go.Figure, found: Findings) -> None:
+def _add_verified(figure: go.Figure, found: ReportContents) -> None:
     """Each verified point on test images, joined to where it was on validation images."""
     names, rows = found.objectives[:2], list(found.verified.values())
     before = 100 * np.array([[row["validation"][name] for name in names] for row in rows])
@@ -205,7 +205,7 @@ def _add_verified(figure: go.Figure, found: Findings) -> None:
     figure.add_trace(dots)
 
 
-def _add_reference(figure: go.Figure, found: Findings) -> None:
+def _add_reference(figure: go.Figure, found: ReportContents) -> None:
     names = found.objectives[:2]
     rows = [[point.accuracies[name] for name in names] for point in found.reference]
     texts = []

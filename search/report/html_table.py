@@ -8,11 +8,11 @@ from typing import Any
 
 from generalist_core.config.mixing import ratio_key, ratio_text
 from search.front.points import FrontPoint
-from search.report.contents import Findings
+from search.report.contents import ReportContents
 from search.report.figures import params_text
 
 
-def front_table(found: Findings) -> str:
+def front_table(found: ReportContents) -> str:
     """One row a point, by rising first objective; `data-value` is what a column is sorted by."""
     points, names = found.front.points, found.objectives
     numbers = {point.name: n for n, point in enumerate(points, 1)}
@@ -30,7 +30,7 @@ def front_table(found: Findings) -> str:
             _cell(ratio_text(point.mixing_ratio), ratio_key(point.mixing_ratio)[-1]),
             *(cell for name in names for cell in _accuracies(found, point, name)),
             _cell(like, len(alike[point.name])),
-            *([_findings(found, point)] if found.verified else []),
+            *([_indicators(found, point)] if found.verified else []),
             f'<td class="text"><details><summary>show</summary>{params}</details></td>',
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -38,12 +38,12 @@ def front_table(found: Findings) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _parts(found: Findings) -> list[str]:
+def _parts(found: ReportContents) -> list[str]:
     """Which columns an objective has."""
     return ["", *([", repeats"] if found.spreads else []), *([", test"] if found.verified else [])]
 
 
-def _accuracies(found: Findings, point: FrontPoint, name: str) -> list[str]:
+def _accuracies(found: ReportContents, point: FrontPoint, name: str) -> list[str]:
     cells = [_interval(point.accuracies[name], point.interval(name))]
     if found.spreads:
         cells.append(_spread(found.spreads.get(point.name, {}).get(name)))
@@ -53,7 +53,7 @@ def _accuracies(found: Findings, point: FrontPoint, name: str) -> list[str]:
     return cells
 
 
-def _findings(found: Findings, point: FrontPoint) -> str:
+def _indicators(found: ReportContents, point: FrontPoint) -> str:
     """What verification found suspicious about a point, by name."""
     if point.name not in found.verified:
         return _none()

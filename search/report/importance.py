@@ -1,6 +1,6 @@
 """How much each parameter decides of a training's success: conditional PED-ANOVA.
 
-The share of the variance between the best trainings and all of them that a parameter explains
+The fraction of the variance between the best trainings and all of them that a parameter explains
 (Watanabe et al. 2023, arXiv 2304.10255; for parameters that only some trainings have, arXiv
 2601.20800). A training counts once, at the best of its mixtures: the release ratio is no parameter
 of it. A training that was stopped early did not reach the front, and counts so.
@@ -35,7 +35,7 @@ N_LEAST = 20
 """So many trainings it takes for a best quarter of that size."""
 
 BEST = 0.25
-"""The share of trainings that count as the best, with those that tie with the last of them."""
+"""The fraction of trainings that count as the best, with those that tie with the last of them."""
 
 FRONT = "reaching the front"
 
@@ -45,14 +45,14 @@ class Importance:
     """The importance of each parameter for one target, in sum 1; or why there is none.
 
     `n_trials` trainings count, `n_best` of them as the best; `n_with` says how many have a
-    parameter. Without a word in `refusal`, `shares` holds all parameters.
+    parameter. Without a word in `refusal`, `fractions` holds all parameters.
     """
 
     target: str
     n_trials: int
     n_best: int
     n_with: Mapping[str, int]
-    shares: Mapping[str, float]
+    fractions: Mapping[str, float]
     refusal: str | None = None
 
 
@@ -94,15 +94,15 @@ def _importance(
         refusal = f"{len(trials)} trainings count for it; it takes at least {N_LEAST}"
     elif sum(are_best) < N_BEST:
         refusal = f"{sum(are_best)} trainings are among the best; it takes at least {N_BEST}"
-    shares = {} if refusal else _shares(trials, are_best)
-    if not refusal and sum(shares.values()) == 0:
+    fractions = {} if refusal else _fractions(trials, are_best)
+    if not refusal and sum(fractions.values()) == 0:
         refusal = "no parameter varies"
     return Importance(
         target=target,
         n_trials=len(trials),
         n_best=sum(are_best),
         n_with={name: sum(name in trial.params for trial in trials) for name in names},
-        shares=shares,
+        fractions=fractions,
         refusal=refusal,
     )
 
@@ -116,7 +116,7 @@ def best_of(values: Sequence[float]) -> list[bool]:
     return [value >= cutoff and value > worst for value in values]
 
 
-def _shares(trials: Sequence[FrozenTrial], are_best: Sequence[bool]) -> dict[str, float]:
+def _fractions(trials: Sequence[FrozenTrial], are_best: Sequence[bool]) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler())

@@ -14,7 +14,7 @@ from importlib.resources import files
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from search.report.contents import Findings
+from search.report.contents import ReportContents
 from search.report.figures import attainment_figure, front_figure, growth_figure
 from search.report.html_table import front_table
 from search.report.parameter_figures import (
@@ -43,7 +43,7 @@ N_FAILURES = 200
 """So many failed trials are listed one by one."""
 
 
-def report_html(found: Findings) -> str:
+def report_html(found: ReportContents) -> str:
     """The whole page."""
     sections = {
         "Front": _front(found),
@@ -62,7 +62,8 @@ def report_html(found: Findings) -> str:
         for title, content in sections.items()
     ]
     style, script = (
-        files("search").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js")
+        files("search.report").joinpath(f"report.{kind}").read_text("utf-8")
+        for kind in ("css", "js")
     )
     title = f"Sweep {html.escape(found.name)}"
     return "\n".join(
@@ -82,7 +83,7 @@ def report_html(found: Findings) -> str:
     )
 
 
-def _summary(found: Findings) -> str:
+def _summary(found: ReportContents) -> str:
     counts, cost, front = found.counts, found.cost, found.front
     ended = f"{counts.stopped_early} stopped early, {counts.failed} failed"
     if counts.unfinished:
@@ -108,7 +109,7 @@ def _summary(found: Findings) -> str:
     )
 
 
-def _front(found: Findings) -> str:
+def _front(found: ReportContents) -> str:
     if not found.points:
         return _absent("No trial has completed, so there is no operating point yet.")
     text = (
@@ -132,7 +133,7 @@ def _front(found: Findings) -> str:
     return _figure("front", front_figure(found), text)
 
 
-def _table(found: Findings) -> str:
+def _table(found: ReportContents) -> str:
     if not found.front.points:
         return _absent("The front is empty.")
     text = (
@@ -142,7 +143,7 @@ def _table(found: Findings) -> str:
     return f'{text}<div class="wide">{front_table(found)}</div>{_suspicions(found)}'
 
 
-def _suspicions(found: Findings) -> str:
+def _suspicions(found: ReportContents) -> str:
     """What the findings of verified points say."""
     rows = [
         f"<li>{html.escape(point)}: <em>{html.escape(name)}</em>: {html.escape(message)}</li>"
@@ -151,11 +152,13 @@ def _suspicions(found: Findings) -> str:
     ]
     if not rows:
         return ""
-    text = "<em>Findings</em> are signs that an attack failed, so that robustness is overstated:"
+    text = (
+        "<em>ReportContents</em> are signs that an attack failed, so that robustness is overstated:"
+    )
     return f"<p>{text}</p><ul>{''.join(rows)}</ul>"
 
 
-def _growth(found: Findings) -> str:
+def _growth(found: ReportContents) -> str:
     if not found.history:
         return _absent("No trial has ended.")
     text = (
@@ -165,7 +168,7 @@ def _growth(found: Findings) -> str:
     return _figure("growth", growth_figure(found.history), text)
 
 
-def _repeats(found: Findings) -> str:
+def _repeats(found: ReportContents) -> str:
     attained = found.attainment
     if attained is None or not attained.surfaces:
         return _absent("The front was not trained again; sweep --repeats R does that.")
@@ -181,7 +184,7 @@ def _repeats(found: Findings) -> str:
     return _figure("attainment", attainment_figure(found, attained), text)
 
 
-def _parallel(found: Findings) -> str:
+def _parallel(found: ReportContents) -> str:
     if not found.points:
         return _absent("No operating point, no lines.")
     text = (
@@ -191,7 +194,7 @@ def _parallel(found: Findings) -> str:
     return _figure("parallel", parallel_figure(found), text)
 
 
-def _importance(found: Findings) -> str:
+def _importance(found: ReportContents) -> str:
     sentences = [
         f"Not for {html.escape(one.target)}: {one.refusal}."
         for one in found.importances
@@ -217,14 +220,14 @@ def _importance(found: Findings) -> str:
     return _figure("importance", importance_figure(given), " ".join([text, *sentences]))
 
 
-def _slices(found: Findings) -> str:
+def _slices(found: ReportContents) -> str:
     if not found.points:
         return _absent("No operating point, no slices.")
     text = "Every operating point by mixing ratio and by sync interval; blue: on the front."
     return _figure("slices", slices_figure(found), text)
 
 
-def _failures(found: Findings) -> str:
+def _failures(found: ReportContents) -> str:
     if not found.failures:
         return _absent("No trial failed.")
     kinds: dict[str, int] = {}
@@ -248,7 +251,7 @@ def _failures(found: Findings) -> str:
     )
 
 
-def _provenance(found: Findings) -> str:
+def _provenance(found: ReportContents) -> str:
     environment = dict(found.environment)
     command = environment.pop("command", None)
     shown = f"<pre>{html.escape(command)}</pre>" if command else _absent("The command is unknown.")

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from generalist_core.config.mixing import ratio_key
 from search.front.points import FrontPoint
-from search.report.contents import Findings
+from search.report.contents import ReportContents
 from search.report.figures import (
     FRONT,
     MARGIN,
@@ -27,13 +27,13 @@ from search.report.importance import Importance
 NOT_SET = "not set"
 
 NEGLIGIBLE = 0.005
-"""A share of importance that is not drawn."""
+"""A fraction of importance that is not drawn."""
 
 AXIS_WIDTH, WIDEST = 112, 3600
 """Pixels between two axes of the parallel coordinates, and of all: beyond 4096 WebGL may fail."""
 
 
-def parallel_figure(found: Findings) -> go.Figure:
+def parallel_figure(found: ReportContents) -> go.Figure:
     """Parallel coordinates: a line an operating point, an axis an objective or a parameter.
 
     Objectives and mixing ratio come first, then the parameters that vary, the important before
@@ -48,9 +48,9 @@ def parallel_figure(found: Findings) -> go.Figure:
         varying.append(_numeric(f"{name} (%)", accuracies))
     varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
     params = [found.params.get(point.trial, {}) for point in points]
-    shares = next((one.shares for one in found.importances if one.refusal is None), {})
+    fractions = next((one.fractions for one in found.importances if one.refusal is None), {})
     names = {name for own in params for name in own}
-    for name in sorted(names, key=lambda name: (-shares.get(name, 0.0), name)):
+    for name in sorted(names, key=lambda name: (-fractions.get(name, 0.0), name)):
         axis = _dimension(name, [own.get(name) for own in params])
         varying += [axis] if axis is not None else []
     colour = found.objectives[1]
@@ -88,7 +88,7 @@ def importance_figure(found: Sequence[Importance]) -> go.Figure:
     for column, importance in enumerate(given, 1):
         texts = [_importance_text(importance, name) for name in names]
         bars = go.Bar(
-            x=[round(100 * importance.shares.get(name, 0.0), 3) for name in names],
+            x=[round(100 * importance.fractions.get(name, 0.0), 3) for name in names],
             y=[_label(importance, name) for name in names],
             orientation="h",
             marker={"color": FRONT},
@@ -108,16 +108,16 @@ def importance_figure(found: Sequence[Importance]) -> go.Figure:
 
 def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
     """The parameters by rising importance for the first target; and those that matter to none."""
-    names = sorted({name for one in given for name in one.shares})
-    names.sort(key=lambda name: given[0].shares.get(name, 0.0))
-    most = {name: max(one.shares.get(name, 0.0) for one in given) for name in names}
+    names = sorted({name for one in given for name in one.fractions})
+    names.sort(key=lambda name: given[0].fractions.get(name, 0.0))
+    most = {name: max(one.fractions.get(name, 0.0) for one in given) for name in names}
     return (
         [name for name in names if most[name] >= NEGLIGIBLE],
         sorted(name for name in names if most[name] < NEGLIGIBLE),
     )
 
 
-def slices_figure(found: Findings) -> go.Figure:
+def slices_figure(found: ReportContents) -> go.Figure:
     """Mixing ratio and sync interval against each objective; the front's points stand out."""
     points = found.points
     on_front = {point.name for point in found.front.points}
@@ -163,7 +163,7 @@ def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
     }
 
 
-def _curves(found: Findings, of: Callable[[FrontPoint], float], name: str) -> go.Scatter:
+def _curves(found: ReportContents, of: Callable[[FrontPoint], float], name: str) -> go.Scatter:
     x: list[float | None] = []
     y: list[float | None] = []
     for curve in found.curves:
@@ -175,7 +175,7 @@ def _curves(found: Findings, of: Callable[[FrontPoint], float], name: str) -> go
 
 
 def _slice(
-    found: Findings,
+    found: ReportContents,
     points: Sequence[FrontPoint],
     of: Callable[[FrontPoint], float],
     name: str,
@@ -200,10 +200,9 @@ def _label(importance: Importance, name: str) -> str:
 
 
 def _importance_text(importance: Importance, name: str) -> str:
-    share, n_with = importance.shares.get(name, 0.0), importance.n_with.get(name, 0)
-    return (
-        f"{html.escape(name)}: {100 * share:.1f} %, in {n_with} of {importance.n_trials} trainings"
-    )
+    fraction, n_with = importance.fractions.get(name, 0.0), importance.n_with.get(name, 0)
+    having = f"in {n_with} of {importance.n_trials} trainings"
+    return f"{html.escape(name)}: {100 * fraction:.1f} %, {having}"
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any] | None:
@@ -241,7 +240,7 @@ def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     }
     if len(there) == len(values) and not is_log:
         return axis
-    ticks = [low + share * span for share in (0, 0.25, 0.5, 0.75, 1)]
+    ticks = [low + fraction * span for fraction in (0, 0.25, 0.5, 0.75, 1)]
     texts = [shown(float(f"{10**tick if is_log else tick:.2g}")) for tick in ticks]
     if len(there) < len(values):
         ticks, texts = [foot, *ticks], [NOT_SET, *texts]

@@ -30,8 +30,8 @@ def write_plots(
     """Write front and hypervolume as PNG, SVG and CSV into a folder."""
     folder.mkdir(exist_ok=True)
     for name, figure in (
-        ("front", front_figure(front, points)),
-        ("hypervolume", growth_figure(history)),
+        ("front", front_plot(front, points)),
+        ("hypervolume", growth_plot(history)),
     ):
         for form in ("png", "svg"):
             write_bytes(folder / f"{name}.{form}", drawn(figure, form, dpi=PRINT_DPI))
@@ -51,7 +51,7 @@ def drawn(figure: Figure, form: str, *, dpi: int) -> bytes:
     return image.getvalue()
 
 
-def front_figure(front: Front, points: Sequence[FrontPoint]) -> Figure:
+def front_plot(front: Front, points: Sequence[FrontPoint]) -> Figure:
     """The first two objectives: all operating points, each trial's curve, and the front.
 
     A third objective is the colour of the front's points, which then have no line: what they are
@@ -97,21 +97,23 @@ def _draw_front(figure: Figure, axes: Axes, front: Front) -> None:
         figure.colorbar(dots, label=f"{third[0]} accuracy (%)")
 
 
-def release_figure(points: Sequence[OperatingPoint]) -> Figure:
+def release_plot(points: Sequence[OperatingPoint]) -> Figure:
     """One trial's release curve: each accuracy against the mixing ratio, with 95 % intervals.
 
     With more than two experts a ratio is no number; the mixtures then stand in a row.
     """
     figure, axes = _figure()
-    curve = sorted(points, key=lambda point: ratio_key(point.ratio))
-    places = [n if isinstance(p.ratio, tuple) else p.ratio for n, p in enumerate(curve)]
+    curve = sorted(points, key=lambda point: ratio_key(point.mixing_ratio))
+    places = [
+        n if isinstance(p.mixing_ratio, tuple) else p.mixing_ratio for n, p in enumerate(curve)
+    ]
     for name in curve[0].accuracies:
         values = np.array([point.accuracies[name] for point in curve])
         ends = np.array([accuracy_interval(p.accuracies[name], p.n_images) for p in curve])
         around = 100 * np.abs(ends.T - values)
         axes.errorbar(places, 100 * values, yerr=around, fmt="o-", markersize=4, label=name)
-    if isinstance(curve[0].ratio, tuple):
-        texts = [ratio_text(point.ratio) for point in curve]
+    if isinstance(curve[0].mixing_ratio, tuple):
+        texts = [ratio_text(point.mixing_ratio) for point in curve]
         axes.set_xticks(places, texts, rotation=30, ha="right")
     axes.set_xlabel("mixing ratio")
     axes.set_ylabel("accuracy (%), validation")
@@ -120,7 +122,7 @@ def release_figure(points: Sequence[OperatingPoint]) -> Figure:
     return figure
 
 
-def growth_figure(history: Sequence[Growth]) -> Figure:
+def growth_plot(history: Sequence[Growth]) -> Figure:
     """The front's hypervolume against the cost of all trials that had ended."""
     figure, axes = _figure()
     cost = [0.0, *(growth.forward_images for growth in history)]

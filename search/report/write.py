@@ -13,7 +13,7 @@ from search.files import write_bytes, write_json, write_text
 from search.front.front import Front
 from search.front.points import FrontPoint
 from search.front.repeats import spreads
-from search.report.plots import as_csv, drawn, front_figure, write_plots
+from search.report.plots import as_csv, drawn, front_plot, write_plots
 from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
 from search.study.ledger import Ledger
@@ -47,7 +47,7 @@ def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> Front:
+def write_files(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> Front:
     """Write what a sweep found into its folder, and the weights of the front to `models/`.
 
     `reference` are published points to be drawn beside it.
@@ -55,7 +55,7 @@ def write_report(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoin
     points, front = ledger.points(), ledger.front()
     write_json(folder / "front.json", front_document(folder, ledger))
     write_text(folder / "front.csv", front_csv(front))
-    write_bytes(folder / "front.png", drawn(front_figure(front, points), "png", dpi=150))
+    write_bytes(folder / "front.png", drawn(front_plot(front, points), "png", dpi=150))
     write_models(folder, front)
     write_plots(folder / "plots", front, points, ledger.history())
     write_page(folder, ledger, reference)

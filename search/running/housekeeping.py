@@ -7,12 +7,12 @@ from pathlib import Path
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.running.trial import AVERAGES, CHECKPOINT
-from search.scheduling.callbacks import Watcher
+from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.ledger import Ledger
 
 
-class Housekeeping(Watcher):
+class Housekeeping(Callback):
     """Removes the checkpoint of a trial that ended, and averages that have left the front."""
 
     def __init__(self, trials: Path) -> None:

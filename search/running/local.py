@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from search.config import OwnParts, SweepConfig
+from search.config import CustomParts, SweepConfig
 from search.running.trial import with_release_ratio
 from search.running.worker import Worker, is_epoch, tell
 from search.scheduling.searcher import Searcher
@@ -23,7 +23,12 @@ Result = TypeVar("Result")
 
 
 def run_locally(
-    searcher: Searcher, folder: Path, config: SweepConfig, own: OwnParts, *, raises: bool = False
+    searcher: Searcher,
+    folder: Path,
+    config: SweepConfig,
+    custom: CustomParts,
+    *,
+    raises: bool = False,
 ) -> None:
     """As `search.tuning.run_on_ray`, but here, one trial after another.
 
@@ -32,8 +37,8 @@ def run_locally(
     """
     worker = Worker(
         threads=config.resources.threads,
-        data=own.data,
-        model=own.model,
+        data=custom.data,
+        model=custom.model,
         warmups=config.store_in(folder),
         limits=config.limits,
         is_watched=False,
@@ -43,7 +48,7 @@ def run_locally(
     with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
         while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
             place = folder / "trials" / proposal.trial
-            worker.begin(place, with_release_ratio(proposal.config, proposal.ratio))
+            worker.begin(place, with_release_ratio(proposal.config, proposal.mixing_ratio))
             _train(searcher, proposal, worker, deadline)
     worker.close()
 

@@ -1,4 +1,4 @@
-"""TODO doc."""
+"""Models of a sweep: the architecture, saved weights, and the mixtures on the front."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory, build_model
+from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.training.averaging import mix, names_of
 from generalist_core.validation import InvalidConfigError, require
 from search.errors import SweepFolderError

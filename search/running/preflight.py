@@ -14,33 +14,33 @@ from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import GeneratorNoise, generator
 from generalist_core.training.trainer import GeneralistTrainer
-from generalist_core.user_code import has_own, running_own
+from generalist_core.user_code import has_custom, running_user_code
 from generalist_core.validation import InvalidConfigError, require
 from search.config import SweepConfig
 from search.files import make_folder
 
 
-def rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> None:
+def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> None:
     """Build a trainer, and run the user's own losses and attacks on two images.
 
     Raises:
         InvalidConfigError: something cannot run; the message says what and why.
     """
-    with running_own(f"model {config.model.name}"):
+    with running_user_code(f"model {config.model.name}"):
         trainer = GeneralistTrainer(replace(config, n_accumulations=1), data, model=model)
     device, dtype = trainer.device, trainer.dtype
     noise = GeneratorNoise(generator(device, 0, "rehearsal"))
     x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, dtype)))
     for expert in trainer.experts:
-        if has_own(expert.config.attack, expert.config.loss):
-            with running_own(f"expert {expert.config.name}"):
+        if has_custom(expert.config.attack, expert.config.loss):
+            with running_user_code(f"expert {expert.config.name}"):
                 expert.step(x, y, progress=0.0, noise=noise)
     for named in config.evaluation.attacks:
-        if has_own(named.attack):
-            with running_own(f"evaluation attack {named.name}"):
+        if has_custom(named.attack):
+            with running_user_code(f"evaluation attack {named.name}"):
                 perturb(named.attack, trainer.evaluator.model, x, y, noise)
 
 
@@ -69,7 +69,7 @@ def check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
 ) -> None:
     """Find out before any work is done: cluster, data, model and device are there."""
-    resources, device = config.resources, config.config.device
+    resources, device = config.resources, config.base.device
     if resources.address is not None:
         require_reachable(resources.address)
     names_gpu = device not in ("auto", "cpu")
@@ -82,6 +82,6 @@ def check_that_it_can_start(
         require(resources.gpus_per_trial > 0, "gpus_per_trial > 0 with a GPU device", got, cure)
     if config.warmups is not None:
         make_folder(Path(config.warmups.folder), "Give another --warmups.")
-    on_cpu = from_dict({**to_dict(config.config), "device": "cpu"}, TrainConfig)
-    data = data or load_dataset(config.config.data)
-    rehearse(on_cpu, data, model)
+    on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
+    data = data or load_dataset(config.base.data)
+    preflight(on_cpu, data, model)

@@ -127,11 +127,11 @@ def _machines() -> list[dict[str, float]]:
 def fits_on(machine: Mapping[str, float], resources: Resources) -> int:
     """How many trials fit one machine; a fraction of a GPU lies on one GPU."""
     fits = _quotient(machine["CPU"], resources.cpus_per_trial)
-    share = resources.gpus_per_trial
-    if share == 0:
+    fraction = resources.gpus_per_trial
+    if fraction == 0:
         return fits
     gpus = int(machine["GPU"])
-    return min(fits, gpus * _quotient(1.0, share) if share < 1 else _quotient(gpus, share))
+    return min(fits, gpus * _quotient(1.0, fraction) if fraction < 1 else _quotient(gpus, fraction))
 
 
 def _quotient(whole: float, part: float) -> int:

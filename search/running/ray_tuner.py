@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
-from search.config import OwnParts, SweepConfig
+from search.config import CustomParts, SweepConfig
 from search.running.ray_cluster import n_at_once
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
@@ -57,7 +57,7 @@ class TuneSearcher(RaySearcher):
             proposal = self.search.propose() if not self.search.is_full else None
             if proposal is not None:
                 self.names[trial_id] = proposal.trial
-                config = with_release_ratio(proposal.config, proposal.ratio)
+                config = with_release_ratio(proposal.config, proposal.mixing_ratio)
                 return {
                     "trial": proposal.trial,
                     "folder": str(self.folder / proposal.trial),
@@ -125,7 +125,7 @@ class RungStopper(tune.Stopper):
         return {}
 
 
-def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, own: OwnParts) -> None:
+def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: CustomParts) -> None:
     """Run all trials of a search on the Ray that runs; in `folder` each has its own in `trials`.
 
     Nothing that Ray keeps is ever read again: the study and the trials' folders say it all.
@@ -135,8 +135,8 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, own: OwnPa
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
-        data=own.data,
-        model=own.model,
+        data=custom.data,
+        model=custom.model,
         warmups=config.store_in(folder),
         limits=config.limits,
     )

@@ -19,7 +19,7 @@ from rich.console import Console
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from search.config import Resources
 from search.files import read_json, write_json

@@ -23,7 +23,7 @@ from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.config.codec import load_config, to_json
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
 from search.errors import SweepFolderError
@@ -44,7 +44,7 @@ POINTS = "points.json"
 POLL_S = 1.0
 """How long to wait before looking again whether others have trained a warm-up."""
 
-CHECKPOINT_SHARE = 0.05
+CHECKPOINT_FRACTION = 0.05
 """Of the time at most this goes into writing checkpoints; what a crash undoes follows from it."""
 
 
@@ -169,7 +169,7 @@ class TrialRun(Training):
                 file.flush()
                 os.fsync(file.fileno())  # a checkpoint counts on the lines before it
             self.n_lines += 1
-            if time.monotonic() - self._kept_at >= self._keeping_took / CHECKPOINT_SHARE:
+            if time.monotonic() - self._kept_at >= self._keeping_took / CHECKPOINT_FRACTION:
                 self.keep()
         return metrics
 

@@ -24,6 +24,7 @@ from generalist_core.config.codec import to_dict
 from generalist_core.training.cost import update_cost
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
 from generalist_core.validation import require, require_positive
+from search.config import WarmupConfig
 from search.errors import SweepFolderError
 from search.files import load_sealed, save_sealed, write_json
 
@@ -31,6 +32,11 @@ log = logging.getLogger(__name__)
 
 HEARTBEATS = 6
 """In the time after which a claim is dead. Shared folders may show times that are a minute old."""
+
+
+def open_store(config: WarmupConfig, owner: str) -> WarmupStore:
+    """The store, for the trial that `owner` names."""
+    return WarmupStore(Path(config.folder), max_bytes=config.max_bytes, owner=owner)
 
 
 class WarmupStore:

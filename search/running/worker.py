@@ -14,12 +14,13 @@ import torch
 
 from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.training.trainer import Metrics
 from search.config import Limits, WarmupConfig
 from search.files import write_json
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import CHECKPOINT, POLL_S, TrialRun, read_metrics
+from search.running.warmups import open_store
 from search.running.watchdog import HANG, has_hung, watched
 from search.scheduling.searcher import Searcher
 from search.study.failures import FAILURE, Failure, classify, is_of_storage
@@ -116,7 +117,7 @@ class Worker:
             return work()
 
     def _begin(self) -> TrialRun:
-        store = self.warmups.open(owner=str(self.folder)) if self.warmups else None
+        store = open_store(self.warmups, owner=str(self.folder)) if self.warmups else None
         return TrialRun(self.folder, self.asked, self.data, model=self.model, warmups=store)
 
     def _failed(self, error: Exception) -> dict[str, Any]:

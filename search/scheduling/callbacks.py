@@ -11,7 +11,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 
 
-class Watcher:
+class Callback:
     """Is told what happens in a sweep, after the ledger; this one keeps it to itself."""
 
     def on_begun(self, proposal: Proposal) -> None:
@@ -33,38 +33,38 @@ class Watcher:
         """The sweep has ended."""
 
 
-class Watchers(Watcher):
-    """Several watchers, told in their order."""
+class Callbacks(Callback):
+    """Several callbacks, told in their order."""
 
-    def __init__(self, *watchers: Watcher) -> None:
-        self.watchers = watchers
+    def __init__(self, *callbacks: Callback) -> None:
+        self.callbacks = callbacks
 
     def on_begun(self, proposal: Proposal) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.on_begun(proposal)
+        for callback in self.callbacks:
+            callback.on_begun(proposal)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.on_metrics(trial, metrics)
+        for callback in self.callbacks:
+            callback.on_metrics(trial, metrics)
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.on_completed(trial, points, ledger)
+        for callback in self.callbacks:
+            callback.on_completed(trial, points, ledger)
 
     def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.on_failed(trial, failure, ledger)
+        for callback in self.callbacks:
+            callback.on_failed(trial, failure, ledger)
 
     def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.on_stopped(trial, epoch, ledger)
+        for callback in self.callbacks:
+            callback.on_stopped(trial, epoch, ledger)
 
     def close(self) -> None:
         """Tell all."""
-        for watcher in self.watchers:
-            watcher.close()
+        for callback in self.callbacks:
+            callback.close()

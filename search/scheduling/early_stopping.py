@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from generalist_core.config import TrainConfig
 from generalist_core.validation import require
-from search.config import Halving
+from search.config import SuccessiveHalving
 from search.front.front import hypervolume, non_dominated
 
 Points = NDArray[np.float64]
@@ -29,7 +29,7 @@ SAME_CONTRIBUTION = 1e-12
 
 
 def results(
-    metrics: Mapping[str, float], config: TrainConfig, halving: Halving
+    metrics: Mapping[str, float], config: TrainConfig, halving: SuccessiveHalving
 ) -> dict[str, list[float]]:
     """The rungs that an epoch of a training reports to, and its accuracies there.
 
@@ -68,7 +68,7 @@ class Decision:
 class Rungs:
     """The results that trials had at each rung, and what was decided on them."""
 
-    def __init__(self, halving: Halving) -> None:
+    def __init__(self, halving: SuccessiveHalving) -> None:
         self.halving = halving
         self._points: dict[str, dict[str, Points]] = {}
         self._decisions: dict[str, dict[str, Decision]] = {}

@@ -25,7 +25,7 @@ def replay(sweep: Sweep, space: Space) -> list[str]:
 
 
 def _asked_again(sweep: Sweep, space: Space, trial: str) -> Mapping[str, Any]:
-    past, base = sweep.ledger.before(trial), sweep.config.config
+    past, base = sweep.ledger.before(trial), sweep.config.base
     enqueue_first(past, space, base)
     with contextlib.suppress(RejectedError):
         Proposer(past, space, base, sweep.config.branching).propose()

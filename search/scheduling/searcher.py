@@ -15,7 +15,8 @@ from generalist_core.config import TrainConfig
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import StopWhenDone
 from search.errors import WorkerError
-from search.scheduling.callbacks import Watcher
+from search.front.points import trial_id
+from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs, epoch_of, results
 from search.scheduling.proposer import Proposer
 from search.scheduling.stopping import is_done
@@ -55,7 +56,7 @@ class Searcher:
         unfinished: Sequence[Proposal] = (),
         n_workers: int = 1,
         rules: Rules | None = None,
-        watcher: Watcher | None = None,
+        callback: Callback | None = None,
         gpus_per_trial: float = 0.0,
     ) -> None:
         """Begin a search of `n_trials`, or go on with one: first with its `unfinished` trials."""
@@ -65,7 +66,7 @@ class Searcher:
         self.unfinished = list(unfinished)
         self.n_workers = n_workers
         self.rules = rules or Rules()
-        self.watcher = watcher or Watcher()
+        self.callback = callback or Callback()
         self.gpus_per_trial = gpus_per_trial
         self.running: dict[str, Proposal] = {}
         self.ended: dict[str, Callable[[], None]] = {}
@@ -99,11 +100,11 @@ class Searcher:
                 proposal = self._next()
             except RejectedError as error:
                 failure = Failure(kind="invalid", reason=str(error))
-                self.watcher.on_failed(error.trial, failure, self.ledger)
+                self.callback.on_failed(error.trial, failure, self.ledger)
                 self._tell_what_is_due()
                 continue
             self.running[proposal.trial] = proposal
-            self.watcher.on_begun(proposal)
+            self.callback.on_begun(proposal)
             return proposal
         return None
 
@@ -127,7 +128,7 @@ class Searcher:
 
     def report(self, trial: str, metrics: Mapping[str, Any]) -> bool:
         """Take in an epoch of a running trial; whether it is to be stopped, and is told so."""
-        self.watcher.on_metrics(trial, metrics)
+        self.callback.on_metrics(trial, metrics)
         self._count(trial, metrics)
         stops = self._decide(trial, self.running[trial].config, metrics)
         if stops is not None:
@@ -190,7 +191,7 @@ class Searcher:
         if not isinstance(self.error, OSError):
             for trial in (*self.running, *self.ended, *(p.trial for p in self.unfinished)):
                 self.ledger.pause(trial)
-        self.watcher.close()
+        self.callback.close()
         return cut_short
 
     def _end(self, trial: str, tell: Callable[[], None]) -> None:
@@ -214,23 +215,23 @@ class Searcher:
         if self.rules.round_size is None:
             return set()
         first = int(trial) // self.rules.round_size * self.rules.round_size
-        return {f"{number:04d}" for number in range(first, first + self.rules.round_size)}
+        return {trial_id(number) for number in range(first, first + self.rules.round_size)}
 
     def _tell_released(
         self, trial: str, points: Sequence[OperatingPoint], trained: TrainConfig | None
     ) -> None:
         self.ledger.tell_released(trial, points, self.costs[trial], trained=trained)
         self.proposer.completed(trial)
-        self.watcher.on_completed(trial, points, self.ledger)
+        self.callback.on_completed(trial, points, self.ledger)
 
     def _tell_failed(self, trial: str, failure: Failure) -> None:
         self.ledger.tell_failed(trial, failure, self.costs.get(trial))
-        self.watcher.on_failed(trial, failure, self.ledger)
+        self.callback.on_failed(trial, failure, self.ledger)
 
     def _tell_stopped(self, trial: str, epoch: int, accuracies: Sequence[float]) -> None:
         named = dict(zip(self.ledger.objectives, accuracies, strict=True))
         self.ledger.tell_stopped(trial, epoch, self.costs[trial], named)
-        self.watcher.on_stopped(trial, epoch, self.ledger)
+        self.callback.on_stopped(trial, epoch, self.ledger)
 
     def _count(self, trial: str, metrics: Mapping[str, float]) -> None:
         """What a trial has cost by now: its epochs' seconds add up, until a total is given."""

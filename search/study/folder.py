@@ -10,17 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import split_fingerprint
-from generalist_core.models import ModelFactory
+from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from generalist_core.validation import InvalidConfigError, require
-from search.config import OwnParts, SweepConfig
+from search.config import CustomParts, SweepConfig
 from search.errors import SweepFolderError
 from search.files import read_json, write_json
 from search.front.front import Front
@@ -29,6 +27,9 @@ from search.study.ledger import Ledger
 from search.study.records import TrialCounts
 from search.study.samplers import N_STARTUP, build_samplers
 from search.study.storage import open_storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JOURNAL = "study.journal"
 
@@ -42,7 +43,7 @@ class Sweep:
     folder: Path
     config: SweepConfig
     ledger: Ledger = field(repr=False)
-    own: OwnParts = field(default_factory=OwnParts, repr=False)
+    custom: CustomParts = field(default_factory=CustomParts, repr=False)
 
     @property
     def front(self) -> Front:
@@ -77,24 +78,6 @@ class Sweep:
         """One point of the front and the reason, see `search.pick.pick`."""
         return pick(self.front, spec, self.ledger.points())
 
-    def report(self) -> Front:
-        """Write the report into the folder again."""
-        from search.report.write import write_report
-
-        return write_report(self.folder, self.ledger)
-
-    def export(self, spec: str, path: str | Path, **options: Any) -> dict[str, Any]:
-        """Write the model of a point and its card; `options` as of `search.export.export`."""
-        from search.api.export import export
-
-        return export(self, spec, Path(path), **options)
-
-    def explain(self, trial: str | int) -> str:
-        """One trial's story, see `search.explain.explain`."""
-        from search.api.explain import explain
-
-        return explain(self, trial)
-
 
 def open_sweep(folder: str | Path) -> Sweep:
     """Open a sweep's folder to read it.
@@ -114,7 +97,7 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
     seed = derive_seed(config.seed, "sampler") % 2**32
     return Ledger(
         open_storage(config.storage, folder / JOURNAL),
-        config.config.evaluation.objectives,
+        config.base.evaluation.objectives,
         sampler_of=build_samplers(config.sampler, seed=seed, n_startup=N_STARTUP),
         floors=config.at_least,
         study=study,
@@ -122,9 +105,9 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
     )
 
 
-def write_request(folder: Path, config: SweepConfig, study: str, own: Mapping[str, Any]) -> None:
+def write_request(folder: Path, config: SweepConfig, study: str, custom: Mapping[str, Any]) -> None:
     """Write what was asked, and under which versions of what."""
-    request = {"request": to_dict(config), "study": study, "own": dict(own)}
+    request = {"request": to_dict(config), "study": study, "custom": dict(custom)}
     write_json(folder / REQUEST, {**request, "environment": _environment()})
 
 
@@ -136,7 +119,7 @@ def read_request(folder: Path) -> tuple[SweepConfig, str]:
     """
     path = folder / REQUEST
     stored = read_json(path)
-    if not (isinstance(stored, dict) and {"request", "study", "own"} <= set(stored)):
+    if not (isinstance(stored, dict) and {"request", "study", "custom"} <= set(stored)):
         raise SweepFolderError(f"{path} must hold a sweep's request, but does not.")
     try:
         return from_dict(stored["request"], SweepConfig), str(stored["study"])
@@ -144,7 +127,7 @@ def read_request(folder: Path) -> tuple[SweepConfig, str]:
         raise SweepFolderError(f"{path} must hold a sweep's request, but: {error}") from error
 
 
-def own_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:
+def custom_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:
     """Which parts were the caller's own: a later `verify` needs the same."""
     return {
         "data": split_fingerprint(data.train) if data is not None else None,
@@ -152,9 +135,9 @@ def own_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any
     }
 
 
-def require_own_parts(folder: Path, data: Dataset | None, model: ModelFactory | None) -> None:
+def require_custom_parts(folder: Path, data: Dataset | None, model: ModelFactory | None) -> None:
     """Check that a sweep over the caller's own data or model is used with the same."""
-    used, given = read_json(folder / REQUEST)["own"], own_parts(data, model)
+    used, given = read_json(folder / REQUEST)["custom"], custom_parts(data, model)
     cure = "Call it from Python with data= and model= as in the sweep."
     if used["data"] is not None or data is not None:
         same = used["data"] in (None, given["data"])

@@ -23,7 +23,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor
 from search.front.front import Front
-from search.front.points import FrontPoint, point_to_dict
+from search.front.points import FrontPoint, point_to_dict, trial_id
 from search.study.failures import Failure
 from search.study.records import (
     Growth,
@@ -202,7 +202,7 @@ class Ledger:
             RejectedError: the space made no valid configuration of what the sampler suggested, or
                 it suggests nothing but configurations that failed.
         """
-        name = f"{len(self._numbers):04d}"
+        name = trial_id(len(self._numbers))
         for attempt in range(MAX_ATTEMPTS):
             self.sampling.tell(name, [])
             asked = self.sampling.ask(name, fixed, attempt)
@@ -215,8 +215,10 @@ class Ledger:
                 reason = f"the space made an invalid configuration: {error}"
                 raise self._rejected(name, reason) from error
             if to_json(config) not in self._failing:
-                self._record(name, {"config": to_dict(config), "ratio": ratio})
-                return Proposal(trial=name, config=config, ratio=ratio, params=dict(asked.params))
+                self._record(name, {"config": to_dict(config), "mixing_ratio": ratio})
+                return Proposal(
+                    trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params)
+                )
         reason = "the sampler suggests again and again what has failed before"
         raise self._rejected(name, reason)
 
@@ -243,8 +245,8 @@ class Ledger:
 
         `trained` is its configuration where that is not the one proposed.
         """
-        ratio = as_ratio(self._frozen(trial).user_attrs["ratio"])
-        own = next(point for point in points if point.ratio == ratio)
+        ratio = as_ratio(self._frozen(trial).user_attrs["mixing_ratio"])
+        own = next(point for point in points if point.mixing_ratio == ratio)
         about: dict[str, Any] = {"n_images": own.n_images, "epoch": own.epoch, "cost": dict(cost)}
         if trained is not None:
             about["config"] = to_dict(trained)

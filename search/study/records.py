@@ -16,7 +16,7 @@ class Proposal:
 
     trial: str
     config: TrainConfig
-    ratio: Ratio
+    mixing_ratio: Ratio
     params: Mapping[str, Any]
 
 

@@ -19,7 +19,7 @@ from optuna.samplers import (
 )
 
 from generalist_core.randomness import derive_seed
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import require_one_of
 
 SamplerOf = Callable[[str], BaseSampler]
 """The sampler of one suggestion, by its name."""
@@ -57,9 +57,7 @@ def build_samplers(name: str, *, seed: int, n_startup: int) -> SamplerOf:
     Raises:
         InvalidConfigError: unknown name.
     """
-    if name not in SAMPLERS:
-        known = ", ".join(SAMPLERS)
-        raise InvalidConfigError(f"`sampler` must be one of {known}, but got {name!r}.")
+    require_one_of("sampler", name, SAMPLERS)
 
     def sampler_of(suggestion: str) -> BaseSampler:
         with experimental():

@@ -1,9 +1,9 @@
 """The entries of a sweep's study: its trials as Optuna has them, written and read.
 
 What Optuna has no place for is in a trial's attributes. Of one that was asked: its name `trial`,
-`asked_after` (how many had ended then), its `config` and `ratio`; and since it ended `told_as` (as
-which it did), its `cost`, and how. A `sibling` has another mixture of a trial, an observation made
-elsewhere its `origin`.
+`asked_after` (how many had ended then), its `config` and `mixing_ratio`; and since it ended
+`told_as` (as which it did), its `cost`, and how. A `sibling` has another mixture of a trial, an
+observation made elsewhere its `origin`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def proposal_of(trial: FrozenTrial) -> Proposal:
     return Proposal(
         trial=about["trial"],
         config=from_dict(about["config"], TrainConfig),
-        ratio=as_ratio(about["ratio"]),
+        mixing_ratio=as_ratio(about["mixing_ratio"]),
         params=trial.params,
     )
 
@@ -162,7 +162,7 @@ def point_of(trial: FrozenTrial, config: Mapping[str, Any], goals: Goals) -> Fro
         )
     return FrontPoint(
         trial=about["trial"],
-        mixing_ratio=as_ratio(about["ratio"]),
+        mixing_ratio=as_ratio(about["mixing_ratio"]),
         accuracies=goals.accuracies(trial),
         n_images=about["n_images"],
         epoch=about["epoch"],
@@ -174,21 +174,21 @@ def missing_siblings(
     asked: FrozenTrial, later: Iterable[FrozenTrial], goals: Goals
 ) -> list[FrozenTrial]:
     """The entries of a completed trial's other mixtures, less those that are among `later` ones."""
-    name, own = asked.user_attrs["trial"], as_ratio(asked.user_attrs["ratio"])
+    name, own = asked.user_attrs["trial"], as_ratio(asked.user_attrs["mixing_ratio"])
     there: set[Ratio] = {
-        as_ratio(trial.user_attrs["ratio"])
+        as_ratio(trial.user_attrs["mixing_ratio"])
         for trial in later
         if trial.user_attrs.get("trial") == name
     }
     points = points_from_dicts(asked.user_attrs["points"])
-    return [_sibling(asked, p, goals) for p in points if p.ratio not in {own, *there}]
+    return [_sibling(asked, p, goals) for p in points if p.mixing_ratio not in {own, *there}]
 
 
 def _sibling(asked: FrozenTrial, point: OperatingPoint, goals: Goals) -> FrozenTrial:
-    params = ratio_params(point.ratio, len(asked.user_attrs["config"]["experts"]))
+    params = ratio_params(point.mixing_ratio, len(asked.user_attrs["config"]["experts"]))
     about = {
         "trial": asked.user_attrs["trial"],
-        "ratio": point.ratio,
+        "mixing_ratio": point.mixing_ratio,
         "n_images": point.n_images,
         "epoch": point.epoch,
         "told_as": asked.user_attrs["told_as"],
@@ -214,7 +214,9 @@ def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
     about = trial.user_attrs
     if "origin" in about or (trial.state.is_finished() and about["told_as"] < n_told):
         return trial
-    return running(trial, {key: about[key] for key in ("trial", "asked_after", "config", "ratio")})
+    return running(
+        trial, {key: about[key] for key in ("trial", "asked_after", "config", "mixing_ratio")}
+    )
 
 
 def growth_of(

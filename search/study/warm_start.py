@@ -51,7 +51,7 @@ def _value(cell: str) -> Any:
 
 def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
     """What a sweep's folder or a CSV has to say about this sweep's objectives."""
-    objectives = config.config.evaluation.objectives
+    objectives = config.base.evaluation.objectives
     if not path.is_dir():
         return list(read_observations(path, objectives))
     ledger = open_sweep(path).ledger

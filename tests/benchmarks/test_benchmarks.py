@@ -32,10 +32,10 @@ def test_a_training_step_agrees_with_the_textbook_and_is_timed(model: str, tmp_p
     (row,) = measured("train_step", tmp_path / "out.json", *options)["rows"]
     variants = {"textbook", "plain", "folded", "channels_last", "both", "bfloat16"}
     assert row["agreement"] < 1e-9
-    for figure in ("images_per_second", "ratio_to_textbook", "share_of_bound", "peak_mib"):
+    for figure in ("images_per_second", "ratio_to_textbook", "fraction_of_bound", "peak_mib"):
         assert row[figure].keys() == variants
     assert row["ratio_to_textbook"]["textbook"] == 1
-    assert row["share_of_dense_rate"] is None
+    assert row["fraction_of_dense_rate"] is None
 
 
 @pytest.mark.slow
@@ -60,8 +60,8 @@ def test_the_workers_use_is_a_share_of_their_time() -> None:
         [*command, *size], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     assert done.startswith("2 trials of ")
-    share = float(done.rsplit(", ", 1)[1].split("%")[0]) / 100
-    assert 0.05 < share <= 1
+    fraction = float(done.rsplit(", ", 1)[1].split("%")[0]) / 100
+    assert 0.05 < fraction <= 1
 
 
 def found(*rows: tuple[float, float]) -> dict[str, Any]:

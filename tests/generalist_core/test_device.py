@@ -13,7 +13,7 @@ from generalist_core.config import Precision
 from generalist_core.device import full_precision, resolve_device, training_precision
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
-from tests.helpers import LinearNet, tiny_dataset, two_experts
+from tests.helpers.problems import LinearNet, tiny_dataset, two_experts
 
 FULL = (False, "highest", False)
 

@@ -138,7 +138,7 @@ def test_a_users_space_is_a_function_in_a_file(tmp_path: Path) -> None:
         ("spaces:nothing", "no function 'nothing'"),
     ],
 )
-def test_an_unknown_space_is_refused_by_name(name: str, message: str) -> None:
+def test_an_unkncustom_space_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(InvalidConfigError, match=message):
         load_space(name)
 

@@ -1,0 +1,16 @@
+"""A search space of one's own: a function from a trial and a base configuration to another.
+
+generalist-search sweep --space examples/custom_space.py:space --trials 8 --out runs/own
+"""
+
+from generalist_core.config import TrainConfig
+from spaces import Trial, tune_choice, tune_float, tune_int
+
+
+def space(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """The natural expert's rate, how the robust one trains, and when they meet."""
+    config = tune_float(trial, base, "experts.natural.optimizer.lr", 0.01, 0.3, log=True)
+    config = tune_choice(trial, config, "experts.robust.loss", ["CrossEntropy", "TRADES"])
+    if config.experts[1].loss != base.experts[1].loss:
+        config = tune_float(trial, config, "experts.robust.loss.TRADES.beta", 1.0, 8.0, log=True)
+    return tune_int(trial, config, "sync.start_epoch", base.epochs // 3, base.epochs - 1)

@@ -1,0 +1,15 @@
+from .config.codec import from_json as from_json
+from .config.codec import load_config as load_config
+from .config.codec import to_json as to_json
+from .config.presets import official as official
+from .config.presets import paper as paper
+from .config.presets import short as short
+from .config.train import TrainConfig as TrainConfig
+from .data.datasets import load_dataset as load_dataset
+from .data.datasets import make_dataset as make_dataset
+from .data.splits import Dataset as Dataset
+from .data.splits import Split as Split
+from .training.evaluator import OperatingPoint as OperatingPoint
+from .training.trainer import DivergedError as DivergedError
+from .training.trainer import GeneralistTrainer as GeneralistTrainer
+from .validation import InvalidConfigError as InvalidConfigError

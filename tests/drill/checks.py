@@ -1,0 +1,161 @@
+"""What must be true of a sweep's folder after a fault, and at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from search.cli.main import main
+from search.files import load_tensors
+from search.study.folder import JOURNAL, open_sweep
+from search.study.storage import open_storage
+
+FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All that a sweep came to: how each ended trial did, and every operating point."""
+
+    ends: dict[str, tuple[Any, ...]]
+    points: dict[tuple[str, Any], tuple[float, ...]]
+
+
+def study_of(folder: Path) -> list[FrozenTrial]:
+    """The trials in a sweep's journal, read without the ledger."""
+    storage = open_storage(None, folder / JOURNAL)
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    return study.get_trials(deepcopy=False)
+
+
+def outcome(folder: Path) -> Outcome:
+    """What a sweep has come to so far."""
+    asked, _ = _parted(study_of(folder))
+    ended = [trial for trial in asked if trial.state in FINAL]
+    points = {
+        (point.trial, point.mixing_ratio): tuple(point.accuracies.values())
+        for point in open_sweep(folder).ledger.points()
+    }
+    return Outcome(ends={trial.user_attrs["trial"]: _end(trial) for trial in ended}, points=points)
+
+
+def _end(trial: FrozenTrial) -> tuple[Any, ...]:
+    about = trial.user_attrs
+    why = about.get("failure", {}).get("kind")
+    params = tuple(sorted(trial.params.items()))
+    return trial.state.name, params, tuple(trial.values or ()), about.get("stopped_at"), why
+
+
+def _parted(trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Those asked, and their siblings."""
+    named = [trial for trial in trials if "trial" in trial.user_attrs]
+    siblings = [trial for trial in named if "sibling" in trial.user_attrs]
+    return [trial for trial in named if "sibling" not in trial.user_attrs], siblings
+
+
+def unlawful(folder: Path, n_trials: int) -> list[str]:
+    """What breaks law 7 in a sweep that says it is done."""
+    asked, siblings = _parted(study_of(folder))
+    names = Counter(trial.user_attrs["trial"] for trial in asked)
+    wrong = [f"{n} times trial {name}" for name, n in names.items() if n > 1]
+    wanted = {f"{number:04d}" for number in range(n_trials)}
+    wrong += [f"trial {name} is lost" for name in sorted(wanted - set(names))]
+    wrong += [f"trial {name} was not asked for" for name in sorted(set(names) - wanted)]
+    open_ones = [trial for trial in asked if trial.state not in FINAL]
+    wrong += [f"trial {t.user_attrs['trial']} is {t.state.name}" for t in open_ones]
+    completed = [trial for trial in asked if trial.state == TrialState.COMPLETE]
+    expected = Counter(
+        (t.user_attrs["trial"], str(p["mixing_ratio"])) for t in completed for p in _rest(t)
+    )
+    found = Counter((t.user_attrs["trial"], str(t.user_attrs["mixing_ratio"])) for t in siblings)
+    if found != expected:
+        wrong.append(f"siblings {found - expected} too many, {expected - found} missing")
+    return wrong
+
+
+def _rest(trial: FrozenTrial) -> list[dict[str, Any]]:
+    about = trial.user_attrs
+    return [point for point in about["points"] if point["mixing_ratio"] != about["mixing_ratio"]]
+
+
+def taken_back(before: Outcome, after: Outcome) -> list[str]:
+    """What had been reached and is no more, or is another now."""
+    ends = [name for name, end in before.ends.items() if after.ends.get(name) != end]
+    points = [key for key, values in before.points.items() if after.points.get(key) != values]
+    wrong = [f"trial {name} had ended otherwise" for name in ends]
+    return wrong + [f"point {key} had other accuracies" for key in points]
+
+
+def unequal(found: Outcome, expected: Outcome) -> list[str]:
+    """Where a sweep differs from an undisturbed one, by a bit or more."""
+    wrong = [f"{part}, against the undisturbed" for part in taken_back(expected, found)]
+    extra = set(found.points) - set(expected.points)
+    return wrong + [f"point {key} is not of the undisturbed" for key in sorted(extra, key=str)]
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Which of the commands that read a sweep fail."""
+    code, printed = run_here("front", str(folder), "--json")
+    if code != 0:
+        return [f"front exits with {code}: {printed}"]
+    try:
+        json.loads(printed)
+    except ValueError:
+        return [f"front --json prints no JSON: {printed}"]
+    return []
+
+
+def unreported(folder: Path) -> list[str]:
+    """What is wrong with the report of a sweep that is done."""
+    wrong = unreadable(folder)
+    code, printed = run_here("report", str(folder))
+    if code != 0:
+        return [*wrong, f"report exits with {code}: {printed}"]
+    document = json.loads((folder / "front.json").read_text())
+    front = open_sweep(folder).front
+    if document["hypervolume"] != front.hypervolume:
+        wrong.append("front.json is not the study's front")
+    weights = {point.name: folder / "models" / f"{point.name}.pt" for point in front.points}
+    wrong += [f"no weights of {name}" for name, path in weights.items() if not path.is_file()]
+    wrong += [f"checkpoint left: {path}" for path in folder.glob("trials/*/checkpoint.pt")]
+    parts = [*folder.glob(".*.*"), *folder.glob("*/.*.*"), *folder.glob("trials/*/.*.*")]
+    return wrong + [f"part of a file left: {path}" for path in parts]
+
+
+def unlike_weights(folder: Path, expected: Path) -> list[str]:
+    """Whose weights on the front differ from those of an undisturbed sweep."""
+    names = {path.name for place in (folder, expected) for path in (place / "models").glob("*.pt")}
+    return [
+        f"weights of {name} differ" for name in sorted(names) if _differ(name, folder, expected)
+    ]
+
+
+def _differ(name: str, *folders: Path) -> bool:
+    paths = [folder / "models" / name for folder in folders]
+    if not all(path.is_file() for path in paths):
+        return True
+    one, other = (load_tensors(path) for path in paths)
+    return set(one) != set(other) or any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def run_here(*arguments: str) -> tuple[int, str]:
+    """A command in this process: its exit code, and what it printed."""
+    printed, told = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(told),
+        warnings.catch_warnings(),
+    ):
+        code = main(list(arguments))
+    return code, printed.getvalue() if code == 0 else " ".join(told.getvalue().split())

@@ -1,0 +1,330 @@
+"""The fault drill: `python -m tests.drill [--faults 30] [--seed 0] [--workers 2]`.
+
+Real sweeps of digits are struck by random faults, each is followed by `resume`, and what comes of
+them is compared, bit by bit, with undisturbed sweeps of the same request. Prints a table, exits
+with 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from optuna.storages import InMemoryStorage
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.presets import short
+from generalist_core.randomness import derive_seed
+from search.study.folder import open_sweep
+from search.study.ledger import Ledger
+from search.study.samplers import build_samplers
+from spaces import load_space
+from tests.drill.checks import (
+    Outcome,
+    outcome,
+    run_here,
+    taken_back,
+    unequal,
+    unlawful,
+    unlike_weights,
+    unreadable,
+    unreported,
+)
+from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS, Fault
+from tests.drill.sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
+
+FAULTS_A_SWEEP = 9
+
+EARLY = 0.25
+"""How often a fault that may strike early does."""
+
+EPOCH_LIMIT_S = 25
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What was done, and what came of it."""
+
+    count: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, kinds: Sequence[str], problems: Sequence[str], where: str) -> None:
+        """These faults, in one sweep; none of them survived if there are problems."""
+        for kind in kinds:
+            self.count[kind] = self.count.get(kind, 0) + 1
+            self.lost[kind] = self.lost.get(kind, 0) + bool(problems)
+        self.problems += [f"{where}: {problem}" for problem in problems]
+
+    def table(self) -> str:
+        """Fault, count, survived, lost."""
+        counts = {kind: (n, n - self.lost[kind], self.lost[kind]) for kind, n in self.count.items()}
+        rows = {
+            **dict(sorted(counts.items())),
+            "all": [sum(n) for n in zip(*counts.values(), strict=True)],
+        }
+        lines = [f"{'fault':40} {'count':>5} {'survived':>8} {'lost':>4}"]
+        lines += [f"{kind:40} {n[0]:5} {n[1]:8} {n[2]:4}" for kind, n in rows.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """An undisturbed sweep: its folder, what came of it, and the epochs that it reported."""
+
+    folder: Path
+    outcome: Outcome
+    n_epochs: int
+
+
+class Drill:
+    """Disturbs one sweep after another in a folder of its own."""
+
+    def __init__(
+        self, work: Path, *, seed: int, workers: int, requests: Sequence[Request] = REQUESTS
+    ) -> None:
+        self.work = work
+        self.requests = requests
+        self.rng = Random(seed)
+        self.workers = workers
+        self.tally = Tally()
+        self.references: dict[str, Reference] = {}
+        self.n_sweeps = self.n_drivers = 0
+        self.began = time.monotonic()
+
+    def run(self, faults: Sequence[Fault], plants: Sequence[str]) -> None:
+        """All of them; what missed its sweep strikes the next."""
+        if plants:
+            self.plant(plants)
+        waiting = list(faults)
+        while waiting:
+            now, waiting = waiting[:FAULTS_A_SWEEP], waiting[FAULTS_A_SWEEP:]
+            request = self.requests[self.n_sweeps % len(self.requests)]
+            waiting = [*self.disturb(request, now), *waiting]
+
+    def reference(self, request: Request) -> Reference:
+        """The undisturbed sweep, once a request."""
+        if request.name not in self.references:
+            folder = self.work / f"undisturbed {request.name}"
+            code = self.begin(request.arguments(folder, self.workers)).wait()
+            problems = [f"exit code {code}"] if code != 0 else unlawful(folder, request.trials)
+            assert not problems, f"undisturbed sweep {folder}: {problems}"
+            self.references[request.name] = Reference(
+                folder=folder, outcome=outcome(folder), n_epochs=progress(folder)
+            )
+        return self.references[request.name]
+
+    def disturb(self, request: Request, faults: Sequence[Fault]) -> list[Fault]:
+        """One sweep with these faults, each followed by `resume`; returns those that missed it."""
+        expected = self.reference(request)
+        self.n_sweeps += 1
+        self.say(f"sweep {self.n_sweeps}: {request.name}")
+        disk = Disk(self.work / f"disk-{self.n_sweeps}")
+        struck: list[Fault] = []
+        problems: list[str] = []
+        try:
+            driver = self.begin(request.arguments(disk.folder, self.workers))
+            drivers = [driver]
+            reached = Outcome(ends={}, points={})
+            for number, fault in enumerate(faults):
+                fraction = (number + self.rng.random()) / (len(faults) + 1)
+                if fault in struck:
+                    continue
+                if not self.is_time(driver, disk.folder, fault, fraction * expected.n_epochs):
+                    break
+                fault.strike(driver, disk, self.rng)
+                struck.append(fault)
+                self.say(f"  {fault.kind}, after {progress(disk.folder)} epochs")
+                if fault.codes is None:
+                    continue
+                problems += self.aftermath(driver, disk, fault)
+                struck += self.damage(disk.folder, faults[number + 1 :])
+                before, reached = reached, outcome(disk.folder)
+                problems += taken_back(before, reached)
+                driver = self.begin(["resume", str(disk.folder)])
+                drivers.append(driver)
+            problems += self.at_the_end(driver, disk.folder, request, expected)
+            problems += taken_back(reached, outcome(disk.folder))
+            problems += left_behind(drivers)
+            if problems:
+                shutil.copytree(disk.folder, self.work / f"lost-{self.n_sweeps}", symlinks=True)
+        finally:
+            driver.end()
+            disk.close()
+        self.conclude([fault.kind for fault in struck], problems)
+        return [fault for fault in faults if fault not in struck]
+
+    def is_time(self, driver: Driver, folder: Path, fault: Fault, n_epochs: float) -> bool:
+        """Wait until the fault is due; False if the sweep ends before."""
+        is_resumed = (folder / "sweep.json").is_file()
+        if is_resumed and fault.may_strike_early and self.rng.random() < EARLY:
+            time.sleep(self.rng.uniform(0, 10))
+            return driver.is_running
+        due = max(n_epochs, progress(folder) + 1)
+        await_that(lambda: progress(folder) >= due or not driver.is_running)
+        time.sleep(self.rng.uniform(0, 0.3))
+        return driver.is_running
+
+    def aftermath(self, driver: Driver, disk: Disk, fault: Fault) -> list[str]:
+        """How the sweep ended after a fault; then its folder is fit to go on with."""
+        assert fault.codes is not None
+        code = driver.wait()
+        problems = ended_badly(driver, code, fault.codes, fault.says)
+        self.damage(disk.folder, [fault])
+        problems += unreadable(disk.folder)
+        if fault.is_refused:
+            code, printed = run_here("resume", str(disk.folder))
+            if code not in (1, 2) or "writ" not in printed:
+                problems.append(f"resume exits with {code}: {printed}")
+        disk.mend()
+        return [f"{fault.kind}: {problem}" for problem in problems]
+
+    def damage(self, folder: Path, faults: Sequence[Fault]) -> list[Fault]:
+        """Do what the first of these do to a folder; which they were."""
+        damaging = list(itertools.takewhile(lambda fault: fault.damage is not None, faults))
+        for fault in damaging:
+            assert fault.damage is not None
+            fault.damage(folder, self.rng)
+            self.say(f"    {fault.kind}: done to its folder")
+        return damaging
+
+    def at_the_end(
+        self, driver: Driver, folder: Path, request: Request, expected: Reference
+    ) -> list[str]:
+        """What is wrong with the sweep that was disturbed."""
+        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems += unlawful(folder, request.trials)
+        problems += unequal(outcome(folder), expected.outcome)
+        problems += unreported(folder)
+        return problems + unlike_weights(folder, expected.folder)
+
+    def plant(self, plants: Sequence[str]) -> None:
+        """A sweep whose trials fail; then more trials of it."""
+        place = self.work / "plants.py"
+        place.write_text(PLANTS.format(choices=["nothing", *plants]))
+        space, folder, n_trials = f"{place}:space", self.work / "planted", 8
+        seed = seed_that_plants(space, plants, n_trials)
+        self.say(f"sweep with planted {', '.join(plants)}")
+        options = ("--space", space, "--sampler", "random", "--search-seed", str(seed))
+        limits = ("--epoch-limit", str(EPOCH_LIMIT_S), "--max-retries", "2")
+        request = Request(name="planted", options=(*options, *limits), trials=n_trials)
+        driver = self.begin(request.arguments(folder, self.workers))
+        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems += unlawful(folder, n_trials) + failed_otherwise(folder) + unreported(folder)
+        reached = outcome(folder)
+        driver = self.begin(["resume", str(folder), "--trials", str(n_trials + 1)])
+        problems += ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems += unlawful(folder, n_trials + 1) + failed_otherwise(folder) + unreported(folder)
+        problems += taken_back(reached, outcome(folder))
+        self.conclude([f"planted: {PLANTED[plant]}" for plant in plants], problems)
+
+    def conclude(self, kinds: Sequence[str], problems: Sequence[str]) -> None:
+        """Count, and say what was wrong."""
+        self.tally.add(kinds, problems, f"sweep {self.n_sweeps}")
+        for problem in problems:
+            self.say(f"  LOST: {problem[:1000]}")
+
+    def begin(self, arguments: list[str]) -> Driver:
+        """A command, and where it prints."""
+        self.n_drivers += 1
+        return Driver(arguments, self.work / f"driver-{self.n_drivers}.log")
+
+    def say(self, text: str) -> None:
+        """Tell how it goes."""
+        sys.stderr.write(f"{time.monotonic() - self.began:6.0f} s  {text}\n")
+
+
+def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...], says: str) -> list[str]:
+    """Whether a command hung or ended otherwise than it must."""
+    problems = []
+    if code not in codes:
+        problems.append(f"exit code {code}, not {codes}: {driver.said[-600:]}")
+    if says not in driver.said:
+        problems.append(f"does not say {says!r}: {driver.said[-600:]}")
+    if "Traceback" in driver.said:
+        problems.append(f"shows a traceback, see {driver.log}")
+    return problems
+
+
+def left_behind(drivers: Sequence[Driver]) -> list[str]:
+    """Processes of commands that have ended; Ray's own need a while."""
+    problems = []
+    for driver in drivers:
+        if not await_that(lambda driver=driver: not driver.family()):  # type: ignore[misc]
+            titles = [" ".join(title.split()) for title in driver.end().values()]
+            problems.append(f"{driver.log} left processes: {titles}")
+    return problems
+
+
+def failed_otherwise(folder: Path) -> list[str]:
+    """Which trials did not fail as planted, or failed unplanted."""
+    ledger = open_sweep(folder).ledger
+    found = {name: failure.kind for name, failure in ledger.failures().items()}
+    planted = {p.trial: PLANTED.get(p.params["planted"]) for p in ledger.proposals()}
+    expected = {name: kind for name, kind in planted.items() if kind}
+    return [] if found == expected else [f"failures {found}, but planted were {expected}"]
+
+
+def seed_that_plants(space: str, plants: Sequence[str], n_trials: int) -> int:
+    """The first seed of a random search in whose first trials each of them occurs."""
+    base: TrainConfig = short(epochs=6)
+    for seed in range(10_000):
+        sampler_of = build_samplers(
+            "random", seed=derive_seed(seed, "sampler") % 2**32, n_startup=1
+        )
+        ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler_of)
+        asked = [ledger.ask(load_space(space), base) for _ in range(n_trials)]
+        if set(plants) <= {proposal.params["planted"] for proposal in asked[2:]}:
+            return seed
+    raise AssertionError("No seed plants them all.")
+
+
+def plan(n_faults: int, rng: Random, work: Path) -> tuple[list[Fault], list[str]]:
+    """So many faults of all kinds that are possible here, each kind about as often."""
+    with_disk = Disk(work / "probe")
+    able = {"": True, "mount": with_disk.is_own, "chattr": can_lock(with_disk.place)}
+    with_disk.close()
+    kinds = [fault for fault in DISTURBANCES if able[fault.needs]]
+    for fault in set(DISTURBANCES) - set(kinds):
+        sys.stderr.write(f"left out, as {fault.needs} is not allowed: {fault.kind}\n")
+    plants = list(PLANTED) if n_faults >= len(kinds) + len(PLANTED) else []
+    faults: list[Fault] = []
+    while len(faults) + len(plants) < n_faults:
+        faults += in_pairs(rng.sample(kinds, min(len(kinds), n_faults - len(faults) - len(plants))))
+    return faults, plants
+
+
+def in_pairs(faults: Sequence[Fault]) -> list[Fault]:
+    """The same, but damages follow what ends a sweep: one start for both."""
+    damages = [fault for fault in faults if fault.damage is not None]
+    ordered = []
+    for fault in faults:
+        if fault.damage is None:
+            ordered += [fault] if fault.codes is None or not damages else [fault, damages.pop()]
+    return [*ordered, *damages]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the drill; 1 if anything was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
+    parser.add_argument("--faults", type=int, default=30, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    options = parser.parse_args(arguments)
+    work = Path(tempfile.mkdtemp(prefix="drill-"))
+    drill = Drill(work, seed=options.seed, workers=options.workers)
+    drill.run(*plan(options.faults, drill.rng, work))
+    sys.stdout.write(f"{drill.tally.table()}\n")
+    if drill.tally.problems:
+        sys.stdout.write("\n".join([*drill.tally.problems, f"What is left of it: {work}", ""]))
+        return 1
+    shutil.rmtree(work)
+    return 0

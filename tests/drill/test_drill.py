@@ -1,0 +1,138 @@
+"""The fault drill at small size, and that its checks see what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from optuna.trial import TrialState, create_trial
+
+from generalist_core.data.datasets import load_dataset
+from search.files import load_tensors, save_tensors
+from search.running.trial import TrialRun, read_metrics
+from search.study.folder import open_sweep
+from tests.drill.checks import (
+    outcome,
+    taken_back,
+    unequal,
+    unlawful,
+    unlike_weights,
+    unreadable,
+    unreported,
+)
+from tests.drill.drill import Drill, in_pairs
+from tests.drill.faults import DISTURBANCES
+from tests.drill.sweeps import REQUESTS
+from tests.helpers.small_sweep import copy_of
+from tests.search.running.test_trial import tiny_config
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_four_faults(tmp_path: Path) -> None:
+    kinds = {fault.kind: fault for fault in DISTURBANCES}
+    names = ("SIGKILL of a worker", "SIGTERM", "torn study.journal", "SIGKILL of the driver")
+    short = dataclasses.replace(REQUESTS[0], trials=4)
+    drill = Drill(tmp_path, seed=1, workers=2, requests=[short])
+    drill.run([kinds[name] for name in names], plants=[])
+    assert drill.tally.problems == []
+    assert drill.tally.count == dict.fromkeys(names, 1)
+
+
+@pytest.fixture(scope="module")
+def finished(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
+    for checkpoint in folder.glob("trials/*/checkpoint.pt"):
+        checkpoint.unlink()
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "sweep")
+    return tmp_path / "sweep"
+
+
+def test_a_sweep_that_lacks_nothing_passes(finished: Path) -> None:
+    assert unlawful(finished, 2) == []
+    assert unreported(finished) == []
+    assert unequal(outcome(finished), outcome(finished)) == []
+    assert unlike_weights(finished, finished) == []
+
+
+def test_a_trial_that_is_lost_is_seen(finished: Path) -> None:
+    assert unlawful(finished, 3) == ["trial 0002 is lost"]
+    assert unlawful(finished, 1) == ["trial 0001 was not asked for"]
+
+
+def test_a_trial_that_does_not_end_is_seen(copied: Path) -> None:
+    study = open_sweep(copied).ledger.study
+    study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"trial": "0002"}))
+    assert unlawful(copied, 3) == ["trial 0002 is RUNNING"]
+
+
+def test_a_trial_or_a_point_that_is_there_twice_is_seen(copied: Path) -> None:
+    study = open_sweep(copied).ledger.study
+    sibling = next(trial for trial in study.get_trials() if "sibling" in trial.user_attrs)
+    study.add_trial(sibling)
+    (problem,) = unlawful(copied, 2)
+    assert problem.startswith("siblings Counter({('0000'")
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"trial": "0001"}))
+    assert unlawful(copied, 2) == ["2 times trial 0001", problem]
+
+
+def test_another_accuracy_is_seen(finished: Path) -> None:
+    expected = outcome(finished)
+    (key, (natural, robust)), *_ = expected.points.items()
+    points = {**expected.points, key: (natural + 2**-50, robust)}
+    found = dataclasses.replace(expected, points=points)
+    assert unequal(found, expected) == [
+        f"point {key} had other accuracies, against the undisturbed"
+    ]
+    fewer = {name: end for name, end in expected.ends.items() if name != "0001"}
+    assert taken_back(expected, dataclasses.replace(expected, ends=fewer)) == [
+        "trial 0001 had ended otherwise"
+    ]
+
+
+def test_another_weight_is_seen(copied: Path, finished: Path) -> None:
+    path = min((copied / "models").glob("*.pt"))
+    state = load_tensors(path)
+    name = next(name for name, value in state.items() if value.is_floating_point())
+    state[name] = torch.nextafter(state[name], torch.full_like(state[name], 9.0))
+    save_tensors(path, state)
+    assert unlike_weights(copied, finished) == [f"weights of {path.name} differ"]
+
+
+def test_what_cannot_be_read_is_seen(copied: Path) -> None:
+    (copied / "trials" / "0000" / "checkpoint.pt").touch()
+    (copied / "trials" / "0000" / ".points.json.a1").touch()
+    assert [problem.split(":")[0] for problem in unreported(copied)] == [
+        "checkpoint left",
+        "part of a file left",
+    ]
+    (copied / "study.journal").write_bytes(b"[]\n")
+    assert "line 1 is damaged" in unreadable(copied)[0]
+
+
+def test_damages_follow_what_ends_a_sweep() -> None:
+    ordered = in_pairs(Random(0).sample(DISTURBANCES, len(DISTURBANCES)))
+    assert set(ordered) == set(DISTURBANCES)
+    places = [place for place, fault in enumerate(ordered) if fault.damage is not None]
+    assert all(ordered[place - 1].damage is None for place in places)
+
+
+def test_a_trial_goes_on_after_half_a_line_of_metrics(tmp_path: Path) -> None:
+    """What the drill found: what was appended to it made a damaged line, that no `resume` read."""
+    config = tiny_config()
+    data = load_dataset(config.data)
+    TrialRun(tmp_path / "0000", config, data).advance()
+    with (tmp_path / "0000" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "loss/nat')
+    resumed = TrialRun(tmp_path / "0000", config, data)
+    while not resumed.is_done:
+        resumed.advance()
+    assert [line["epoch"] for line in read_metrics(tmp_path / "0000")] == [1, 2]

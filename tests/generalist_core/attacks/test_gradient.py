@@ -1,0 +1,205 @@
+"""Law 4: attacks stay in ball and box, reach the optimum, cost what they say, touch nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from generalist_core.attacks.gradient import margin, n_gradients, perturb
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, ModelConfig
+from generalist_core.models.build import build_model
+from tests.helpers.problems import (
+    ATTACKS,
+    BOUNDED_ATTACKS,
+    RADII,
+    Counting,
+    LinearNet,
+    clones,
+    lengths,
+    linear_optimum,
+    n_forwards,
+    noise,
+    random_images,
+)
+
+FLOATS = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
+Y = torch.tensor([0, 1, 1, 0, 1])
+
+
+def conv_net(dtype: torch.dtype) -> nn.Module:
+    config = ModelConfig(name="convnet", width=2)
+    return build_model(config, 3, (2, 4, 4), seed=0).to(dtype).eval()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), FLOATS)
+@pytest.mark.parametrize("attack", BOUNDED_ATTACKS, ids=str)
+def test_adversarial_images_stay_in_ball_and_box(
+    attack: FGSM | PGD, dtype: torch.dtype, tolerance: float
+) -> None:
+    x = random_images(5, 2, 4, 4, dtype=dtype)
+    x[0] = x[0].round()
+    adversarial = perturb(attack, conv_net(dtype), x, Y, noise())
+    assert adversarial.dtype == dtype
+    assert not adversarial.requires_grad
+    assert lengths(adversarial - x, attack.norm).max() <= attack.epsilon + tolerance
+    assert lengths(adversarial - x, attack.norm).max() > 0.1 * attack.epsilon
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("relative_step_size", [0.5, 1.25])
+def test_n_fgsm_stays_in_the_box_and_within_noise_and_step(
+    noise_scale: float, relative_step_size: float
+) -> None:
+    attack = NFGSM(epsilon=0.1, noise_scale=noise_scale, relative_step_size=relative_step_size)
+    x = random_images(5, 2, 4, 4)
+    adversarial = perturb(attack, conv_net(torch.float64), x, Y, noise())
+    largest = lengths(adversarial - x, "linf").max()
+    assert largest <= (noise_scale + relative_step_size) * 0.1 + 1e-12
+    assert largest > 0.1 * relative_step_size - 1e-12
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "low", "high"),
+    [
+        ("linf", 0.1, 0.3, 0.7),
+        ("linf", 0.4, 0.0, 1.0),
+        ("l2", 0.25, 0.3, 0.7),
+        ("l1", 0.25, 0.3, 0.7),
+        ("l1", 3.0, 0.0, 1.0),
+    ],
+    ids=["linf", "linf, box active", "l2", "l1", "l1, box active"],
+)
+def test_pgd_reaches_the_optimum_of_a_linear_model(
+    norm: str,
+    epsilon: float,
+    low: float,
+    high: float,
+    loss: str,
+    momentum: float,
+    random_start: bool,
+) -> None:
+    model, x = LinearNet((2, 3, 3)), random_images(5, 2, 3, 3, low=low, high=high)
+    attack = PGD(
+        epsilon=epsilon,
+        norm=norm,
+        steps=120,
+        loss=loss,
+        momentum=momentum,
+        random_start=random_start,
+    )
+    adversarial = perturb(attack, model, x, Y, noise())
+    optimum = linear_optimum(norm, model, x, Y, epsilon)
+    torch.testing.assert_close(model.margin(adversarial, Y), model.margin(optimum, Y))
+    torch.testing.assert_close(adversarial, optimum, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_fgsm_is_the_optimum_of_a_linear_model_away_from_the_box(norm: str) -> None:
+    model, x = LinearNet((2, 3, 3)), random_images(5, 2, 3, 3, low=0.3, high=0.7)
+    adversarial = perturb(FGSM(epsilon=0.25, norm=norm), model, x, Y, noise())
+    torch.testing.assert_close(adversarial, linear_optimum(norm, model, x, Y, 0.25))
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", "l1"), ("l2", "l2"), ("l1", "linf")])
+def test_the_kl_attack_moves_a_linear_model_as_far_as_the_ball_allows(norm: str, dual: str) -> None:
+    model, x = LinearNet((2, 3, 3)), random_images(5, 2, 3, 3, low=0.3, high=0.7)
+    attack = PGD(epsilon=0.25, norm=norm, steps=120, loss="kl")
+    adversarial = perturb(attack, model, x, Y, noise())
+    moved = (model.margin(adversarial, Y) - model.margin(x, Y)).abs()
+    farthest = 0.25 * lengths(model.ascent(Y), dual)
+    torch.testing.assert_close(moved, farthest, rtol=1e-6, atol=0)
+
+
+def test_n_fgsm_without_noise_is_fgsm() -> None:
+    model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
+    without_noise = perturb(NFGSM(epsilon=0.1, noise_scale=0.0), model, x, Y, noise())
+    torch.testing.assert_close(without_noise, perturb(FGSM(epsilon=0.1), model, x, Y, noise()))
+
+
+def test_momentum_accumulates_gradients_of_l1_norm_1() -> None:
+    """The update of Dong et al. 2018, algorithm 1, written out for two steps."""
+    model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
+    attack = PGD(epsilon=0.1, norm="l2", steps=2, momentum=0.7, random_start=False)
+    velocity, delta = torch.zeros_like(x), torch.zeros_like(x)
+    for _ in range(2):
+        moved = (x + delta).requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(moved), Y), moved)
+        velocity = 0.7 * velocity + gradient / lengths(gradient, "l1").view(-1, 1, 1, 1)
+        delta = delta + 0.025 * velocity / lengths(velocity, "l2").view(-1, 1, 1, 1)
+        delta = (x + delta).clamp(0, 1) - x
+    torch.testing.assert_close(perturb(attack, model, x, Y, noise()), x + delta)
+
+
+def test_the_margin_is_positive_exactly_where_misclassified() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [2.0, 2.5, -1.0]])
+    assert torch.equal(margin(logits, torch.tensor([0, 2, 1])), torch.tensor([-1.0, 4.0, -0.5]))
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_number_of_gradients_is_as_claimed(attack: Attack) -> None:
+    model = Counting(conv_net(torch.float64)).eval()
+    perturb(attack, model, random_images(5, 2, 4, 4), Y, noise())
+    assert model.n_calls == n_forwards(attack)
+    assert n_gradients(attack) == getattr(attack, "steps", 1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_attacks_touch_nothing(attack: Attack, training: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3).double()).train(training)
+    model = model if training else conv_net(torch.float64)
+    x = random_images(5, 2, 4, 4)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)
+    weights, image, state = clones(model.state_dict().values()), x.clone(), torch.get_rng_state()
+    with torch.no_grad():
+        perturb(attack, model, x, Y, noise())
+    assert model.training == training
+    assert torch.equal(x, image)
+    assert not x.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, model.state_dict().values(), weights))
+    assert all(torch.equal(p.grad, torch.full_like(p, 7.0)) for p in model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        NFGSM(epsilon=0.0),
+        *(FGSM(epsilon=0.0, norm=norm) for norm in RADII),
+        *(PGD(epsilon=0.0, norm=norm, loss="kl", steps=2) for norm in RADII),
+        *(PGD(epsilon=0.0, norm=norm, momentum=0.5, steps=2) for norm in RADII),
+    ],
+    ids=str,
+)
+def test_at_radius_0_the_image_comes_back(attack: Attack, dtype: torch.dtype) -> None:
+    x = random_images(5, 2, 4, 4, dtype=dtype)
+    assert torch.equal(perturb(attack, conv_net(dtype), x, Y, noise()), x)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_each_image_is_attacked_by_itself(attack: Attack) -> None:
+    """With noise that is the same for all, an image's fate does not depend on its batch."""
+
+    class EqualNoise:
+        def uniform(self, like: torch.Tensor, /) -> torch.Tensor:
+            return noise(1).uniform(like[:1]).expand_as(like)
+
+        def normal(self, like: torch.Tensor, /) -> torch.Tensor:
+            return noise(2).normal(like[:1]).expand_as(like)
+
+    model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
+    together = perturb(attack, model, x, Y, EqualNoise())
+    alone = [perturb(attack, model, x[i : i + 1], Y[i : i + 1], EqualNoise()) for i in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-9)

@@ -1,0 +1,121 @@
+"""The boundary that mixtures are released from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from generalist_core.config import TrainConfig
+from generalist_core.training.averaging import Weights
+from generalist_core.training.best_boundary import BestBoundary
+from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from tests.helpers.problems import same_bits, tiny_dataset, two_experts
+
+N_IMAGES = 10_000
+"""So many that a standard error is 0.005 at most."""
+
+
+def best_epoch(worths: Sequence[float], n_images: int = N_IMAGES) -> int:
+    best = BestBoundary()
+    for epoch, worth in enumerate(worths, start=1):
+        accuracies = {"natural": 0.5, "robust": worth / 0.5}
+        best.see(epoch, accuracies, n_images, [[torch.tensor([float(epoch)])]])
+    assert best.averages[0][0].item() == best.epoch
+    return best.epoch
+
+
+@pytest.mark.parametrize(
+    ("worths", "epoch"),
+    [
+        ([0.3], 1),
+        ([0.1, 0.2, 0.3], 3),
+        ([0.1, 0.3, 0.2], 2),  # overfits
+        ([0.3, 0.2, 0.1], 1),
+        ([0.3, 0.3], 2),
+        ([0.3, 0.296], 2),  # within the noise
+        ([0.3, 0.294], 1),
+        ([0.3, 0.296, 0.292], 2),  # small losses do not add up unseen
+    ],
+)
+def test_the_last_boundary_counts_unless_an_earlier_was_better(
+    worths: list[float], epoch: int
+) -> None:
+    assert best_epoch(worths) == epoch
+
+
+def test_fewer_images_leave_more_room_for_noise() -> None:
+    assert [best_epoch([0.3, 0.25], n) for n in (25, 100, 101, 10_000)] == [2, 2, 1, 1]
+
+
+def test_it_keeps_copies() -> None:
+    weights: Weights = [torch.zeros(2)]
+    best = BestBoundary()
+    best.see(1, {"natural": 0.5}, N_IMAGES, [weights])
+    weights[0] += 1
+    assert best.averages[0][0].tolist() == [0, 0]
+
+
+class Overfitting(GeneralistTrainer):
+    """The global learner looks best after so many epochs."""
+
+    best = 4
+
+    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:
+        seen = super()._judged_as(name, weights, attacked=attacked)
+        worth = 0.9 if self.epoch == self.best else 0.1
+        return {key: worth if "global" in key else value for key, value in seen.items()}
+
+
+def trained(config: TrainConfig, *, halt: bool = False) -> Overfitting:
+    trainer = Overfitting(config, tiny_dataset())
+    while not trainer.is_done:
+        trainer.train_epoch()
+        trainer.evaluate()
+        if halt:
+            state: dict[str, Any] = trainer.state_dict()
+            trainer = Overfitting(config, tiny_dataset())
+            trainer.load_state_dict(state)
+    return trainer
+
+
+def judged(trainer: GeneralistTrainer) -> list[tuple[float, int]]:
+    return [(point.accuracies["robust"], point.epoch) for point in trainer.release([0.0, 0.5])]
+
+
+def test_an_overfitted_training_releases_its_best_boundary() -> None:
+    """What it releases is bit for bit what a training that ends there would."""
+    config = two_experts(epochs=6)
+    trainer = trained(config)
+    until = GeneralistTrainer(config, tiny_dataset())
+    for _ in range(Overfitting.best):
+        until.train_epoch()
+    assert trainer.release_epoch == Overfitting.best
+    assert same_bits(trainer.averages(), until.averages())
+    assert judged(trainer) == judged(until)
+    assert {epoch for _, epoch in judged(trainer)} == {Overfitting.best}
+
+
+def test_a_stopped_training_that_goes_on_still_knows_it() -> None:
+    whole, halting = (trained(two_experts(epochs=6), halt=halt) for halt in (False, True))
+    assert halting.release_epoch == whole.release_epoch == Overfitting.best
+    assert same_bits(halting.averages(), whole.averages())
+
+
+def test_by_request_the_last_epoch_counts() -> None:
+    config = two_experts(epochs=6)
+    last = dataclasses.replace(config.evaluation, release="last")
+    trainer = trained(dataclasses.replace(config, evaluation=last))
+    assert {epoch for _, epoch in judged(trainer)} == {6}
+
+
+def test_what_was_trained_after_the_last_evaluation_counts() -> None:
+    trainer = Overfitting(two_experts(epochs=6), tiny_dataset())
+    while not trainer.is_done:
+        trainer.train_epoch()
+        if trainer.epoch <= Overfitting.best:
+            trainer.evaluate()
+    assert trainer.release_epoch == 6

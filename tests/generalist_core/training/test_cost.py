@@ -1,0 +1,137 @@
+"""Cost as DESIGN.md counts it: forward 1, input gradient 1, weight gradient 1 more."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from generalist_core.config import (
+    FGSM,
+    MART,
+    NFGSM,
+    PGD,
+    TRADES,
+    Attack,
+    EvaluationConfig,
+    ExpertConfig,
+    NamedAttack,
+)
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
+from generalist_core.training.evaluator import Evaluator
+from generalist_core.training.trainer import GeneralistTrainer
+from tests.helpers.problems import (
+    RUNS,
+    Counting,
+    clones,
+    linear_net,
+    tiny_dataset,
+    train_to,
+    two_experts,
+)
+
+PGD10 = PGD(epsilon=0.1, steps=10)
+KL10 = PGD(epsilon=0.1, steps=10, loss="kl")
+
+
+@pytest.mark.parametrize(
+    ("attack", "cost"), [(FGSM(epsilon=0.1), 2), (NFGSM(epsilon=0.1), 2), (PGD10, 20), (KL10, 21)]
+)
+def test_attacks(attack: Attack, cost: int) -> None:
+    assert attack_cost(attack) == cost
+
+
+@pytest.mark.parametrize(
+    ("expert", "cost"),
+    [
+        (ExpertConfig(name="a"), 3),
+        (ExpertConfig(name="a", attack=PGD10), 23),
+        (ExpertConfig(name="a", attack=FGSM(epsilon=0.1)), 5),
+        (ExpertConfig(name="a", attack=KL10, loss=TRADES()), 27),
+        (ExpertConfig(name="a", attack=PGD10, loss=MART()), 26),
+    ],
+)
+def test_updates(expert: ExpertConfig, cost: int) -> None:
+    assert update_cost(expert) == cost
+
+
+def test_evaluations() -> None:
+    attacks = (NamedAttack(name="a", attack=PGD10), NamedAttack(name="b", attack=FGSM(epsilon=0.1)))
+    assert evaluation_cost(EvaluationConfig(attacks=attacks)) == 1 + 21 + 3
+
+
+def test_a_run_costs_the_sum_of_its_parts() -> None:
+    """Two experts on 16 of 20 images an epoch; 12 validation images under PGD-2."""
+    trainer = GeneralistTrainer(two_experts(), tiny_dataset())
+    assert trainer.train_epoch()["forward_images"] == 16 * (3 + (2 * 2 + 3))
+    attacked = 1 + 2 * 2 + 1
+    assert cost_of(trainer, trainer.evaluate) == 12 * 1 + 12 * attacked
+    train_to(trainer, 3)
+    assert cost_of(trainer, trainer.evaluate) == 12 * attacked
+    assert cost_of(trainer, trainer.release) == 3 * 12 * attacked
+
+
+def cost_of(trainer: GeneralistTrainer, work: Callable[[], object]) -> int:
+    before = trainer.forward_images
+    work()
+    return trainer.forward_images - before
+
+
+def test_what_is_in_training_is_judged_on_fewer_images_than_what_is_released() -> None:
+    evaluation = dataclasses.replace(
+        two_experts().evaluation, n_images=10, n_images_during_training=4
+    )
+    trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
+    assert cost_of(trainer, trainer.evaluate) == 4 * 1 + 4 * 6
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == 4 * 1
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("robust")) == 4 * 6
+    assert cost_of(trainer, lambda: trainer.release([0.5])) == 10 * 6
+    train_to(trainer, 3)
+    assert cost_of(trainer, trainer.evaluate) == 4 * 6
+
+
+@pytest.mark.parametrize(("n_images", "between", "judged"), [(10, 99, 10), (None, 99, 12)])
+def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
+    n_images: int | None, between: int, judged: int
+) -> None:
+    evaluation = dataclasses.replace(
+        two_experts().evaluation, n_images=n_images, n_images_during_training=between
+    )
+    trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
+    assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
+
+
+@pytest.mark.parametrize("between", [True, False])
+@pytest.mark.parametrize("attacked", [True, False])
+def test_the_forwards_of_a_judgement_are_those_that_it_counts(
+    during_training: bool, attacked: bool
+) -> None:
+    """Images go through the model once for each forward, and each gradient adds 1 to the cost."""
+    evaluation = dataclasses.replace(two_experts().evaluation, n_images_during_training=5)
+    model = Counting(linear_net(2, (1, 4, 4)))
+    split = tiny_dataset().validation
+    judge = Evaluator(model, split, evaluation, seed=0, dtype=torch.float32).judge
+    weights = clones(weights_of(model))
+    accuracies, cost = judge(weights, during_training=during_training, attacked=attacked)
+    n_images, n_gradients = 5 if during_training else 12, 2 if attacked else 0
+    assert model.n_images == cost - n_gradients * n_images
+    assert list(accuracies) == (["natural", "robust"] if attacked else ["natural"])
+
+
+@pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])
+def test_the_forwards_in_the_cost_are_those_that_happen(name: str) -> None:
+    """All but one gradient a forward, two an update: cost = 2 forwards + updated images."""
+    trainer = GeneralistTrainer(
+        RUNS[name], tiny_dataset(), model=lambda n, shape: Counting(linear_net(n, shape))
+    )
+    cost = trainer.train_epoch()["forward_images"]
+    crafted = n_updated = 0
+    for expert in trainer.experts:
+        updates = 16 * (2 if isinstance(expert.config.loss, TRADES | MART) else 1)
+        clean = isinstance(expert.config.attack, PGD) and expert.config.attack.loss == "kl"
+        crafted += 2 * (expert.model.n_images - updates) - 16 * clean
+        n_updated += updates
+    assert cost == crafted + 3 * n_updated

@@ -1,0 +1,249 @@
+"""One expert's step: the loss under its attack, the rate of its schedule, its average and share."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config import (
+    MART,
+    NFGSM,
+    PGD,
+    SGD,
+    TRADES,
+    AdamW,
+    ExpertConfig,
+    MixUp,
+    PiecewiseLinear,
+)
+from generalist_core.models.build import build_model
+from generalist_core.randomness import global_seed
+from generalist_core.training.experts import Expert
+from tests.helpers.problems import (
+    NATURAL,
+    RADII,
+    ROBUST,
+    LinearNet,
+    clones,
+    largest_difference,
+    lengths,
+    noise,
+    ratio,
+    same_bits,
+    tiny_split,
+    two_experts,
+)
+
+X, Y = tiny_split(8).images, tiny_split(8).labels
+PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
+
+
+def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing: Any) -> Expert:
+    model = LinearNet((1, 4, 4), torch.float32)
+    run = two_experts(mixing=ratio(0.5, **mixing), precision=precision)
+    return Expert(config, model, run, n_classes=2)
+
+
+def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
+    stepped = expert(config)
+    stepped.step(X, Y, progress=progress, noise=noise(5))
+    return stepped
+
+
+def gradient_step(model: LinearNet, x: torch.Tensor, y: torch.Tensor, lr: float) -> list[Any]:
+    """The weights after one step of plain gradient descent on the cross-entropy."""
+    loss = F.cross_entropy(model(x), y)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return [p.detach() - lr * g for p, g in zip(model.parameters(), gradients, strict=True)]
+
+
+def test_a_natural_expert_descends_on_clean_images() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, 0.1)
+    assert largest_difference(step(config).weights, expected) < 1e-7
+
+
+def test_a_robust_expert_descends_on_adversarial_images() -> None:
+    config = dataclasses.replace(ROBUST, optimizer=PLAIN_SGD)
+    model = LinearNet((1, 4, 4), torch.float32)
+    x_adv = perturb(ROBUST.attack, model, X, Y, noise(5))
+    expected = gradient_step(model, x_adv, Y, 0.1)
+    assert largest_difference(step(config).weights, expected) < 1e-7
+    assert largest_difference(step(config).weights, gradient_step(model, X, Y, 0.1)) > 1e-4
+
+
+@pytest.mark.parametrize(("progress", "lr"), [(0.0, 0.1), (0.25, 0.3), (0.5, 0.5), (1.0, 0.0)])
+def test_the_schedule_scales_the_learning_rate(progress: float, lr: float) -> None:
+    schedule = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 5, 0))
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, schedule=schedule)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, lr)
+    assert expert(config).lr(progress) == pytest.approx(lr)
+    assert largest_difference(step(config, progress=progress).weights, expected) < 1e-7
+
+
+def test_the_loss_is_the_batchs_mean_without_gradient() -> None:
+    config = dataclasses.replace(NATURAL, label_smoothing=0.1)
+    loss = expert(config).step(X, Y, progress=0.0, noise=noise())
+    logits = LinearNet((1, 4, 4), torch.float32)(X)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, Y, label_smoothing=0.1).detach())
+    assert not loss.requires_grad
+
+
+def test_mixed_images_train_with_mixed_labels() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, batch_augmentation=MixUp(alpha=1.0))
+    trained = expert(config)
+    assert trained.augment is not None
+    with global_seed(1, torch.device("cpu")):
+        trained.step(X, Y, progress=0.0, noise=noise())
+    with global_seed(1, torch.device("cpu")):
+        x, y = trained.augment(X, Y)
+    assert y.shape == (8, 2)
+    expected = gradient_step(LinearNet((1, 4, 4), torch.float32), x, y, 0.1)
+    assert largest_difference(trained.weights, expected) < 1e-7
+
+
+def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
+    robust = Expert(ROBUST, model, two_experts(), n_classes=2)
+    robust.step(X, Y, progress=0.0, noise=noise())
+    assert model.training
+    assert model[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("source", ["experts", "averages"])
+def test_the_share_averages_its_part_of_the_source(source: str) -> None:
+    trained = expert(source=source, decay=0.5, decay_warmup=False)
+    trained.step(X, Y, progress=0.0, noise=noise())
+    before = clones(trained.contribution.weights)
+    trained.update_contribution(0.3)
+    entering = trained.weights if source == "experts" else trained.average.weights
+    expected = [0.5 * b + 0.5 * 0.3 * w for b, w in zip(before, entering, strict=True)]
+    assert largest_difference(trained.contribution.weights, expected) < 1e-6
+
+
+def test_the_average_takes_in_every_step() -> None:
+    trained = expert(decay=0.25, decay_warmup=False)
+    initial = clones(trained.weights)
+    trained.step(X, Y, progress=0.0, noise=noise())
+    expected = [0.25 * w + 0.75 * new for w, new in zip(initial, trained.weights, strict=True)]
+    assert largest_difference(trained.average.weights, expected) < 1e-6
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> None:
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
+    exact, coarse = (
+        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2).logits_of(X).detach()
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(exact, coarse)
+    assert torch.equal(coarse, coarse.bfloat16().float())
+    torch.testing.assert_close(coarse, exact, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("norm", RADII)
+def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
+    norm: Any, folds: bool
+) -> None:
+    attack = PGD(epsilon=RADII[norm], norm=norm, steps=3)
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
+    run = two_experts(precision="bfloat16", fold_batchnorm=folds)
+    robust = Expert(dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2)
+    x_adv = robust.craft(X, Y, noise())
+    assert x_adv.dtype == robust.logits_of(x_adv).dtype == torch.float32
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert lengths(x_adv - X, norm).max() <= RADII[norm] + 1e-6
+    assert not torch.equal(x_adv, x_adv.bfloat16().float())
+
+
+def test_an_expert_continues_from_its_state() -> None:
+    config = dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2))
+    first, second = step(config), expert(config)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for each in (first, second):
+        each.step(X, Y, progress=0.5, noise=noise(1))
+        each.update_contribution(0.3)
+    assert same_bits(first.state_dict(), second.state_dict())
+
+
+def test_a_state_that_was_loaded_stays_as_it_was() -> None:
+    """Else the second branch of a warm-up would start from what the first made of it."""
+    state = copy.deepcopy(step(NATURAL).state_dict())
+    before = copy.deepcopy(state)
+    branch = expert(NATURAL)
+    branch.load_state_dict(state)
+    branch.step(X, Y, progress=0.5, noise=noise(1))
+    branch.update_contribution(0.3)
+    assert same_bits(state, before)
+
+
+# Parts of a batch
+
+IN_PARTS: dict[str, ExpertConfig] = {
+    "natural": NATURAL,
+    "mixup": dataclasses.replace(NATURAL, batch_augmentation=MixUp(alpha=1.0)),
+    "linf": ROBUST,
+    "l2": dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2)),
+    "l1": dataclasses.replace(ROBUST, attack=PGD(epsilon=1.0, norm="l1", steps=2)),
+    "n-fgsm": dataclasses.replace(ROBUST, attack=NFGSM(epsilon=0.1)),
+    "trades": dataclasses.replace(
+        ROBUST, attack=PGD(epsilon=0.1, steps=2, loss="kl"), loss=TRADES(), label_smoothing=0.1
+    ),
+    "mart": dataclasses.replace(ROBUST, loss=MART(), optimizer=AdamW(lr=0.01)),
+}
+
+
+def stepped_in_parts(config: ExpertConfig, n_accumulations: int) -> tuple[Expert, torch.Tensor]:
+    run = two_experts(precision="float64", n_accumulations=n_accumulations)
+    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2)
+    with global_seed(1, torch.device("cpu")):
+        loss = parted.step(X.double(), Y, progress=0.0, noise=noise(5))
+    return parted, loss
+
+
+@pytest.mark.parametrize("n_accumulations", [2, 3, 8])
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_parts_of_a_batch_add_up_to_the_batch(name: str, n_accumulations: int) -> None:
+    """Three parts of eight images differ in size."""
+    whole, loss = stepped_in_parts(IN_PARTS[name], 1)
+    parted, sum_of_losses = stepped_in_parts(IN_PARTS[name], n_accumulations)
+    torch.testing.assert_close(sum_of_losses, loss, rtol=1e-12, atol=0)
+    for a, b in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-12)
+    assert largest_difference(parted.weights, whole.weights) < 1e-9
+    assert largest_difference(parted.average.weights, whole.average.weights) < 1e-9
+
+
+def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
+    """Else BatchNorm's statistics, and with them the attack, would move from part to part."""
+    crafted = []
+    for n_accumulations in (1, 4):
+        model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).double()
+        run = two_experts(precision="float64", n_accumulations=n_accumulations)
+        robust = Expert(ROBUST, model, run, n_classes=2)
+        seen: list[torch.Tensor] = []
+        model.register_forward_pre_hook(
+            lambda model, args, seen=seen: seen.append(args[0]) if model.training else None
+        )
+        robust.step(X.double(), Y, progress=0.0, noise=noise(5))
+        crafted.append(torch.cat(seen))
+    torch.testing.assert_close(*crafted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n_accumulations", "n_images"), [(1, 8), (2, 4), (3, 3), (8, 1)])
+def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) -> None:
+    run = two_experts(n_accumulations=n_accumulations)
+    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2)
+    seen: list[int] = []
+    parted.model.register_forward_pre_hook(lambda model, args: seen.append(len(args[0])))
+    parted.step(X, Y, progress=0.0, noise=noise())
+    assert max(seen) == n_images
+    assert sum(seen) == 8 * (2 + 1)

@@ -1,0 +1,183 @@
+"""Models with a planted fault, and a small net trained on digits to plant it in."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generalist_core.config import DataConfig, ModelConfig
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Split
+from generalist_core.models.build import build_model
+
+SHAPE = (1, 8, 8)
+
+
+@functools.cache
+def digits(n: int = 128, n_classes: int = 10) -> Split:
+    """The first `n` test digits of the first `n_classes` classes."""
+    test = load_dataset(DataConfig(n_validation=200)).test
+    assert test is not None
+    index = (test.labels < n_classes).nonzero()[:n, 0]
+    return test.take(index)
+
+
+@functools.cache
+@torch.enable_grad()
+def natural_net(n_classes: int = 10) -> nn.Module:
+    """A convnet of width 8 trained on natural digits for about 0.3 s: 97 % correct."""
+    train = load_dataset(DataConfig(n_validation=200)).train
+    train = train.take((train.labels < n_classes).nonzero()[:, 0])
+    net = build_model(ModelConfig(width=8), n_classes, SHAPE, seed=0)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        for i in torch.split(torch.randperm(len(train), generator=order), 128):
+            optimizer.zero_grad()
+            F.cross_entropy(net(train.images[i]), train.labels[i]).backward()
+            optimizer.step()
+    return net.eval()
+
+
+class Planted(nn.Module):
+    """A net behind one fault."""
+
+    def __init__(self, net: nn.Module | None = None) -> None:
+        super().__init__()
+        self.net = natural_net() if net is None else net
+        self.eval()
+
+
+class Scaled(Planted):
+    """Logits blown up: cross-entropy saturates."""
+
+    factor = 30.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.net(x)
+
+
+class ScaledFar(Scaled):
+    factor = 1000.0
+
+
+class Quantised(Planted):
+    """Inputs rounded to eighths: no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net((8 * x).round() / 8)
+
+
+class Detached(Planted):
+    """The gradient is cut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.detach()).detach()
+
+
+class Randomised(Planted):
+    """Noise on the input, from the global random state."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.05 * torch.randn_like(x))
+
+
+class Softmax(Planted):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).softmax(1)
+
+
+class NotANumber(Planted):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * torch.nan
+
+
+class Flattened(Planted):
+    """One number an image instead of logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).amax(1)
+
+
+class Remembering(Planted):
+    """A buffer that every forward changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n_seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n_seen += len(x)
+        return self.net(x)
+
+
+class Dynamic(Planted):
+    """Takes a gradient inside its forward, as defences that purify their input do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.net(x).logsumexp(1).sum(), x)
+        return self.net(x - 1e-3 * gradient.detach())
+
+
+class HiddenFromGradients(Planted):
+    """Cross-entropy and margin point nowhere near the decision; only queries find it.
+
+    Logits follow a staircase of the mean, plus a slope far too weak to change the class.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        stairs = self.net((8 * x).round() / 8)
+        return stairs + 1e-3 * x.flatten(1)[:, : stairs.shape[1]]
+
+
+class Unbreakable(nn.Module):
+    """The label is written in the first pixel, in steps that no small perturbation crosses.
+
+    With `x[0] = label / n_classes`, so that every attack runs to its end on every image.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(torch.arange(n_classes) / n_classes)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -((x.flatten(1)[:, :1] - self.classes) ** 2) + 1e-3 * x.flatten(1)[:, 1:2]
+
+
+class Linear(nn.Module):
+    """Logits linear in the pixels, of random but fixed weights."""
+
+    def __init__(self, n_classes: int, seed: int = 0) -> None:
+        super().__init__()
+        source = torch.Generator().manual_seed(seed)
+        weight = torch.randn(n_classes, 64, generator=source)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(-0.5 * weight.sum(1))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T + self.bias
+
+    @torch.no_grad()
+    def radii(self, x: Tensor, y: Tensor, dual: float) -> Tensor:
+        """The distance, (n,), of each image from the nearest boundary, if no pixel meets 0 or 1.
+
+        For each wrong class: the lead of the true logit over the dual norm of the difference in
+        weights; `dual` is that norm's order.
+        """
+        logits = self(x)
+        lead = logits.gather(1, y[:, None]) - logits
+        slope = (self.weight[y][:, None] - self.weight).norm(p=dual, dim=2)
+        return (lead / slope).scatter(1, y[:, None], torch.inf).amin(1)
+
+
+def interior_images(n: int = 128, seed: int = 0) -> Tensor:
+    """Images, (n, 1, 8, 8), of pixels in [0.45, 0.55], far from 0 and 1."""
+    source = torch.Generator().manual_seed(seed)
+    return 0.45 + 0.1 * torch.rand(n, *SHAPE, generator=source)

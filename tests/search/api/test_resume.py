@@ -1,0 +1,191 @@
+"""What `resume` refuses, before any work and before Ray starts; and one sweep that it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from optuna.trial import TrialState
+from torch import nn
+
+from generalist_core.validation import InvalidConfigError
+from search.api.sweep import CHANGEABLE, resume, sweep
+from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving, SweepConfig
+from search.errors import SweepFolderError
+from search.scheduling.replay import replay
+from search.study.folder import JOURNAL, REQUEST, open_sweep
+from spaces import SPACES
+from tests.helpers.problems import tiny_dataset, tiny_split
+from tests.helpers.small_sweep import small_sweep
+from tests.search.running.test_trial import tiny_config
+
+DATA = tiny_dataset()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two trials on the tests' own images, as it was left."""
+    return small_sweep(tmp_path_factory.mktemp("done") / "out", tiny_config(), DATA).folder
+
+
+@pytest.fixture
+def folder(done: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(done, tmp_path / "out"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files but the lock, which may be there or not."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+CHANGES: dict[str, Any] = {
+    "config": replace(tiny_config(), epochs=3),
+    "space": "mixing",
+    "sampler": "tpe",
+    "seed": 1,
+    "repeats": 1,
+    "storage": "sqlite:///other.db",
+    "at_least": (Floor(objective="natural", accuracy=0.5),),
+    "warm_start": ("elsewhere.csv",),
+    "shares_warmups": False,
+    "branching": Branching(),
+    "early_stopping": SuccessiveHalving(eta=2),
+    "round_size": 2,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_settings_are_refused(name: str, folder: Path) -> None:
+    before, old = content(folder), open_sweep(folder).config
+    with pytest.raises(InvalidConfigError, match=r"only trials, time_budget_s, resources.* change"):
+        resume(folder, replace(old, **{name: CHANGES[name]}), data=DATA)
+    assert content(folder) == before
+
+
+def test_all_settings_are_either_changeable_or_tried_here() -> None:
+    fields = set(SweepConfig.__dataclass_fields__)
+    assert fields == {*CHANGEABLE, *CHANGES, "warmups"}
+
+
+def test_a_sweep_that_another_process_runs_is_left_alone(folder: Path) -> None:
+    before = content(folder)
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(SweepFolderError, match="one process at a time, but another runs it"),
+    ):
+        resume(folder, data=DATA)
+    assert content(folder) == before
+
+
+def test_the_callers_own_parts_must_come_again(folder: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=r"the data of the sweep.*data= and model="):
+        resume(folder)
+    other = replace(DATA, train=tiny_split(20, seed=7))
+    with pytest.raises(InvalidConfigError, match="the data of the sweep"):
+        resume(folder, data=other)
+    request = json.loads((folder / REQUEST).read_text())
+    request["own"]["model"] = True
+    (folder / REQUEST).write_text(json.dumps(request))
+    with pytest.raises(InvalidConfigError, match="the model of the sweep"):
+        resume(folder, data=DATA)
+
+
+def without_request(folder: Path) -> None:
+    (folder / REQUEST).unlink()
+
+
+def without_journal(folder: Path) -> None:
+    (folder / JOURNAL).unlink()
+
+
+def torn_request(folder: Path) -> None:
+    (folder / REQUEST).write_text((folder / REQUEST).read_text()[:200])
+
+
+def foreign_request(folder: Path) -> None:
+    (folder / REQUEST).write_text("[1, 2]")
+
+
+def request_of_other_fields(folder: Path) -> None:
+    text = (folder / REQUEST).read_text()
+    (folder / REQUEST).write_text(text.replace('"trials"', '"trails"'))
+
+
+def damaged_journal(folder: Path) -> None:
+    lines = (folder / JOURNAL).read_text().splitlines()
+    lines[6] = lines[6][:20]
+    (folder / JOURNAL).write_text("\n".join(lines) + "\n")
+
+
+def damaged_metrics(folder: Path) -> None:
+    (folder / "trials" / "0001" / "metrics.jsonl").write_text("{\n{}\n")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no request": (without_request, r"sweep\.json must exist"),
+    "torn request": (torn_request, r"sweep\.json must be JSON, but is damaged"),
+    "foreign request": (foreign_request, r"sweep\.json must hold a sweep's request"),
+    "other fields": (request_of_other_fields, r"sweep\.json must hold a sweep's request.*trails"),
+    "no journal": (without_journal, r"must hold the study\.journal"),
+    "journal": (damaged_journal, r"study\.journal must be an Optuna journal, but its line 7"),
+    "metrics": (damaged_metrics, r"0001/metrics\.jsonl must have JSON lines"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_damaged_is_named_and_stays_as_it_is(
+    damage: Callable[[Path], None], message: str, folder: Path
+) -> None:
+    damage(folder)
+    before = content(folder)
+    with pytest.raises(SweepFolderError, match=message):
+        resume(folder, data=DATA)
+    assert content(folder) == before
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SweepFolderError, match=r"sweep\.json must exist"):
+        resume(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_sweep_that_failures_ended_goes_on_under_other_limits(tmp_path: Path) -> None:
+    """All of its trials fail at first; then the model is mended."""
+
+    def broken(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, n_classes))
+        if not (tmp_path / "mended").exists():
+            model.register_forward_pre_hook(fail)
+        return model
+
+    def fail(module: nn.Module, x: object) -> None:
+        if module.training:
+            raise ValueError("planted")
+
+    request = SweepConfig(
+        config=tiny_config(),
+        space="smoke",
+        trials=4,
+        early_stopping=None,
+        limits=Limits(max_failures=2),
+        resources=Resources(local=True),
+    )
+    folder = tmp_path / "out"
+    with pytest.raises(RuntimeError, match="2 trials failed, as many as"):
+        sweep(request, folder, data=DATA, model=broken)
+    found = open_sweep(folder)
+    assert found.ledger.failure_kinds() == {"error": 2}
+    assert not found.ledger.study.get_trials(states=[TrialState.RUNNING])
+    (tmp_path / "mended").touch()
+    again = resume(folder, replace(request, limits=Limits()), data=DATA, model=broken)
+    assert again.counts.total == 4
+    assert (again.counts.failed, again.counts.completed) == (2, 2)
+    assert replay(open_sweep(folder), SPACES["smoke"]) == []

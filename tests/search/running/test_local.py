@@ -1,0 +1,175 @@
+"""Sweeps without Ray: the same folder, the same bookkeeping, and errors where they can be seen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from rich.console import Console
+from torch import Tensor, nn
+
+from generalist_core.validation import InvalidConfigError
+from search.api.sweep import resume, sweep
+from search.cli.main import main
+from search.config import Resources, SuccessiveHalving, SweepConfig
+from search.errors import SweepInterruptedError
+from search.files import read_json
+from search.front.repeats import REPEATS
+from search.study.folder import Sweep, open_sweep
+from tests.helpers.problems import tiny_dataset
+from tests.search.running.test_trial import tiny_config
+
+pytestmark = pytest.mark.slow
+
+DATA = tiny_dataset()
+QUIET = Console(quiet=True)
+LOCAL = SweepConfig(
+    config=replace(tiny_config(), epochs=4),
+    space="smoke",
+    trials=4,
+    sampler="random",
+    early_stopping=None,
+    resources=Resources(local=True),
+)
+
+
+class Failing(nn.Module):
+    """Raises from the call `at` of a training on."""
+
+    def __init__(self, error: BaseException, at: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 2)
+        self.error, self.at, self.n_calls = error, at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n_calls += self.training
+        if self.n_calls > self.at:
+            raise self.error
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+class Models:
+    """Makes models, of which the one numbered `faulty` raises; the first two are tried at once."""
+
+    def __init__(self, error: BaseException, *, faulty: int, at: int = 0) -> None:
+        self.error, self.faulty, self.at = error, faulty, at
+        self.n = 0
+
+    def __call__(self, n_classes: int, shape: Any) -> nn.Module:
+        self.n += 1
+        return Failing(self.error, self.at if self.n == self.faulty else 10**9)
+
+
+def accuracies(found: Sweep) -> list[tuple[str, Any, dict[str, float]]]:
+    return [(p.trial, p.mixing_ratio, dict(p.accuracies)) for p in found.ledger.points()]
+
+
+def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
+    n_threads = torch.get_num_threads()
+    request = replace(LOCAL, early_stopping=SuccessiveHalving(eta=2, first_rung=2), repeats=1)
+    found = sweep(request, tmp_path / "out", data=DATA, console=QUIET)
+    counts = found.counts
+    assert (counts.total, counts.failed, counts.unfinished) == (4, 0, 0)
+    assert counts.completed + counts.stopped_early == 4
+    inside = {path.name for path in found.folder.iterdir()}
+    assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
+    rows = read_json(found.folder / REPEATS)
+    assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
+    assert torch.get_num_threads() == n_threads
+    assert open_sweep(found.folder).hypervolume == found.hypervolume
+
+
+def test_ray_is_not_imported(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from search.cli import main
+out = {str(tmp_path / "out")!r}
+run = ["--epochs", "1", "--n-train", "64", "--n-validation", "20", "--width", "2", "--repeats", "1"]
+run += ["--local", "--space", "smoke", "--trials", "1", "--quiet"]
+assert main(["sweep", "--out", out, *run]) == 0
+assert main(["resume", out, "--trials", "2", "--quiet"]) == 0
+assert main(["front", out, "--json"]) == 0
+assert main(["explain", out, "0"]) == 0
+assert main(["report", out]) == 0
+print([name for name in sys.modules if name == "ray" or name.startswith("ray.")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("kind", ["error", "out-of-memory"])
+def test_a_trial_that_fails_is_told_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
+    error = RuntimeError("planted") if kind == "error" else MemoryError("planted")
+    models = Models(error, faulty=3)
+    found = sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
+    assert found.ledger.failure_kinds() == {kind: 1}
+    assert found.counts.completed == 3
+
+
+def test_debugging_raises_the_error_itself_and_a_resume_goes_on(tmp_path: Path) -> None:
+    planted, folder = RuntimeError("planted"), tmp_path / "out"
+    with pytest.raises(RuntimeError, match="planted") as raised:
+        sweep(LOCAL, folder, data=DATA, model=Models(planted, faulty=3), console=QUIET, debug=True)
+    assert raised.traceback[-1].name == "forward"
+    assert open_sweep(folder).counts.unfinished == 1
+    found = resume(folder, data=DATA, model=Models(planted, faulty=0), console=QUIET)
+    assert (found.counts.total, found.counts.completed) == (4, 4)
+
+
+def test_ctrl_c_in_an_epoch_leaves_the_trial_to_go_on(tmp_path: Path) -> None:
+    """What comes out in the end is what would have without it."""
+    models = Models(KeyboardInterrupt(), faulty=3, at=1)
+    with pytest.raises(SweepInterruptedError, match="resume"):
+        sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
+    left = open_sweep(tmp_path / "out").ledger.study.get_trials()
+    assert [trial.state for trial in left if "sibling" not in trial.user_attrs][-1] == (
+        TrialState.WAITING
+    )
+    whole = Models(RuntimeError(), faulty=0)
+    found = resume(tmp_path / "out", data=DATA, model=whole, console=QUIET)
+    once = sweep(LOCAL, tmp_path / "once", data=DATA, model=whole, console=QUIET)
+    assert accuracies(found) == accuracies(once)
+
+
+def test_a_time_budget_ends_a_local_sweep(tmp_path: Path) -> None:
+    request = replace(LOCAL, base=replace(LOCAL.base, epochs=2000), time_budget_s=1.0)
+    found = sweep(request, tmp_path / "out", data=DATA, console=QUIET)
+    assert (found.counts.completed, found.counts.unfinished) == (0, 1)
+
+
+@pytest.mark.parametrize("other", [{"workers": 2}, {"address": "auto"}])
+def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfigError, match=r"local.*workers=.*Leave out"):
+        Resources(local=True, **other)
+
+
+def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
+    assert main(["sweep", *options]) == 2
+    assert "one worker and no address with local" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(
+    tmp_path: Path,
+) -> None:
+    on_ray = replace(LOCAL, resources=Resources(workers=1), round_size=1)
+    ray_first = sweep(replace(on_ray, trials=2), tmp_path / "ray", data=DATA, console=QUIET)
+    local = replace(on_ray, resources=Resources(local=True))
+    local_first = sweep(replace(local, trials=2), tmp_path / "local", data=DATA, console=QUIET)
+    assert json.dumps(accuracies(ray_first)) == json.dumps(accuracies(local_first))
+    ended = [
+        resume(tmp_path / "ray", local, data=DATA, console=QUIET),
+        resume(tmp_path / "local", on_ray, data=DATA, console=QUIET),
+    ]
+    assert ended[0].counts.completed == 4
+    assert accuracies(ended[0]) == accuracies(ended[1])

@@ -1,0 +1,246 @@
+"""Clusters: what fits, a machine or a whole cluster lost, and who can reach a local Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.thirdparty_files import psutil
+
+from generalist_core.config import DataConfig, ModelConfig, TrainConfig
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from generalist_core.validation import InvalidConfigError
+from search.api.sweep import resume, sweep
+from search.config import Resources, SweepConfig
+from search.running.preflight import require_reachable
+from search.running.ray_cluster import fits_on
+from search.running.ray_tuner import TuneSearcher
+from search.running.trial import read_metrics
+from search.study.folder import Sweep, open_sweep
+from tests.search.scheduling.test_searcher import searcher
+
+ROOT = Path(__file__).parents[2]
+N_EPOCHS = 40
+PATIENCE_S = 240
+
+
+@pytest.mark.parametrize(
+    ("setting", "law"),
+    [
+        ({"gpus_per_trial": 1.5}, "fraction of one GPU, or whole"),
+        ({"gpus_per_trial": -1.0}, "fraction of one GPU, or whole"),
+        ({"gpus_per_trial": float("nan")}, "fraction of one GPU, or whole"),
+        ({"cpus_per_trial": 0.0}, "cpus_per_trial"),
+        ({"address": "ray://10.0.0.1:10001"}, "auto or HOST:PORT"),
+        ({"address": "local"}, "auto or HOST:PORT"),
+        ({"address": "10.0.0.1"}, "auto or HOST:PORT"),
+        ({"workers": 0}, "workers > 0"),
+    ],
+)
+def test_resources_that_ray_would_choke_on_are_refused(setting: dict[str, Any], law: str) -> None:
+    with pytest.raises(InvalidConfigError, match=law):
+        Resources(**setting)
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "gpus", "n"),
+    [
+        ({"CPU": 4, "GPU": 0}, 1, 0, 4),
+        ({"CPU": 3, "GPU": 0}, 2, 0, 1),
+        ({"CPU": 0, "GPU": 0}, 1, 0, 0),
+        ({"CPU": 1, "GPU": 0}, 0.1, 0, 10),
+        ({"CPU": 8, "GPU": 2}, 1, 0.5, 4),
+        ({"CPU": 8, "GPU": 2}, 1, 0.4, 4),  # two on each GPU; five fifths would lie across both
+        ({"CPU": 3, "GPU": 2}, 1, 0.5, 3),
+        ({"CPU": 8, "GPU": 5}, 1, 2, 2),
+        ({"CPU": 8, "GPU": 0}, 1, 0.5, 0),
+    ],
+)
+def test_a_trial_fits_one_machine_and_a_fraction_one_gpu(
+    machine: dict[str, float], cpus: float, gpus: float, n: int
+) -> None:
+    assert fits_on(machine, Resources(cpus_per_trial=cpus, gpus_per_trial=gpus)) == n
+
+
+def test_a_sweep_takes_machines_that_join_and_bears_that_they_leave(tmp_path: Path) -> None:
+    n_fit = iter([1, 1, 2, 0])
+    view = TuneSearcher(searcher(n_trials=9), tmp_path, lambda: next(n_fit))
+    suggestions = [view.suggest(name) for name in "abcd"]
+    assert [given is not None for given in suggestions] == [True, False, True, False]
+
+
+def test_a_cluster_that_is_not_there_is_found_out_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InvalidConfigError, match="Connection refused"):
+            require_reachable(address)
+        with pytest.raises(InvalidConfigError, match="running Ray cluster"):
+            sweep(request(address), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def request(address: str | None) -> SweepConfig:
+    """Four trials in two rounds; on a cluster they ask for half a GPU, and train on the CPU."""
+    data = DataConfig(n_train=100, n_validation=50)
+    config: TrainConfig = short(data=data, model=ModelConfig(width=4), epochs=N_EPOCHS)
+    config = dataclasses.replace(config, batch_size=16, device="cpu")
+    return SweepConfig(
+        config=replace_at(config, "evaluation.n_refinements", 0),
+        space="smoke",
+        trials=4,
+        sampler="random",
+        early_stopping=None,
+        shares_warmups=False,
+        round_size=2,
+        resources=Resources(
+            address=address, workers=2, gpus_per_trial=0.0 if address is None else 0.5
+        ),
+    )
+
+
+@contextlib.contextmanager
+def a_cluster() -> Iterator[Cluster]:
+    """A head that trains nothing and a machine with two GPUs that are none.
+
+    That a machine is lost is noticed after seconds instead of half a minute.
+    """
+    soon = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 6,
+    }
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=2)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def outcome(found: Sweep) -> list[tuple[str, dict[str, float]]]:
+    return [(point.name, point.accuracies) for point in found.ledger.points()]
+
+
+def epochs(trial: Path) -> list[int]:
+    return [line["epoch"] for line in read_metrics(trial)]
+
+
+def under_way(folder: Path) -> dict[str, float]:
+    """What the trials that are in the middle have cost by now."""
+    found = {trial.name: read_metrics(trial) for trial in folder.glob("trials/*")}
+    middle = range(N_EPOCHS // 4, N_EPOCHS // 2)
+    return {t: lines[-1]["forward_images"] for t, lines in found.items() if len(lines) in middle}
+
+
+def wait_for(what: Callable[[], dict[str, float]]) -> dict[str, float]:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """The sweep without Ray: in rounds it does not matter who trains."""
+    here = dataclasses.replace(request(None), resources=Resources(local=True))
+    return sweep(here, tmp_path_factory.mktemp("undisturbed"))
+
+
+def check_nothing_is_lost(found: Sweep, spent: dict[str, float], undisturbed: Sweep) -> None:
+    """Law 7, and that trials went on from checkpoints: little of what was `spent` was lost."""
+    assert found.counts.total == found.counts.completed == 4
+    for number in range(4):
+        trial = found.folder / "trials" / f"{number:04d}"
+        assert epochs(trial) == list(range(1, N_EPOCHS + 1))
+    for name, forward_images in spent.items():
+        last = read_metrics(found.folder / "trials" / name)[-1]
+        assert last["lost_forward_images"] < forward_images / 2
+    assert outcome(found) == outcome(undisturbed)
+
+
+def sweep_elsewhere(address: str | None, folder: Path) -> subprocess.Popen[bytes]:
+    """The sweep in a process of its own, which gives up a lost cluster after seconds."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from search import sweep\n"
+        "from tests.search.running.test_ray_cluster import request\n"
+        "sweep(request(sys.argv[2] or None), Path(sys.argv[1]))"
+    )
+    # A sweep without an address is its own, whatever cluster the environment names.
+    elsewhere = {"RAY_ADDRESS": "127.0.0.1:1"} if address is None else {}
+    environment = {**os.environ, **elsewhere, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    command = [sys.executable, "-c", code, str(folder), address or ""]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE)
+
+
+@pytest.mark.slow
+def test_trials_of_a_lost_machine_go_on_on_another(tmp_path: Path, undisturbed: Sweep) -> None:
+    """The only machine dies with its trials; the sweep waits until another joins."""
+    with a_cluster() as cluster:
+        (machine,) = cluster.worker_nodes
+        process = sweep_elsewhere(cluster.address, tmp_path)
+        spent = wait_for(lambda: under_way(tmp_path))
+        cluster.remove_node(machine, allow_graceful=False)
+        cluster.add_node(num_cpus=2, num_gpus=2)
+        _, told = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, told.decode()
+    check_nothing_is_lost(open_sweep(tmp_path), spent, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path, undisturbed: Sweep) -> None:
+    """The head dies, and with it everything; `resume` joins a cluster that is as good."""
+    with a_cluster() as cluster:
+        process = sweep_elsewhere(cluster.address, tmp_path)
+        spent = wait_for(lambda: under_way(tmp_path))
+        cluster.shutdown()
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode != 0
+    with a_cluster() as cluster:
+        config = open_sweep(tmp_path).config
+        there = dataclasses.replace(config.resources, address=cluster.address)
+        found = resume(tmp_path, dataclasses.replace(config, resources=there))
+    check_nothing_is_lost(found, spent, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_local_sweep_listens_on_loopback_only(tmp_path: Path) -> None:
+    process = sweep_elsewhere(None, tmp_path)
+    try:
+        wait_for(lambda: under_way(tmp_path))
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+        listening = {
+            (member.name(), connection.laddr.ip)
+            for member in family
+            for connection in member.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
+    assert {name for name, ip in listening if not is_loopback(ip)} == set()
+
+
+def is_loopback(ip: str) -> bool:
+    address = ipaddress.ip_address(ip)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,130 @@
+"""A trial in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from generalist_core.config import DataConfig, ModelConfig, TrainConfig
+from generalist_core.config.codec import load_config, replace_at
+from generalist_core.config.presets import short
+from generalist_core.data.datasets import load_dataset
+from search.files import load_tensors, read_json
+from search.front.points import point_to_dict, points_from_dicts
+from search.running.mixtures import mixed_state
+from search.running.trial import TrialRun, read_metrics, with_release_ratio
+from search.running.warmups import WarmupStore
+
+
+def tiny_config() -> TrainConfig:
+    """Two epochs on 200 digits."""
+    data = DataConfig(n_train=200, n_validation=50)
+    config = short(data=data, model=ModelConfig(width=4), epochs=2)
+    return dataclasses.replace(config, batch_size=16)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> TrialRun:
+    config = with_release_ratio(tiny_config(), 0.37)
+    trial = TrialRun(tmp_path / "0000", config, load_dataset(config.data))
+    while not trial.is_done:
+        trial.advance()
+    trial.release()
+    return trial
+
+
+def test_the_folder_holds_configuration_metrics_points_and_averages(finished: TrialRun) -> None:
+    folder, trainer = finished.folder, finished.trainer
+    assert load_config(folder / "config.json") == trainer.config
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert "accuracy/global/robust" in lines[-1]
+    points = points_from_dicts(read_json(folder / "points.json"))
+    assert [p.mixing_ratio for p in points][:4] == [0.0, 0.5, 1.0, 0.37]
+
+
+def test_any_mixture_can_be_made_again_from_the_averages(finished: TrialRun) -> None:
+    averages = load_tensors(finished.folder / "averages.pt")
+    mixed = mixed_state(averages, 0.37)
+    expected = finished.trainer.mixture(0.37)
+    assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
+
+
+def test_a_trial_goes_on_in_its_folder_to_the_same_points(
+    tmp_path: Path, finished: TrialRun
+) -> None:
+    """Law 2, for a process that dies between two epochs."""
+    config, data = finished.trainer.config, load_dataset(finished.trainer.config.data)
+    TrialRun(tmp_path / "a", config, data).advance()
+    resumed = TrialRun(tmp_path / "a", config, data)
+    assert resumed.trainer.epoch == 1
+    resumed.advance()
+    points = [point_to_dict(point) for point in resumed.release()]
+    assert points == read_json(finished.folder / "points.json")
+    assert resumed.trainer.forward_images == finished.trainer.forward_images
+    assert [line["epoch"] for line in read_metrics(resumed.folder)] == [1, 2]
+
+
+def sharing(folder: Path, name: str) -> TrialRun:
+    """A trial with a store of warm-ups: two epochs each, two together, judged at the second."""
+    config = replace_at(dataclasses.replace(tiny_config(), epochs=4), "sync.start_epoch", 2)
+    config = replace_at(config, "evaluation.every_epochs", 2)
+    store = WarmupStore(folder / "store")
+    return TrialRun(folder / name, config, load_dataset(config.data), warmups=store)
+
+
+def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    other, trial = sharing(tmp_path, "a"), sharing(tmp_path, "b")
+    other.attempt()
+    metrics = [trial.attempt() for _ in range(4)]
+    assert [m is None for m in metrics] == [False, False, True, True]
+    lines = (trial.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == metrics[:2]
+    other.close()
+    taken_over = trial.attempt()
+    assert taken_over is not None
+    assert taken_over["epoch/robust"] == 1
+
+
+def test_a_trial_advances_once_another_has_trained_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, trial = sharing(tmp_path, "a"), sharing(tmp_path, "b")
+    other.advance()
+    for _ in range(2):
+        trial.advance()
+    assert trial.trainer.warming == ["robust"]
+    waited: list[float] = []
+
+    def meanwhile(seconds: float) -> None:
+        waited.append(seconds)
+        other.advance()
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    found = trial.advance()
+    assert len(waited) == 1
+    assert found["epoch"] == 3
+    assert found["reused_forward_images"] > 0
+
+
+def test_what_a_trial_trains_alone_is_judged_where_an_evaluation_is_due(tmp_path: Path) -> None:
+    trial, judged = sharing(tmp_path, "a"), []
+    while not trial.is_done:
+        judged.append({name for name in trial.advance() if name.startswith("accuracy/")})
+    robust, together = (
+        {f"accuracy/{name}/natural", f"accuracy/{name}/robust"} for name in ("robust", "global")
+    )
+    assert judged == [set(), robust, set(), {"accuracy/natural/natural"}, set(), together]
+
+
+def test_a_release_ratio_that_is_there_is_not_added_again() -> None:
+    config = tiny_config()
+    assert with_release_ratio(config, 0.5) is config
+    added = with_release_ratio(config, 0.41)
+    expected = (*config.evaluation.release_ratios, 0.41)
+    assert added.evaluation == dataclasses.replace(config.evaluation, release_ratios=expected)

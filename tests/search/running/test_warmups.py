@@ -1,0 +1,493 @@
+"""The store of warm-ups: law 3, one training a warm-up, damage, and eviction."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from generalist_core.config import PGD, SGD, SyncConfig, TrainConfig
+from generalist_core.training.trainer import DivergedError, GeneralistTrainer
+from generalist_core.validation import InvalidConfigError
+from search.files import read_json
+from search.running.warmups import WarmupStore, share_warmups
+from tests.helpers.problems import (
+    RUNS,
+    linear_net,
+    ratio,
+    same_bits,
+    three_experts,
+    tiny_dataset,
+    train_to,
+    two_experts,
+    with_expert,
+)
+
+ROOT = Path(__file__).parents[2]
+
+EPOCH_COST = {"natural": 16 * 3, "robust": 16 * 7}
+"""Forward images of an epoch of each expert of `two_experts`."""
+
+
+def start(config: TrainConfig) -> GeneralistTrainer:
+    return GeneralistTrainer(config, tiny_dataset())
+
+
+def to_sync(start_epoch: int, **changes: Any) -> TrainConfig:
+    sync = SyncConfig(start_epoch=start_epoch, every_epochs=2)
+    return two_experts(**{"sync": sync, "epochs": 6, **changes})
+
+
+def warmed(config: TrainConfig, store: WarmupStore, every_epochs: int = 2) -> GeneralistTrainer:
+    trainer = start(config)
+    for _ in share_warmups(trainer, store, every_epochs=every_epochs):
+        pass
+    return trainer
+
+
+def forget(path: Path, seconds: float = 1000) -> None:
+    """As if nothing had happened to a file for so long."""
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def published(folder: Path) -> list[str]:
+    """EXPERT@EPOCH of every stored state."""
+    states = folder.glob("*/*.pt")
+    return sorted(f"{read_json(p.parent / 'meta.json')['expert']['name']}@{p.stem}" for p in states)
+
+
+# Law 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_from_the_store_ends_as_one_that_trained_its_own(name: str, tmp_path: Path) -> None:
+    config, store = RUNS[name], WarmupStore(tmp_path)
+    first, second = warmed(config, store), warmed(config, store)
+    assert second.forward_images == 0
+    assert second.reused_forward_images == first.forward_images
+    alone = train_to(start(config), config.epochs)
+    for trainer in (first, second):
+        train_to(trainer, config.epochs)
+        assert same_bits(trainer.averages(), alone.averages())
+        assert same_bits(trainer.global_learner, alone.global_learner)
+        total = trainer.forward_images + trainer.reused_forward_images
+        assert total == alone.forward_images
+
+
+BRANCH = with_expert(
+    to_sync(4, mixing=ratio(0.8), sync=SyncConfig(start_epoch=4, every_epochs=1)),
+    "natural",
+    optimizer=SGD(lr=0.02),
+)
+"""Another mixing ratio, sync interval and natural expert than `to_sync(4)`."""
+
+
+def run_branch(root: str, end: str) -> None:
+    """Train BRANCH from the store to its end, in a process of its own."""
+    torch.set_num_threads(1)
+    trainer = train_to(warmed(BRANCH, WarmupStore(Path(root))), BRANCH.epochs)
+    state = {"averages": trainer.averages(), "global": trainer.global_learner}
+    torch.save({**state, "reused": trainer.reused_forward_images}, end)
+
+
+def in_new_process(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    code = f"import sys; from {__name__} import *; {code}"
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_a_branch_in_another_process_ends_as_one_that_trained_its_own(tmp_path: Path) -> None:
+    warmed(to_sync(4), WarmupStore(tmp_path / "store"))
+    end = str(tmp_path / "end.pt")
+    child = in_new_process("run_branch(*sys.argv[1:])", str(tmp_path / "store"), end)
+    assert child.wait() == 0
+    found, alone = torch.load(end, weights_only=True), train_to(start(BRANCH), BRANCH.epochs)
+    assert found["reused"] == 4 * EPOCH_COST["robust"]
+    assert same_bits(found["averages"], alone.averages())
+    assert same_bits(found["global"], alone.global_learner)
+
+
+# Stretches
+
+
+def test_states_are_published_at_multiples_and_at_the_first_sync(tmp_path: Path) -> None:
+    trainer = warmed(to_sync(5), WarmupStore(tmp_path))
+    assert published(tmp_path) == [f"{n}@{e}" for n in ("natural", "robust") for e in (2, 4, 5)]
+    assert trainer.forward_images == 5 * sum(EPOCH_COST.values())
+
+
+def test_a_longer_warm_up_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
+    store = WarmupStore(tmp_path)
+    warmed(to_sync(3), store)
+    trainer = warmed(to_sync(5), store)
+    assert trainer.forward_images == 2 * sum(EPOCH_COST.values())
+    assert same_bits(trainer.averages(), train_to(start(to_sync(5)), 5).averages())
+
+
+def test_a_shorter_warm_up_takes_the_latest_state_that_it_can_use(tmp_path: Path) -> None:
+    store = WarmupStore(tmp_path)
+    warmed(to_sync(5), store)
+    trainer = warmed(to_sync(3), store)
+    assert trainer.forward_images == sum(EPOCH_COST.values())
+    assert trainer.reused_forward_images == 2 * sum(EPOCH_COST.values())
+    keys = trainer.warmup_keys("robust")
+    assert [store.find(keys, epoch) for epoch in range(4)] == [None, None, 2, 3]
+
+
+def test_a_stopped_warm_up_goes_on_where_it_was(tmp_path: Path) -> None:
+    store, config = WarmupStore(tmp_path), to_sync(4)
+    stopped, again = start(config), start(config)
+    stretch = share_warmups(stopped, store, every_epochs=4)
+    next(stretch)
+    again.load_state_dict(stopped.state_dict())
+    stretch.close()
+    for _ in share_warmups(again, store, every_epochs=4):
+        pass
+    assert again.forward_images == 4 * sum(EPOCH_COST.values())
+    assert same_bits(again.averages(), train_to(start(config), 4).averages())
+
+
+def test_what_the_method_discards_is_neither_trained_nor_stored(tmp_path: Path) -> None:
+    config = to_sync(4, mixing=ratio(1.0))
+    trainer = warmed(config, WarmupStore(tmp_path))
+    assert trainer.forward_images == 4 * EPOCH_COST["robust"]
+    assert published(tmp_path) == ["robust@2", "robust@4"]
+
+
+def test_a_run_without_a_warm_up_asks_for_nothing(tmp_path: Path) -> None:
+    trainer = warmed(to_sync(0), WarmupStore(tmp_path))
+    assert (trainer.epoch, published(tmp_path)) == (0, [])
+
+
+def test_a_description_lies_beside_a_state(tmp_path: Path) -> None:
+    trainer = warmed(to_sync(2), WarmupStore(tmp_path))
+    about = read_json(tmp_path / trainer.warmup_keys("robust")[2] / "meta.json")
+    assert (about["epoch"], about["expert"]["name"]) == (2, "robust")
+    assert (about["data"]["name"], about["model"]["name"]) == ("tiny", "convnet")
+
+
+# Claims
+
+
+def test_of_many_at_once_one_gets_the_claim(tmp_path: Path) -> None:
+    barrier, claims = threading.Barrier(8), []
+
+    def ask() -> None:
+        store = WarmupStore(tmp_path)
+        barrier.wait()
+        claims.append(store.claim("key"))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (held,) = [claim for claim in claims if claim is not None]
+    held.release()
+    held.release()
+    assert not (tmp_path / "key" / "claim").exists()
+
+
+def test_a_claim_is_free_after_its_release_an_error_and_an_early_end(tmp_path: Path) -> None:
+    store = WarmupStore(tmp_path)
+    diverging = with_expert(to_sync(2), "robust", optimizer=SGD(lr=1e30))
+    failing = GeneralistTrainer(diverging, tiny_dataset(), model=linear_net)
+    with pytest.raises(DivergedError):
+        list(share_warmups(failing, store, every_epochs=2))
+    assert failing.forward_images > 0
+    assert not list(tmp_path.glob("*/claim"))
+    stretch = share_warmups(start(to_sync(2)), store, every_epochs=2)
+    next(stretch)
+    (path,) = tmp_path.glob("*/claim")
+    assert store.claim(path.parent.name) is None
+    stretch.close()
+    again = store.claim(path.parent.name)
+    assert again is not None
+    again.release()
+    assert not path.exists()
+
+
+def test_a_dead_claim_is_taken_over_once_and_its_owner_cannot_release_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = WarmupStore(tmp_path, stale_after_s=500)
+    dead = store.claim("key")
+    forget(tmp_path / "key" / "claim")
+    taken = store.claim("key")
+    assert dead is not None
+    assert taken is not None
+    assert "its owner is gone" in caplog.text
+    assert store.claim("key") is None
+    dead.release()
+    assert store.claim("key") is None
+    taken.release()
+    assert not (tmp_path / "key" / "claim").exists()
+
+
+def test_a_claim_is_kept_alive(tmp_path: Path) -> None:
+    store = WarmupStore(tmp_path, stale_after_s=0.06)
+    claim, path = store.claim("key"), tmp_path / "key" / "claim"
+    assert claim is not None
+    forget(path)
+    old = path.stat().st_mtime
+    while path.stat().st_mtime == old:
+        time.sleep(0.01)
+    claim.release()
+
+
+def test_a_trial_that_comes_back_gets_its_own_claim(tmp_path: Path) -> None:
+    crashed = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
+    assert WarmupStore(tmp_path, owner="sweep/0002").claim("key") is None
+    assert WarmupStore(tmp_path).claim("key") is None
+    again = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
+    assert again is not None
+    assert crashed is not None
+    crashed.release()
+    assert WarmupStore(tmp_path).claim("key") is None
+    again.release()
+
+
+def claimed(folder: Path, trainer: GeneralistTrainer) -> list[str]:
+    """The experts whose warm-up of two epochs is claimed."""
+    names = trainer.warming
+    return [n for n in names if (folder / trainer.warmup_keys(n)[2] / "claim").exists()]
+
+
+def test_the_costliest_expert_comes_first(tmp_path: Path) -> None:
+    """An image costs 9 for the sparse expert, 7 for the robust and 3 for the natural one."""
+    costlier = with_expert(three_experts(), "sparse", attack=PGD(epsilon=1.0, norm="l1", steps=3))
+    epochs = share_warmups(start(costlier), WarmupStore(tmp_path), every_epochs=2)
+    trained = [name for epoch in epochs if epoch for name in epoch if name.startswith("loss/")]
+    assert trained == ["loss/sparse"] * 2 + ["loss/robust"] * 2 + ["loss/natural"] * 2
+
+
+def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
+    tmp_path: Path,
+) -> None:
+    config = to_sync(2)
+    trainer, other = start(config), start(config)
+    begun = share_warmups(other, WarmupStore(tmp_path), every_epochs=2)
+    next(begun)
+    assert claimed(tmp_path, other) == ["robust"]
+    mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2)
+    assert ["loss/natural" in (next(mine) or {}) for _ in range(2)] == [True, True]
+    assert [next(mine) for _ in range(3)] == [None] * 3
+    assert trainer.warming == ["robust"]
+    assert claimed(tmp_path, other) == ["robust"]
+    assert len(list(begun)) == 1
+    assert list(mine) == []
+    assert trainer.forward_images == 2 * EPOCH_COST["natural"]
+    assert other.forward_images == 2 * EPOCH_COST["robust"]
+    assert same_bits(trainer.averages(), other.averages())
+
+
+def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
+    config = to_sync(2)
+    begun = share_warmups(start(config), WarmupStore(tmp_path), every_epochs=2)
+    next(begun)
+    trainer = start(config)
+    mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2)
+    while next(mine) is not None:
+        pass
+    begun.close()
+    assert None not in list(mine)
+    assert trainer.forward_images == 2 * sum(EPOCH_COST.values())
+
+
+def contend(root: str, n_processes: str, name: str) -> None:
+    """Wait until all are there, then ask for the same warm-ups; write what was computed."""
+    torch.set_num_threads(1)
+    folder, trainer = Path(root), start(three_experts(epochs=6, sync=SyncConfig(start_epoch=5)))
+    (folder / f"{name}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < int(n_processes):
+        time.sleep(0.001)
+    store = WarmupStore(folder / "store")
+    for metrics in share_warmups(trainer, store, every_epochs=2):
+        if metrics is None:
+            time.sleep(0.001)
+    torch.save({**trainer.state_dict(), "cost": trainer.forward_images}, folder / f"{name}.end")
+
+
+@pytest.mark.slow
+def test_processes_that_want_the_same_train_each_stretch_once(tmp_path: Path) -> None:
+    names = ["a", "b", "c"]
+    code = "contend(*sys.argv[1:])"
+    children = [in_new_process(code, str(tmp_path), str(len(names)), name) for name in names]
+    assert [child.wait() for child in children] == [0] * len(names)
+    ends = [torch.load(tmp_path / f"{name}.end", weights_only=True) for name in names]
+    alone = train_to(start(three_experts(epochs=6, sync=SyncConfig(start_epoch=5))), 5)
+    assert sum(end["cost"] for end in ends) == alone.forward_images
+    assert sum(end["cost"] > 0 for end in ends) > 1
+    for end in ends:
+        for name, expert in alone.state_dict()["experts"].items():
+            assert same_bits(own(end["experts"][name]), own(expert))
+    assert not list(tmp_path.glob("store/*/claim"))
+
+
+def own(expert: Mapping[str, Any]) -> dict[str, Any]:
+    """An expert's state but for who trained it."""
+    return {key: value for key, value in expert.items() if key != "adopted_epochs"}
+
+
+# Damage
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    """A file of torch that would run code, were it unpickled."""
+    torch.save({"code": Path}, path)
+
+
+def with_plain_digest(path: Path) -> None:
+    body = b"made elsewhere"
+    path.write_bytes(body + hashlib.sha256(body).digest())
+
+
+def swapped(path: Path) -> None:
+    """Another warm-up's state, whole."""
+    (other,) = {*path.parents[1].glob("*/2.pt")} - {path}
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [torn, flipped, emptied, foreign, with_plain_digest, swapped])
+def test_what_is_damaged_is_put_aside_and_trained_again(
+    damage: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, config = WarmupStore(tmp_path), to_sync(2)
+    first = warmed(config, store)
+    path = tmp_path / first.warmup_keys("robust")[2] / "2.pt"
+    damage(path)
+    again = warmed(config, store)
+    assert f"{path} must be as it was written, but is damaged or foreign" in caplog.text
+    assert path.with_suffix(".damaged").is_file()
+    assert again.forward_images == 2 * EPOCH_COST["robust"]
+    assert same_bits(again.averages(), first.averages())
+    assert warmed(config, store).forward_images == 0
+
+
+def test_a_state_that_vanishes_after_it_was_found_is_trained(tmp_path: Path) -> None:
+    class Losing(WarmupStore):
+        def load(self, key: str, epoch: int) -> dict[str, Any] | None:
+            self._file(key, epoch).unlink(missing_ok=True)
+            return super().load(key, epoch)
+
+    config = to_sync(2)
+    warmed(config, WarmupStore(tmp_path))
+    trainer = warmed(config, Losing(tmp_path))
+    assert trainer.forward_images == 2 * sum(EPOCH_COST.values())
+
+
+# Eviction
+
+STATE = {"w": torch.zeros(1000)}
+LARGE = {"w": torch.zeros(3000)}
+
+
+def filled(folder: Path, **sizes: Mapping[str, Any]) -> WarmupStore:
+    """A store without a limit that holds states by key, all long unused."""
+    store = WarmupStore(folder)
+    for key, state in sizes.items():
+        store.publish(key, 1, state, {})
+        forget(folder / key / "1.pt")
+    return store
+
+
+def keys_in(folder: Path) -> set[str]:
+    return {path.parent.name for path in folder.glob("*/*.pt")}
+
+
+def test_without_a_limit_all_stay(tmp_path: Path) -> None:
+    filled(tmp_path, a=STATE, b=LARGE, c=STATE).publish("d", 1, STATE, {})
+    assert keys_in(tmp_path) == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("idle", "evicted"),
+    [
+        ({"a": 5000, "b": 1000, "c": 1000}, "a"),
+        ({"a": 1000, "b": 1000, "c": 1000}, "b"),
+        ({"a": 1000, "b": 1000, "c": 9000}, "c"),
+    ],
+    ids=["longest unused", "largest", "most bytes by time"],
+)
+def test_the_least_useful_goes_first(idle: dict[str, float], evicted: str, tmp_path: Path) -> None:
+    filled(tmp_path, a=STATE, b=LARGE, c=STATE)
+    for key, seconds in idle.items():
+        forget(tmp_path / key / "1.pt", seconds)
+    sizes = [path.stat().st_size for path in tmp_path.glob("*/1.pt")]
+    WarmupStore(tmp_path, max_bytes=sum(sizes)).publish("d", 1, STATE, {})
+    assert keys_in(tmp_path) == {"a", "b", "c", "d"} - {evicted}
+
+
+def test_what_was_just_used_published_or_is_claimed_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path, used=STATE, claimed=STATE, idle=STATE)
+    assert store.load("used", 1) is not None
+    claim = store.claim("claimed")
+    assert claim is not None
+    with caplog.at_level(logging.INFO):
+        WarmupStore(tmp_path, max_bytes=1).publish("new", 1, STATE, {})
+    assert keys_in(tmp_path) == {"used", "claimed", "new"}
+    assert "all are in use" in caplog.text
+    claim.release()
+
+
+def test_leftovers_of_crashes_count_and_go(tmp_path: Path) -> None:
+    filled(tmp_path, a=STATE)
+    leftovers = [tmp_path / "a" / ".2.pt.x1y2", tmp_path / "a" / "3.damaged"]
+    for path in leftovers:
+        path.write_bytes(bytes(100_000))
+        forget(path)
+    WarmupStore(tmp_path, max_bytes=50_000).publish("b", 1, STATE, {})
+    assert not any(path.exists() for path in leftovers)
+    assert keys_in(tmp_path) == {"a", "b"}
+
+
+def test_what_was_evicted_is_trained_again(tmp_path: Path) -> None:
+    config = to_sync(2)
+    first = warmed(config, WarmupStore(tmp_path))
+    for path in tmp_path.glob("*/*.pt"):
+        forget(path)
+    WarmupStore(tmp_path, max_bytes=1).publish("new", 1, STATE, {})
+    again = warmed(config, WarmupStore(tmp_path))
+    assert again.forward_images == first.forward_images
+    assert same_bits(again.averages(), first.averages())
+
+
+@pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"stale_after_s": 0}])
+def test_wrong_limits_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=next(iter(wrong))):
+        WarmupStore(tmp_path, **wrong)
+
+
+def test_a_shared_run_at_other_settings_shares_nothing(tmp_path: Path) -> None:
+    store = WarmupStore(tmp_path)
+    warmed(to_sync(2), store)
+    assert warmed(dataclasses.replace(to_sync(2), seed=1), store).reused_forward_images == 0

@@ -1,0 +1,405 @@
+"""The search itself: what is counted, when it is full, what ends it, and Ray's view of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher as RaySearcher
+from ray.tune.search import SearchGenerator
+
+from benchmarks.simulated_loop import run_here
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import from_json, replace_at
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.validation import InvalidConfigError
+from search.config import StopWhenDone, SuccessiveHalving
+from search.errors import WorkerError
+from search.front.points import point_to_dict
+from search.running.ray_tuner import RungStopper, TuneSearcher
+from search.running.trial import Training, TrialRun
+from search.scheduling.callbacks import Callback
+from search.scheduling.early_stopping import Rungs
+from search.scheduling.proposer import Proposer
+from search.scheduling.searcher import Rules, Searcher
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from spaces import SPACES, Space, Trial
+from tests.search.running.test_trial import tiny_config
+from tests.search.study.test_ledger import new_ledger, release
+
+
+class Noting(Callback):
+    """Notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
+        self.told.append(("metrics", trial))
+
+    def on_completed(self, trial: str, _: Sequence[OperatingPoint], __: Ledger) -> None:
+        self.told.append(("completed", trial))
+
+    def on_failed(self, trial: str, _: Failure, __: Ledger) -> None:
+        self.told.append(("failed", trial))
+
+    def on_stopped(self, trial: str, epoch: int, __: Ledger) -> None:
+        self.told.append((f"stopped after {epoch}", trial))
+
+    def close(self) -> None:
+        self.told.append(("closed", None))
+
+
+def sometimes_refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Refuses its first suggestion, which is 99, and no other of those in this file."""
+    epoch = trial.suggest_int("sync.start_epoch", 1, 99)
+    return replace_at(base, "sync.start_epoch", epoch if epoch == 99 else 8)
+
+
+def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Searcher:
+    """A search on a small space; what is not an argument of `Searcher` is a rule."""
+    names = {field.name for field in dataclasses.fields(Rules)}
+    rules = Rules(**{name: others.pop(name) for name in names & set(others)})
+    base = replace_at(short(), "evaluation.every_epochs", 1)
+    proposer = Proposer(new_ledger(), space or SPACES["smoke"], base)
+    return Searcher(proposer, n_trials=n_trials, callback=Noting(), rules=rules, **others)
+
+
+def told(searching: Searcher) -> list[tuple[str, Any]]:
+    assert isinstance(searching.callback, Noting)
+    return searching.callback.told
+
+
+def proposed(searching: Searcher) -> Proposal:
+    proposal = searching.propose()
+    assert proposal is not None
+    return proposal
+
+
+def epoch(number: int, cost: float = 10.0, **others: float) -> dict[str, float]:
+    """The metrics of an epoch of two seconds, in co-training."""
+    return {
+        "epoch": number,
+        "forward_images": cost,
+        "reused_forward_images": 4.0,
+        "seconds": 2.0,
+        **others,
+    }
+
+
+PLANTED = Failure(kind="worker-died", reason="planted")
+LAST = {"forward_images": 30.0, "reused_forward_images": 4.0, "total_seconds": 9.0}
+
+
+def test_a_search_is_full_while_all_workers_have_a_trial() -> None:
+    searching = searcher(n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    assert searching.is_full
+    searching.failed(first.trial, PLANTED)
+    assert not searching.is_full
+    assert list(searching.running) == [second.trial]
+
+
+def test_after_its_trials_a_search_proposes_no_more() -> None:
+    searching = searcher(2)
+    assert [searching.propose() is None for _ in range(4)] == [False, False, True, True]
+
+
+def test_a_refused_suggestion_is_told_as_failed_and_counts() -> None:
+    searching = searcher(2, sometimes_refusing)
+    searching.ledger.enqueue({"sync.start_epoch": 99}, 0.5, 2)
+    assert proposed(searching).trial == "0001"
+    assert told(searching) == [("failed", "0000")]
+    assert searching.propose() is None
+    assert searching.ledger.counts().failed == 1
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.5])
+def test_seconds_add_up_until_a_total_is_given(gpus: float) -> None:
+    searching = searcher(gpus_per_trial=gpus)
+    failing, whole = proposed(searching), proposed(searching)
+    for number in (1, 2):
+        assert not searching.report(failing.trial, epoch(number, 10 * number))
+        assert not searching.report(whole.trial, epoch(number, 10 * number))
+    searching.failed(failing.trial, PLANTED)
+    searching.released(whole.trial, release(whole), LAST)
+    expected = {
+        "forward_images": 50,
+        "reused_forward_images": 8,
+        "seconds": 4 + 9,
+        "lost_forward_images": 0,
+    }
+    assert searching.ledger.cost() == {**expected, "gpu_seconds": gpus * 13}
+
+
+def test_a_trial_that_fails_before_its_first_epoch_costs_nothing() -> None:
+    searching = searcher()
+    searching.failed(proposed(searching).trial, PLANTED)
+    assert set(searching.ledger.cost().values()) == {0}
+
+
+def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
+    searching = searcher(n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    searching.report(first.trial, epoch(1))
+    searching.released(first.trial, release(first), LAST)
+    searching.failed(second.trial, PLANTED)
+    assert told(searching) == [
+        ("metrics", first.trial),
+        ("completed", first.trial),
+        ("failed", second.trial),
+    ]
+
+
+def test_a_weak_trial_is_stopped_at_its_rung() -> None:
+    searching = searcher(rungs=Rungs(SuccessiveHalving(eta=2)))
+    stops = {}
+    for accuracy in (0.9, 0.8, 0.95):
+        trial = proposed(searching).trial
+        judged = {"accuracy/global/natural": accuracy, "accuracy/global/robust": accuracy}
+        assert not searching.report(trial, epoch(1))
+        stops[accuracy] = searching.report(trial, epoch(2, **judged))
+    assert stops == {0.9: False, 0.8: True, 0.95: False}
+    assert ("stopped after 2", "0001") in told(searching)
+    assert list(searching.running) == ["0000", "0002"]
+    assert searching.ledger.counts().stopped_early == 1
+    assert searching.ledger.cost()["seconds"] == 4.0
+
+
+def test_closing_leaves_what_runs_for_another_time_and_says_so() -> None:
+    searching = searcher(2)
+    first = proposed(searching)
+    assert searching.close()
+    assert searching.ledger.counts().unfinished == 1
+    assert [proposal.trial for proposal in searching.ledger.resume()] == [first.trial]
+    whole = searcher(1)
+    proposal = proposed(whole)
+    whole.released(proposal.trial, release(proposal), LAST)
+    assert not whole.close()
+    assert told(whole)[-1] == ("closed", None)
+
+
+def test_a_search_whose_front_has_stopped_growing_proposes_no_more() -> None:
+    searching = searcher(20, stop_when=StopWhenDone(min_growth=0.9, within_cost=25))
+    n = 0
+    while (proposal := searching.propose()) is not None:
+        searching.released(proposal.trial, release(proposal), LAST)
+        n += 1
+    assert n == 2
+    assert not searching.close()
+
+
+@pytest.mark.slow
+def test_a_loop_drives_real_trainings(tmp_path: Path) -> None:
+    base = tiny_config()
+    searching = Searcher(Proposer(new_ledger(), SPACES["smoke"], base), n_trials=2)
+    runs: dict[str, TrialRun] = {}
+
+    def begin(proposal: Proposal) -> Training:
+        config = replace_at(
+            proposal.config, "evaluation.release_ratios", [0.0, proposal.mixing_ratio, 1.0]
+        )
+        runs[proposal.trial] = TrialRun(tmp_path / proposal.trial, config)
+        return runs[proposal.trial]
+
+    run_here(searching, begin)
+    assert searching.ledger.counts().completed == 2
+    assert searching.ledger.cost()["forward_images"] == sum(
+        run.trainer.forward_images for run in runs.values()
+    )
+    assert searching.ledger.cost()["seconds"] == sum(run.seconds for run in runs.values())
+    assert all((run.folder / "points.json").is_file() for run in runs.values())
+
+
+# Ray's view
+
+
+def tuned(folder: Path, **others: Any) -> TuneSearcher:
+    return TuneSearcher(searcher(**others), folder)
+
+
+def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trials(
+    tmp_path: Path,
+) -> None:
+    ray = tuned(tmp_path, n_trials=2, n_workers=1)
+    first = ray.suggest("a")
+    assert first["folder"] == str(tmp_path / "0000")
+    assert from_json(first["config"], TrainConfig).experts[0].name == "natural"
+    assert ray.suggest("b") is None
+    ray.on_trial_complete("a", error=True)
+    assert ray.suggest("b")["trial"] == "0001"
+    assert ray.suggest("c") == RaySearcher.FINISHED
+
+
+def test_ray_saves_a_search_without_taking_it_for_a_wrapper(tmp_path: Path) -> None:
+    """Ray saves whatever is in an attribute `searcher` as one of its own."""
+    SearchGenerator(tuned(tmp_path)).save_to_dir(str(tmp_path), "session")
+    assert list(tmp_path.glob("search_gen_state-*"))
+
+
+def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    config = from_json(ray.suggest("a")["config"], TrainConfig)
+    asked = ray.search.running["0000"].mixing_ratio
+    assert asked in config.evaluation.release_ratios
+    assert len(config.evaluation.release_ratios) == 4
+
+
+def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: Path) -> None:
+    ray = tuned(tmp_path, n_workers=3)
+    for name in ("a", "b", "c"):
+        ray.suggest(name)
+    diverged = Failure(kind="diverged", reason="DivergedError: nan")
+    last = {**LAST, "failure": diverged.kind, "reason": diverged.reason}
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
+    ray.on_trial_complete("b", error=True)
+    ray.on_trial_complete("c", epoch(1))
+    failures = ray.search.ledger.failures()
+    assert failures["0000"] == diverged
+    assert failures["0001"].kind == "worker-died"
+    assert list(failures) == ["0000", "0001"]
+    assert list(ray.search.running) == ["0002"]
+    assert ray.search.ledger.cost()["forward_images"] == LAST["forward_images"]
+
+
+def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    ray.suggest("a")
+    points = release(ray.search.running["0000"])
+    last = {
+        **epoch(16),
+        **LAST,
+        "n_accumulations": 1,
+        "points": [point_to_dict(point) for point in points],
+    }
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
+    found = {(point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.points()}
+    assert found == {(point.mixing_ratio, str(point.accuracies)) for point in points}
+    assert ray.search.ledger.cost()["seconds"] == 9.0
+
+
+def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
+    rungs = Rungs(SuccessiveHalving(eta=2))
+    for i in range(3):
+        rungs.report(f"other{i}", "global@1", [[0.99, 0.99]])
+    ray = tuned(tmp_path, rungs=rungs)
+    ray.suggest("a")
+    weak = epoch(1, **{"accuracy/global/natural": 0.1, "accuracy/global/robust": 0.1})
+    stopper = RungStopper(ray)
+    assert stopper("a", weak)
+    assert not stopper.stop_all()
+    ray.on_trial_complete("a", weak)
+    assert ray.search.ledger.counts().stopped_early == 1
+    assert ray.search.ledger.counts().total == 1
+
+
+# What ends a search
+
+
+def choosing(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Three configurations."""
+    size = trial.suggest_categorical("batch_size", ["16", "32", "64"])
+    return replace_at(base, "batch_size", int(size))
+
+
+FAILED = Failure(kind="error", reason="planted")
+
+
+@pytest.mark.parametrize("round_size", [None, 1])
+def test_so_many_failures_end_the_search(round_size: int | None) -> None:
+    searching = searcher(20, max_failures=3, round_size=round_size)
+    for n in range(3):
+        assert searching.error is None
+        assert searching.n_to_begin == 20 - n
+        searching.failed(proposed(searching).trial, PLANTED)
+    assert isinstance(searching.error, WorkerError)
+    assert "3 trials failed, as many as --max-failures allows" in str(searching.error)
+    assert PLANTED.reason in str(searching.error)
+    assert (searching.n_to_begin, searching.propose()) == (0, None)
+
+
+def test_refused_suggestions_are_failures_too() -> None:
+    def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+        raise InvalidConfigError("never")
+
+    searching = searcher(20, refusing, max_failures=2)
+    assert searching.propose() is None
+    assert searching.ledger.failure_kinds() == {"invalid": 2}
+    assert isinstance(searching.error, WorkerError)
+
+
+@pytest.mark.parametrize("round_size", [None, 1, 4])
+def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | None) -> None:
+    searching = searcher(8, choosing, round_size=round_size)
+    while (proposal := searching.propose()) is not None:
+        searching.failed(proposal.trial, FAILED)
+    assert searching.ledger.counts().failed == 8
+    kinds = searching.ledger.failure_kinds()
+    assert kinds["error"] >= 3
+    assert kinds["invalid"] >= 1
+    assert not searching.close()
+
+
+def test_what_fails_ends_with_the_failure_of_its_round() -> None:
+    """Of a round all may fail alike: they were proposed before the first was told."""
+    searching = searcher(6, choosing, round_size=3, n_workers=3)
+    first = [proposed(searching) for _ in range(3)]
+    for proposal in reversed(first):
+        searching.failed(proposal.trial, FAILED)
+    assert [trial for what, trial in told(searching) if what == "failed"] == [
+        proposal.trial for proposal in first
+    ]
+
+
+def test_a_search_that_cannot_write_leaves_its_trials_running() -> None:
+    """The study cannot be written either: nothing is paused, and all can go on later."""
+    searching = searcher(4, n_workers=2)
+    first, second = proposed(searching), proposed(searching)
+    searching.abort(OSError("no space left"))
+    searching.abort(ValueError("a consequence"))
+    assert str(searching.error) == "no space left"
+    assert searching.propose() is None
+    assert searching.close()
+    states = [trial.state for trial in searching.ledger.study.get_trials()]
+    assert states == [TrialState.RUNNING] * 2
+    assert searching.ledger.resume() == [first, second]
+
+
+def test_another_error_leaves_its_trials_waiting() -> None:
+    searching = searcher(4, n_workers=2)
+    trials = [proposed(searching), proposed(searching)]
+    searching.abort(WorkerError("planted"))
+    assert searching.close()
+    assert {trial.state for trial in searching.ledger.study.get_trials()} == {TrialState.WAITING}
+    assert searching.ledger.resume() == trials
+
+
+def test_a_search_goes_on_with_its_unfinished_trials_first() -> None:
+    first = searcher(4, n_workers=3)
+    trials = [proposed(first) for _ in range(3)]
+    first.released(trials[1].trial, release(trials[1]), LAST)
+    first.close()
+    ledger = first.ledger
+    unfinished = ledger.resume()
+    proposer = Proposer(ledger, SPACES["smoke"], short())
+    again = Searcher(proposer, n_trials=4, unfinished=unfinished)
+    assert again.n_to_begin == 3
+    assert [proposed(again).trial for _ in range(3)] == ["0000", "0002", "0003"]
+    assert again.propose() is None
+
+
+def test_fewer_trials_than_were_asked_for_before_are_no_more() -> None:
+    first = searcher(4)
+    for _ in range(3):
+        first.released((trial := proposed(first)).trial, release(trial), LAST)
+    again = Searcher(Proposer(first.ledger, SPACES["smoke"], short()), n_trials=2)
+    assert (again.n_to_begin, again.propose(), again.close()) == (0, None, False)

@@ -1,0 +1,252 @@
+"""Law 7, as far as one process goes: what was asked is in the study once, in a final state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config.codec import from_dict
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
+from search.config import Floor
+from search.errors import SweepFolderError
+from search.front.front import Front
+from search.running.trial import with_release_ratio
+from search.study.failures import Failure
+from search.study.ledger import Ledger
+from search.study.records import Proposal, RejectedError
+from search.study.samplers import SAMPLERS, build_samplers
+from spaces import SPACES, Trial, paper_suggestion, tune_int
+from spaces.release_ratio import ratio_params, suggest_ratio
+
+OBJECTIVES = ("natural", "robust")
+PLANTED = Failure(kind="error", reason="planted")
+COST = {
+    "forward_images": 10,
+    "reused_forward_images": 4,
+    "lost_forward_images": 2,
+    "seconds": 1.5,
+    "gpu_seconds": 0.75,
+}
+
+
+def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
+    built = build_samplers(sampler, seed=0, n_startup=8)
+    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler_of=built, is_new=is_new)  # type: ignore[arg-type]
+
+
+def release(proposal: Proposal) -> list[OperatingPoint]:
+    """Operating points on a known curve."""
+    config = with_release_ratio(proposal.config, proposal.mixing_ratio)
+    return [
+        OperatingPoint(
+            mixing_ratio=ratio,
+            accuracies={"natural": 1 - 0.1 * as_weights(ratio, 2)[1], "robust": 0.5},
+            n_images=100,
+            epoch=16,
+        )
+        for ratio in config.evaluation.release_ratios
+    ]
+
+
+def test_every_released_mixture_is_an_observation_with_its_own_ratio() -> None:
+    ledger = new_ledger()
+    proposal = ledger.ask(SPACES["mixing"], short())
+    points = release(proposal)
+    ledger.tell_released(proposal.trial, points, COST)
+    trials = ledger.study.get_trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * len(points)
+    for trial in trials:
+        ratio = trial.params["release_ratio.1"]
+        assert trial.values == [pytest.approx(1 - 0.1 * ratio), 0.5]
+        assert {k: v for k, v in trial.params.items() if k != "release_ratio.1"} == {
+            k: v for k, v in trials[0].params.items() if k != "release_ratio.1"
+        }
+    found = {(p.trial, p.mixing_ratio): p.accuracies for p in ledger.points()}
+    assert found == {(proposal.trial, p.mixing_ratio): p.accuracies for p in points}
+
+
+def test_trials_end_once_and_are_counted_without_siblings() -> None:
+    ledger = new_ledger()
+    done, failed, left = (ledger.ask(SPACES["smoke"], short()) for _ in range(3))
+    ledger.tell_released(done.trial, release(done), COST)
+    ledger.tell_failed(failed.trial, PLANTED)
+    ledger.tell_stopped(left.trial, 1, {}, {"natural": 0.5, "robust": 0.25})
+    counts = ledger.counts()
+    assert (counts.completed, counts.stopped_early, counts.failed) == (1, 1, 1)
+    assert ledger.failures() == {failed.trial: PLANTED}
+    assert ledger.failure_kinds() == {"error": 1}
+    assert ledger.cost() == COST
+    assert not ledger.study.get_trials(states=[TrialState.RUNNING, TrialState.WAITING])
+
+
+def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
+    def journal() -> JournalStorage:
+        return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+
+    first = new_ledger(storage=journal())
+    proposal = first.ask(SPACES["smoke"], short())
+    first.tell_released(proposal.trial, release(proposal), COST)
+    again = new_ledger(storage=journal(), is_new=False)
+    assert again.points() == first.points()
+    assert again.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def test_a_study_of_an_earlier_version_is_refused_in_words(tmp_path: Path) -> None:
+    """When points did not name the epoch that they were released from."""
+    journal = tmp_path / "study.journal"
+    first = new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))))
+    proposal = first.ask(SPACES["smoke"], short())
+    first.tell_released(proposal.trial, release(proposal), COST)
+    journal.write_text(journal.read_text().replace('"epoch":', '"era":'))
+    with pytest.raises(SweepFolderError, match=r"trial 0000 do not\. Open it with the version"):
+        new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))), is_new=False)
+
+
+def test_what_is_asked_is_in_the_study_before_it_runs(tmp_path: Path) -> None:
+    def journal() -> JournalStorage:
+        return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+
+    first = new_ledger(storage=journal())
+    proposal = first.ask(SPACES["mixing"], short())
+    seen = new_ledger(storage=journal(), is_new=False)
+    (trial,) = seen.study.get_trials()
+    assert trial.state == TrialState.RUNNING
+    assert trial.params == proposal.params
+    assert trial.user_attrs["trial"] == proposal.trial
+    assert from_dict(trial.user_attrs["config"], TrainConfig) == proposal.config
+    assert trial.user_attrs["mixing_ratio"] == proposal.mixing_ratio
+    assert seen.resume() == [proposal]
+
+
+def test_a_suggestion_that_the_space_refuses_is_in_the_study_as_failed() -> None:
+    def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return tune_int(trial, base, "sync.start_epoch", 99, 99)
+
+    ledger = new_ledger()
+    with pytest.raises(RejectedError, match=r"`sync\.start_epoch < epochs`") as error:
+        ledger.ask(refusing, short())
+    assert list(ledger.failures()) == [error.value.trial] == ["0000"]
+    assert ledger.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def test_a_stopped_trial_says_when_and_how_good_it_was() -> None:
+    ledger = new_ledger("tpe")
+    proposal = ledger.ask(SPACES["smoke"], short())
+    ledger.tell_stopped(proposal.trial, 3, COST, {"natural": 0.5, "robust": 0.25})
+    (trial,) = ledger.study.get_trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["stopped_at"] == 3
+    assert trial.user_attrs["accuracies"] == {"natural": 0.5, "robust": 0.25}
+    assert trial.user_attrs["cost"] == COST == ledger.cost()
+    assert ledger.counts().stopped_early == 1
+    assert ledger.points() == []
+
+
+def test_costs_add_up_over_all_ends() -> None:
+    ledger = new_ledger()
+    done, stopped, failed, lost = (ledger.ask(SPACES["smoke"], short()) for _ in range(4))
+    ledger.tell_released(done.trial, release(done), COST)
+    ledger.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
+    ledger.tell_failed(failed.trial, PLANTED, COST)
+    ledger.tell_failed(lost.trial, PLANTED)
+    assert ledger.cost() == {name: 3 * value for name, value in COST.items()}
+
+
+def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
+    ledger = new_ledger()
+    proposal = ledger.ask(SPACES["mixing"], short())
+    ledger.tell_released(proposal.trial, release(proposal), COST)
+    own, *siblings = ledger.study.get_trials()
+    assert len(siblings) > 1
+    assert "config" in own.user_attrs
+    assert not any("config" in trial.user_attrs for trial in siblings)
+    configs = [from_dict(point.config, TrainConfig) for point in ledger.points()]
+    assert configs == [proposal.config] * len(ledger.points())
+
+
+def scattered(proposal: Proposal, source: np.random.Generator) -> list[OperatingPoint]:
+    """A trial's points, at random on a coarse grid below a diagonal: there are many ties."""
+    points = []
+    for point in release(proposal):
+        natural = int(source.integers(9))
+        values = (natural / 8, int(source.integers(9 - natural)) / 8)
+        accuracies = dict(zip(OBJECTIVES, values, strict=True))
+        points.append(dataclasses.replace(point, accuracies=accuracies))
+    return points
+
+
+def told_out_of_order(ledger: Ledger, seed: int) -> Iterator[Ledger]:
+    """The ledger after each of twelve trials, of which three run at a time."""
+    source, running = np.random.default_rng(seed), []
+    for _ in range(12):
+        while len(running) < 3:
+            running.append(ledger.ask(SPACES["smoke"], short()))
+        proposal = running.pop(int(source.integers(len(running))))
+        ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
+        yield ledger
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("floors", [(), (Floor(objective="natural", accuracy=0.4),)])
+def test_after_every_trial_the_front_is_that_of_all_points(
+    seed: int, floors: tuple[Floor, ...]
+) -> None:
+    """Law 5."""
+    ledger = Ledger(InMemoryStorage(), OBJECTIVES, floors=floors)
+    for told in told_out_of_order(ledger, seed):
+        expected = Front.of(told.points(), OBJECTIVES, told.reference)
+        assert told.front() == expected
+    assert 1 < len(ledger.front().points) < len(ledger.points())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reopened_ledger_has_the_same_points_and_the_same_front(seed: int) -> None:
+    """Trials that end in another order than they began, with points of equal values."""
+    storage = InMemoryStorage()
+    for told in told_out_of_order(new_ledger(storage=storage), seed):
+        again = new_ledger(storage=storage, is_new=False)
+        assert again.points() == told.points()
+        assert again.front() == told.front()
+
+
+def test_the_enqueued_suggestion_comes_first() -> None:
+    ledger, base = new_ledger(), short()
+    params, ratio = paper_suggestion(SPACES["mixing"], base)
+    ledger.enqueue(params, ratio, 2)
+    proposal = ledger.ask(SPACES["mixing"], base)
+    assert proposal.mixing_ratio == ratio == 0.4
+    assert proposal.config.mixing.ratio.values == (1.0, 1.0, 0.4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: str) -> None:
+    ledger = new_ledger(sampler)
+    for n in range(5):
+        proposal = ledger.ask(SPACES["full"], short())
+        if n == 2:
+            ledger.tell_failed(proposal.trial, PLANTED)
+        else:
+            ledger.tell_released(proposal.trial, release(proposal), COST)
+    assert ledger.counts().completed == 4
+    assert len(ledger.points()) >= 4 * len(short().evaluation.release_ratios)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n_experts"),
+    [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3), ((0.0, 0.0, 1.0), 3), ((1.0, 0, 0, 0), 4)],
+)
+def test_breaking_the_stick_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
+    trial = optuna.trial.FixedTrial(ratio_params(ratio, n_experts))
+    found = suggest_ratio(trial, n_experts)  # type: ignore[arg-type]
+    assert as_weights(found, n_experts) == pytest.approx(as_weights(ratio, n_experts))

@@ -1,0 +1,345 @@
+"""Law 7 over crashes, and what a search goes on to suggest after one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.samplers import TPESampler
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.trial import TrialState
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from search.config import Floor
+from search.errors import SweepFolderError
+from search.study.failures import LASTING, Failure
+from search.study.ledger import MAX_ATTEMPTS, Ledger
+from search.study.records import Observation, Proposal, RejectedError
+from search.study.samplers import OBSERVATION_LIMITS, build_samplers
+from search.study.storage import mend_journal, open_storage
+from spaces import SPACES, Space, Trial
+from tests.search.study.test_ledger import COST, OBJECTIVES, PLANTED, new_ledger, scattered
+
+SPACE = SPACES["smoke"]
+LOST = Failure(kind="worker-died", reason="planted")
+LOW = {"natural": 0.5, "robust": 0.25}
+
+
+# Crashes
+
+
+def story(ledger: Ledger) -> Iterator[Ledger]:
+    """The ledger after each call of a short search, in which trials end in all ways."""
+    source = np.random.default_rng(0)
+    trials: list[Proposal] = []
+
+    def ask() -> None:
+        trials.append(ledger.ask(SPACE, short()))
+
+    def release(number: int) -> None:
+        trial = trials[number]
+        ledger.tell_released(trial.trial, scattered(trial, source), COST)
+
+    calls: list[Callable[[], None]] = [
+        ask,
+        ask,
+        lambda: release(0),
+        ask,
+        lambda: ledger.tell_failed(trials[1].trial, PLANTED, COST),
+        ask,
+        lambda: ledger.tell_stopped(trials[2].trial, 3, COST, LOW),
+        lambda: ledger.pause(trials[3].trial),
+        ask,
+        lambda: release(4),
+    ]
+    yield ledger
+    for call in calls:
+        call()
+        yield ledger
+
+
+def known(ledger: Ledger) -> dict[str, Any]:
+    """All that a ledger says, the running trials as whom they are to go on."""
+    trials = ledger.study.get_trials(deepcopy=False)
+    asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
+    return {
+        "points": ledger.points(),
+        "front": ledger.front(),
+        "cost": ledger.cost(),
+        "failures": ledger.failures(),
+        "history": [(growth.trial, growth.hypervolume) for growth in ledger.history()],
+        "unfinished": [t.user_attrs["trial"] for t in asked if not t.state.is_finished()],
+        "asked": [(t.user_attrs["trial"], t.params) for t in asked],
+        "proposals": ledger.proposals(),
+        "records": ledger.records(),
+    }
+
+
+def crashed(journal: Path, content: bytes) -> Ledger:
+    """The ledger that goes on with so much of a journal."""
+    journal.write_bytes(content)
+    mend_journal(journal)
+    return new_ledger(storage=open_storage(None, journal), is_new=False)
+
+
+def test_after_a_crash_anywhere_a_call_has_taken_place_or_has_not(tmp_path: Path) -> None:
+    """Law 7: the journal is cut after every line and within every one."""
+    journal = tmp_path / "study.journal"
+    states, ends = [], []
+    for ledger in story(new_ledger(storage=open_storage(None, journal))):
+        states.append(known(ledger))
+        ends.append(journal.stat().st_size)
+    content = journal.read_bytes()
+    lines = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
+    cuts = [cut for end in lines for cut in (end, end + 7) if ends[0] <= cut <= len(content)]
+    assert len(cuts) > 50
+    for cut in cuts:
+        resumed = crashed(journal, content[:cut])
+        goes_on = [proposal.trial for proposal in resumed.resume()]
+        n_whole = sum(end <= cut for end in ends)
+        found = known(resumed)
+        assert found in states[n_whole - 1 : n_whole + 1]
+        running = resumed.study.get_trials(states=[TrialState.RUNNING])
+        assert [t.user_attrs["trial"] for t in running] == goes_on == found["unfinished"]
+        assert not resumed.study.get_trials(states=[TrialState.WAITING])
+
+
+def test_what_was_mended_once_is_whole(tmp_path: Path) -> None:
+    """Whoever resumes a second time finds what the first left: nothing is added twice."""
+    journal = tmp_path / "study.journal"
+    for _ in story(new_ledger(storage=open_storage(None, journal))):
+        pass
+    content = journal.read_bytes()
+    cut = content.rindex(b"\n", 0, -1) + 1
+    once = crashed(journal, content[:cut])
+    once.resume()
+    again = new_ledger(storage=open_storage(None, journal), is_new=False)
+    n_trials = len(again.study.get_trials())
+    again.resume()
+    assert len(again.study.get_trials()) == n_trials
+    assert known(again) == known(once)
+
+
+def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
+    def database() -> BaseStorage:
+        return open_storage(f"sqlite:///{tmp_path}/study.db", tmp_path / "none")
+
+    first = new_ledger(storage=database())
+    paused, running = (first.ask(SPACE, short()) for _ in range(2))
+    first.pause(paused.trial)
+    states = [trial.state for trial in first.study.get_trials()]
+    assert states == [TrialState.WAITING, TrialState.RUNNING]
+    assert first.counts().unfinished == 2
+    again = new_ledger(storage=database(), is_new=False)
+    assert again.resume() == [paused, running]
+    assert {trial.state for trial in again.study.get_trials()} == {TrialState.RUNNING}
+    again.tell_failed(paused.trial, PLANTED)
+    assert again.counts().failed == 1
+
+
+def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
+    """Its configuration is of a version that had other fields."""
+    ledger = new_ledger()
+    trial = ledger.ask(SPACE, short()).trial
+    changed = {**ledger.study.get_trials()[0].user_attrs["config"], "epochs": "many"}
+    ledger.storage.set_trial_user_attr(ledger._frozen(trial)._trial_id, "config", changed)
+    assert ledger.resume() == []
+    (failure,) = ledger.failures().values()
+    assert failure.kind == "orphan"
+    assert "epochs" in failure.reason
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", "\xff\xfe"])
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    for _ in story(new_ledger(storage=open_storage(None, journal))):
+        pass
+    lines = journal.read_bytes().split(b"\n")
+    lines[4] = line.encode("latin-1")
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(SweepFolderError, match="its line 5 is damaged"):
+        open_storage(None, journal)
+
+
+def test_mending_takes_half_a_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
+    journal, lock = tmp_path / "study.journal", tmp_path / "study.journal.lock"
+    mend_journal(journal)
+    assert not journal.exists()
+    journal.write_bytes(b'{"op_code": 1}\n{"op_c')
+    lock.symlink_to(journal)
+    mend_journal(journal)
+    assert journal.read_bytes() == b'{"op_code": 1}\n'
+    assert list(tmp_path.iterdir()) == [journal]
+    assert isinstance(open_storage(None, tmp_path / "new"), JournalStorage)
+
+
+# Suggestions
+
+
+def suggestions(
+    sampler: str,
+    n_trials: int,
+    *,
+    is_interrupted: bool,
+    space: Space = SPACES["full"],
+    n_running: int = 3,
+    n_earlier: int = 0,
+    floors: tuple[Floor, ...] = (),
+) -> list[dict[str, Any]]:
+    """What is suggested in a search whose trials end in all ways; begun anew after each, or not."""
+    storage, source, running = InMemoryStorage(), np.random.default_rng(1), []
+
+    def opened(*, is_new: bool) -> Ledger:
+        built = build_samplers(sampler, seed=0, n_startup=3)
+        return Ledger(storage, OBJECTIVES, sampler_of=built, floors=floors, is_new=is_new)
+
+    ledger, found = opened(is_new=True), []
+    for i in range(n_earlier):
+        params = {"natural": i / n_earlier, "robust": 1 - i / n_earlier}
+        seen = Observation(params=earlier(i, space), accuracies=params, origin="elsewhere")
+        ledger.observe(seen, space, short())
+    for _ in range(n_trials):
+        if is_interrupted:
+            ledger = opened(is_new=False)
+            ledger.resume()
+        while len(running) < n_running:
+            running.append(ledger.ask(space, short()))
+            found.append(dict(running[-1].params))
+        end(ledger, running.pop(int(source.integers(len(running)))), source)
+    return found
+
+
+def earlier(number: int, space: Space) -> dict[str, Any]:
+    proposal = Ledger(
+        InMemoryStorage(), OBJECTIVES, sampler_of=build_samplers("random", seed=number, n_startup=1)
+    ).ask(space, short())
+    return dict(proposal.params)
+
+
+def end(ledger: Ledger, proposal: Proposal, source: np.random.Generator) -> None:
+    """One trial in five each is stopped, fails for good, or is lost with its worker."""
+    way = int(source.integers(5))
+    if way == 0:
+        ledger.tell_stopped(proposal.trial, 3, COST, LOW)
+    elif way == 1:
+        ledger.tell_failed(proposal.trial, PLANTED, COST)
+    elif way == 2:
+        ledger.tell_failed(proposal.trial, LOST, COST)
+    else:
+        ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
+
+
+INTERRUPTED: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "random": ("random", 12, {}),
+    "tpe": ("tpe", 16, {}),
+    "tpe, few parameters": ("tpe", 16, {"space": SPACES["smoke"]}),
+    "tpe above floors": ("tpe", 16, {"floors": (Floor(objective="natural", accuracy=0.4),)}),
+    "gp": ("gp", 3, {"space": SPACES["smoke"], "n_running": 2}),
+    "nsga2": ("nsga2", 16, {}),
+    "nsga3": ("nsga3", 8, {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "n_trials", "others"), INTERRUPTED.values(), ids=INTERRUPTED)
+def test_interruptions_do_not_change_what_is_suggested(
+    sampler: str, n_trials: int, others: dict[str, Any]
+) -> None:
+    whole = suggestions(sampler, n_trials, is_interrupted=False, **others)
+    assert suggestions(sampler, n_trials, is_interrupted=True, **others) == whole
+    assert len({str(params) for params in whole}) == len(whole)
+
+
+@pytest.mark.parametrize("n_earlier", [0, 60])
+def test_nor_do_they_where_observations_are_thinned(
+    n_earlier: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBSERVATION_LIMITS, TPESampler, 15)
+    whole, parts = (
+        suggestions("tpe", 16, is_interrupted=cut, space=SPACES["smoke"], n_earlier=n_earlier)
+        for cut in (False, True)
+    )
+    assert parts == whole
+
+
+def test_nor_do_they_over_generations() -> None:
+    """NSGA-II has 50 trials a generation, and keeps the parents of each in its study."""
+    ledger, source, running = new_ledger("nsga2"), np.random.default_rng(1), []
+    for _ in range(106):
+        while len(running) < 3:
+            running.append(ledger.ask(two_rates, short()))
+        proposal = running.pop(int(source.integers(len(running))))
+        ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
+    records = ledger.records()
+    for number in (20, 54, 70, 104, 107):
+        seen = records[number]
+        assert ledger.before(seen.trial).ask(two_rates, short()).params == seen.params
+
+
+def two_rates(trial: Trial, base: TrainConfig) -> TrainConfig:
+    for name in ("natural", "robust"):
+        lr = trial.suggest_float(f"experts.{name}.optimizer.lr", 0.01, 1.0)
+        base = replace_at(base, f"experts.{name}.optimizer.lr", lr)
+    return base
+
+
+# Failing configurations
+
+
+def batch_sizes(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Three configurations."""
+    size = trial.suggest_categorical("batch_size", ["16", "32", "64"])
+    return replace_at(base, "batch_size", int(size))
+
+
+def size_of(proposal: Proposal) -> int:
+    return proposal.config.batch_size
+
+
+@pytest.mark.parametrize("kind", LASTING)
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_what_failed_for_good_is_not_proposed_again(kind: Any, is_reopened: bool) -> None:
+    storage = InMemoryStorage()
+    ledger, failed = new_ledger(storage=storage), set()
+    for _ in range(2):
+        proposal = ledger.ask(batch_sizes, short())
+        ledger.tell_failed(proposal.trial, Failure(kind=kind, reason="planted"))
+        failed.add(size_of(proposal))
+        if is_reopened:
+            ledger = new_ledger(storage=storage, is_new=False)
+            ledger.resume()
+    assert len(failed) == 2
+    proposals = [ledger.ask(batch_sizes, short()) for _ in range(5)]
+    assert {size_of(proposal) for proposal in proposals} == {16, 32, 64} - failed
+
+
+def test_what_was_lost_with_its_worker_may_be_proposed_again() -> None:
+    ledger, sizes = new_ledger(), []
+    for _ in range(20):
+        proposal = ledger.ask(batch_sizes, short())
+        ledger.tell_failed(proposal.trial, LOST)
+        sizes.append(size_of(proposal))
+    assert set(sizes) == {16, 32, 64}
+    assert min(sizes.count(size) for size in set(sizes)) > 1
+
+
+def test_where_all_has_failed_the_sampler_gives_up() -> None:
+    ledger, n_asked = new_ledger(), 0
+
+    def counted(trial: Trial, base: TrainConfig) -> TrainConfig:
+        nonlocal n_asked
+        n_asked += 1
+        return batch_sizes(trial, base)
+
+    for _ in range(3):
+        ledger.tell_failed(ledger.ask(batch_sizes, short()).trial, PLANTED)
+    with pytest.raises(RejectedError, match="again and again what has failed"):
+        ledger.ask(counted, short())
+    assert n_asked == MAX_ATTEMPTS
+    assert ledger.failure_kinds() == {"error": 3, "invalid": 1}
+    assert [proposal.trial for proposal in ledger.proposals()] == ["0000", "0001", "0002"]

@@ -1,0 +1,96 @@
+"""Regions of interest, and beginning with what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.presets import short
+from generalist_core.validation import InvalidConfigError
+from search.config import Floor
+from search.study.ledger import Ledger
+from search.study.samplers import build_samplers
+from search.study.warm_start import read_observations
+from spaces import SPACES, Trial, tune_float
+from tests.search.study.test_ledger import COST, OBJECTIVES, new_ledger, release
+
+HEADER = "experts.natural.optimizer.lr,sync.start_epoch,sync.every_epochs,release_ratio.1"
+
+
+def level(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """A space of one number."""
+    return tune_float(trial, base, "mixing.decay", 0.0, 0.99)
+
+
+def observed(path: Path) -> Ledger:
+    ledger = new_ledger()
+    for seen in read_observations(path, OBJECTIVES):
+        ledger.observe(seen, SPACES["smoke"], short())
+    return ledger
+
+
+def test_rows_of_a_csv_are_observations_but_not_on_the_front(tmp_path: Path) -> None:
+    path = tmp_path / "known.csv"
+    path.write_text(f"natural,robust,{HEADER}\n0.9,0.5,0.05,9,1,0.4\n0.8,0.6,0.1,12,2,1.0\n")
+    ledger = observed(path)
+    trials = ledger.study.get_trials()
+    assert [trial.values for trial in trials] == [[0.9, 0.5], [0.8, 0.6]]
+    assert trials[0].params["sync.start_epoch"] == 9
+    assert ledger.points() == []
+    assert ledger.counts().total == 0
+    assert ledger.ask(SPACES["smoke"], short()).trial == "0000"
+
+
+def test_another_sweeps_study_is_one_too(tmp_path: Path) -> None:
+    earlier, later = new_ledger(), new_ledger()
+    proposal = earlier.ask(SPACES["smoke"], short())
+    earlier.tell_released(proposal.trial, release(proposal), COST)
+    for seen in earlier.observations("earlier"):
+        later.observe(seen, SPACES["smoke"], short())
+    values = [trial.values for trial in earlier.study.get_trials()]
+    assert [trial.values for trial in later.study.get_trials()] == values
+    assert len(values) == len(release(proposal)) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("natural,a\n0.9,1\n", "a column for each objective.*robust"),
+        (f"natural,robust,{HEADER}\n90,0.5,0.05,9,1,0.4\n", "0 <= natural <= 1.*'90'.*line 2"),
+        (f"natural,robust,{HEADER}\n0.9,0.5,0.05,99,1,0.4\n", "of this space.*line 2"),
+        ("natural,robust,mixing.decay\n0.9,0.5,0.5\n", "of this space.*line 2"),
+    ],
+    ids=["no column", "percent", "outside its range", "another space"],
+)
+def test_what_is_no_observation_is_named_by_its_line(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "known.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidConfigError, match=message):
+        observed(path)
+
+
+def test_floors_set_the_reference_and_constrain_the_sampler() -> None:
+    ledger = Ledger(
+        InMemoryStorage(),
+        OBJECTIVES,
+        sampler_of=build_samplers("tpe", seed=0, n_startup=4),
+        floors=[Floor(objective="natural", accuracy=0.95)],
+    )
+    proposal = ledger.ask(level, short())
+    points = release(proposal)
+    ledger.tell_released(proposal.trial, points, COST)
+    feasible = [trial for trial in ledger.study.get_trials() if trial.constraints["natural"] <= 0]
+    assert len(feasible) == sum(point.accuracies["natural"] >= 0.95 for point in points)
+    assert ledger.front().reference == (0.95, 0.0)
+    assert ledger.front().hypervolume == pytest.approx((1 - 0.95) * 0.5)
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 80.0])
+def test_a_floor_is_an_accuracy(accuracy: float) -> None:
+    with pytest.raises(InvalidConfigError, match="0 <= accuracy <= 1"):
+        Floor(objective="natural", accuracy=accuracy)
