@@ -183,7 +183,7 @@ class SimulatedTrainer(GeneralistTrainer):
 
 @dataclass
 class WarmupsInMemory:
-    """Warm-ups of simulated trainings; what `search.warmups.WarmupStore` is on disk."""
+    """Warm-ups of simulated trainings; what `search.running.warmups.WarmupStore` is on disk."""
 
     states: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)

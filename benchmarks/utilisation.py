@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--space", default="mixing", choices=SPACES)
     options = parser.parse_args()
     request = SweepConfig(
-        config=short(epochs=options.epochs),
+        base=short(epochs=options.epochs),
         space=options.space,
         trials=options.trials,
         resources=Resources(workers=options.workers),

@@ -32,4 +32,5 @@ def require_between(name: str, value: float, low: float, high: float) -> None:
 
 def require_one_of(name: str, value: str, known: Collection[str]) -> None:
     """Check that `value` is a known name."""
-    require(value in known, f"{name} in {{{', '.join(sorted(known))}}}", f"{name}={value!r}")
+    if value not in known:
+        raise InvalidConfigError(f"`{name}` must be one of {', '.join(known)}, but got {value!r}.")

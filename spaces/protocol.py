@@ -1,6 +1,6 @@
 """What a search space is: a function from a trial and a base configuration to a configuration.
 
-Every searched name is the dotted path of the field it sets (see `generalist_core.codec`), so a
+Every searched name is the dotted path of the field it sets (see `generalist_core.config.codec`), so a
 suggestion can be read off a configuration and a configuration off a suggestion.
 """
 

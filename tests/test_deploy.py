@@ -17,8 +17,8 @@ import ray
 import yaml
 
 from search.cli.main import _parser
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "clusters.md"
 TEXTS = [*sorted(DEPLOY.iterdir()), PAGE]

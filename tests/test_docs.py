@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from search.cli.main import _parser
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from spaces import load_space, paper_suggestion
+from tests import ROOT
 from tests.search.running.test_trial import tiny_config
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
 FASHION = Path(os.environ.get("DATA", "/usr/share/datasets/fashion-mnist"))
 

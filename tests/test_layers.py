@@ -10,7 +10,8 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 PACKAGES = ("generalist_core", "spaces", "search")
 
 ORDER = (

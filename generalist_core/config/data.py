@@ -11,7 +11,7 @@ from generalist_core.validation import require, require_positive
 class DataConfig:
     """Which images, how they are split, and how training batches are augmented.
 
-    `name` is one of `generalist_core.datasets.DATASETS` or a folder with `train/` and `test/`.
+    `name` is one of `generalist_core.data.datasets.DATASETS` or a folder with `train/` and `test/`.
     Validation images are taken from the training images, stratified by label; `split_seed` alone
     decides which, so that runs with other seeds are judged on the same images. `n_train` keeps so
     many of the rest. `image_size` resizes to a square.
@@ -42,7 +42,7 @@ class DataConfig:
 class ModelConfig:
     """The architecture that all experts share.
 
-    `name` is one of `generalist_core.models.MODELS`, `torchvision:NAME`, or `FILE.py:FUNCTION` or
+    `name` is one of `generalist_core.models.build.MODELS`, `torchvision:NAME`, or `FILE.py:FUNCTION` or
     `MODULE:FUNCTION` of a callable `(n_classes, input_shape) -> torch.nn.Module`. `width` scales
     the built-in models (their published width if None). With `mean` and `std`, one number a
     channel, the model itself normalises its inputs: attacks always see [0, 1].

@@ -35,7 +35,7 @@ class EvaluationConfig:
 
     Released are the mixtures at `release_ratios`, and with two experts up to `n_refinements` more,
     each halfway between the two neighbours with the most room for a front between them. They are of
-    the `best` evaluated boundary (see `generalist_core.best_boundary`), or always of the `last`.
+    the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always of the `last`.
     """
 
     attacks: tuple[NamedAttack, ...]

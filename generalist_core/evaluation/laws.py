@@ -1,6 +1,6 @@
 """Laws of an evaluation: where one is broken, its numbers mean nothing, and it ends in an error.
 
-Signs that an attack may have failed are no errors but findings; see `generalist_core.findings`.
+Signs that an attack may have failed are no errors but findings; see `generalist_core.evaluation.indicators`.
 """
 
 from __future__ import annotations

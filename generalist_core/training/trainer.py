@@ -53,7 +53,7 @@ class GeneralistTrainer:
     """Algorithm 1 of Wang & Wang (2023), for two or more experts.
 
     It returns metrics and logs nothing. `epoch` counts the epochs that all experts have done;
-    `forward_images` the cost so far (see `generalist_core.cost`). Before the first sync the experts
+    `forward_images` the cost so far (see `generalist_core.training.cost`). Before the first sync the experts
     share nothing but their initial weights and the order of the data: each may be trained ahead of
     the others (`train_warmup`) or adopt what another run trained (`adopt_warmup`), to equal bits.
     """

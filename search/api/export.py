@@ -60,7 +60,7 @@ def export(
 
     Args:
         sweep: a sweep in its folder.
-        spec: which point, see `search.pick.pick`.
+        spec: which point, see `search.front.pick.pick`.
         path: the new file; the card stands beside it.
         file_format: `weights`, a state dict; `torchscript` or `exported`, whole programs for any
             batch size that need none of this code.

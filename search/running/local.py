@@ -30,7 +30,7 @@ def run_locally(
     *,
     raises: bool = False,
 ) -> None:
-    """As `search.tuning.run_on_ray`, but here, one trial after another.
+    """As `search.running.ray_tuner.run_on_ray`, but here, one trial after another.
 
     Nothing ends an epoch that hangs but Ctrl-C, which leaves its trial for `resume`. If it
     `raises`, the first error of a trial ends the search, and is the searcher's.
@@ -75,7 +75,7 @@ def here() -> Iterator[int]:
 def map_here(
     function: Callable[..., Result], items: Sequence[Item], **shared: object
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """As `search.cluster.map_on_ray`, but here, one item after another."""
+    """As `search.running.ray_cluster.map_on_ray`, but here, one item after another."""
     for item in items:
         try:
             outcome: Result | Failure = function(item, **shared)

@@ -40,7 +40,7 @@ def open_store(config: WarmupConfig, owner: str) -> WarmupStore:
 
 
 class WarmupStore:
-    """States of experts by key (see `generalist_core.warmup`): at most `max_bytes` of them.
+    """States of experts by key (see `generalist_core.training.warmup_keys`): at most `max_bytes` of them.
 
     A state is there as a whole or not at all. Times are compared on the folder's own clock.
     """

@@ -1,6 +1,6 @@
 """The search itself, whoever runs its trials: what comes next, what stops, what came of it.
 
-Ray drives it in `search.tuning`, a plain loop in `search.local`.
+Ray drives it in `search.running.ray_tuner`, a plain loop in `search.running.local`.
 """
 
 from __future__ import annotations

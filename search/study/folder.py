@@ -57,14 +57,14 @@ class Sweep:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row an asked trial, see `search.tables.trials_table`."""
+        """One row an asked trial, see `search.study.tables.trials_table`."""
         from search.study.tables import trials_table
 
         return trials_table(self.ledger)
 
     @property
     def points(self) -> pd.DataFrame:
-        """One row an operating point, see `search.tables.points_table`."""
+        """One row an operating point, see `search.study.tables.points_table`."""
         from search.study.tables import points_table
 
         return points_table(self.ledger)
@@ -75,7 +75,7 @@ class Sweep:
         return self.ledger.counts()
 
     def pick(self, spec: str) -> Pick:
-        """One point of the front and the reason, see `search.pick.pick`."""
+        """One point of the front and the reason, see `search.front.pick.pick`."""
         return pick(self.front, spec, self.ledger.points())
 
 

@@ -22,7 +22,7 @@ class Sampling:
     """A sampler with the observations that it learns from: all, or about `limit` of them.
 
     The time of a suggestion grows with the observations, and a sweep makes several a trial: so
-    `OBSERVATION_LIMITS` of `search.samplers` holds. The best are kept: TPE, for one, models the
+    `OBSERVATION_LIMITS` of `search.study.samplers` holds. The best are kept: TPE, for one, models the
     best 25 apart however many there are, and the rest only as a density.
     """
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.comparison import table
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 
 def measured(name: str, out: Path, *options: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, paper_suggestion
+from tests import ROOT
 from tests.helpers.problems import RUNS, tiny_dataset, with_expert
 
 WORLD = World()
@@ -189,7 +189,7 @@ def test_processes_that_hash_otherwise_find_the_same_front() -> None:
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
@@ -261,7 +261,7 @@ def test_simulated_accuracies_are_near_recorded_ones() -> None:
 
     Their mixtures were judged on 500 validation images, whose standard error is 0.02.
     """
-    rows = json.loads((Path(__file__).parents[1] / "data/recorded_digits.json").read_text())
+    rows = json.loads((ROOT / "tests/data/recorded_digits.json").read_text())
     recorded, simulated = [], []
     for row in rows:
         config = SPACES[row["space"]](optuna.trial.FixedTrial(row["params"]), short())

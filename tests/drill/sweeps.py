@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 PATIENCE_S = 600.0
 """How long to wait for what must happen; on a busy machine Ray alone takes a minute to start."""

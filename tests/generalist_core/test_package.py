@@ -5,13 +5,12 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import generalist_core
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"ray", "optuna", "spaces", "search"}
 
 
@@ -51,5 +50,5 @@ def test_everything_public_is_importable_and_sorted() -> None:
     for name in generalist_core.__all__:
         assert getattr(generalist_core, name).__name__ == name
     assert dir(generalist_core) == sorted(generalist_core.__all__)
-    with pytest.raises(AttributeError, match="no generalist_core attribute Nothing"):
+    with pytest.raises(AttributeError, match="No generalist_core attribute Nothing"):
         _ = generalist_core.Nothing

@@ -23,6 +23,7 @@ from search.front.points import values_of
 from search.study.folder import Sweep
 from search.study.ledger import Ledger
 from search.study.tables import points_table, trials_table
+from tests import ROOT
 from tests.helpers.small_sweep import copy_of
 from tests.search.running.test_trial import tiny_config
 
@@ -41,7 +42,7 @@ def test_the_public_names_are_listed_once_and_can_be_imported() -> None:
     assert len(search.__all__) == 26
     for name in search.__all__:
         assert inspect.getdoc(getattr(search, name))
-    with pytest.raises(AttributeError, match="no search attribute swep"):
+    with pytest.raises(AttributeError, match="No search attribute swep"):
         _ = search.swep
 
 
@@ -66,7 +67,7 @@ print(sorted({"torch", "ray", "optuna", "pandas", "matplotlib"} & set(sys.module
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_types_are_for_users_too(package: str) -> None:
-    assert (Path(__file__).parents[2] / package / "py.typed").is_file()
+    assert (ROOT / package / "py.typed").is_file()
 
 
 @pytest.fixture(scope="module")

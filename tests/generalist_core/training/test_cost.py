@@ -104,7 +104,7 @@ def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
     assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
 
 
-@pytest.mark.parametrize("between", [True, False])
+@pytest.mark.parametrize("during_training", [True, False])
 @pytest.mark.parametrize("attacked", [True, False])
 def test_the_forwards_of_a_judgement_are_those_that_it_counts(
     during_training: bool, attacked: bool

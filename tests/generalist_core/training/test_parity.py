@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from generalist_core.config.presets import official
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.training.averaging import load_weights, named
 from generalist_core.training.trainer import GeneralistTrainer
+from tests import ROOT
 
-TRACE = Path(__file__).parents[1] / "data" / "official_trace.npz"
+TRACE = ROOT / "tests" / "data" / "official_trace.npz"
 
 
 class RecordedNet(nn.Module):

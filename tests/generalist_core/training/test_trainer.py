@@ -33,6 +33,7 @@ from generalist_core.training.averaging import load_weights, mix, weights_of
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
+from tests import ROOT
 from tests.helpers.problems import (
     NATURAL,
     ROBUST,
@@ -99,7 +100,7 @@ def test_a_run_resumed_in_a_new_process_ends_as_if_it_had_never_stopped(tmp_path
             torch.save(train_to(trainer, epoch).state_dict(), tmp_path / f"{name}@{epoch}.pt")
         ends[name] = train_to(trainer, config.epochs).state_dict()
     code = f"from {finish_runs.__module__} import finish_runs; finish_runs({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for name, expected in ends.items():
         for epoch in EPOCHS_TO_STOP:
             found = torch.load(tmp_path / f"{name}@{epoch}.end", weights_only=True)

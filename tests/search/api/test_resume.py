@@ -171,7 +171,7 @@ def test_a_sweep_that_failures_ended_goes_on_under_other_limits(tmp_path: Path) 
             raise ValueError("planted")
 
     request = SweepConfig(
-        config=tiny_config(),
+        base=tiny_config(),
         space="smoke",
         trials=4,
         early_stopping=None,

@@ -43,7 +43,7 @@ def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
 def own_request(seed: int) -> SweepConfig:
     """Six random trials to their ends, of a space that a test brings."""
     return SweepConfig(
-        config=tiny_config(),
+        base=tiny_config(),
         space="own",
         trials=6,
         sampler="random",
@@ -176,7 +176,7 @@ def test_a_time_budget_ends_the_sweep_and_leaves_its_trials_to_go_on(tmp_path: P
 def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
     config = replace_at(dataclasses.replace(tiny_config(), epochs=6), "evaluation.every_epochs", 1)
     request = SweepConfig(
-        config=config,
+        base=config,
         space="smoke",
         trials=8,
         sampler="random",
@@ -195,7 +195,7 @@ def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
 def test_a_sweep_ends_when_its_front_has_stopped_growing(tmp_path: Path) -> None:
     rule = StopWhenDone(min_growth=0.99, within_cost=1)
     request = SweepConfig(
-        config=tiny_config(), space="smoke", trials=20, stop_when=rule, early_stopping=None
+        base=tiny_config(), space="smoke", trials=20, stop_when=rule, early_stopping=None
     )
     found = sweep(request, tmp_path)
     assert 2 <= found.counts.total < 20
@@ -207,7 +207,7 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
     found = {}
     for shares in (True, False):
         request = SweepConfig(
-            config=config,
+            base=config,
             space="mixing",
             trials=4,
             shares_warmups=shares,
@@ -228,7 +228,7 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
 
 def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
     request = SweepConfig(
-        config=tiny_config(),
+        base=tiny_config(),
         space="full",
         trials=4,
         branching=Branching(first=4, most=1.0),

@@ -61,7 +61,7 @@ def other_owner(**own: object) -> Spoil:
 
     def spoil(sweep: Path) -> None:
         document = json.loads((sweep / "sweep.json").read_text())
-        document["own"].update(own)
+        document["custom"].update(own)
         (sweep / "sweep.json").write_text(json.dumps(document))
 
     return spoil
@@ -517,7 +517,7 @@ def test_what_nobody_foresaw_is_said_in_a_line_too(
     def fail(_: object) -> int:
         raise KeyError("colour")
 
-    monkeypatch.setattr("search.commands.run_front", fail)
+    monkeypatch.setattr("search.cli.commands.run_front", fail)
     assert main(["front", "anywhere"]) == 1
     told = capsys.readouterr().err
     assert re.fullmatch(

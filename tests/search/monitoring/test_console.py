@@ -16,6 +16,7 @@ from search.cli.main import EXAMPLES, _parser, main
 from search.monitoring.console import Lines, LiveView, shown, view_of
 from search.study.ledger import Ledger
 from spaces import SPACES
+from tests import ROOT
 from tests.helpers.watched import new_ledger, refusing, watch
 
 SPACE = SPACES["full"]
@@ -118,14 +119,14 @@ NOISY = """
 import logging, os, sys, warnings
 from pathlib import Path
 from rich.console import Console
-from search.noise import logged_to
+from search.monitoring.log import logged_to
 
 with logged_to(Path(sys.argv[1]), console := Console(stderr=True)):
     os.write(2, b"of a C++ library\\n")
     print("of a library, misplaced")
     logging.getLogger("optuna").warning("of Optuna")
     warnings.warn("of Python")
-    logging.getLogger("search.trial").warning("of ours [a]")
+    logging.getLogger("search.running.trial").warning("of ours [a]")
     console.print("progress")
 print("result")
 raise SystemExit("an error")
@@ -137,7 +138,7 @@ def test_noise_is_kept_and_our_own_words_are_shown(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     done = subprocess.run(
         [sys.executable, "-c", NOISY, str(log)],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -72,7 +72,7 @@ def test_an_error_in_a_picture_ends_the_search(
     def fail(_: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr("search.monitor.release_figure", fail)
+    monkeypatch.setattr("search.monitoring.tensorboard.release_plot", fail)
     ledger = new_ledger(SPACES["smoke"])
     with pytest.raises(ZeroDivisionError, match="planted"):
         watch(Monitor(tmp_path, {}, ledger.objectives), ledger, SPACES["smoke"], n_trials=1)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 DATA = tiny_dataset()
 QUIET = Console(quiet=True)
 LOCAL = SweepConfig(
-    config=replace(tiny_config(), epochs=4),
+    base=replace(tiny_config(), epochs=4),
     space="smoke",
     trials=4,
     sampler="random",

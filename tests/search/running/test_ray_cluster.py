@@ -30,9 +30,9 @@ from search.running.ray_cluster import fits_on
 from search.running.ray_tuner import TuneSearcher
 from search.running.trial import read_metrics
 from search.study.folder import Sweep, open_sweep
+from tests import ROOT
 from tests.search.scheduling.test_searcher import searcher
 
-ROOT = Path(__file__).parents[2]
 N_EPOCHS = 40
 PATIENCE_S = 240
 
@@ -40,9 +40,9 @@ PATIENCE_S = 240
 @pytest.mark.parametrize(
     ("setting", "law"),
     [
-        ({"gpus_per_trial": 1.5}, "fraction of one GPU, or whole"),
-        ({"gpus_per_trial": -1.0}, "fraction of one GPU, or whole"),
-        ({"gpus_per_trial": float("nan")}, "fraction of one GPU, or whole"),
+        ({"gpus_per_trial": 1.5}, "fraction of one GPU or a whole number"),
+        ({"gpus_per_trial": -1.0}, "fraction of one GPU or a whole number"),
+        ({"gpus_per_trial": float("nan")}, "fraction of one GPU or a whole number"),
         ({"cpus_per_trial": 0.0}, "cpus_per_trial"),
         ({"address": "ray://10.0.0.1:10001"}, "auto or HOST:PORT"),
         ({"address": "local"}, "auto or HOST:PORT"),
@@ -101,7 +101,7 @@ def request(address: str | None) -> SweepConfig:
     config: TrainConfig = short(data=data, model=ModelConfig(width=4), epochs=N_EPOCHS)
     config = dataclasses.replace(config, batch_size=16, device="cpu")
     return SweepConfig(
-        config=replace_at(config, "evaluation.n_refinements", 0),
+        base=replace_at(config, "evaluation.n_refinements", 0),
         space="smoke",
         trials=4,
         sampler="random",

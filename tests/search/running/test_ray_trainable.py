@@ -24,6 +24,7 @@ from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import CHECKPOINT, METRICS, read_metrics
 from search.running.watchdog import HANG, has_hung, watched
 from search.study.failures import FAILURE, LASTING, Failure, classify, is_of_storage
+from tests import ROOT
 from tests.helpers.problems import tiny_dataset, two_experts
 from tests.search.running.test_resume_trial import begin, finish
 
@@ -236,7 +237,7 @@ def test_the_watchdog_ends_a_process_that_hangs(tmp_path: Path) -> None:
     """Also one that hangs in a library with Python's lock in its hands."""
     done = subprocess.run(
         [sys.executable, "-c", HANGING, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         timeout=60,
         check=False,
     )

@@ -22,6 +22,7 @@ from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
 from search.running.warmups import WarmupStore, share_warmups
+from tests import ROOT
 from tests.helpers.problems import (
     RUNS,
     linear_net,
@@ -33,8 +34,6 @@ from tests.helpers.problems import (
     two_experts,
     with_expert,
 )
-
-ROOT = Path(__file__).parents[2]
 
 EPOCH_COST = {"natural": 16 * 3, "robust": 16 * 7}
 """Forward images of an epoch of each expert of `two_experts`."""
