@@ -42,6 +42,7 @@ from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
+from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES
 
@@ -149,9 +150,9 @@ class Judge(Callback):
         self.tested: dict[tuple[str, Ratio], list[float]] = {}
         self.history: list[dict[str, float]] = []
 
-    def on_completed(self, _: str, __: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
         """Judge the front that validation chose."""
-        front = [(point.trial, point.mixing_ratio) for point in ledger.front().points]
+        front = [(point.trial, point.mixing_ratio) for point in results.front().points]
         for trial, ratio in front:
             if (trial, ratio) not in self.tested:
                 self.tested[trial, ratio] = self.task.tested(self.trainers[trial], ratio)
@@ -159,16 +160,19 @@ class Judge(Callback):
         values = np.array([self.tested[key] for key in front])
         worth = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
         self.history.append(
-            {"cost": ledger.cost()["forward_images"], **dict(zip(MEASURES, worth, strict=True))}
+            {
+                "cost": results.cost()["forward_images"],
+                **dict(zip(MEASURES, worth, strict=True)),
+            }
         )
-        self._end_if_spent(ledger)
+        self._end_if_spent(results)
 
-    def on_stopped(self, _: str, __: int, ledger: Ledger) -> None:
+    def on_stopped(self, _: str, __: int, results: Results) -> None:
         """It cost something."""
-        self._end_if_spent(ledger)
+        self._end_if_spent(results)
 
-    def _end_if_spent(self, ledger: Ledger) -> None:
-        if self.searcher is not None and ledger.cost()["forward_images"] >= self.budget:
+    def _end_if_spent(self, results: Results) -> None:
+        if self.searcher is not None and results.cost()["forward_images"] >= self.budget:
             self.searcher.n_left = 0
 
 
@@ -214,8 +218,12 @@ def run(cell: Cell) -> dict[str, Any]:
         return Training(trainer, warmups)
 
     run_here(searcher, begin)
-    counts = dataclasses.asdict(ledger.counts())
-    return {"cost": ledger.cost()["forward_images"], "trials": counts, "history": judge.history}
+    counts = dataclasses.asdict(ledger.results.counts())
+    return {
+        "cost": ledger.results.cost()["forward_images"],
+        "trials": counts,
+        "history": judge.history,
+    }
 
 
 def pooled(split: Split) -> Split:

@@ -59,7 +59,7 @@ def main() -> None:
             telling.append(time.perf_counter() - began)
             if trial in MARKS:
                 print(
-                    f"{trial:>5} trials  {len(ledger.points()):>6} points  "
+                    f"{trial:>5} trials  {len(ledger.results.points()):>6} points  "
                     f"suggestion {1000 * statistics.median(asking[-100:]):6.1f} ms  "
                     f"told {1000 * statistics.median(telling[-100:]):6.1f} ms",
                     flush=True,

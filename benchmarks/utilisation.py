@@ -44,7 +44,7 @@ def use_of(finished: Sweep, n_workers: int) -> Use:
     folders = list((finished.folder / "trials").iterdir())
     begun = min((folder / "config.json").stat().st_mtime for folder in folders)
     ended = max((folder / POINTS).stat().st_mtime for folder in folders)
-    busy_s = finished.ledger.cost()["seconds"]
+    busy_s = finished.results.cost()["seconds"]
     return Use(n_trials=len(folders), n_workers=n_workers, busy_s=busy_s, elapsed_s=ended - begun)
 
 

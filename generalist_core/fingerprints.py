@@ -1,4 +1,7 @@
-"""Hashes of content: of files, tensors, models, data and JSON."""
+"""Digests of content: files, tensors, models, data and JSON.
+
+Torch is imported where it is needed, so that digests of files do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,50 @@ import json
 import re
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-from generalist_core.data.splits import Split
+    from generalist_core.data.splits import Split
 
 
-def digest(model: nn.Module) -> str:
-    """A hash of every parameter and buffer, by name and by bit."""
+def content_digest(*parts: bytes | str) -> str:
+    """The SHA-256 of the parts, one after another, as 64 hexadecimal digits."""
     hashed = hashlib.sha256()
-    for name, value in model.state_dict(keep_vars=True).items():
-        hashed.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        hashed.update(as_bytes(value))
+    for part in parts:
+        hashed.update(part.encode() if isinstance(part, str) else part)
     return hashed.hexdigest()
 
 
-def as_bytes(value: Tensor) -> bytes:
-    """The bytes of a tensor of any type."""
-    flat = value.detach().cpu().contiguous().view(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
+def file_digest(path: Path) -> str:
+    """The digest of a file's content."""
+    return content_digest(path.read_bytes())
+
+
+def json_digest(content: Any) -> str:
+    """128 bits of the digest of the content's JSON, in which floats are exact."""
+    return content_digest(json.dumps(content, sort_keys=True))[:32]
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The type, the shape and every bit of a tensor."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    header = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    return header + flat.view(torch.uint8).numpy().tobytes()
+
+
+def state_digest(model: nn.Module) -> str:
+    """A digest of every parameter and buffer, by name and by bit."""
+    state = model.state_dict(keep_vars=True)
+    return content_digest(*(part for name, t in state.items() for part in (name, tensor_bytes(t))))
 
 
 def split_fingerprint(split: Split) -> str:
     """A hash of images and labels, in their order."""
-    hashed = hashlib.sha256()
-    for tensor in (split.images, split.labels.long()):
-        hashed.update(tensor_bytes(tensor))
-    return hashed.hexdigest()
+    return content_digest(tensor_bytes(split.images), tensor_bytes(split.labels.long()))
 
 
 def model_fingerprint(model: nn.Module) -> str:
@@ -44,41 +62,28 @@ def model_fingerprint(model: nn.Module) -> str:
     The code is the whole file that defines a module's `forward`; what that imports from further
     files is not seen.
     """
-    hashed = hashlib.sha256()
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name, tensor in tensors.items():
-        hashed.update(f"{name} {tensor.requires_grad}".encode())
-        hashed.update(tensor_bytes(tensor))
+    from torch import nn
+
+    internals = vars(nn.Module()).keys()
+    parts: list[bytes | str] = []
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        parts += [f"{name} {tensor.requires_grad}", tensor_bytes(tensor)]
     for name, module in model.named_modules():
-        own = {k: v for k, v in vars(module).items() if k not in _MODULE_INTERNALS}
-        hashed.update(f"{name} {type(module).__qualname__} {_ADDRESS.sub('', repr(own))}".encode())
+        attributes = {k: v for k, v in vars(module).items() if k not in internals}
+        shown = _ADDRESS.sub("", repr(attributes))
+        parts.append(f"{name} {type(module).__qualname__} {shown}")
     codes = {getattr(type(module).forward, "__code__", None) for module in model.modules()}
-    for code in sorted({_code_digest(code) for code in codes if code is not None}):
-        hashed.update(code)
-    return hashed.hexdigest()
+    parts += sorted({_code_digest(code) for code in codes if code is not None})
+    return content_digest(*parts)
 
-
-_MODULE_INTERNALS = vars(nn.Module()).keys()
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-def _code_digest(code: CodeType) -> bytes:
-    """A hash of the file that the code is in; of the code itself where it was typed in."""
+def _code_digest(code: CodeType) -> str:
+    """The digest of the file that the code is in; of the code itself where there is no file."""
     path = Path(code.co_filename)
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).digest()
+        return file_digest(path)
     constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
-    return hashlib.sha256(code.co_code + repr((code.co_names, constants)).encode()).digest()
-
-
-def tensor_bytes(tensor: Tensor) -> bytes:
-    """Type, shape and every bit."""
-    flat = tensor.detach().cpu().contiguous().view(-1)
-    header = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
-    return header + flat.view(torch.uint8).numpy().tobytes()
-
-
-def json_digest(content: Any) -> str:
-    """128 bits of SHA-256 of the content's JSON, in which floats are exact."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return content_digest(code.co_code, repr((code.co_names, constants)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import inspect
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from generalist_core.config import CustomAttack, CustomLoss, TrainConfig
+from generalist_core.fingerprints import file_digest
 from generalist_core.validation import InvalidConfigError, require
 
 
@@ -116,7 +116,7 @@ def _file_digest(place: str) -> str:
         spec = importlib.util.find_spec(place) if place else None
         place = (spec.origin if spec is not None else None) or place
     try:
-        return hashlib.sha256(Path(place).read_bytes()).hexdigest()
+        return file_digest(Path(place))
     except OSError as error:
         law = "`function` must be FILE.py:FUNCTION or MODULE:FUNCTION"
         raise InvalidConfigError(f"{law}, but {place!r} cannot be read: {error}.") from error

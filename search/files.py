@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from generalist_core.fingerprints import content_digest
 from search.errors import SweepFolderError
 
 N_DIGEST = 32
@@ -87,7 +87,7 @@ def _serialised(state: Mapping[str, Any]) -> bytes:
 
 
 def _digest(seal: str, body: bytes) -> bytes:
-    return hashlib.sha256(seal.encode() + body).digest()
+    return bytes.fromhex(content_digest(seal, body))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class PGD:
 
 @dataclass(frozen=True, kw_only=True)
 class CustomAttack:
-    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.attacks.custom`.
+    """A function of the user, named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
     It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 a
     forward, 1 more an input gradient; so much is charged. `digest` is the digest of the file, which

@@ -40,7 +40,7 @@ class MART:
 
 @dataclass(frozen=True, kw_only=True)
 class CustomLoss:
-    """The user's function `FILE.py:FUNCTION` or `MODULE:FUNCTION`, see `generalist_core.attacks.custom`.
+    """A function of the user, named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
     `n_forwards` is how often it may pass an image through the model, at the cost of an update each.
     `digest` as in `CustomAttack`.

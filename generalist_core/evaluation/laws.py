@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks.laws import require_law
-from generalist_core.fingerprints import digest
+from generalist_core.fingerprints import state_digest
 
 # The model
 
@@ -111,7 +111,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 def _traces(model: nn.Module) -> dict[str, object]:
     return {
-        "weights": digest(model),
+        "weights": state_digest(model),
         "gradients": [p.grad is not None for p in model.parameters()],
         "train/eval mode": [part.training for part in model.modules()],
         "random state": torch.random.get_rng_state().numpy().tobytes(),

@@ -7,7 +7,6 @@ broken are spared the rest, and an evaluation can be stored after any batch and 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,7 +36,7 @@ from generalist_core.evaluation.indicators import (
 from generalist_core.evaluation.judge import Judge
 from generalist_core.evaluation.laws import require_eval_mode, require_sound_model, untouched
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
-from generalist_core.fingerprints import as_bytes, digest
+from generalist_core.fingerprints import content_digest, state_digest, tensor_bytes
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.validation import require
 
@@ -80,7 +79,7 @@ class SuiteEvaluation:
         self.images = split.take(torch.arange(n, device=split.labels.device))
         self.device = split.images.device
         self.model = CountingModel(frozen(model, self.device))
-        self.digest = digest(self.model)
+        self.digest = state_digest(self.model)
         with self._conditions("checks"):
             probe = self._probe(max(1, config.n_check_images))
             self.judge = Judge(
@@ -131,7 +130,9 @@ class SuiteEvaluation:
         require_law(self.is_done, "every attack has run", f"{self.names[self.stage :]} left", cure)
         findings = self._indicators()
         cure = "Its forward writes to its own buffers, so verdicts depend on what came before."
-        require_law(digest(self.model) == self.digest, "a model that stays", "other weights", cure)
+        require_law(
+            state_digest(self.model) == self.digest, "a model that stays", "other weights", cure
+        )
         return SuiteResult(
             config=self.config,
             n_images=len(self.images),
@@ -256,10 +257,8 @@ class SuiteEvaluation:
 
     def _fingerprint(self) -> str:
         """A hash of configuration, model and data."""
-        hashed = hashlib.sha256(f"{to_json(self.config)}{self.digest}".encode())
-        hashed.update(as_bytes(self.images.images))
-        hashed.update(as_bytes(self.images.labels))
-        return hashed.hexdigest()
+        images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
+        return content_digest(to_json(self.config), self.digest, images, labels)
 
 
 def _split(mask: Tensor, batch_size: int) -> list[Tensor]:

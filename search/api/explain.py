@@ -33,7 +33,7 @@ def explain(sweep: Sweep, trial: str | int) -> str:
         InvalidConfigError: no such trial.
         SweepFolderError: a file of the trial's is damaged.
     """
-    records = {record.trial: record for record in sweep.ledger.records()}
+    records = {record.trial: record for record in sweep.results.records()}
     name = trial_id(int(trial)) if str(trial).isdigit() else str(trial)
     known = f"It has {min(records)} to {max(records)}." if records else "It has none."
     require(name in records, "a trial of the sweep", repr(trial), known)
@@ -72,7 +72,7 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
 
 def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     """Who suggested it, and what differs from the sweep's own configuration."""
-    given = [other.trial for other in sweep.ledger.records() if other.is_given]
+    given = [other.trial for other in sweep.results.records() if other.is_given]
     rows = [row for name in record.params if (row := _difference(sweep, record, name))]
     but = "It differs from the sweep's own configuration in"
     if not record.is_given:
@@ -137,7 +137,7 @@ def _every(config: TrainConfig) -> str:
 
 def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
     """The rungs that it came to, and its place there among all results by now."""
-    halving, objectives = sweep.config.early_stopping, sweep.ledger.objectives
+    halving, objectives = sweep.config.early_stopping, sweep.results.objectives
     if halving is None:
         yield "Early stopping is off."
         return
@@ -179,7 +179,7 @@ def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Ite
 def _others(sweep: Sweep, trial: str, halving: SuccessiveHalving) -> dict[str, list[list[float]]]:
     """What the other trials reported to each rung."""
     reported: dict[str, list[list[float]]] = {}
-    for proposal in sweep.ledger.proposals():
+    for proposal in sweep.results.proposals():
         if proposal.trial == trial:
             continue
         for line in read_metrics(sweep.folder / "trials" / proposal.trial):
@@ -197,7 +197,7 @@ def _standing(
 
 def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     """The curve: each mixture, and whether it is on the front or what beats it."""
-    own = [point for point in sweep.ledger.points() if point.trial == record.trial]
+    own = [point for point in sweep.results.points() if point.trial == record.trial]
     if not own:
         return
     own.sort(key=lambda point: ratio_key(point.mixing_ratio))
@@ -207,7 +207,7 @@ def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
         f"Released after epoch {own[0].epoch} on {own[0].n_images} validation images, with 95 % "
         f"intervals ({of}):"
     )
-    objectives = sweep.ledger.objectives
+    objectives = sweep.results.objectives
     rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
     for point in own:
         cells = []
@@ -220,7 +220,7 @@ def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
 
 
 def _place(sweep: Sweep, point: FrontPoint) -> str:
-    front, objectives = sweep.front, sweep.ledger.objectives
+    front, objectives = sweep.front, sweep.results.objectives
     if any(other.name == point.name for other in front.points):
         return "on the front"
     as_good = (values_of(front.points, objectives) >= values_of([point], objectives)).all(1)
@@ -250,7 +250,7 @@ def _cost(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     if not cost and metrics:
         cost = {"forward_images": metrics[-1]["forward_images"]}
         cost["seconds"] = sum(line["seconds"] for line in metrics)
-    images, total = cost.get("forward_images", 0), sweep.ledger.cost()["forward_images"]
+    images, total = cost.get("forward_images", 0), sweep.results.cost()["forward_images"]
     of = f", {images / total:.0%} of the sweep's" if total >= images > 0 else ""
     text = f"Cost: {images:.3g} forward images{of}, {cost.get('seconds', 0):.0f} s of training"
     for name, words in (("reused", "adopted"), ("lost", "lost and done again")):

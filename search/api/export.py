@@ -8,7 +8,6 @@ The card is written last: where it is, the model is whole.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
+from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError, require, require_one_of
@@ -86,7 +86,7 @@ def export(
     content = _serialised(network, images.shape, file_format)
     card = _card(sweep, picked, images, file_format, path.name)
     card["file"] |= {
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": content_digest(content),
         "torch": str(torch.__version__),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }

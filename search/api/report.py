@@ -14,4 +14,4 @@ def write_report(sweep: Sweep, reference: Sequence[ReferencePoint] = ()) -> None
 
     `reference` are published points that are drawn beside it.
     """
-    write_files(sweep.folder, sweep.ledger, reference)
+    write_files(sweep.folder, sweep.results, reference)

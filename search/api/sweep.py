@@ -156,16 +156,16 @@ def resume(
     check_that_it_can_start(config, data, model)
     console = console or Console(stderr=True)
     with _writing(folder), _alone(folder):
-        for proposal in open_sweep(folder).ledger.proposals():
+        for proposal in open_sweep(folder).results.proposals():
             read_metrics(folder / "trials" / proposal.trial)
         if config.storage is None:
             mend_journal(folder / JOURNAL)
         ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
-        sweep_up(folder, ledger)
+        sweep_up(folder, ledger.results)
         if config != old:
             write_request(folder, config, study, custom_parts(data, model))
-        done = ledger.counts().total
+        done = ledger.results.counts().total
         console.print(
             f"{done} trials are done, {len(unfinished)} go on, {config.trials} are asked for",
             soft_wrap=True,
@@ -181,7 +181,9 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     view = (
         Lines(console)
         if debug
-        else view_of(console, ledger, n_trials=config.trials, time_budget_s=config.time_budget_s)
+        else view_of(
+            console, ledger.results, n_trials=config.trials, time_budget_s=config.time_budget_s
+        )
     )
     run_trials, place = _place(config.resources, raises=debug)
     with quiet, shown(view), place as n_workers, _terminable():
@@ -194,7 +196,7 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
             repeat_front(
                 folder, found.front, config, data=custom.data, model=custom.model, console=console
             )
-    write_files(folder, ledger)
+    write_files(folder, ledger.results)
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:
@@ -239,7 +241,7 @@ def _searcher(
         callback=Callbacks(Housekeeping(folder / "trials"), _monitor(found, space), view),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
-    for proposal in ledger.proposals():
+    for proposal in ledger.results.proposals():
         for metrics in read_metrics(folder / "trials" / proposal.trial):
             searcher.recall(proposal, metrics)
     return searcher
@@ -248,9 +250,9 @@ def _searcher(
 def _monitor(found: Sweep, space: Space) -> Monitor:
     """TensorBoard, with a column for every parameter that the space or a trial has."""
     parameters = parameters_of_space(space, found.config.base)
-    for proposal in found.ledger.proposals():
+    for proposal in found.results.proposals():
         parameters = with_seen(parameters, proposal.params)
-    return Monitor(found.folder / "tensorboard", parameters, found.ledger.objectives)
+    return Monitor(found.folder / "tensorboard", parameters, found.results.objectives)
 
 
 def _unchangeable(config: SweepConfig) -> dict[str, Any]:

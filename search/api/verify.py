@@ -10,7 +10,6 @@ test images after the cheaper attacks, and after all.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from generalist_core.config import NFGSM, Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
+from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import require
@@ -114,7 +114,7 @@ class PointVerifier:
         for named in self.job.config.evaluation.attacks:
             assert not isinstance(named.attack, NFGSM)
             suite = self.job.request.suite(named.attack)
-            key = hashlib.sha256(to_json(suite).encode()).hexdigest()[:8]
+            key = content_digest(to_json(suite))[:8]
             place = self.job.folder / "verify" / f"{self.job.name}.{named.name}.{key}.pt"
             show = follow(bar, f"{self.job.name} {named.name}") if bar else None
             result = evaluate_resumably(

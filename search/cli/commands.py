@@ -183,7 +183,7 @@ def run_resume(options: argparse.Namespace) -> int:
 
 def _print_finished(finished: Sweep, options: argparse.Namespace) -> int:
     if finished.counts.completed == 0:
-        reasons = sorted({failure.reason for failure in finished.ledger.failures().values()})
+        reasons = sorted({failure.reason for failure in finished.results.failures().values()})
         raise WorkerError(f"No trial succeeded. Reasons: {'; '.join(reasons) or 'none ended'}")
     _print_front(finished, as_json=options.json)
     if not (options.json or options.quiet):
@@ -239,10 +239,10 @@ def run_explain(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """Write a sweep's report again."""
-    folder, ledger = options.folder, open_sweep(options.folder).ledger
+    folder, results = options.folder, open_sweep(options.folder).results
     given = options.reference is not None
-    reference = read_reference(options.reference, ledger.objectives) if given else ()
-    write_files(folder, ledger, reference)
+    reference = read_reference(options.reference, results.objectives) if given else ()
+    write_files(folder, results, reference)
     print(f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots")
     return 0
 
@@ -258,7 +258,7 @@ def run_verify(options: argparse.Namespace) -> int:
     resources = _resources(options) if options.ray else None
     sweep = open_sweep(options.folder)
     document = verify(sweep, request, resources=resources, console=_console(options))
-    write_page(sweep.folder, sweep.ledger)
+    write_page(sweep.folder, sweep.results)
     if options.json:
         print(json.dumps(document))
         return 0
@@ -299,11 +299,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def _print_front(sweep: Sweep, *, as_json: bool) -> None:
     if as_json:
-        document = front_document(sweep.folder, sweep.ledger)
+        document = front_document(sweep.folder, sweep.results)
         print(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
         return
-    front, counts, cost = sweep.front, sweep.counts, sweep.ledger.cost()
-    kinds = sweep.ledger.failure_kinds().items()
+    front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
+    kinds = sweep.results.failure_kinds().items()
     failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
     Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
     print(

@@ -119,10 +119,15 @@ def point_text(point: FrontPoint) -> str:
     return f"{point.trial}:{ratio_text(point.mixing_ratio)}"
 
 
+def interval_text(accuracy: float, interval: Sequence[float]) -> str:
+    """An accuracy with its interval in %, such as `88.6 [85.5, 91.3]`."""
+    low, high = interval
+    return f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def accuracies_text(point: FrontPoint) -> str:
     """A point's accuracies in %, with their 95 % intervals."""
     cells = []
     for name, accuracy in point.accuracies.items():
-        low, high = (100 * bound for bound in point.interval(name))
-        cells.append(f"{name} {100 * accuracy:.1f} % [{low:.1f}, {high:.1f}]")
+        cells.append(f"{name} {interval_text(accuracy, point.interval(name))} %")
     return "  ".join(cells)

@@ -19,8 +19,8 @@ from generalist_core.training.evaluator import OperatingPoint
 from search.front.front import Front
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
-from search.study.ledger import Ledger
 from search.study.records import Proposal, TrialCounts
+from search.study.results import Results
 
 N_EVENTS = 8
 """How many events the live view shows, the last."""
@@ -35,19 +35,19 @@ class Lines(Callback):
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
         """Say what a trial released and what the front is worth now."""
         ranges = []
-        for name in ledger.objectives:
+        for name in results.objectives:
             values = [100 * point.accuracies[name] for point in points]
             ranges.append(f"{name} {min(values):.1f}-{max(values):.1f} %")
-        self.say(trial, f"{'  '.join(ranges)}  {worth_text(ledger.front())}", "green")
+        self.say(trial, f"{'  '.join(ranges)}  {worth_text(results.front())}", "green")
 
-    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:  # noqa: ARG002
+    def on_failed(self, trial: str, failure: Failure, results: Results) -> None:  # noqa: ARG002
         """Say why a trial came to nothing."""
         self.say(trial, f"failed, {failure.kind}: {failure.reason}", "red")
 
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:  # noqa: ARG002
+    def on_stopped(self, trial: str, epoch: int, results: Results) -> None:  # noqa: ARG002
         """Say that a trial was stopped early."""
         self.say(trial, f"stopped early, after {epoch} epochs", "yellow")
 
@@ -73,11 +73,16 @@ class LiveView(Lines):
     """Shows where a sweep stands, drawn anew as it goes on."""
 
     def __init__(
-        self, console: Console, ledger: Ledger, *, n_trials: int, time_budget_s: float | None = None
+        self,
+        console: Console,
+        results: Results,
+        *,
+        n_trials: int,
+        time_budget_s: float | None = None,
     ) -> None:
         """Show a sweep of `n_trials` in all; `time_budget_s` counts from now."""
         super().__init__(console)
-        self.ledger = ledger
+        self.results = results
         self.n_trials = n_trials
         self.time_budget_s = time_budget_s
         self.running: dict[str, Proposal] = {}
@@ -86,7 +91,7 @@ class LiveView(Lines):
         self.opened = time.monotonic()
         self.began: float | None = None
         self.ended_after_s: float | None = None
-        self.n_before = ledger.counts().total
+        self.n_before = results.counts().total
         self._count()
 
     def on_begun(self, proposal: Proposal) -> None:
@@ -119,8 +124,8 @@ class LiveView(Lines):
         self._stand()
 
     def _count(self) -> None:
-        self.counts, self.front = self.ledger.counts(), self.ledger.front()
-        self.forward_images = self.ledger.cost()["forward_images"]
+        self.counts, self.front = self.results.counts(), self.results.front()
+        self.forward_images = self.results.cost()["forward_images"]
         self._stand()
 
     def _stand(self) -> None:
@@ -144,7 +149,7 @@ class LiveView(Lines):
     def _row(self, trial: str) -> Text:
         epochs, metrics = self.running[trial].config.epochs, self.metrics.get(trial, {})
         reached = [value for name, value in metrics.items() if name.startswith("epoch/")]
-        seen = [(name, metrics.get(f"accuracy/global/{name}")) for name in self.ledger.objectives]
+        seen = [(name, metrics.get(f"accuracy/global/{name}")) for name in self.results.objectives]
         shown = [f"{name} {100 * value:.1f} %" for name, value in seen if value is not None]
         text = f"epoch {max(reached, default=0):.0f}/{epochs}  {'  '.join(shown)}"
         return Text.assemble(("running ", "dim"), f"  {trial}  ", (text, "cyan"))
@@ -194,11 +199,11 @@ class LiveView(Lines):
 
 
 def view_of(
-    console: Console, ledger: Ledger, *, n_trials: int, time_budget_s: float | None
+    console: Console, results: Results, *, n_trials: int, time_budget_s: float | None
 ) -> Lines:
     """A live view if the console is a terminal, else lines."""
     if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
-        return LiveView(console, ledger, n_trials=n_trials, time_budget_s=time_budget_s)
+        return LiveView(console, results, n_trials=n_trials, time_budget_s=time_budget_s)
     return Lines(console)
 
 

@@ -19,8 +19,8 @@ from search.report.plots import front_plot, release_plot
 from search.running.trial import latest_epoch
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
-from search.study.ledger import Ledger
 from search.study.records import Proposal
+from search.study.results import Results
 from spaces.parameters import Choices, with_seen
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Monitor(Callback):
         self.proposals: dict[str, Proposal] = {}
         self._painter = ThreadPoolExecutor(max_workers=1)
         self._painted: deque[Future[None]] = deque()
-        self._ledger: Ledger | None = None
+        self._results: Results | None = None
         self._drawn: tuple[str, ...] = ()
         self._drawn_at = -PICTURE_S
         write_experiment(folder, self.parameters, self.metrics)
@@ -110,65 +110,65 @@ class Monitor(Callback):
             self.trials[trial] = TrialWriter(self.folder / trial, latest_epoch(metrics))
         self.trials[trial].write(metrics)
 
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
         """Write the trial's objectives and its release curve, and where the sweep stands."""
         writer, ratio = self.trials.get(trial), self.proposals[trial].mixing_ratio
         if writer is None:
             writer = self.trials[trial] = TrialWriter(self.folder / trial)
         own = next(point for point in points if point.mixing_ratio == ratio)
-        for name in ledger.objectives:
+        for name in results.objectives:
             writer.writer.add_scalar(f"{METRIC}/{name}", own.accuracies[name], writer.epoch)
-        worth = curve_worth(points, ledger)
+        worth = curve_worth(points, results)
         writer.writer.add_scalar(f"{METRIC}/curve", worth, writer.epoch)
         self._paint(lambda: writer.release(points))
-        self._on_ended(trial, ledger, "STATUS_SUCCESS")
+        self._on_ended(trial, results, "STATUS_SUCCESS")
 
-    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:  # noqa: ARG002
+    def on_failed(self, trial: str, failure: Failure, results: Results) -> None:  # noqa: ARG002
         """Count it."""
-        self._on_ended(trial, ledger, "STATUS_FAILURE")
+        self._on_ended(trial, results, "STATUS_FAILURE")
 
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:  # noqa: ARG002
+    def on_stopped(self, trial: str, epoch: int, results: Results) -> None:  # noqa: ARG002
         """Count it."""
-        self._on_ended(trial, ledger, "STATUS_SUCCESS")
+        self._on_ended(trial, results, "STATUS_SUCCESS")
 
     def close(self) -> None:
         """Draw the last front, flush and close all files."""
-        if self._ledger is not None:
-            self._draw_front(self._ledger)
+        if self._results is not None:
+            self._draw_front(self._results)
         self._painter.shutdown()
         self.sweep.close()
         for writer in self.trials.values():
             writer.close()
         self._raise_errors()
 
-    def _on_ended(self, trial: str, ledger: Ledger, status: Status) -> None:
+    def _on_ended(self, trial: str, results: Results, status: Status) -> None:
         if trial in self.trials:
             self._paint(self.trials.pop(trial).close)
         self.proposals.pop(trial, None)
         if (self.folder / trial).is_dir():  # else it was rejected, and never began
             write_end(self.folder / trial, status)
-        self._ledger, step = ledger, _step(ledger)
-        front, counts = ledger.front(), ledger.counts()
+        self._results, step = results, _step(results)
+        front, counts = results.front(), results.counts()
         scalars = {
             "hypervolume": front.hypervolume,
             "front_size": len(front.points),
             "trials/completed": counts.completed,
             "trials/failed": counts.failed,
             "trials/stopped_early": counts.stopped_early,
-            **{f"failed/{kind}": n for kind, n in ledger.failure_kinds().items()},
-            **{f"cost/{name}": spent for name, spent in ledger.cost().items()},
+            **{f"failed/{kind}": n for kind, n in results.failure_kinds().items()},
+            **{f"cost/{name}": spent for name, spent in results.cost().items()},
         }
         for name, value in scalars.items():
             self.sweep.add_scalar(f"sweep/{name}", value, step)
         if time.monotonic() - self._drawn_at >= PICTURE_S:
-            self._draw_front(ledger)
+            self._draw_front(results)
 
-    def _draw_front(self, ledger: Ledger) -> None:
+    def _draw_front(self, results: Results) -> None:
         """Draw the front, if it is another than the last that was drawn."""
-        front = ledger.front()
+        front = results.front()
         names = tuple(point.name for point in front.points)
         if names != self._drawn:
-            points, step = ledger.points(), _step(ledger)
+            points, step = results.points(), _step(results)
 
             def draw() -> None:
                 self.sweep.add_figure("front", _for_screen(front_plot(front, points)), step)
@@ -187,14 +187,14 @@ class Monitor(Callback):
             self._painted.popleft().result()
 
 
-def curve_worth(points: Sequence[OperatingPoint], ledger: Ledger) -> float:
+def curve_worth(points: Sequence[OperatingPoint], results: Results) -> float:
     """The hypervolume of one trial's mixtures, above the floors of the sweep."""
-    rows = [[point.accuracies[name] for name in ledger.objectives] for point in points]
-    return hypervolume(np.array(rows), ledger.reference)
+    rows = [[point.accuracies[name] for name in results.objectives] for point in points]
+    return hypervolume(np.array(rows), results.reference)
 
 
-def _step(ledger: Ledger) -> int:
-    return round(ledger.cost()["forward_images"] / COST_UNIT)
+def _step(results: Results) -> int:
+    return round(results.cost()["forward_images"] / COST_UNIT)
 
 
 def _for_screen(figure: Figure) -> Figure:

@@ -15,8 +15,8 @@ from search.front.repeats import REPEATS, Attainment, attainment, spreads
 from search.report.importance import Importance, importances
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
-from search.study.ledger import Ledger
 from search.study.records import Growth, TrialCounts
+from search.study.results import Results
 
 VERIFIED = "verified.json"
 
@@ -66,26 +66,26 @@ class ReportContents:
 
 
 def gather(
-    folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()
+    folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()
 ) -> ReportContents:
     """Everything that the report of a sweep shows, from its study and its folder."""
-    front, repeats = ledger.front(), _read(folder / REPEATS)
+    front, repeats = results.front(), _read(folder / REPEATS)
     around = {point.name: spreads(folder, point, front.objectives) for point in front.points}
     verified, sweep = _read(folder / VERIFIED) or {}, _read(folder / "sweep.json") or {}
     return ReportContents(
         name=folder.absolute().name,
-        points=ledger.points(),
+        points=results.points(),
         front=front,
-        params={record.trial: _searched(record.params) for record in ledger.records()},
-        history=ledger.history(),
-        importances=importances(ledger),
+        params={record.trial: _searched(record.params) for record in results.records()},
+        history=results.history(),
+        importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,
         spreads={name: spread for name, spread in around.items() if spread is not None},
         verified={row["name"]: row for row in verified.get("points", [])},
         reference=reference,
-        counts=ledger.counts(),
-        failures=ledger.failures(),
-        cost=ledger.cost(),
+        counts=results.counts(),
+        failures=results.failures(),
+        cost=results.cost(),
         disk_bytes=disk_bytes(folder),
         request=without_passwords(sweep.get("request", {})),
         environment=without_passwords(sweep.get("environment", {})),

@@ -25,7 +25,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.front.points import FrontPoint, values_of
-from search.study.ledger import Ledger
+from search.study.results import Results
 from search.study.samplers import experimental
 
 N_BEST = 5
@@ -56,13 +56,13 @@ class Importance:
     refusal: str | None = None
 
 
-def importances(ledger: Ledger) -> list[Importance]:
+def importances(results: Results) -> list[Importance]:
     """For reaching the front, then for the best value of each objective."""
-    points, ended = ledger.points(), ledger.ended()
+    points, ended = results.points(), results.ended()
     completed = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     counting = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    found = [_importance(FRONT, counting, nearness(points, ledger.objectives))]
-    for name in ledger.objectives:
+    found = [_importance(FRONT, counting, nearness(points, results.objectives))]
+    for name in results.objectives:
         best: dict[str, float] = {}
         for point in points:
             best[point.trial] = max(best.get(point.trial, 0.0), point.accuracies[name])

@@ -16,12 +16,12 @@ from search.front.repeats import spreads
 from search.report.plots import as_csv, drawn, front_plot, write_plots
 from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
-from search.study.ledger import Ledger
+from search.study.results import Results
 
 
-def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
+def front_document(folder: Path, results: Results) -> dict[str, Any]:
     """The front as one JSON document."""
-    front, counts = ledger.front(), ledger.counts()
+    front, counts = results.front(), results.counts()
     alike = front.indistinguishable()
     return {
         "objectives": list(front.objectives),
@@ -42,32 +42,32 @@ def front_document(folder: Path, ledger: Ledger) -> dict[str, Any]:
             "failed": counts.failed,
             "unfinished": counts.unfinished,
         },
-        "failures": ledger.failure_kinds(),
-        "cost": ledger.cost(),
+        "failures": results.failure_kinds(),
+        "cost": results.cost(),
     }
 
 
-def write_files(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> Front:
+def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> Front:
     """Write what a sweep found into its folder, and the weights of the front to `models/`.
 
     `reference` are published points to be drawn beside it.
     """
-    points, front = ledger.points(), ledger.front()
-    write_json(folder / "front.json", front_document(folder, ledger))
+    points, front = results.points(), results.front()
+    write_json(folder / "front.json", front_document(folder, results))
     write_text(folder / "front.csv", front_csv(front))
     write_bytes(folder / "front.png", drawn(front_plot(front, points), "png", dpi=150))
     write_models(folder, front)
-    write_plots(folder / "plots", front, points, ledger.history())
-    write_page(folder, ledger, reference)
+    write_plots(folder / "plots", front, points, results.history())
+    write_page(folder, results, reference)
     return front
 
 
-def write_page(folder: Path, ledger: Ledger, reference: Sequence[ReferencePoint] = ()) -> None:
+def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
     """Write `report.html` into a sweep's folder."""
     from search.report.contents import gather
     from search.report.page import report_html
 
-    write_text(folder / "report.html", report_html(gather(folder, ledger, reference)))
+    write_text(folder / "report.html", report_html(gather(folder, results, reference)))
 
 
 def front_csv(front: Front) -> str:

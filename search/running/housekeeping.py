@@ -9,7 +9,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from search.running.trial import AVERAGES, CHECKPOINT
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
-from search.study.ledger import Ledger
+from search.study.results import Results
 
 
 class Housekeeping(Callback):
@@ -18,19 +18,19 @@ class Housekeeping(Callback):
     def __init__(self, trials: Path) -> None:
         self.trials = trials
 
-    def on_completed(self, trial: str, _: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, trial: str, _: Sequence[OperatingPoint], results: Results) -> None:
         """Keep the averages that the front needs."""
         self._remove(trial, CHECKPOINT)
-        on_front = {point.trial for point in ledger.front().points}
+        on_front = {point.trial for point in results.front().points}
         for path in self.trials.glob(f"*/{AVERAGES}"):
-            if path.parent.name not in on_front and ledger.has_ended(path.parent.name):
+            if path.parent.name not in on_front and results.has_ended(path.parent.name):
                 path.unlink()
 
-    def on_failed(self, trial: str, _: Failure, __: Ledger) -> None:
+    def on_failed(self, trial: str, _: Failure, __: Results) -> None:
         """Nobody goes on from here."""
         self._remove(trial, CHECKPOINT)
 
-    def on_stopped(self, trial: str, _: int, __: Ledger) -> None:
+    def on_stopped(self, trial: str, _: int, __: Results) -> None:
         """Nobody goes on from here."""
         self._remove(trial, CHECKPOINT)
 
@@ -38,10 +38,10 @@ class Housekeeping(Callback):
         (self.trials / trial / name).unlink(missing_ok=True)
 
 
-def sweep_up(folder: Path, ledger: Ledger) -> None:
+def sweep_up(folder: Path, results: Results) -> None:
     """Remove what a crash left: parts of files, and checkpoints of trials that have ended."""
     for part in (*folder.glob(".*.*"), *folder.glob("trials/*/.*.*"), *folder.glob("models/.*.*")):
         part.unlink(missing_ok=True)
     for path in (folder / "trials").glob(f"*/{CHECKPOINT}"):
-        if ledger.has_ended(path.parent.name):
+        if results.has_ended(path.parent.name):
             path.unlink()

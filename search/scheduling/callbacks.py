@@ -7,12 +7,12 @@ from typing import Any
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.study.failures import Failure
-from search.study.ledger import Ledger
 from search.study.records import Proposal
+from search.study.results import Results
 
 
 class Callback:
-    """Is told what happens in a sweep, after the ledger; this one keeps it to itself."""
+    """Is told what happens in a sweep, after the results; this one keeps it to itself."""
 
     def on_begun(self, proposal: Proposal) -> None:
         """A trial begins, or goes on after the sweep was interrupted."""
@@ -20,13 +20,13 @@ class Callback:
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """A running trial has trained an epoch."""
 
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
         """A trial has released its points."""
 
-    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
+    def on_failed(self, trial: str, failure: Failure, results: Results) -> None:
         """A trial came to nothing."""
 
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+    def on_stopped(self, trial: str, epoch: int, results: Results) -> None:
         """A trial was stopped early."""
 
     def close(self) -> None:
@@ -49,20 +49,20 @@ class Callbacks(Callback):
         for callback in self.callbacks:
             callback.on_metrics(trial, metrics)
 
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], ledger: Ledger) -> None:
+    def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
         """Tell all."""
         for callback in self.callbacks:
-            callback.on_completed(trial, points, ledger)
+            callback.on_completed(trial, points, results)
 
-    def on_failed(self, trial: str, failure: Failure, ledger: Ledger) -> None:
+    def on_failed(self, trial: str, failure: Failure, results: Results) -> None:
         """Tell all."""
         for callback in self.callbacks:
-            callback.on_failed(trial, failure, ledger)
+            callback.on_failed(trial, failure, results)
 
-    def on_stopped(self, trial: str, epoch: int, ledger: Ledger) -> None:
+    def on_stopped(self, trial: str, epoch: int, results: Results) -> None:
         """Tell all."""
         for callback in self.callbacks:
-            callback.on_stopped(trial, epoch, ledger)
+            callback.on_stopped(trial, epoch, results)
 
     def close(self) -> None:
         """Tell all."""

@@ -65,7 +65,7 @@ class Proposer:
 
     def completed(self, trial: str) -> None:
         """Take in that a trial has released its points, and whether the front grew by them."""
-        self._completed(trial, self.ledger.front().hypervolume)
+        self._completed(trial, self.ledger.results.front().hypervolume)
 
     def _completed(self, trial: str, worth: float) -> None:
         family = self.family_of[trial]
@@ -76,10 +76,10 @@ class Proposer:
 
     def _restore(self) -> None:
         """Take in what a ledger that goes on has proposed, and what came of it."""
-        for proposal in self.ledger.proposals():
+        for proposal in self.ledger.results.proposals():
             self._begin(proposal)
-        completed = {point.trial for point in self.ledger.points()}
-        for growth in self.ledger.history():
+        completed = {point.trial for point in self.ledger.results.points()}
+        for growth in self.ledger.results.history():
             if growth.trial in completed:
                 self._completed(growth.trial, growth.hypervolume)
 
@@ -99,14 +99,14 @@ class Proposer:
     def _best_open(self) -> Family | None:
         if self.branching is None or self.ledger.sampling.enqueued:
             return None
-        if self.n_branches >= self.branching.most * self.ledger.n_asked:
+        if self.n_branches >= self.branching.most * self.ledger.results.n_asked:
             return None
         able = [f for f in self.families if f.varies and f.is_open(self.branching)]
         return max(able, key=self._merit, default=None)
 
     def _merit(self, family: Family) -> float:
         """The hypervolume that the front would lose without the family's points on it."""
-        front = self.ledger.front()
+        front = self.ledger.results.front()
         others = [point for point in front.points if point.trial not in family.completed]
         without = Front.of(others, front.objectives, front.reference)
         return front.hypervolume - without.hypervolume
@@ -116,7 +116,7 @@ def enqueue_first(ledger: Ledger, space: Space, base: TrainConfig) -> None:
     """Propose the paper's setting first and then the base's, if they were not asked yet."""
     first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
     suggestions = [first] if first == second else [first, second]
-    for params, ratio in suggestions[ledger.n_asked :]:
+    for params, ratio in suggestions[ledger.results.n_asked :]:
         ledger.enqueue(params, ratio, len(base.experts))
 
 

@@ -20,7 +20,7 @@ def replay(sweep: Sweep, space: Space) -> list[str]:
     `asked_after`, how many had ended when it was asked, and `told_as`, as which it ended. Empty is
     good; else the space, the code or a library is not that of the sweep.
     """
-    records = sweep.ledger.records()
+    records = sweep.results.records()
     return [seen.trial for seen in records if _asked_again(sweep, space, seen.trial) != seen.params]
 
 
@@ -29,4 +29,4 @@ def _asked_again(sweep: Sweep, space: Space, trial: str) -> Mapping[str, Any]:
     enqueue_first(past, space, base)
     with contextlib.suppress(RejectedError):
         Proposer(past, space, base, sweep.config.branching).propose()
-    return past.records()[-1].params
+    return past.results.records()[-1].params

@@ -62,7 +62,7 @@ class Searcher:
         """Begin a search of `n_trials`, or go on with one: first with its `unfinished` trials."""
         self.proposer = proposer
         self.ledger = proposer.ledger
-        self.n_left = max(0, n_trials - self.ledger.n_asked)
+        self.n_left = max(0, n_trials - self.ledger.results.n_asked)
         self.unfinished = list(unfinished)
         self.n_workers = n_workers
         self.rules = rules or Rules()
@@ -83,7 +83,7 @@ class Searcher:
         if self.rules.round_size is None or self.unfinished:
             return False
         under_way = bool(self.running or self.ended)
-        return under_way and self.ledger.n_asked % self.rules.round_size == 0
+        return under_way and self.ledger.results.n_asked % self.rules.round_size == 0
 
     @property
     def n_to_begin(self) -> int:
@@ -100,7 +100,7 @@ class Searcher:
                 proposal = self._next()
             except RejectedError as error:
                 failure = Failure(kind="invalid", reason=str(error))
-                self.callback.on_failed(error.trial, failure, self.ledger)
+                self.callback.on_failed(error.trial, failure, self.ledger.results)
                 self._tell_what_is_due()
                 continue
             self.running[proposal.trial] = proposal
@@ -202,7 +202,7 @@ class Searcher:
 
     def _tell_what_is_due(self) -> None:
         if self.rules.round_size is not None:
-            whole = self.ledger.n_asked % self.rules.round_size == 0 or self.n_left == 0
+            whole = self.ledger.results.n_asked % self.rules.round_size == 0 or self.n_left == 0
             if self.running or self.unfinished or not whole:
                 return
         for name in sorted(self.ended):
@@ -222,16 +222,16 @@ class Searcher:
     ) -> None:
         self.ledger.tell_released(trial, points, self.costs[trial], trained=trained)
         self.proposer.completed(trial)
-        self.callback.on_completed(trial, points, self.ledger)
+        self.callback.on_completed(trial, points, self.ledger.results)
 
     def _tell_failed(self, trial: str, failure: Failure) -> None:
         self.ledger.tell_failed(trial, failure, self.costs.get(trial))
-        self.callback.on_failed(trial, failure, self.ledger)
+        self.callback.on_failed(trial, failure, self.ledger.results)
 
     def _tell_stopped(self, trial: str, epoch: int, accuracies: Sequence[float]) -> None:
-        named = dict(zip(self.ledger.objectives, accuracies, strict=True))
+        named = dict(zip(self.ledger.results.objectives, accuracies, strict=True))
         self.ledger.tell_stopped(trial, epoch, self.costs[trial], named)
-        self.callback.on_stopped(trial, epoch, self.ledger)
+        self.callback.on_stopped(trial, epoch, self.ledger.results)
 
     def _count(self, trial: str, metrics: Mapping[str, float]) -> None:
         """What a trial has cost by now: its epochs' seconds add up, until a total is given."""
@@ -249,7 +249,7 @@ class Searcher:
         """End the search after so many failed trials."""
         if self.rules.max_failures is None:
             return
-        failures = self.ledger.failures()
+        failures = self.ledger.results.failures()
         if len(failures) >= self.rules.max_failures:
             last = list(failures.values())[-1]
             self.abort(
@@ -263,6 +263,8 @@ class Searcher:
         """Ask for no more trials once the hypervolume has stopped growing."""
         if self.rules.stop_when is None:
             return
-        history = [(past.forward_images, past.hypervolume) for past in self.ledger.history()]
+        history = [
+            (past.forward_images, past.hypervolume) for past in self.ledger.results.history()
+        ]
         if is_done(history, self.rules.stop_when):
             self.n_left = 0

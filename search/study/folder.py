@@ -25,6 +25,7 @@ from search.front.front import Front
 from search.front.pick import Pick, pick
 from search.study.ledger import Ledger
 from search.study.records import TrialCounts
+from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from search.study.storage import open_storage
 
@@ -46,9 +47,14 @@ class Sweep:
     custom: CustomParts = field(default_factory=CustomParts, repr=False)
 
     @property
+    def results(self) -> Results:
+        """What came of the trials so far."""
+        return self.ledger.results
+
+    @property
     def front(self) -> Front:
         """The operating points that no other dominates."""
-        return self.ledger.front()
+        return self.results.front()
 
     @property
     def hypervolume(self) -> float:
@@ -60,23 +66,23 @@ class Sweep:
         """One row an asked trial, see `search.study.tables.trials_table`."""
         from search.study.tables import trials_table
 
-        return trials_table(self.ledger)
+        return trials_table(self.results)
 
     @property
     def points(self) -> pd.DataFrame:
         """One row an operating point, see `search.study.tables.points_table`."""
         from search.study.tables import points_table
 
-        return points_table(self.ledger)
+        return points_table(self.results)
 
     @property
     def counts(self) -> TrialCounts:
         """How the trials ended."""
-        return self.ledger.counts()
+        return self.results.counts()
 
     def pick(self, spec: str) -> Pick:
         """One point of the front and the reason, see `search.front.pick.pick`."""
-        return pick(self.front, spec, self.ledger.points())
+        return pick(self.front, spec, self.results.points())
 
 
 def open_sweep(folder: str | Path) -> Sweep:

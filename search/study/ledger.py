@@ -7,7 +7,7 @@ point is an observation, and the sampler learns the whole curve from one trainin
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,49 +17,32 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist_core.config import Ratio, TrainConfig
-from generalist_core.config.codec import from_dict, to_dict, to_json
+from generalist_core.config.codec import to_dict
 from generalist_core.config.mixing import as_ratio
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor
-from search.front.front import Front
-from search.front.points import FrontPoint, point_to_dict, trial_id
+from search.front.points import point_to_dict, trial_id
 from search.study.failures import Failure
 from search.study.records import (
-    Growth,
     Observation,
     Proposal,
     RejectedError,
-    TrialCounts,
-    TrialRecord,
 )
+from search.study.results import Results
 from search.study.samplers import SamplerOf, experimental
 from search.study.sampling import Sampling
 from search.study.trials import (
     Goals,
     as_of,
-    failure_of,
-    growth_of,
-    is_lasting_failure,
     missing_siblings,
-    name_of,
     parameters_of,
-    point_of,
     proposal_of,
-    record_of,
     running,
     seen,
 )
 from spaces import Space
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
-
-COSTS = (
-    "forward_images",
-    "reused_forward_images",
-    "lost_forward_images",
-    "seconds",
-    "gpu_seconds",
-)
 
 MAX_ATTEMPTS = 20
 """How often a sampler may suggest what has failed before, until that counts as a trial."""
@@ -97,14 +80,14 @@ class Ledger:
                 storage=self.storage,
                 sampler=RandomSampler(),
                 study_name=name,
-                directions=["maximize"] * len(self.objectives),
+                directions=["maximize"] * len(self.goals.objectives),
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InvalidConfigError(
                 f"`a new study` must be begun, but {name!r} is there."
             ) from error
         with experimental():
-            study.set_metric_names(list(self.objectives))
+            study.set_metric_names(list(self.goals.objectives))
         return study
 
     def _open(self, name: str) -> optuna.Study:
@@ -117,16 +100,12 @@ class Ledger:
 
     def _read(self) -> None:
         """Take in the study from its beginning, its ends in the order in which they were told."""
-        self._sampling = Sampling(self.sampler_of, len(self.objectives))
+        self._sampling = Sampling(self.sampler_of, len(self.goals.objectives))
         self._unshown: deque[list[FrozenTrial]] = deque()
-        self._numbers: dict[str, int] = {}
-        self._configs: dict[str, Any] = {}
-        self._failing: set[str] = set()
-        self._points: list[FrontPoint] = []
-        self._front = self.goals.front_of(())
+        self.results = Results(self.study, self.goals)
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
-            self._know(trial)
+            self.results.take_in(trial)
         told: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
             if "origin" in trial.user_attrs:
@@ -135,7 +114,7 @@ class Ledger:
                 told.setdefault(trial.user_attrs["told_as"], []).append(trial)
         for _, ended in sorted(told.items()):
             self._unshown.append(ended)
-            self._learn(ended)
+            self.results.learn(ended)
         self._n_told = 1 + max(told, default=-1)
 
     @property
@@ -150,11 +129,11 @@ class Ledger:
 
         A completed trial gets the points that were still to be added; who cannot go on is closed.
         """
-        for trial in self._asked():
+        for trial in self.results.asked():
             if trial.state == TrialState.COMPLETE:
                 self.study.add_trials(self._missing_siblings(trial))
         self._read()
-        unfinished = [trial for trial in self._asked() if not trial.state.is_finished()]
+        unfinished = [trial for trial in self.results.asked() if not trial.state.is_finished()]
         return [proposal for trial in unfinished if (proposal := self._go_on(trial)) is not None]
 
     def _go_on(self, trial: FrozenTrial) -> Proposal | None:
@@ -171,10 +150,13 @@ class Ledger:
 
     def before(self, trial: str) -> Ledger:
         """A ledger in memory that stands where this one stood when that trial was asked."""
-        asked = self._frozen(trial)
+        asked = self.results.trial(trial)
         n_told = asked.user_attrs["asked_after"]
         past = Ledger(
-            InMemoryStorage(), self.objectives, sampler_of=self.sampler_of, floors=self.goals.floors
+            InMemoryStorage(),
+            self.goals.objectives,
+            sampler_of=self.sampler_of,
+            floors=self.goals.floors,
         )
         earlier = self.study.get_trials(deepcopy=False)[: asked.number]
         past.study.add_trials([as_of(known, n_told) for known in earlier])
@@ -183,7 +165,7 @@ class Ledger:
 
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
-        self.storage.set_trial_state_values(self._frozen(trial)._trial_id, TrialState.WAITING)
+        self.storage.set_trial_state_values(self.results.trial(trial)._trial_id, TrialState.WAITING)
 
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
@@ -202,7 +184,7 @@ class Ledger:
             RejectedError: the space made no valid configuration of what the sampler suggested, or
                 it suggests nothing but configurations that failed.
         """
-        name = trial_id(len(self._numbers))
+        name = trial_id(self.results.n_asked)
         for attempt in range(MAX_ATTEMPTS):
             self.sampling.tell(name, [])
             asked = self.sampling.ask(name, fixed, attempt)
@@ -214,7 +196,7 @@ class Ledger:
             except InvalidConfigError as error:
                 reason = f"the space made an invalid configuration: {error}"
                 raise self._rejected(name, reason) from error
-            if to_json(config) not in self._failing:
+            if not self.results.has_failed(config):
                 self._record(name, {"config": to_dict(config), "mixing_ratio": ratio})
                 return Proposal(
                     trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params)
@@ -231,7 +213,7 @@ class Ledger:
         """Write a trial that begins to the study, all at once."""
         about = {"trial": name, "asked_after": self._n_told, **about}
         self.study.add_trial(running(self.sampling.asked(name), about))
-        self._know(self.study.get_trials(deepcopy=False)[-1])
+        self.results.take_in(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(
         self,
@@ -245,17 +227,17 @@ class Ledger:
 
         `trained` is its configuration where that is not the one proposed.
         """
-        ratio = as_ratio(self._frozen(trial).user_attrs["mixing_ratio"])
+        ratio = as_ratio(self.results.trial(trial).user_attrs["mixing_ratio"])
         own = next(point for point in points if point.mixing_ratio == ratio)
         about: dict[str, Any] = {"n_images": own.n_images, "epoch": own.epoch, "cost": dict(cost)}
         if trained is not None:
             about["config"] = to_dict(trained)
         about["points"] = [point_to_dict(point) for point in points]
         self._close(trial, TrialState.COMPLETE, about, accuracies=own.accuracies)
-        self._know(self._frozen(trial))
-        siblings = self._missing_siblings(self._frozen(trial))
+        self.results.take_in(self.results.trial(trial))
+        siblings = self._missing_siblings(self.results.trial(trial))
         self.study.add_trials(siblings)
-        self._take_in(trial, [self._frozen(trial), *siblings])
+        self._take_in(trial, [self.results.trial(trial), *siblings])
 
     def tell_failed(
         self, trial: str, failure: Failure, cost: Mapping[str, float] | None = None
@@ -263,7 +245,7 @@ class Ledger:
         """Close a trial that came to nothing, at what it cost."""
         about = {"failure": failure.to_dict(), "cost": dict(cost or {})}
         self._close(trial, TrialState.FAIL, about)
-        self._take_in(trial, [self._frozen(trial)])
+        self._take_in(trial, [self.results.trial(trial)])
 
     def tell_stopped(
         self, trial: str, epoch: int, cost: Mapping[str, float], accuracies: Mapping[str, float]
@@ -271,7 +253,7 @@ class Ledger:
         """Close a trial that was stopped early, after `epoch` epochs with these `accuracies`."""
         about = {"stopped_at": epoch, "accuracies": dict(accuracies), "cost": dict(cost)}
         self._close(trial, TrialState.PRUNED, about)
-        self._take_in(trial, [self._frozen(trial)])
+        self._take_in(trial, [self.results.trial(trial)])
 
     def _close(
         self,
@@ -281,7 +263,7 @@ class Ledger:
         accuracies: Mapping[str, float] | None = None,
     ) -> None:
         """Write how a trial ended, its state last: after a crash before that it has not ended."""
-        live = optuna.Trial(self.study, self._frozen(trial)._trial_id)
+        live = optuna.Trial(self.study, self.results.trial(trial)._trial_id)
         for name, value in {**about, "told_as": self._n_told}.items():
             live.set_user_attr(name, value)
         values = None
@@ -304,124 +286,11 @@ class Ledger:
         self.study.add_trial(trial)
         self._take_in("", [trial])
 
-    def observations(self, origin: str) -> list[Observation]:
-        """What another sweep can learn from this one."""
-        completed = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return [
-            Observation(
-                params=trial.params,
-                accuracies=self.goals.accuracies(trial),
-                origin=f"{origin} #{trial.number}",
-            )
-            for trial in completed
-        ]
-
-    def points(self) -> list[FrontPoint]:
-        """Every operating point of every completed trial of this sweep, in the order of asking."""
-        return sorted(self._points, key=_trial)
-
-    def front(self) -> Front:
-        """The operating points that no other dominates, worth what lies above the floors."""
-        return self._front
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """The names of what is to be maximised, in their order."""
-        return self.goals.objectives
-
-    @property
-    def reference(self) -> tuple[float, ...]:
-        """The reference point of the hypervolume: the floors, 0 where there is none."""
-        return self.goals.reference
-
-    @property
-    def n_asked(self) -> int:
-        """How many trials were asked, siblings not counted."""
-        return len(self._numbers)
-
-    def proposals(self) -> list[Proposal]:
-        """What was proposed so far, and could be trained."""
-        asked = [trial for trial in self._asked() if "config" in trial.user_attrs]
-        return [proposal_of(trial) for trial in asked]
-
-    def records(self) -> list[TrialRecord]:
-        """Every asked trial as it is, siblings not counted, in the order of asking."""
-        return [record_of(trial) for trial in self._asked()]
-
-    def counts(self) -> TrialCounts:
-        """How the asked trials ended, siblings not counted."""
-        states = [trial.state for trial in self._asked()]
-        return TrialCounts(
-            completed=states.count(TrialState.COMPLETE),
-            stopped_early=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            unfinished=sum(not state.is_finished() for state in states),
-        )
-
-    def failures(self) -> dict[str, Failure]:
-        """Why each failed trial did."""
-        failed = [trial for trial in self._asked() if trial.state == TrialState.FAIL]
-        return {trial.user_attrs["trial"]: failure_of(trial) for trial in failed}
-
-    def failure_kinds(self) -> dict[str, int]:
-        """How many trials failed in which way."""
-        return dict(Counter(failure.kind for failure in self.failures().values()))
-
-    def has_ended(self, trial: str) -> bool:
-        """Whether a trial of that name was asked, and has ended."""
-        return trial in self._numbers and self._frozen(trial).state.is_finished()
-
-    def cost(self) -> dict[str, float]:
-        """What all ended trials cost together, those that came to nothing too."""
-        costs = [trial.user_attrs["cost"] for trial in self.ended()]
-        return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
-
-    def history(self) -> list[Growth]:
-        """How cost and hypervolume grew, an entry for each trial that ended, in that order."""
-        return growth_of(self.ended(), self._points, self.goals)
-
-    def ended(self) -> list[FrozenTrial]:
-        """The trials that ended, siblings not counted, in the order in which they did."""
-        ended = [trial for trial in self._asked() if trial.state.is_finished()]
-        return sorted(ended, key=lambda trial: trial.user_attrs["told_as"])
-
-    def _know(self, trial: FrozenTrial) -> None:
-        """Know a trial that was asked, by its name."""
-        name = name_of(trial)
-        if name is not None:
-            self._numbers[name] = trial.number
-            self._configs[name] = trial.user_attrs.get("config")
-
     def _take_in(self, name: str, trials: Sequence[FrozenTrial]) -> None:
         """Learn from a trial that ended, with its siblings, or from an observation."""
         self.sampling.tell(name, seen(trials, self.goals))
-        self._learn(trials)
-
-    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
-        """Know what failed, and the points."""
-        for trial in trials:
-            if is_lasting_failure(trial) and "config" in trial.user_attrs:
-                self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
-        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        points = [
-            point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
-            for trial in completed
-            if "trial" in trial.user_attrs
-        ]
-        self._points += points
-        self._front = self.goals.front_of(sorted([*self._front.points, *points], key=_trial))
-
-    def _asked(self) -> list[FrozenTrial]:
-        trials = self.study.get_trials(deepcopy=False)
-        return [trials[number] for number in self._numbers.values()]
-
-    def _frozen(self, trial: str) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
+        self.results.learn(trials)
 
     def _missing_siblings(self, asked: FrozenTrial) -> list[FrozenTrial]:
         later = self.study.get_trials(deepcopy=False)[asked.number :]
         return missing_siblings(asked, later, self.goals)
-
-
-def _trial(point: FrontPoint) -> str:
-    return point.trial

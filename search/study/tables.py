@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from search.study.ledger import Ledger
+from search.study.results import Results
 
 
-def trials_table(ledger: Ledger) -> pd.DataFrame:
+def trials_table(results: Results) -> pd.DataFrame:
     """One row an asked trial, by its name, in the order of asking.
 
     Columns: `state`, `on_front` (how many of its points are), `best_OBJECTIVE`, the cost in
     `forward_images` and `seconds`, `reason` of a failure, and each parameter; empty cells are NaN.
     """
-    points, on_front = ledger.points(), [point.trial for point in ledger.front().points]
+    points, on_front = results.points(), [point.trial for point in results.front().points]
     best: dict[str, dict[str, float]] = {}
     for point in points:
         own = best.setdefault(point.trial, {})
@@ -24,22 +24,22 @@ def trials_table(ledger: Ledger) -> pd.DataFrame:
             "trial": record.trial,
             "state": record.state,
             "on_front": on_front.count(record.trial),
-            **{f"best_{name}": None for name in ledger.objectives},
+            **{f"best_{name}": None for name in results.objectives},
             **best.get(record.trial, {}),
             **{name: record.cost.get(name) for name in ("forward_images", "seconds")},
             "reason": record.failure.reason if record.failure else None,
             **record.params,
         }
-        for record in ledger.records()
+        for record in results.records()
     ]
     return _by_trial(rows)
 
 
-def points_table(ledger: Ledger) -> pd.DataFrame:
+def points_table(results: Results) -> pd.DataFrame:
     """One row an operating point: mixing ratio, accuracies with 95 % intervals, `on_front`."""
-    on_front = {point.name for point in ledger.front().points}
+    on_front = {point.name for point in results.front().points}
     rows: list[dict[str, object]] = []
-    for point in ledger.points():
+    for point in results.points():
         row: dict[str, object] = {"trial": point.trial, "mixing_ratio": point.mixing_ratio}
         for name, accuracy in point.accuracies.items():
             low, high = point.interval(name)

@@ -55,6 +55,6 @@ def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
     if not path.is_dir():
         return list(read_observations(path, objectives))
     ledger = open_sweep(path).ledger
-    same = ledger.objectives == objectives
-    require(same, "a warm start with the same objectives", f"{ledger.objectives} in {path}")
-    return ledger.observations(str(path))
+    same = ledger.results.objectives == objectives
+    require(same, "a warm start with the same objectives", f"{ledger.results.objectives} in {path}")
+    return ledger.results.observations(str(path))

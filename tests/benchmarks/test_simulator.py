@@ -35,6 +35,7 @@ from search.scheduling.proposer import Proposer, warmup_params
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
+from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, paper_suggestion
 from tests import ROOT
@@ -87,8 +88,8 @@ class Following(Callback):
     def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
         self.order.append(trial)
 
-    def on_completed(self, _: str, __: Sequence[OperatingPoint], ledger: Ledger) -> None:
-        self.worth.append(ledger.front().hypervolume)
+    def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
+        self.worth.append(results.front().hypervolume)
 
 
 @dataclass
@@ -103,18 +104,18 @@ class Found:
 
     @property
     def points(self) -> list[tuple[str, Mapping[str, float]]]:
-        return [(point.name, point.accuracies) for point in self.ledger.points()]
+        return [(point.name, point.accuracies) for point in self.ledger.results.points()]
 
     @property
     def front(self) -> list[tuple[str, Mapping[str, float]]]:
-        return [(point.name, point.accuracies) for point in self.ledger.front().points]
+        return [(point.name, point.accuracies) for point in self.ledger.results.front().points]
 
     @property
     def states(self) -> set[TrialState]:
         return {trial.state for trial in self.ledger.study.get_trials(deepcopy=False)}
 
     def cost(self, name: str = "forward_images") -> float:
-        return self.ledger.cost()[name]
+        return self.ledger.results.cost()[name]
 
 
 def search(
@@ -347,7 +348,7 @@ def test_early_stopping_stops_trials_and_all_end_in_a_final_state(
     found = search(
         "full", 300, n_workers=n_workers, warmups=warmups, rungs=Rungs(SuccessiveHalving())
     )
-    counts = found.ledger.counts()
+    counts = found.ledger.results.counts()
     assert counts.total == counts.completed + counts.stopped_early == 300
     assert counts.stopped_early > 30
     assert counts.completed > 10
@@ -362,7 +363,7 @@ def test_early_stopping_saves_cost() -> None:
     whole, stopped = (
         search("full", 40, rungs=rungs) for rungs in (None, Rungs(SuccessiveHalving()))
     )
-    assert whole.ledger.counts().stopped_early == 0
+    assert whole.ledger.results.counts().stopped_early == 0
     assert stopped.cost() < 0.8 * whole.cost()
     assert set(dict(stopped.points)) <= set(dict(whole.points))
 
@@ -398,7 +399,7 @@ def test_a_weak_robust_warm_up_ends_a_trial_before_the_natural_expert_is_trained
     judged = (base.evaluation.n_images_during_training or 0) * evaluation_cost(base.evaluation)
     robust = next(e for e in base.experts if e.attack is not None)
     assert found.cost() == 2 * WORLD.n_train * update_cost(robust) + judged
-    assert found.ledger.counts().stopped_early == 1
+    assert found.ledger.results.counts().stopped_early == 1
     (trial,) = found.ledger.study.get_trials()
     assert trial.user_attrs["stopped_at"] == 2
 
@@ -410,7 +411,7 @@ def test_a_weak_global_learner_ends_a_trial_after_its_warm_ups() -> None:
     )
     (training,) = found.trainings.values()
     assert [expert.epoch for expert in training.trainer.experts] == [9, 9]
-    assert found.ledger.counts().stopped_early == 1
+    assert found.ledger.results.counts().stopped_early == 1
 
 
 def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
@@ -419,9 +420,9 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
     for i in range(9):
         rungs.report(f"other{i}", "robust@4", [[0.99, 0.99]])
     first = search(lambda _, config: config, 1, base=base, warmups=warmups, rungs=rungs)
-    assert first.ledger.counts().stopped_early == 1
+    assert first.ledger.results.counts().stopped_early == 1
     second = search(lambda _, config: config, 1, base=base, warmups=warmups)
-    assert second.ledger.counts().completed == 1
+    assert second.ledger.results.counts().completed == 1
     assert second.cost("reused_forward_images") > 0
 
 
@@ -433,10 +434,10 @@ def test_the_hypervolume_never_falls(sampler: str) -> None:
     found = search(
         "full", 25, sampler=sampler, rungs=Rungs(SuccessiveHalving()), warmups=WarmupsInMemory()
     )
-    assert len(found.worth) == found.ledger.counts().completed
+    assert len(found.worth) == found.ledger.results.counts().completed
     assert len(set(found.worth)) > 3
     assert all(before <= after for before, after in pairwise(found.worth))
-    assert found.worth[-1] == found.ledger.front().hypervolume
+    assert found.worth[-1] == found.ledger.results.front().hypervolume
 
 
 def test_branches_reuse_the_warm_ups_of_their_family() -> None:
@@ -446,7 +447,7 @@ def test_branches_reuse_the_warm_ups_of_their_family() -> None:
     )
     proposer = found.searcher.proposer
     assert proposer.n_branches >= 8
-    assert found.ledger.counts().completed == 20
+    assert found.ledger.results.counts().completed == 20
     assert found.cost("reused_forward_images") > 0
     experts = {
         trial: training.trainer.config.experts for trial, training in found.trainings.items()
@@ -474,5 +475,5 @@ def test_n_trials_are_proposed_and_no_more() -> None:
         return SPACES["smoke"](trial, base)
 
     found = search(counting, 7, n_workers=3)
-    assert found.ledger.counts().completed == 7
+    assert found.ledger.results.counts().completed == 7
     assert len(proposed) == 7 + 1

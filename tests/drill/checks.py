@@ -45,7 +45,7 @@ def outcome(folder: Path) -> Outcome:
     ended = [trial for trial in asked if trial.state in FINAL]
     points = {
         (point.trial, point.mixing_ratio): tuple(point.accuracies.values())
-        for point in open_sweep(folder).ledger.points()
+        for point in open_sweep(folder).results.points()
     }
     return Outcome(ends={trial.user_attrs["trial"]: _end(trial) for trial in ended}, points=points)
 

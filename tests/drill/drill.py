@@ -267,8 +267,8 @@ def left_behind(drivers: Sequence[Driver]) -> list[str]:
 def failed_otherwise(folder: Path) -> list[str]:
     """Which trials did not fail as planted, or failed unplanted."""
     ledger = open_sweep(folder).ledger
-    found = {name: failure.kind for name, failure in ledger.failures().items()}
-    planted = {p.trial: PLANTED.get(p.params["planted"]) for p in ledger.proposals()}
+    found = {name: failure.kind for name, failure in ledger.results.failures().items()}
+    planted = {p.trial: PLANTED.get(p.params["planted"]) for p in ledger.results.proposals()}
     expected = {name: kind for name, kind in planted.items() if kind}
     return [] if found == expected else [f"failures {found}, but planted were {expected}"]
 

@@ -38,7 +38,7 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
             run.advance()
         cost = {"forward_images": run.trainer.forward_images, "seconds": run.seconds}
         ledger.tell_released(proposal.trial, run.release(), cost)
-    write_files(folder, ledger)
+    write_files(folder, ledger.results)
     return open_sweep(folder)
 
 

@@ -83,13 +83,13 @@ def test_trials_are_a_table_with_a_row_each(swept: Sweep) -> None:
     assert (table["forward_images"] > 0).all()
     assert "experts.natural.optimizer.lr" in table.columns
     for trial, row in table.iterrows():
-        own = [point for point in swept.ledger.points() if point.trial == trial]
+        own = [point for point in swept.results.points() if point.trial == trial]
         best = values_of(own, OBJECTIVES).max(0)
         assert [row[f"best_{name}"] for name in OBJECTIVES] == pytest.approx(best.tolist())
 
 
 def test_points_are_a_table_with_a_row_each(swept: Sweep) -> None:
-    table, points = swept.points, swept.ledger.points()
+    table, points = swept.points, swept.results.points()
     assert len(table) == len(points)
     assert table["on_front"].sum() == len(swept.front.points)
     for (trial, row), point in zip(table.iterrows(), points, strict=True):
@@ -99,7 +99,7 @@ def test_points_are_a_table_with_a_row_each(swept: Sweep) -> None:
 
 def test_without_trials_the_tables_are_empty() -> None:
     ledger = Ledger(InMemoryStorage(), OBJECTIVES)
-    assert len(trials_table(ledger)) == len(points_table(ledger)) == 0
+    assert len(trials_table(ledger.results)) == len(points_table(ledger.results)) == 0
 
 
 def test_a_sweep_picks_reports_and_exports_itself(swept: Sweep, tmp_path: Path) -> None:

@@ -339,6 +339,6 @@ def test_the_remaining_findings() -> None:
     )
     first, second = library_warnings(["a", "b", "a"])
     assert (first.message, first.value, second.value) == ("a", 2, 1)
-    with pytest.raises(InvalidConfigError, match="finding in"):
+    with pytest.raises(InvalidConfigError, match="must be one of"):
         Indicator(name="unheard-of", message="", value=0)
     assert all(text.endswith(".") for text in INDICATORS.values())

@@ -87,7 +87,7 @@ def test_the_story_of_a_trial(trial: int, told: Sweep) -> None:
 def test_every_released_point_is_on_the_front_or_beaten(told: Sweep) -> None:
     names = {point.name for point in told.front.points}
     for trial in ("0000", "0001"):
-        own = [point for point in told.ledger.points() if point.trial == trial]
+        own = [point for point in told.ledger.results.points() if point.trial == trial]
         story = explain(told, trial)
         assert story.count("on the front") == sum(point.name in names for point in own)
         assert story.count("no better than") == sum(point.name not in names for point in own)

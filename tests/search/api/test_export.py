@@ -147,7 +147,7 @@ def test_a_model_of_ones_own_needs_python(
     own: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = read_json(own.folder / "sweep.json")
-    write_json(own.folder / "sweep.json", {**request, "own": {"data": None, "model": True}})
+    write_json(own.folder / "sweep.json", {**request, "custom": {"data": None, "model": True}})
     to = str(tmp_path / "model.pt")
     assert main(["export", str(own.folder), "--pick", "knee", "--to", to]) == 2
     assert "from Python with data= and model=" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 CHANGES: dict[str, Any] = {
-    "config": replace(tiny_config(), epochs=3),
+    "base": replace(tiny_config(), epochs=3),
     "space": "mixing",
     "sampler": "tpe",
     "seed": 1,
@@ -91,7 +91,7 @@ def test_the_callers_own_parts_must_come_again(folder: Path) -> None:
     with pytest.raises(InvalidConfigError, match="the data of the sweep"):
         resume(folder, data=other)
     request = json.loads((folder / REQUEST).read_text())
-    request["own"]["model"] = True
+    request["custom"]["model"] = True
     (folder / REQUEST).write_text(json.dumps(request))
     with pytest.raises(InvalidConfigError, match="the model of the sweep"):
         resume(folder, data=DATA)
@@ -182,7 +182,7 @@ def test_a_sweep_that_failures_ended_goes_on_under_other_limits(tmp_path: Path) 
     with pytest.raises(RuntimeError, match="2 trials failed, as many as"):
         sweep(request, folder, data=DATA, model=broken)
     found = open_sweep(folder)
-    assert found.ledger.failure_kinds() == {"error": 2}
+    assert found.results.failure_kinds() == {"error": 2}
     assert not found.ledger.study.get_trials(states=[TrialState.RUNNING])
     (tmp_path / "mended").touch()
     again = resume(folder, replace(request, limits=Limits()), data=DATA, model=broken)

@@ -106,7 +106,7 @@ class Search:
     def run(self, n_epochs: int | None = None) -> Search:
         """Begin, or go on, and come to the end unless killed after `n_epochs`."""
         ledger, searcher = self._searcher(n_epochs)
-        for proposal in ledger.proposals():
+        for proposal in ledger.results.proposals():
             for metrics in list(self.metrics.get(proposal.trial, [])):
                 searcher.recall(proposal, metrics)
         try:
@@ -151,18 +151,18 @@ class Search:
 def outcome(search: Search) -> dict[str, Any]:
     """What came out, and in which order it was told."""
     ledger = search.ledger()
-    records = ledger.records()
+    records = ledger.results.records()
     return {
         "suggestions": [(record.trial, record.params, record.asked_after) for record in records],
         "ends": [(record.state, record.stopped_at, record.failure) for record in records],
-        "told": [growth.trial for growth in ledger.history()],
-        "points": [(point.name, point.accuracies) for point in ledger.points()],
-        "hypervolume": ledger.front().hypervolume,
+        "told": [growth.trial for growth in ledger.results.history()],
+        "points": [(point.name, point.accuracies) for point in ledger.results.points()],
+        "hypervolume": ledger.results.front().hypervolume,
     }
 
 
 def ways(search: Search) -> set[str]:
-    return {record.state for record in search.ledger().records()}
+    return {record.state for record in search.ledger().results.records()}
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_in_rounds_many_interruptions_and_other_workers_change_nothing() -> None
 @pytest.mark.parametrize("round_size", [1, 2, 5, 50])
 def test_a_round_of_any_size_comes_to_its_end(round_size: int) -> None:
     found = [Search(n_workers, round_size=round_size, n_trials=9).run() for n_workers in (1, 2, 9)]
-    assert found[0].ledger().counts().total == 9
+    assert found[0].ledger().results.counts().total == 9
     assert outcome(found[0]) == outcome(found[1]) == outcome(found[2])
 
 
@@ -231,7 +231,7 @@ def test_in_rounds_who_trains_a_shared_warm_up_changes_nothing(
     found = [outcome(one.run()) for one in (alone, shared, interrupted)]
     assert found[0] == found[1] == found[2]
     assert "stopped early" in ways(alone)
-    assert shared.ledger().cost()["reused_forward_images"] > 0
+    assert shared.ledger().results.cost()["reused_forward_images"] > 0
 
 
 # Replay

@@ -71,14 +71,14 @@ def test_every_trial_is_told_and_a_failing_one_does_not_stop_the_sweep(finished:
     assert counts.total == 6
     assert counts.completed > 0
     assert counts.failed > 0
-    assert {failure.kind for failure in finished.ledger.failures().values()} == {"diverged"}
+    assert {failure.kind for failure in finished.results.failures().values()} == {"diverged"}
     states = {trial.state for trial in finished.ledger.study.get_trials()}
     assert states == {TrialState.COMPLETE, TrialState.FAIL}
 
 
 def test_every_release_point_is_an_observation(finished: Sweep) -> None:
     ratios = set(tiny_config().evaluation.release_ratios)
-    points = finished.ledger.points()
+    points = finished.results.points()
     for trial in {point.trial for point in points}:
         assert ratios <= {point.mixing_ratio for point in points if point.trial == trial}
 
@@ -218,7 +218,8 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
         found[shares] = sweep(request, tmp_path / str(shares))
     shared, alone = found[True].ledger, found[False].ledger
     points, expected = (
-        [(point.name, point.accuracies) for point in ledger.points()] for ledger in (shared, alone)
+        [(point.name, point.accuracies) for point in ledger.results.points()]
+        for ledger in (shared, alone)
     )
     assert points
     assert points == expected
@@ -236,11 +237,11 @@ def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
         early_stopping=None,
     )
     found = sweep(request, tmp_path)
-    configs = {point.trial: point.config for point in found.ledger.points()}
+    configs = {point.trial: point.config for point in found.results.points()}
     experts = [str(configs[trial]["experts"]) for trial in sorted(configs)]
     assert len({str(config) for config in configs.values()}) == len(experts) == 4
     assert set(experts[2:]) <= set(experts[:2])
-    assert found.ledger.cost()["reused_forward_images"] > 0
+    assert found.results.cost()["reused_forward_images"] > 0
 
 
 def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_path: Path) -> None:
@@ -252,6 +253,6 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0
-    failures = found.ledger.failures().values()
+    failures = found.results.failures().values()
     assert {failure.kind for failure in failures} == {"invalid"}
     assert all("sync.start_epoch < epochs" in failure.reason for failure in failures)

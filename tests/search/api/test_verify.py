@@ -141,7 +141,7 @@ def test_test_labels_have_no_say_in_a_sweep(tmp_path: Path) -> None:
     for name, test in (("a", data.test), ("b", garbage), ("c", None)):
         own: Dataset = dataclasses.replace(data, test=test)
         found = sweep(request, tmp_path / name, data=own, console=Console(quiet=True))
-        points.append(found.ledger.points())
+        points.append(found.results.points())
     assert points[0]
     assert points[0] == points[1] == points[2]
 

@@ -157,7 +157,9 @@ FLAGS = {
     "growth of 1": Bad(command=f"{SWEEP} --min-growth 1 --within-cost 9", says="min_growth < 1"),
     "floor without value": Bad(command=f"{SWEEP} --at-least natural", says="natural=0.8"),
     "floor above 1": Bad(command=f"{SWEEP} --at-least natural=2", says="accuracy <= 1"),
-    "floor of nothing": Bad(command=f"{SWEEP} --at-least clean=0.5", says="at_least in .*clean"),
+    "floor of nothing": Bad(
+        command=f"{SWEEP} --at-least clean=0.5", says="`at_least` must be one of.*clean"
+    ),
     "storage": Bad(command=f"{SWEEP} --storage nonsense", says="must be an Optuna URL"),
     "storage nowhere": Bad(
         command=f"{SWEEP} --storage sqlite:////no/where/a.db", says="must be an Optuna URL"

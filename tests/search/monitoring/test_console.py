@@ -52,7 +52,7 @@ class Halfway(LiveView):
 
 def test_the_live_view_shows_where_the_sweep_stands() -> None:
     ledger = new_ledger(SPACE)
-    view = Halfway(terminal(), ledger, n_trials=12)
+    view = Halfway(terminal(), ledger.results, n_trials=12)
     assert "Ray is starting" in drawn(view)[3]
     watch(view, ledger, SPACE)
     bar, counts, worth, spent, *rest = view.lines
@@ -64,8 +64,8 @@ def test_the_live_view_shows_where_the_sweep_stands() -> None:
     assert re.search(r"epoch \d+/16", rest[0])
     assert any("stopped early, after 1 epochs" in line for line in rest)
     end = drawn(view)
-    assert f"{ledger.counts().completed} completed" in end[1]
-    assert f"hypervolume {ledger.front().hypervolume:.4f}" in end[2]
+    assert f"{ledger.results.counts().completed} completed" in end[1]
+    assert f"hypervolume {ledger.results.front().hypervolume:.4f}" in end[2]
     assert "left" not in end[3]
     assert all(len(line) <= 80 for line in (*view.lines, *end))
     assert not any("…" in line for line in (bar, counts, worth, spent))
@@ -76,7 +76,7 @@ def test_the_live_view_shows_where_the_sweep_stands() -> None:
 
 def test_the_time_left_is_no_more_than_the_budget() -> None:
     ledger = new_ledger(SPACE)
-    view = Halfway(terminal(), ledger, n_trials=10**9, time_budget_s=100)
+    view = Halfway(terminal(), ledger.results, n_trials=10**9, time_budget_s=100)
     watch(view, ledger, SPACE, n_trials=8)
     assert re.search(r"about 0:01:(39|40) left", view.lines[3])
 
@@ -88,10 +88,12 @@ def test_a_live_view_is_drawn_on_a_terminal_and_lines_elsewhere() -> None:
         Lines: Console(file=io.StringIO()),
     }
     for kind, console in kinds.items():
-        view = view_of(console, ledger, n_trials=3, time_budget_s=None)
+        view = view_of(console, ledger.results, n_trials=3, time_budget_s=None)
         assert type(view) is kind
-    assert type(view_of(Console(quiet=True), ledger, n_trials=3, time_budget_s=None)) is Lines
-    live = view_of(kinds[LiveView], ledger, n_trials=3, time_budget_s=None)
+    assert (
+        type(view_of(Console(quiet=True), ledger.results, n_trials=3, time_budget_s=None)) is Lines
+    )
+    live = view_of(kinds[LiveView], ledger.results, n_trials=3, time_budget_s=None)
     with shown(live):
         watch(live, ledger, SPACE, n_trials=3)
     assert "3 of 3 trials" in written(kinds[LiveView])
@@ -105,9 +107,9 @@ def lines_of(console: Console, ledger: Ledger) -> list[str]:
 def test_a_line_an_event_where_there_is_no_terminal() -> None:
     ledger = new_ledger(refusing)
     lines = lines_of(Console(file=io.StringIO()), ledger)
-    assert len(lines) == ledger.counts().total == 12
+    assert len(lines) == ledger.results.counts().total == 12
     assert all(re.match(r"trial \d{4}  ", line) for line in lines)
-    assert sum("failed, invalid: " in line for line in lines) == ledger.counts().failed > 0
+    assert sum("failed, invalid: " in line for line in lines) == ledger.results.counts().failed > 0
     assert not any("\x1b" in line for line in lines)
 
 

@@ -25,7 +25,7 @@ SPACE = SPACES["full"]
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ledger]:
     folder, ledger = tmp_path_factory.mktemp("tensorboard"), new_ledger(SPACE)
-    monitor = Monitor(folder, parameters_of_space(SPACE, BASE), ledger.objectives)
+    monitor = Monitor(folder, parameters_of_space(SPACE, BASE), ledger.results.objectives)
     watch(monitor, ledger, SPACE)
     return folder, ledger
 
@@ -38,29 +38,29 @@ def test_a_trial_has_its_curves_its_objectives_and_its_release(
     watched: tuple[Path, Ledger],
 ) -> None:
     folder, ledger = watched
-    trial = ledger.front().points[0].trial
+    trial = ledger.results.front().points[0].trial
     events = read(folder / trial)
     shown = set(events.Tags()["scalars"])
     groups = {tag.split("/")[0] for tag in shown}
     assert groups == {"accuracy", "loss", "lr", "weight", "run", "objective"}
     assert {"run/synced", "run/seconds", "run/forward_images", "accuracy/global/robust"} <= shown
     assert events.Tags()["images"] == ["release"]
-    config = next(p.config for p in ledger.proposals() if p.trial == trial)
+    config = next(p.config for p in ledger.results.proposals() if p.trial == trial)
     for event in events.Scalars("run/synced"):
         assert event.value == float(config.sync.is_sync(event.step - 1))
-    own = [events.Scalars(f"objective/{name}")[-1].value for name in ledger.objectives]
-    told = next(t for t in ledger.ended() if t.user_attrs["trial"] == trial)
+    own = [events.Scalars(f"objective/{name}")[-1].value for name in ledger.results.objectives]
+    told = next(t for t in ledger.results.ended() if t.user_attrs["trial"] == trial)
     assert own == pytest.approx(told.values)
 
 
 def test_the_sweep_is_shown_by_its_cost(watched: tuple[Path, Ledger]) -> None:
     folder, ledger = watched
-    events, history = read(folder / "sweep"), ledger.history()
+    events, history = read(folder / "sweep"), ledger.results.history()
     curve = [(e.step, pytest.approx(e.value)) for e in events.Scalars("sweep/hypervolume")]
     assert curve == [(round(h.forward_images / COST_UNIT), h.hypervolume) for h in history]
-    counts = ledger.counts()
+    counts = ledger.results.counts()
     assert events.Scalars("sweep/trials/stopped_early")[-1].value == counts.stopped_early > 0
-    assert events.Scalars("sweep/front_size")[-1].value == len(ledger.front().points)
+    assert events.Scalars("sweep/front_size")[-1].value == len(ledger.results.front().points)
     assert events.Images("front")[-1].step == curve[-1][0]
 
 
@@ -75,18 +75,18 @@ def test_an_error_in_a_picture_ends_the_search(
     monkeypatch.setattr("search.monitoring.tensorboard.release_plot", fail)
     ledger = new_ledger(SPACES["smoke"])
     with pytest.raises(ZeroDivisionError, match="planted"):
-        watch(Monitor(tmp_path, {}, ledger.objectives), ledger, SPACES["smoke"], n_trials=1)
+        watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, SPACES["smoke"], n_trials=1)
 
 
 def test_failures_are_counted_by_kind_though_those_trials_never_began(tmp_path: Path) -> None:
     ledger = new_ledger(refusing)
-    watch(Monitor(tmp_path, {}, ledger.objectives), ledger, refusing)
-    kinds = ledger.failure_kinds()
+    watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, refusing)
+    kinds = ledger.results.failure_kinds()
     assert kinds["invalid"] > 0
     assert read(tmp_path / "sweep").Scalars("sweep/failed/invalid")[-1].value == kinds["invalid"]
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
         "sweep",
-        *(p.trial for p in ledger.proposals() if p.trial not in ledger.failures()),
+        *(p.trial for p in ledger.results.proposals() if p.trial not in ledger.results.failures()),
     }
 
 
@@ -121,15 +121,15 @@ def test_hparams_has_every_parameter_and_both_objectives(
     watched: tuple[Path, Ledger], address: str
 ) -> None:
     ledger = watched[1]
-    rows = session_groups(address, ledger.n_asked)
+    rows = session_groups(address, ledger.results.n_asked)
     experiment = ask(f"{address}/data/plugin/hparams/experiment", experimentName="")
     columns = {info["name"] for info in experiment["hparamInfos"]}
     assert columns == parameters_of_space(SPACE, BASE).keys()
     metrics = [info["displayName"] for info in experiment["metricInfos"]]
     assert metrics == ["natural", "robust", "curve"]
-    assert rows.keys() == {proposal.trial for proposal in ledger.proposals()}
+    assert rows.keys() == {proposal.trial for proposal in ledger.results.proposals()}
     conditional = set()
-    for record in ledger.records():
+    for record in ledger.results.records():
         row = rows[record.trial]
         assert row["hparams"] == dict(record.params)
         conditional |= columns - row["hparams"].keys()
@@ -142,11 +142,11 @@ def test_hparams_has_every_parameter_and_both_objectives(
 @pytest.mark.slow
 def test_scalars_and_images_have_every_run(watched: tuple[Path, Ledger], address: str) -> None:
     ledger = watched[1]
-    session_groups(address, ledger.n_asked)
+    session_groups(address, ledger.results.n_asked)
     scalars = ask(f"{address}/data/plugin/scalars/tags")
     images = ask(f"{address}/data/plugin/images/tags")
-    completed = {r.trial for r in ledger.records() if r.state == "completed"}
-    assert scalars.keys() == {"sweep", *(p.trial for p in ledger.proposals())}
+    completed = {r.trial for r in ledger.results.records() if r.state == "completed"}
+    assert scalars.keys() == {"sweep", *(p.trial for p in ledger.results.proposals())}
     assert {run for run, tags in images.items() if "release" in tags} == completed
     assert "front" in images["sweep"]
 
@@ -154,7 +154,7 @@ def test_scalars_and_images_have_every_run(watched: tuple[Path, Ledger], address
 @pytest.mark.slow
 def test_a_parameter_that_nobody_foresaw_becomes_a_column(tmp_path: Path) -> None:
     ledger = new_ledger(SPACES["smoke"])
-    watch(Monitor(tmp_path, {}, ledger.objectives), ledger, SPACES["smoke"], n_trials=2)
+    watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, SPACES["smoke"], n_trials=2)
     for address in tensorboard(tmp_path):
         session_groups(address, 2)
         experiment = ask(f"{address}/data/plugin/hparams/experiment", experimentName="")
@@ -168,17 +168,17 @@ def test_the_pages_show_it_in_a_browser(
     watched: tuple[Path, Ledger], address: str, tmp_path: Path
 ) -> None:
     ledger = watched[1]
-    session_groups(address, ledger.n_asked)
-    trials = [proposal.trial for proposal in ledger.proposals()]
-    n_completed = ledger.counts().completed
+    session_groups(address, ledger.results.n_asked)
+    trials = [proposal.trial for proposal in ledger.results.proposals()]
+    n_completed = ledger.results.counts().completed
     with browsing(tmp_path) as page:
         page.open(f"{address}/#hparams")
         page.wait_for(*parameters_of_space(SPACE, BASE), *trials, "natural", "robust")
         page.open(f"{address}/#images")
         page.wait_for("front", "release", n_images=min(n_completed, 3))
         page.open(f"{address}/?tagFilter=hypervolume&smoothing=0#timeseries")
-        page.wait_for("sweep /hypervolume", f"{ledger.front().hypervolume:.4g}")
-        completed = next(r.trial for r in ledger.records() if r.state == "completed")
+        page.wait_for("sweep /hypervolume", f"{ledger.results.front().hypervolume:.4g}")
+        completed = next(r.trial for r in ledger.results.records() if r.state == "completed")
         for tags, cards in {
             "accuracy": ["accuracy/global /natural", "accuracy/global /robust"],
             "loss|lr": ["loss /natural", "loss /robust", "lr /natural", "lr /robust"],

@@ -110,7 +110,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder: Path, ledger: Ledger, **changes: Any) -> Page:
-    return Page(report_html(dataclasses.replace(gather(folder, ledger), **changes)))
+    return Page(report_html(dataclasses.replace(gather(folder, ledger.results), **changes)))
 
 
 def drawn(figure: Mapping[str, Any], *names: str) -> list[tuple[float, float]]:
@@ -132,7 +132,7 @@ def test_the_page_loads_nothing_and_shows_every_point(
     if n_trials == 0:
         assert page.figures == {}
         return
-    points = ledger.points()
+    points = ledger.results.points()
     assert len(points) == 1040 or n_trials < 260
     found = drawn(page.figures["front"], "other points", "front (validation)")
     expected = [tuple(round(100 * p.accuracies[name], 4) for name in TWO) for p in points]
@@ -140,7 +140,7 @@ def test_the_page_loads_nothing_and_shows_every_point(
     axes = {axis["label"] for axis in page.figures["parallel"]["data"][0]["dimensions"]}
     assert {"mixing ratio", *(f"{name} (%)" for name in objectives)} <= axes
     assert all(len(a["values"]) == len(points) for a in _axes(page))
-    assert page.figures["growth"]["data"][0]["y"][-1] == ledger.front().hypervolume
+    assert page.figures["growth"]["data"][0]["y"][-1] == ledger.results.front().hypervolume
     assert page.figures["growth"]["data"][0]["x"][-1] == 1e6 * n_trials
     assert ("importance" in page.figures) == (n_trials >= N_LEAST)
 
@@ -154,17 +154,17 @@ def test_a_third_objective_is_the_colour_of_the_front(tmp_path: Path) -> None:
     ledger = ledger_of(3, THREE)
     page = page_of(tmp_path, ledger)
     (front,) = [t for t in page.figures["front"]["data"] if t["name"] == "front (validation)"]
-    l2 = [100 * point.accuracies["l2"] for point in ledger.front().points]
+    l2 = [100 * point.accuracies["l2"] for point in ledger.results.front().points]
     assert front["marker"]["color"] == pytest.approx(l2)
     assert "The colour is the l2 accuracy" in page.text
 
 
 def test_what_is_conditional_stands_at_the_foot_of_its_axis(tmp_path: Path) -> None:
     ledger = ledger_of(12)
-    params = {t.user_attrs["trial"]: t.params for t in ledger.ended()}
+    params = {t.user_attrs["trial"]: t.params for t in ledger.results.ended()}
     (axis,) = [a for a in _axes(page_of(tmp_path, ledger)) if a["label"] == RARE]
     assert axis["ticktext"][0] == "not set"
-    for point, height in zip(ledger.points(), axis["values"], strict=True):
+    for point, height in zip(ledger.results.points(), axis["values"], strict=True):
         assert (height == axis["tickvals"][0]) == (RARE not in params[point.trial])
 
 
@@ -185,7 +185,7 @@ def test_failed_and_unfinished_trials_are_told(tmp_path: Path) -> None:
 def test_what_users_name_is_escaped(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script><img src=x>"
     ledger = ledger_of(25)
-    found = gather(tmp_path, ledger)
+    found = gather(tmp_path, ledger.results)
     renamed = {trial: {evil: 0.5 + int(trial), **own} for trial, own in found.params.items()}
     important = [
         dataclasses.replace(one, target=evil, fractions={evil: 1.0}) for one in found.importances
@@ -217,7 +217,7 @@ def test_passwords_are_left_out() -> None:
 
 def test_verified_points_stand_beside_those_of_validation(tmp_path: Path) -> None:
     ledger = ledger_of(4)
-    front = ledger.front()
+    front = ledger.results.front()
     signs: list[list[dict[str, str]]] = [[] for _ in front.points]
     signs[-1].append({"name": "square-stronger", "message": "Square found <more> than PGD."})
     measured = {"natural": 0.3, "n_images": 50}
@@ -272,7 +272,7 @@ def test_repeats_are_drawn_by_how_many_attain(tmp_path: Path) -> None:
 
 
 def test_the_planted_parameter_matters_most_for_everything() -> None:
-    found = importances(ledger_of(60))
+    found = importances(ledger_of(60).results)
     assert [one.target for one in found] == [FRONT, "natural accuracy", "robust accuracy"]
     for one in found:
         assert one.refusal is None
@@ -285,7 +285,7 @@ def test_the_planted_parameter_matters_most_for_everything() -> None:
 
 
 def test_too_few_trainings_have_no_importance() -> None:
-    for one in importances(ledger_of(N_LEAST - 1)):
+    for one in importances(ledger_of(N_LEAST - 1).results):
         assert one.fractions == {}
         assert one.refusal == f"{N_LEAST - 1} trainings count for it; it takes at least {N_LEAST}"
 
@@ -294,7 +294,7 @@ def test_stopped_trials_count_as_far_from_the_front() -> None:
     ledger = ledger_of(10)
     for _ in range(20):
         ledger.tell_stopped(ledger.ask(space, short()).trial, 2, COST, {})
-    front, *others = importances(ledger)
+    front, *others = importances(ledger.results)
     assert (front.n_trials, others[0].n_trials) == (30, 10)
     assert front.n_best == 8
     assert others[0].refusal is not None
@@ -310,9 +310,9 @@ def test_the_best_are_a_quarter_with_its_ties_but_never_all() -> None:
 
 def test_a_trial_is_as_near_the_front_as_its_best_point() -> None:
     ledger = ledger_of(6)
-    near = nearness(ledger.points(), TWO)
+    near = nearness(ledger.results.points(), TWO)
     assert {trial for trial, rank in near.items() if rank == 0} == {
-        point.trial for point in ledger.front().points
+        point.trial for point in ledger.results.front().points
     }
 
 
@@ -372,8 +372,13 @@ def test_plots_for_print_are_written(
     tmp_path: Path, n_trials: int, objectives: tuple[str, ...]
 ) -> None:
     ledger = ledger_of(n_trials, objectives)
-    write_plots(tmp_path / "plots", ledger.front(), ledger.points(), ledger.history())
-    for name, n_rows in (("front", len(ledger.points())), ("hypervolume", n_trials)):
+    write_plots(
+        tmp_path / "plots",
+        ledger.results.front(),
+        ledger.results.points(),
+        ledger.results.history(),
+    )
+    for name, n_rows in (("front", len(ledger.results.points())), ("hypervolume", n_trials)):
         files = {kind: tmp_path / "plots" / f"{name}.{kind}" for kind in ("png", "svg", "csv")}
         assert files["png"].read_bytes().startswith(b"\x89PNG")
         assert "<svg" in files["svg"].read_text()

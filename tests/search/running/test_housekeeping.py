@@ -33,7 +33,7 @@ def asked(ledger: Ledger, trials: Path) -> Proposal:
 
 def tell(ledger: Ledger, proposal: Proposal, *accuracies: float) -> None:
     """Complete a trial whose mixtures are all the same."""
-    named = dict(zip(ledger.objectives, accuracies, strict=True))
+    named = dict(zip(ledger.results.objectives, accuracies, strict=True))
     points = [dataclasses.replace(point, accuracies=named) for point in release(proposal)]
     ledger.tell_released(proposal.trial, points, COST)
 
@@ -57,8 +57,8 @@ def test_averages_stay_while_the_front_needs_them(tmp_path: Path) -> None:
     for accuracies, on_front in story:
         proposal = asked(ledger, tmp_path)
         tell(ledger, proposal, *accuracies)
-        keeping.on_completed(proposal.trial, [], ledger)
-        assert {point.trial for point in ledger.front().points} == on_front
+        keeping.on_completed(proposal.trial, [], ledger.results)
+        assert {point.trial for point in ledger.results.front().points} == on_front
         assert there(tmp_path, AVERAGES) == on_front | {running.trial}
         assert there(tmp_path, CHECKPOINT) == {running.trial}
     assert there(tmp_path, "config.json") == {f"{number:04d}" for number in range(7)}
@@ -73,8 +73,8 @@ def test_the_front_can_be_made_from_what_is_kept(tmp_path: Path) -> None:
         accuracies = [(0.2, 0.9), (0.5, 0.5), (0.6, 0.6), (0.9, 0.1)]
         for number in order:
             tell(ledger, proposals[number], *accuracies[number])
-            keeping.on_completed(proposals[number].trial, [], ledger)
-        expected = Front.of(ledger.points(), ledger.objectives)
+            keeping.on_completed(proposals[number].trial, [], ledger.results)
+        expected = Front.of(ledger.results.points(), ledger.results.objectives)
         assert there(trials, AVERAGES) == {point.trial for point in expected.points}
 
 
@@ -82,13 +82,13 @@ def test_no_one_goes_on_from_a_trial_that_ended_badly(tmp_path: Path) -> None:
     ledger, keeping = new_ledger(), Housekeeping(tmp_path)
     failed, stopped = asked(ledger, tmp_path), asked(ledger, tmp_path)
     ledger.tell_failed(failed.trial, PLANTED)
-    keeping.on_failed(failed.trial, PLANTED, ledger)
+    keeping.on_failed(failed.trial, PLANTED, ledger.results)
     assert there(tmp_path, CHECKPOINT) == {stopped.trial}
     ledger.tell_stopped(stopped.trial, 1, COST, LOW)
-    keeping.on_stopped(stopped.trial, 1, ledger)
+    keeping.on_stopped(stopped.trial, 1, ledger.results)
     assert not there(tmp_path, CHECKPOINT)
     assert there(tmp_path, "config.json") == {failed.trial, stopped.trial}
-    keeping.on_failed("0099", PLANTED, ledger)
+    keeping.on_failed("0099", PLANTED, ledger.results)
 
 
 def test_what_a_crash_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_what_a_crash_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
     parts = [".sweep.json.x1", "models/.0000-0.5.pt.x1", f"trials/{running.trial}/.checkpoint.pt.x"]
     for name in (*keep, *parts):
         (tmp_path / name).write_bytes(b"content")
-    sweep_up(tmp_path, ledger)
+    sweep_up(tmp_path, ledger.results)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     kept = {f"trials/{trial.trial}/{name}" for trial in (ended, running) for name in FILES}
     assert left == {*keep, *kept} - {f"trials/{ended.trial}/{CHECKPOINT}"}
@@ -109,7 +109,7 @@ def test_what_a_crash_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_trial_that_nobody_knows_stays(tmp_path: Path) -> None:
     (tmp_path / "trials" / "0007").mkdir(parents=True)
     (tmp_path / "trials" / "0007" / CHECKPOINT).touch()
-    sweep_up(tmp_path, new_ledger())
+    sweep_up(tmp_path, new_ledger().results)
     assert there(tmp_path / "trials", CHECKPOINT) == {"0007"}
 
 

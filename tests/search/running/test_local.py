@@ -69,7 +69,7 @@ class Models:
 
 
 def accuracies(found: Sweep) -> list[tuple[str, Any, dict[str, float]]]:
-    return [(p.trial, p.mixing_ratio, dict(p.accuracies)) for p in found.ledger.points()]
+    return [(p.trial, p.mixing_ratio, dict(p.accuracies)) for p in found.results.points()]
 
 
 def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
 def test_ray_is_not_imported(tmp_path: Path) -> None:
     code = f"""
 import sys
-from search.cli import main
+from search.cli.main import main
 out = {str(tmp_path / "out")!r}
 run = ["--epochs", "1", "--n-train", "64", "--n-validation", "20", "--width", "2", "--repeats", "1"]
 run += ["--local", "--space", "smoke", "--trials", "1", "--quiet"]
@@ -111,7 +111,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(kind: str, tmp_path: Pa
     error = RuntimeError("planted") if kind == "error" else MemoryError("planted")
     models = Models(error, faulty=3)
     found = sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
-    assert found.ledger.failure_kinds() == {kind: 1}
+    assert found.results.failure_kinds() == {kind: 1}
     assert found.counts.completed == 3
 
 

@@ -136,7 +136,7 @@ def a_cluster() -> Iterator[Cluster]:
 
 
 def outcome(found: Sweep) -> list[tuple[str, dict[str, float]]]:
-    return [(point.name, point.accuracies) for point in found.ledger.points()]
+    return [(point.name, point.accuracies) for point in found.results.points()]
 
 
 def epochs(trial: Path) -> list[int]:

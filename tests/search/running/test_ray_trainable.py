@@ -225,7 +225,7 @@ def test_where_a_worker_has_hung_the_trial_fails(tmp_path: Path) -> None:
 
 HANGING = """
 import ctypes, pathlib, sys
-from search.watchdog import watched
+from search.running.watchdog import watched
 def hang():
     ctypes.PyDLL(None).sleep(60)
 with watched(pathlib.Path(sys.argv[1]), 0.2):

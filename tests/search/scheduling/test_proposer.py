@@ -151,5 +151,5 @@ def test_a_proposer_that_goes_on_knows_what_it_knew() -> None:
         assert again.families == proposer.families
         assert again.n_branches == proposer.n_branches
         assert again.worth == proposer.worth
-    assert proposer.ledger.failure_kinds().keys() == {"error", "invalid"}
+    assert proposer.ledger.results.failure_kinds().keys() == {"error", "invalid"}
     assert proposer.n_branches > 2

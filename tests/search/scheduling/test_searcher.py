@@ -118,7 +118,7 @@ def test_a_refused_suggestion_is_told_as_failed_and_counts() -> None:
     assert proposed(searching).trial == "0001"
     assert told(searching) == [("failed", "0000")]
     assert searching.propose() is None
-    assert searching.ledger.counts().failed == 1
+    assert searching.ledger.results.counts().failed == 1
 
 
 @pytest.mark.parametrize("gpus", [0.0, 0.5])
@@ -136,13 +136,13 @@ def test_seconds_add_up_until_a_total_is_given(gpus: float) -> None:
         "seconds": 4 + 9,
         "lost_forward_images": 0,
     }
-    assert searching.ledger.cost() == {**expected, "gpu_seconds": gpus * 13}
+    assert searching.ledger.results.cost() == {**expected, "gpu_seconds": gpus * 13}
 
 
 def test_a_trial_that_fails_before_its_first_epoch_costs_nothing() -> None:
     searching = searcher()
     searching.failed(proposed(searching).trial, PLANTED)
-    assert set(searching.ledger.cost().values()) == {0}
+    assert set(searching.ledger.results.cost().values()) == {0}
 
 
 def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
@@ -169,15 +169,15 @@ def test_a_weak_trial_is_stopped_at_its_rung() -> None:
     assert stops == {0.9: False, 0.8: True, 0.95: False}
     assert ("stopped after 2", "0001") in told(searching)
     assert list(searching.running) == ["0000", "0002"]
-    assert searching.ledger.counts().stopped_early == 1
-    assert searching.ledger.cost()["seconds"] == 4.0
+    assert searching.ledger.results.counts().stopped_early == 1
+    assert searching.ledger.results.cost()["seconds"] == 4.0
 
 
 def test_closing_leaves_what_runs_for_another_time_and_says_so() -> None:
     searching = searcher(2)
     first = proposed(searching)
     assert searching.close()
-    assert searching.ledger.counts().unfinished == 1
+    assert searching.ledger.results.counts().unfinished == 1
     assert [proposal.trial for proposal in searching.ledger.resume()] == [first.trial]
     whole = searcher(1)
     proposal = proposed(whole)
@@ -210,11 +210,11 @@ def test_a_loop_drives_real_trainings(tmp_path: Path) -> None:
         return runs[proposal.trial]
 
     run_here(searching, begin)
-    assert searching.ledger.counts().completed == 2
-    assert searching.ledger.cost()["forward_images"] == sum(
+    assert searching.ledger.results.counts().completed == 2
+    assert searching.ledger.results.cost()["forward_images"] == sum(
         run.trainer.forward_images for run in runs.values()
     )
-    assert searching.ledger.cost()["seconds"] == sum(run.seconds for run in runs.values())
+    assert searching.ledger.results.cost()["seconds"] == sum(run.seconds for run in runs.values())
     assert all((run.folder / "points.json").is_file() for run in runs.values())
 
 
@@ -262,12 +262,12 @@ def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: P
     ray.on_trial_complete("a", last)
     ray.on_trial_complete("b", error=True)
     ray.on_trial_complete("c", epoch(1))
-    failures = ray.search.ledger.failures()
+    failures = ray.search.ledger.results.failures()
     assert failures["0000"] == diverged
     assert failures["0001"].kind == "worker-died"
     assert list(failures) == ["0000", "0001"]
     assert list(ray.search.running) == ["0002"]
-    assert ray.search.ledger.cost()["forward_images"] == LAST["forward_images"]
+    assert ray.search.ledger.results.cost()["forward_images"] == LAST["forward_images"]
 
 
 def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
@@ -282,9 +282,11 @@ def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
     }
     assert not RungStopper(ray)("a", last)
     ray.on_trial_complete("a", last)
-    found = {(point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.points()}
+    found = {
+        (point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.results.points()
+    }
     assert found == {(point.mixing_ratio, str(point.accuracies)) for point in points}
-    assert ray.search.ledger.cost()["seconds"] == 9.0
+    assert ray.search.ledger.results.cost()["seconds"] == 9.0
 
 
 def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
@@ -298,8 +300,8 @@ def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
     assert stopper("a", weak)
     assert not stopper.stop_all()
     ray.on_trial_complete("a", weak)
-    assert ray.search.ledger.counts().stopped_early == 1
-    assert ray.search.ledger.counts().total == 1
+    assert ray.search.ledger.results.counts().stopped_early == 1
+    assert ray.search.ledger.results.counts().total == 1
 
 
 # What ends a search
@@ -333,7 +335,7 @@ def test_refused_suggestions_are_failures_too() -> None:
 
     searching = searcher(20, refusing, max_failures=2)
     assert searching.propose() is None
-    assert searching.ledger.failure_kinds() == {"invalid": 2}
+    assert searching.ledger.results.failure_kinds() == {"invalid": 2}
     assert isinstance(searching.error, WorkerError)
 
 
@@ -342,8 +344,8 @@ def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | No
     searching = searcher(8, choosing, round_size=round_size)
     while (proposal := searching.propose()) is not None:
         searching.failed(proposal.trial, FAILED)
-    assert searching.ledger.counts().failed == 8
-    kinds = searching.ledger.failure_kinds()
+    assert searching.ledger.results.counts().failed == 8
+    kinds = searching.ledger.results.failure_kinds()
     assert kinds["error"] >= 3
     assert kinds["invalid"] >= 1
     assert not searching.close()

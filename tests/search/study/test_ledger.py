@@ -71,7 +71,7 @@ def test_every_released_mixture_is_an_observation_with_its_own_ratio() -> None:
         assert {k: v for k, v in trial.params.items() if k != "release_ratio.1"} == {
             k: v for k, v in trials[0].params.items() if k != "release_ratio.1"
         }
-    found = {(p.trial, p.mixing_ratio): p.accuracies for p in ledger.points()}
+    found = {(p.trial, p.mixing_ratio): p.accuracies for p in ledger.results.points()}
     assert found == {(proposal.trial, p.mixing_ratio): p.accuracies for p in points}
 
 
@@ -81,11 +81,11 @@ def test_trials_end_once_and_are_counted_without_siblings() -> None:
     ledger.tell_released(done.trial, release(done), COST)
     ledger.tell_failed(failed.trial, PLANTED)
     ledger.tell_stopped(left.trial, 1, {}, {"natural": 0.5, "robust": 0.25})
-    counts = ledger.counts()
+    counts = ledger.results.counts()
     assert (counts.completed, counts.stopped_early, counts.failed) == (1, 1, 1)
-    assert ledger.failures() == {failed.trial: PLANTED}
-    assert ledger.failure_kinds() == {"error": 1}
-    assert ledger.cost() == COST
+    assert ledger.results.failures() == {failed.trial: PLANTED}
+    assert ledger.results.failure_kinds() == {"error": 1}
+    assert ledger.results.cost() == COST
     assert not ledger.study.get_trials(states=[TrialState.RUNNING, TrialState.WAITING])
 
 
@@ -97,7 +97,7 @@ def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
     proposal = first.ask(SPACES["smoke"], short())
     first.tell_released(proposal.trial, release(proposal), COST)
     again = new_ledger(storage=journal(), is_new=False)
-    assert again.points() == first.points()
+    assert again.results.points() == first.results.points()
     assert again.ask(SPACES["smoke"], short()).trial == "0001"
 
 
@@ -135,7 +135,7 @@ def test_a_suggestion_that_the_space_refuses_is_in_the_study_as_failed() -> None
     ledger = new_ledger()
     with pytest.raises(RejectedError, match=r"`sync\.start_epoch < epochs`") as error:
         ledger.ask(refusing, short())
-    assert list(ledger.failures()) == [error.value.trial] == ["0000"]
+    assert list(ledger.results.failures()) == [error.value.trial] == ["0000"]
     assert ledger.ask(SPACES["smoke"], short()).trial == "0001"
 
 
@@ -147,9 +147,9 @@ def test_a_stopped_trial_says_when_and_how_good_it_was() -> None:
     assert trial.state == TrialState.PRUNED
     assert trial.user_attrs["stopped_at"] == 3
     assert trial.user_attrs["accuracies"] == {"natural": 0.5, "robust": 0.25}
-    assert trial.user_attrs["cost"] == COST == ledger.cost()
-    assert ledger.counts().stopped_early == 1
-    assert ledger.points() == []
+    assert trial.user_attrs["cost"] == COST == ledger.results.cost()
+    assert ledger.results.counts().stopped_early == 1
+    assert ledger.results.points() == []
 
 
 def test_costs_add_up_over_all_ends() -> None:
@@ -159,7 +159,7 @@ def test_costs_add_up_over_all_ends() -> None:
     ledger.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
     ledger.tell_failed(failed.trial, PLANTED, COST)
     ledger.tell_failed(lost.trial, PLANTED)
-    assert ledger.cost() == {name: 3 * value for name, value in COST.items()}
+    assert ledger.results.cost() == {name: 3 * value for name, value in COST.items()}
 
 
 def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
@@ -170,8 +170,8 @@ def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
     assert len(siblings) > 1
     assert "config" in own.user_attrs
     assert not any("config" in trial.user_attrs for trial in siblings)
-    configs = [from_dict(point.config, TrainConfig) for point in ledger.points()]
-    assert configs == [proposal.config] * len(ledger.points())
+    configs = [from_dict(point.config, TrainConfig) for point in ledger.results.points()]
+    assert configs == [proposal.config] * len(ledger.results.points())
 
 
 def scattered(proposal: Proposal, source: np.random.Generator) -> list[OperatingPoint]:
@@ -204,9 +204,9 @@ def test_after_every_trial_the_front_is_that_of_all_points(
     """Law 5."""
     ledger = Ledger(InMemoryStorage(), OBJECTIVES, floors=floors)
     for told in told_out_of_order(ledger, seed):
-        expected = Front.of(told.points(), OBJECTIVES, told.reference)
-        assert told.front() == expected
-    assert 1 < len(ledger.front().points) < len(ledger.points())
+        expected = Front.of(told.results.points(), OBJECTIVES, told.results.reference)
+        assert told.results.front() == expected
+    assert 1 < len(ledger.results.front().points) < len(ledger.results.points())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -215,8 +215,8 @@ def test_a_reopened_ledger_has_the_same_points_and_the_same_front(seed: int) -> 
     storage = InMemoryStorage()
     for told in told_out_of_order(new_ledger(storage=storage), seed):
         again = new_ledger(storage=storage, is_new=False)
-        assert again.points() == told.points()
-        assert again.front() == told.front()
+        assert again.results.points() == told.results.points()
+        assert again.results.front() == told.results.front()
 
 
 def test_the_enqueued_suggestion_comes_first() -> None:
@@ -238,8 +238,8 @@ def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: st
             ledger.tell_failed(proposal.trial, PLANTED)
         else:
             ledger.tell_released(proposal.trial, release(proposal), COST)
-    assert ledger.counts().completed == 4
-    assert len(ledger.points()) >= 4 * len(short().evaluation.release_ratios)
+    assert ledger.results.counts().completed == 4
+    assert len(ledger.results.points()) >= 4 * len(short().evaluation.release_ratios)
 
 
 @pytest.mark.parametrize(

@@ -68,15 +68,15 @@ def known(ledger: Ledger) -> dict[str, Any]:
     trials = ledger.study.get_trials(deepcopy=False)
     asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
     return {
-        "points": ledger.points(),
-        "front": ledger.front(),
-        "cost": ledger.cost(),
-        "failures": ledger.failures(),
-        "history": [(growth.trial, growth.hypervolume) for growth in ledger.history()],
+        "points": ledger.results.points(),
+        "front": ledger.results.front(),
+        "cost": ledger.results.cost(),
+        "failures": ledger.results.failures(),
+        "history": [(growth.trial, growth.hypervolume) for growth in ledger.results.history()],
         "unfinished": [t.user_attrs["trial"] for t in asked if not t.state.is_finished()],
         "asked": [(t.user_attrs["trial"], t.params) for t in asked],
-        "proposals": ledger.proposals(),
-        "records": ledger.records(),
+        "proposals": ledger.results.proposals(),
+        "records": ledger.results.records(),
     }
 
 
@@ -134,12 +134,12 @@ def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
     first.pause(paused.trial)
     states = [trial.state for trial in first.study.get_trials()]
     assert states == [TrialState.WAITING, TrialState.RUNNING]
-    assert first.counts().unfinished == 2
+    assert first.results.counts().unfinished == 2
     again = new_ledger(storage=database(), is_new=False)
     assert again.resume() == [paused, running]
     assert {trial.state for trial in again.study.get_trials()} == {TrialState.RUNNING}
     again.tell_failed(paused.trial, PLANTED)
-    assert again.counts().failed == 1
+    assert again.results.counts().failed == 1
 
 
 def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
@@ -147,9 +147,9 @@ def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
     ledger = new_ledger()
     trial = ledger.ask(SPACE, short()).trial
     changed = {**ledger.study.get_trials()[0].user_attrs["config"], "epochs": "many"}
-    ledger.storage.set_trial_user_attr(ledger._frozen(trial)._trial_id, "config", changed)
+    ledger.storage.set_trial_user_attr(ledger.results.trial(trial)._trial_id, "config", changed)
     assert ledger.resume() == []
-    (failure,) = ledger.failures().values()
+    (failure,) = ledger.results.failures().values()
     assert failure.kind == "orphan"
     assert "epochs" in failure.reason
 
@@ -275,7 +275,7 @@ def test_nor_do_they_over_generations() -> None:
             running.append(ledger.ask(two_rates, short()))
         proposal = running.pop(int(source.integers(len(running))))
         ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
-    records = ledger.records()
+    records = ledger.results.records()
     for number in (20, 54, 70, 104, 107):
         seen = records[number]
         assert ledger.before(seen.trial).ask(two_rates, short()).params == seen.params
@@ -341,5 +341,5 @@ def test_where_all_has_failed_the_sampler_gives_up() -> None:
     with pytest.raises(RejectedError, match="again and again what has failed"):
         ledger.ask(counted, short())
     assert n_asked == MAX_ATTEMPTS
-    assert ledger.failure_kinds() == {"error": 3, "invalid": 1}
-    assert [proposal.trial for proposal in ledger.proposals()] == ["0000", "0001", "0002"]
+    assert ledger.results.failure_kinds() == {"error": 3, "invalid": 1}
+    assert [proposal.trial for proposal in ledger.results.proposals()] == ["0000", "0001", "0002"]

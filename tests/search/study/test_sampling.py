@@ -227,7 +227,7 @@ def test_a_reopened_ledger_shows_the_sampler_what_was_observed_before() -> None:
     assert seen.count(None) == 1
     assert len(seen) == len(release(done)) + 1 + 1
     again.tell_released(unfinished.trial, release(unfinished), COST)
-    assert again.counts().completed == 2
+    assert again.results.counts().completed == 2
 
 
 def ledger_with(sampler: BaseSampler, storage: InMemoryStorage) -> Ledger:
@@ -242,7 +242,7 @@ def test_a_long_sweep_is_thinned_for_its_sampler_and_not_in_its_study() -> None:
         ledger.tell_released(proposal.trial, release(proposal), COST)
     for proposal in running:
         ledger.tell_released(proposal.trial, release(proposal), COST)
-    assert len(ledger.points()) == sum(len(release(p)) for p in running) + 30 * 4
+    assert len(ledger.results.points()) == sum(len(release(p)) for p in running) + 30 * 4
     assert len(shown(ledger.sampling)) <= SLACK * LIMIT
-    assert {point.trial for point in ledger.points()} == {f"{i:04d}" for i in range(33)}
-    assert ledger.counts().completed == 33
+    assert {point.trial for point in ledger.results.points()} == {f"{i:04d}" for i in range(33)}
+    assert ledger.results.counts().completed == 33

@@ -39,8 +39,8 @@ def test_rows_of_a_csv_are_observations_but_not_on_the_front(tmp_path: Path) -> 
     trials = ledger.study.get_trials()
     assert [trial.values for trial in trials] == [[0.9, 0.5], [0.8, 0.6]]
     assert trials[0].params["sync.start_epoch"] == 9
-    assert ledger.points() == []
-    assert ledger.counts().total == 0
+    assert ledger.results.points() == []
+    assert ledger.results.counts().total == 0
     assert ledger.ask(SPACES["smoke"], short()).trial == "0000"
 
 
@@ -48,7 +48,7 @@ def test_another_sweeps_study_is_one_too(tmp_path: Path) -> None:
     earlier, later = new_ledger(), new_ledger()
     proposal = earlier.ask(SPACES["smoke"], short())
     earlier.tell_released(proposal.trial, release(proposal), COST)
-    for seen in earlier.observations("earlier"):
+    for seen in earlier.results.observations("earlier"):
         later.observe(seen, SPACES["smoke"], short())
     values = [trial.values for trial in earlier.study.get_trials()]
     assert [trial.values for trial in later.study.get_trials()] == values
@@ -86,8 +86,8 @@ def test_floors_set_the_reference_and_constrain_the_sampler() -> None:
     ledger.tell_released(proposal.trial, points, COST)
     feasible = [trial for trial in ledger.study.get_trials() if trial.constraints["natural"] <= 0]
     assert len(feasible) == sum(point.accuracies["natural"] >= 0.95 for point in points)
-    assert ledger.front().reference == (0.95, 0.0)
-    assert ledger.front().hypervolume == pytest.approx((1 - 0.95) * 0.5)
+    assert ledger.results.front().reference == (0.95, 0.0)
+    assert ledger.results.front().hypervolume == pytest.approx((1 - 0.95) * 0.5)
 
 
 @pytest.mark.parametrize("accuracy", [-0.1, 80.0])
