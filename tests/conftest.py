@@ -1,10 +1,14 @@
-"""One thread for every test: tiny tensors gain nothing from more, and bits stay comparable."""
+"""One thread for every test and all that it starts, one Ray for many tests."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# Tiny tensors gain nothing from more threads, and bits stay comparable. Set before torch starts.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import pytest
 import torch
@@ -25,6 +29,25 @@ def kept_trace() -> Iterator[None]:
     yield
     if sys.gettrace() is not trace:
         sys.settrace(trace)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> None:
+    """A Ray with two CPUs that all tests of this process share; it ends with the process."""
+    import ray
+
+    if not ray.is_initialized():
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": 40}
+        ray.init("local", num_cpus=2, **quiet)
+
+
+@pytest.fixture
+def no_ray() -> None:
+    """For tests that start a Ray themselves, or whose subject is that none runs."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
