@@ -13,7 +13,7 @@ from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.points import FrontPoint, release_curves
 from search.front.repeats import Attainment, attainment, spreads
-from search.report.importance import Importance, importances
+from search.report.importance import Importance, importances, searched
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
 from search.study.records import Growth, TrialCounts
@@ -86,7 +86,7 @@ def gather(
         name=folder.absolute().name,
         points=results.points(),
         front=front,
-        params={record.trial: _searched(record.params) for record in results.records()},
+        params={record.trial: searched(record.params) for record in results.records()},
         history=results.history(),
         importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,
@@ -118,10 +118,6 @@ def without_passwords(stored: Any) -> Any:
     if isinstance(stored, list):
         return [without_passwords(value) for value in stored]
     return PASSWORD.sub("...@", stored) if isinstance(stored, str) else stored
-
-
-def _searched(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if not name.startswith("release_ratio.")}
 
 
 def _read(path: Path, default: Any) -> Any:
