@@ -45,7 +45,7 @@ class TrialWriter:
     """Writes one trial's metrics to its TensorBoard run, by epoch."""
 
     def __init__(self, folder: Path, first_epoch: int = 1) -> None:
-        """Open the run; if the trial is resumed, its old records from `first_epoch` on are hidden."""
+        """Open the run; if the trial is resumed, old records from `first_epoch` on are hidden."""
         self.writer = SummaryWriter(str(folder), flush_secs=5, purge_step=first_epoch)
         self.epoch = first_epoch
 

@@ -33,7 +33,7 @@ def test_the_experiment_has_the_columns_that_were_written_last(tmp_path: Path) -
         api_pb2.DATA_TYPE_STRING,
         False,
     )
-    assert [value.string_value for value in choice.domain_discrete] == ["trades", "None"]
+    assert list(choice.domain_discrete) == ["trades", "None"]
     (metric,) = experiment.metric_infos
     assert (metric.name.tag, metric.description) == ("objective/curve", "hypervolume")
 
