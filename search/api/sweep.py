@@ -24,8 +24,8 @@ from generalist_core.validation import require
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import LOCK, create_folder
-from search.monitoring.console import Lines, shown, view_of
-from search.monitoring.log import logged_to
+from search.monitoring.console import Lines, drawing, view_of
+from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
 from search.report.write import write_files
 from search.running.housekeeping import Housekeeping, sweep_up
@@ -177,7 +177,7 @@ def resume(
 def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
     """Search, repeat the front, and report."""
     folder, config, ledger, custom = found.folder, found.config, found.ledger, found.custom
-    quiet = contextlib.nullcontext() if debug else logged_to(folder / LOG, console)
+    quiet = contextlib.nullcontext() if debug else redirect_output(folder / LOG, console)
     view = (
         Lines(console)
         if debug
@@ -186,7 +186,7 @@ def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         )
     )
     run_trials, place = _place(config.resources, raises=debug)
-    with quiet, shown(view), place as n_workers, _terminable():
+    with quiet, drawing(view), place as n_workers, _terminable():
         searcher = _searcher(found, unfinished, n_workers, view)
         run_trials(searcher, folder, config, custom)
         cut_short = searcher.close()

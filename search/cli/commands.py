@@ -40,8 +40,9 @@ from search.errors import WorkerError
 from search.files import create_folder, disk_bytes
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_text, point_to_dict
+from search.report.console_table import console_table
 from search.report.published import read_reference
-from search.report.write import front_document, front_table, write_files, write_page
+from search.report.write import front_document, write_files, write_page
 from search.running.mixtures import empty_model, load_model
 from search.running.preflight import preflight
 from search.study.folder import Sweep, open_sweep
@@ -305,7 +306,7 @@ def _print_front(sweep: Sweep, *, as_json: bool) -> None:
     front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
     kinds = sweep.results.failure_kinds().items()
     failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
-    Console(width=None if sys.stdout.isatty() else 100).print(front_table(sweep.folder, front))
+    Console(width=None if sys.stdout.isatty() else 100).print(console_table(sweep.folder, front))
     print(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
         f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "

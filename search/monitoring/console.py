@@ -1,13 +1,14 @@
-"""What a sweep says while it runs: a live view in a terminal, else a line an event."""
+"""The progress of a sweep: a live view in a terminal, elsewhere one line per event."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,42 +24,51 @@ from search.study.records import Proposal, TrialCounts
 from search.study.results import Results
 
 N_EVENTS = 8
-"""How many events the live view shows, the last."""
+"""Maximum number of events in the live view; the last ones are shown."""
 
 N_RUNNING = 8
-"""How many running trials it shows."""
+"""Maximum number of running trials in the live view."""
 
 
-class Lines(Callback):
-    """Says what happens, a line an event."""
+class ConsoleCallback(Callback, ABC):
+    """Describes the end of each trial in one line; subclasses show it."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
-        """Say what a trial released and what the front is worth now."""
+        """Tell which accuracies a trial released, and the front that there is now."""
         ranges = []
         for name in results.objectives:
             values = [100 * point.accuracies[name] for point in points]
             ranges.append(f"{name} {min(values):.1f}-{max(values):.1f} %")
-        self.say(trial, f"{'  '.join(ranges)}  {worth_text(results.front())}", "green")
+        self.say(trial, f"{'  '.join(ranges)}  {front_text(results.front())}", "green")
 
     def on_failed(self, trial: str, failure: Failure, results: Results) -> None:  # noqa: ARG002
-        """Say why a trial came to nothing."""
+        """Tell why a trial failed."""
         self.say(trial, f"failed, {failure.kind}: {failure.reason}", "red")
 
     def on_stopped(self, trial: str, epoch: int, results: Results) -> None:  # noqa: ARG002
-        """Say that a trial was stopped early."""
-        self.say(trial, f"stopped early, after {epoch} epochs", "yellow")
+        """Tell that a trial was stopped early."""
+        self.say(trial, f"stopped early after {_plural(epoch, 'epoch')}", "yellow")
+
+    @abstractmethod
+    def say(self, trial: str, text: str, style: str) -> None:
+        """Show how a trial ended, in a style of rich."""
+
+
+@final
+class Lines(ConsoleCallback):
+    """Prints one line per event."""
 
     def say(self, trial: str, text: str, style: str) -> None:  # noqa: ARG002
-        """Print an event of a trial."""
+        """Print how a trial ended."""
         self.console.print(f"trial {trial}  {text}", soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """Where a sweep stands, at its last event; what is drawn, by another thread."""
+class Snapshot:
+    """The state of a sweep at its last event; another thread draws it."""
 
     counts: TrialCounts
     front: Front
@@ -66,11 +76,12 @@ class Standing:
     running: tuple[Text, ...]
     events: tuple[Text, ...]
     n_done: float
-    """Trials that have ended, and what running ones have behind them as fractions."""
+    """The number of trials that have ended, plus the done fraction of each running one."""
 
 
-class LiveView(Lines):
-    """Shows where a sweep stands, drawn anew as it goes on."""
+@final
+class LiveView(ConsoleCallback):
+    """Shows the state of a sweep, and is redrawn while it runs."""
 
     def __init__(
         self,
@@ -80,7 +91,7 @@ class LiveView(Lines):
         n_trials: int,
         time_budget_s: float | None = None,
     ) -> None:
-        """Show a sweep of `n_trials` in all; `time_budget_s` counts from now."""
+        """Show a sweep of `n_trials` in total; `time_budget_s` counts from now."""
         super().__init__(console)
         self.results = results
         self.n_trials = n_trials
@@ -88,25 +99,25 @@ class LiveView(Lines):
         self.running: dict[str, Proposal] = {}
         self.metrics: dict[str, dict[str, Any]] = {}
         self.events: tuple[Text, ...] = ()
-        self.opened = time.monotonic()
-        self.began: float | None = None
+        self.opened_at = time.monotonic()
+        self.began_at: float | None = None
         self.ended_after_s: float | None = None
-        self.n_before = results.counts().total
-        self._count()
+        self.n_ended_before = results.counts().total
+        self._update_totals()
 
     def on_begun(self, proposal: Proposal) -> None:
-        """Show it among the running ones."""
-        self.began = self.began or time.monotonic()
+        """Show it among the running trials."""
+        self.began_at = self.began_at or time.monotonic()
         self.running[proposal.trial] = proposal
-        self._stand()
+        self._take_snapshot()
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """Show how far it is, and the accuracies that were measured last."""
+        """Show its epoch, and the accuracies that were measured last."""
         self.metrics[trial] = {**self.metrics.get(trial, {}), **metrics}
-        self._stand()
+        self._take_snapshot()
 
     def say(self, trial: str, text: str, style: str) -> None:
-        """Show the event, and the trial no more."""
+        """Show how a trial ended, and remove it from the running trials."""
         self.running.pop(trial, None)
         self.metrics.pop(trial, None)
         line = Text.assemble(
@@ -115,48 +126,48 @@ class LiveView(Lines):
             (text.split("\n", maxsplit=1)[0], style),
         )
         self.events = (*self.events, line)[-N_EVENTS:]
-        self._count()
+        self._update_totals()
 
     def close(self) -> None:
-        """Stand still: what has not ended waits for `resume`."""
-        self.ended_after_s = time.monotonic() - self.opened
+        """Show the final state; trials that have not ended wait for `resume`, and are not shown."""
+        self.ended_after_s = time.monotonic() - self.opened_at
         self.running.clear()
-        self._stand()
+        self._take_snapshot()
 
-    def _count(self) -> None:
+    def _update_totals(self) -> None:
         self.counts, self.front = self.results.counts(), self.results.front()
         self.forward_images = self.results.cost()["forward_images"]
-        self._stand()
+        self._take_snapshot()
 
-    def _stand(self) -> None:
-        parts = sum(self._part(trial) for trial in self.running)
-        seen = [self.metrics.get(trial, {}).get("forward_images", 0) for trial in self.running]
-        self.standing = Standing(
+    def _take_snapshot(self) -> None:
+        n_partly_done = sum(self._fraction_done(trial) for trial in self.running)
+        spent = [self.metrics.get(trial, {}).get("forward_images", 0) for trial in self.running]
+        self.snapshot = Snapshot(
             counts=self.counts,
             front=self.front,
-            forward_images=self.forward_images + sum(seen),
-            running=tuple(self._row(trial) for trial in list(self.running)[-N_RUNNING:]),
+            forward_images=self.forward_images + sum(spent),
+            running=tuple(self._running_line(trial) for trial in list(self.running)[-N_RUNNING:]),
             events=self.events,
-            n_done=self.counts.total + parts,
+            n_done=self.counts.total + n_partly_done,
         )
 
-    def _part(self, trial: str) -> float:
-        """How much of a running trial is done; experts that warm up one by one count alone."""
+    def _fraction_done(self, trial: str) -> float:
+        """The fraction of all experts' epochs of a running trial that are done."""
         proposal, metrics = self.running[trial], self.metrics.get(trial, {})
         done = [metrics.get(f"epoch/{e.name}", 0) for e in proposal.config.experts]
         return float(sum(done)) / (len(done) * proposal.config.epochs)
 
-    def _row(self, trial: str) -> Text:
+    def _running_line(self, trial: str) -> Text:
         epochs, metrics = self.running[trial].config.epochs, self.metrics.get(trial, {})
         reached = [value for name, value in metrics.items() if name.startswith("epoch/")]
-        seen = [(name, metrics.get(f"accuracy/global/{name}")) for name in self.results.objectives]
-        shown = [f"{name} {100 * value:.1f} %" for name, value in seen if value is not None]
-        text = f"epoch {max(reached, default=0):.0f}/{epochs}  {'  '.join(shown)}"
+        last = [(name, metrics.get(f"accuracy/global/{name}")) for name in self.results.objectives]
+        accuracies = [f"{name} {100 * value:.1f} %" for name, value in last if value is not None]
+        text = f"epoch {max(reached, default=0):.0f}/{epochs}  {'  '.join(accuracies)}"
         return Text.assemble(("running ", "dim"), f"  {trial}  ", (text, "cyan"))
 
     def __rich__(self) -> RenderableType:
-        """The whole view, at this time."""
-        now, counts = self.standing, self.standing.counts
+        """The whole view at this time."""
+        now, counts = self.snapshot, self.snapshot.counts
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
@@ -168,11 +179,11 @@ class LiveView(Lines):
             "stopped early": (counts.stopped_early, "yellow"),
             "failed": (counts.failed, "red"),
         }
-        shown = [(f"{n} {kind}   ", style if n else "dim") for kind, (n, style) in kinds.items()]
-        spent = f"{now.forward_images:.3g} forward images   {self._time()}"
+        numbers = [(f"{n} {kind}   ", style if n else "dim") for kind, (n, style) in kinds.items()]
+        spent = f"{now.forward_images:.3g} forward images   {self._time_text()}"
         lines = [
-            Text.assemble(*shown),
-            Text(worth_text(now.front), "bold"),
+            Text.assemble(*numbers),
+            Text(front_text(now.front), "bold"),
             Text(spent, "dim"),
             *now.running,
             *now.events,
@@ -181,26 +192,26 @@ class LiveView(Lines):
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(bar, *lines)
 
-    def _time(self) -> str:
-        """How long it has been, and how long it will be if a trial has ended to tell."""
+    def _time_text(self) -> str:
+        """The elapsed time, and the time left: by the time budget and the pace of ended trials."""
         if self.ended_after_s is not None:
-            return f"{_clock(self.ended_after_s)} passed"
-        clock, now = time.monotonic(), self.standing
-        passed, left = clock - self.opened, None
-        if self.began is None:
-            return f"{_clock(passed)} passed, Ray is starting"
+            return f"{_clock(self.ended_after_s)} elapsed"
+        clock, now = time.monotonic(), self.snapshot
+        elapsed, left = clock - self.opened_at, None
+        if self.began_at is None:
+            return f"{_clock(elapsed)} elapsed, Ray is starting"
         if self.time_budget_s is not None:
-            left = max(0.0, self.time_budget_s - (clock - self.began))
-        if now.counts.total > self.n_before:
-            pace = (clock - self.began) / (now.n_done - self.n_before)
+            left = max(0.0, self.time_budget_s - (clock - self.began_at))
+        if now.counts.total > self.n_ended_before:
+            pace = (clock - self.began_at) / (now.n_done - self.n_ended_before)
             by_pace = pace * max(0.0, self.n_trials - now.n_done)
             left = by_pace if left is None else min(left, by_pace)
-        return f"{_clock(passed)} passed" + (f", about {_clock(left)} left" if left else "")
+        return f"{_clock(elapsed)} elapsed" + (f", about {_clock(left)} left" if left else "")
 
 
 def view_of(
     console: Console, results: Results, *, n_trials: int, time_budget_s: float | None
-) -> Lines:
+) -> ConsoleCallback:
     """A live view if the console is a terminal, else lines."""
     if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
         return LiveView(console, results, n_trials=n_trials, time_budget_s=time_budget_s)
@@ -208,8 +219,8 @@ def view_of(
 
 
 @contextmanager
-def shown(view: Lines) -> Iterator[None]:
-    """Draw a live view, a few times a second, while inside."""
+def drawing(view: ConsoleCallback) -> Iterator[None]:
+    """Draw a live view a few times per second within the context."""
     if not isinstance(view, LiveView):
         yield
         return
@@ -217,10 +228,13 @@ def shown(view: Lines) -> Iterator[None]:
         yield
 
 
-def worth_text(front: Front) -> str:
-    """What a front is worth, and how large it is: on a narrow terminal an end may be cut."""
-    n = len(front.points)
-    return f"hypervolume {front.hypervolume:.4f}, front of {n} point{'' if n == 1 else 's'}"
+def front_text(front: Front) -> str:
+    """The hypervolume of a front first, because a narrow terminal cuts the end, then its size."""
+    return f"hypervolume {front.hypervolume:.4f}, front of {_plural(len(front.points), 'point')}"
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _clock(seconds: float) -> str:

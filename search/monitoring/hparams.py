@@ -1,8 +1,8 @@
-"""The records from which TensorBoard's HParams page is made.
+"""The records that TensorBoard's HParams page is made from.
 
-Its columns come from one `experiment` record, of whichever run TensorBoard meets first. So there is
-one, at the root, with all parameters that the space can ask for; a trial says when it begins, with
-its own parameters, and when it ends.
+Its columns come from a single `experiment` record, that of the run which TensorBoard reads first.
+Therefore there is only one, in the root folder, with all parameters that the space can ask for.
+Each trial has a record of its start, with its own parameters, and one of its end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils.tensorboard import FileWriter
 from spaces.parameters import Choices
 
 METRIC = "objective"
-"""The group of the metrics' names."""
+"""The group in the tags of the metrics."""
 
 Status = Literal["STATUS_SUCCESS", "STATUS_FAILURE"]
 
@@ -27,16 +27,17 @@ Status = Literal["STATUS_SUCCESS", "STATUS_FAILURE"]
 def write_experiment(
     folder: Path, parameters: Mapping[str, Choices], metrics: Mapping[str, str]
 ) -> None:
-    """Write the columns of the page: parameters with their choices, metrics with what they are.
+    """Write the columns of the page: parameters with their choices, metrics with descriptions.
 
-    A record that is there is replaced; a TensorBoard that has read it shows it until restarted.
+    An existing record is replaced; a TensorBoard that has read the old one shows it until it is
+    restarted.
     """
     for old in folder.glob("events.*"):
         old.unlink()
     experiment = api_pb2.Experiment(
         time_created_secs=time.time(),
         hparam_infos=[_column(name, choices) for name, choices in parameters.items()],
-        metric_infos=[_metric(name, about) for name, about in metrics.items()],
+        metric_infos=[_metric(name, text) for name, text in metrics.items()],
     )
     data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
     _write(folder, _summary(metadata.EXPERIMENT_TAG, data))
@@ -45,13 +46,13 @@ def write_experiment(
 def write_start(
     folder: Path, trial: str, params: Mapping[str, Any], parameters: Mapping[str, Choices]
 ) -> None:
-    """Say that a trial begins, with values of these parameters."""
-    shown = {k: _shown(value, is_choice=parameters[k] != ()) for k, value in params.items()}
-    _write(folder, summary_v2.hparams_pb(shown, trial_id=trial))
+    """Record that a trial begins, with its values of the parameters."""
+    values = {k: _value(value, is_choice=parameters[k] != ()) for k, value in params.items()}
+    _write(folder, summary_v2.hparams_pb(values, trial_id=trial))
 
 
 def write_end(folder: Path, status: Status) -> None:
-    """Say that a trial has ended."""
+    """Record that a trial has ended."""
     end = plugin_data_pb2.SessionEndInfo(
         status=api_pb2.Status.Value(status), end_time_secs=time.time()
     )
@@ -60,29 +61,29 @@ def write_end(folder: Path, status: Status) -> None:
 
 
 def _column(name: str, choices: Choices) -> api_pb2.HParamInfo:
-    # The page ticks five columns, and lists first those that are said to differ: let these be how
-    # experts are mixed. Numbers get no range: it would hide what is outside, and some depend on
-    # the trial.
+    # The page selects five columns, and lists those marked as differing first: let these be the
+    # ones about mixing. Numbers get no range, because some ranges depend on the trial, and the page
+    # would hide values outside.
     info = api_pb2.HParamInfo(name=name, differs=not name.startswith("experts."))
     info.type = api_pb2.DATA_TYPE_STRING if choices else api_pb2.DATA_TYPE_FLOAT64
-    info.domain_discrete.extend(_shown(choice, is_choice=True) for choice in choices)
+    info.domain_discrete.extend(_value(choice, is_choice=True) for choice in choices)
     return info
 
 
-def _metric(name: str, about: str) -> api_pb2.MetricInfo:
+def _metric(name: str, description: str) -> api_pb2.MetricInfo:
     tag = api_pb2.MetricName(tag=f"{METRIC}/{name}")
-    return api_pb2.MetricInfo(name=tag, display_name=name, description=about)
+    return api_pb2.MetricInfo(name=tag, display_name=name, description=description)
 
 
-def _shown(value: Any, *, is_choice: bool) -> float | str:
-    """A number as such, unless it is one of several choices; all else as text."""
+def _value(value: Any, *, is_choice: bool) -> float | str:
+    """A number unless it is one of several choices; everything else as text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and not is_choice else str(value)
 
 
 def _summary(tag: str, data: plugin_data_pb2.HParamsPluginData) -> Summary:
-    about = metadata.create_summary_metadata(data)
-    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
+    meta = metadata.create_summary_metadata(data)
+    return Summary(value=[Summary.Value(tag=tag, metadata=meta, tensor=metadata.NULL_TENSOR)])
 
 
 def _write(folder: Path, *summaries: Summary) -> None:

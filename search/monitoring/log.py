@@ -1,4 +1,4 @@
-"""Where the noise of libraries goes: what Ray and Optuna write is kept, and not shown."""
+"""The output of libraries such as Ray and Optuna goes to a file instead of the terminal."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from typing import IO
 from rich.console import Console
 
 OURS = ("generalist_core", "search")
-"""Whose warnings are for the user."""
+"""The packages whose warnings are shown to the user."""
 
 STREAMS = (1, 2)
-"""Standard output, where only results belong, and standard error."""
+"""The descriptors of standard output, which is for results only, and of standard error."""
 
 
 @contextmanager
-def logged_to(path: Path, console: Console) -> Iterator[None]:
-    """Keep in a file what libraries write while inside; our own warnings are shown as well.
+def redirect_output(path: Path, console: Console) -> Iterator[None]:
+    """Write the output of libraries within the context to a file; our own warnings are also shown.
 
-    What is written by C++ or at exit of a thread passes Python's streams by. So the process's own
-    standard streams lead into the file, and `console` alone still to where it led before. Errors
-    are raised, and told outside. Only the main thread may do this to a process; another shows all.
+    Output of C++ code and of threads at their exit bypasses Python's streams. Therefore the
+    standard streams of the process are redirected to the file, and only `console` keeps its
+    destination. Errors are raised, and shown outside the context. Only the main thread may redirect
+    the streams of a process; in other threads nothing is redirected.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     kept = logging.FileHandler(path, encoding="utf-8")
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    with _handling("", kept), _redirected(path, console):
-        told = _Telling(console)
-        with _handling(OURS[0], told), _handling(OURS[1], told):
+    with _added_handler("", kept), _redirected_streams(path, console):
+        shown = _ConsoleHandler(console)
+        with _added_handler(OURS[0], shown), _added_handler(OURS[1], shown):
             yield
 
 
-class _Telling(logging.Handler):
-    """Tells the user of warnings."""
+class _ConsoleHandler(logging.Handler):
+    """Shows warnings on a console."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
@@ -52,7 +53,7 @@ class _Telling(logging.Handler):
 
 
 @contextmanager
-def _handling(logger: str, handler: logging.Handler) -> Iterator[None]:
+def _added_handler(logger: str, handler: logging.Handler) -> Iterator[None]:
     logging.getLogger(logger).addHandler(handler)
     try:
         yield
@@ -62,8 +63,8 @@ def _handling(logger: str, handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def _redirected(path: Path, console: Console) -> Iterator[None]:
-    """Lead the standard streams into a file, less what `console` writes."""
+def _redirected_streams(path: Path, console: Console) -> Iterator[None]:
+    """Redirect the standard streams to a file, except for what `console` writes."""
     _flush()
     file, before = console.file, {stream: os.dup(stream) for stream in STREAMS}
     place = before.get(_descriptor(file))
@@ -85,7 +86,7 @@ def _redirected(path: Path, console: Console) -> Iterator[None]:
 
 
 def _descriptor(file: IO[str]) -> int:
-    """The number of an open file; -1 if it is none of the operating system's."""
+    """The descriptor of an open file; -1 if it is not a file of the operating system."""
     try:
         return file.fileno()
     except (AttributeError, OSError):
@@ -94,5 +95,5 @@ def _descriptor(file: IO[str]) -> int:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nothing to be done about a full disk here
+        with suppress(OSError):  # a full disk cannot be helped here
             stream.flush()

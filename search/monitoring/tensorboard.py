@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a sweep while it runs: one run a trial, and the run `sweep`."""
+"""A sweep in TensorBoard while it runs: one TensorBoard run per trial, and the run `sweep`."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COST_UNIT = 1000
-"""Forward images that make a step of the run `sweep`; TensorBoard has whole steps only."""
+"""Forward images per step of the run `sweep`, as TensorBoard's steps are whole numbers."""
 
 PICTURE_S = 15.0
-"""How long a picture of the front is left before the next; drawing takes a third of a second."""
+"""Minimum time between two pictures of the front; drawing one takes a third of a second."""
 
-ABOUT = f"""**Step: {COST_UNIT:,} forward images** of all trials that have ended (one forward of one
-image is 1, each gradient 1 more). For time, choose *Relative* or *Wall* as the horizontal axis.
+ABOUT = f"""**One step is {COST_UNIT:,} forward images** of all trials that have ended (one forward
+pass of one image counts 1, each gradient 1 more). For time, choose *Relative* or *Wall* as the
+horizontal axis.
 
-`sweep/hypervolume` is that of the front on validation images. On the HParams page a trial's
-objectives are those of the mixture at the release ratio that the sampler asked for, so that they
-belong together; `curve` is the hypervolume of all its mixtures. A trial that was stopped or failed
-has none."""
+`sweep/hypervolume` is the hypervolume of the front on validation images. On the HParams page, the
+objectives of a trial are those of one mixture, at the release ratio that the sampler asked for;
+`curve` is the hypervolume of all its mixtures. Trials that were stopped or failed have neither."""
 
 
 class TrialWriter:
     """Writes one trial's metrics to its TensorBoard run, by epoch."""
 
     def __init__(self, folder: Path, first_epoch: int = 1) -> None:
-        """Open the run; of a trial that goes on, what it wrote from `first_epoch` on is hidden."""
+        """Open the run; if the trial is resumed, old records from `first_epoch` on are hidden."""
         self.writer = SummaryWriter(str(folder), flush_secs=5, purge_step=first_epoch)
         self.epoch = first_epoch
 
     def write(self, metrics: Mapping[str, Any]) -> None:
-        """Every metric with a group in its name, such as `loss/robust`, the syncs, and the cost."""
+        """Write the metrics with a group in their names, such as `loss/robust`, syncs, and cost."""
         self.epoch = latest_epoch(metrics)
         groups = ("accuracy/", "loss/", "lr/", "weight/")
         shown = {name: value for name, value in metrics.items() if name.startswith(groups)}
         for name, value in shown.items():
             self.writer.add_scalar(name, value, self.epoch)
         experts = [name.removeprefix("epoch/") for name in metrics if name.startswith("epoch/")]
-        # An expert that warms up alone counts its own epochs: steps may not go back in a series.
+        # An expert that warms up alone counts its own epochs: steps of a series must not decrease.
         alone = f"/{experts[0]}" if len(experts) == 1 else ""
         for name in ("forward_images", "seconds", "synced"):
             self.writer.add_scalar(f"run/{name}{alone}", metrics[name], self.epoch)
@@ -72,9 +72,9 @@ class TrialWriter:
 
 
 class Monitor(Callback):
-    """Follows a sweep; its HParams page has `parameters` and `objectives` as columns.
+    """Writes the events of a sweep; the HParams page has `parameters` and `objectives` as columns.
 
-    Pictures are drawn in a thread, in their order, so that no worker waits for them.
+    Pictures are drawn in order in a thread, so that no worker waits for them.
     """
 
     def __init__(
@@ -82,7 +82,10 @@ class Monitor(Callback):
     ) -> None:
         self.folder = folder
         self.parameters = dict(parameters)
-        self.metrics = {name: f"{name} accuracy at the trial's own ratio" for name in objectives}
+        self.metrics = {
+            name: f"{name} accuracy at the release ratio that the sampler asked for"
+            for name in objectives
+        }
         self.metrics["curve"] = "hypervolume of all mixtures of the trial"
         self.sweep = SummaryWriter(str(folder / "sweep"), flush_secs=5)
         self.sweep.add_text("about", ABOUT)
@@ -96,7 +99,7 @@ class Monitor(Callback):
         write_experiment(folder, self.parameters, self.metrics)
 
     def on_begun(self, proposal: Proposal) -> None:
-        """Write its parameters; those that nobody knew of become columns of their own."""
+        """Write its parameters; those not known before become new columns."""
         self.proposals[proposal.trial] = proposal
         if not proposal.params.keys() <= self.parameters.keys():
             self.parameters = with_seen(self.parameters, proposal.params)
@@ -105,30 +108,30 @@ class Monitor(Callback):
         write_start(run, proposal.trial, proposal.params, self.parameters)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """Write what a running trial reported."""
+        """Write the metrics of a running trial."""
         if trial not in self.trials:
             self.trials[trial] = TrialWriter(self.folder / trial, latest_epoch(metrics))
         self.trials[trial].write(metrics)
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
-        """Write the trial's objectives and its release curve, and where the sweep stands."""
+        """Write the objectives of the trial, its release curve, and the state of the sweep."""
         writer, ratio = self.trials.get(trial), self.proposals[trial].mixing_ratio
         if writer is None:
             writer = self.trials[trial] = TrialWriter(self.folder / trial)
-        own = next(point for point in points if point.mixing_ratio == ratio)
+        asked = next(point for point in points if point.mixing_ratio == ratio)
         for name in results.objectives:
-            writer.writer.add_scalar(f"{METRIC}/{name}", own.accuracies[name], writer.epoch)
-        worth = curve_worth(points, results)
-        writer.writer.add_scalar(f"{METRIC}/curve", worth, writer.epoch)
+            writer.writer.add_scalar(f"{METRIC}/{name}", asked.accuracies[name], writer.epoch)
+        volume = curve_hypervolume(points, results)
+        writer.writer.add_scalar(f"{METRIC}/curve", volume, writer.epoch)
         self._paint(lambda: writer.release(points))
         self._on_ended(trial, results, "STATUS_SUCCESS")
 
     def on_failed(self, trial: str, failure: Failure, results: Results) -> None:  # noqa: ARG002
-        """Count it."""
+        """Count it as failed."""
         self._on_ended(trial, results, "STATUS_FAILURE")
 
     def on_stopped(self, trial: str, epoch: int, results: Results) -> None:  # noqa: ARG002
-        """Count it."""
+        """Count it as stopped early."""
         self._on_ended(trial, results, "STATUS_SUCCESS")
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class Monitor(Callback):
         if trial in self.trials:
             self._paint(self.trials.pop(trial).close)
         self.proposals.pop(trial, None)
-        if (self.folder / trial).is_dir():  # else it was rejected, and never began
+        if (self.folder / trial).is_dir():  # otherwise it was rejected before it began
             write_end(self.folder / trial, status)
         self._results, step = results, _step(results)
         front, counts = results.front(), results.counts()
@@ -164,7 +167,7 @@ class Monitor(Callback):
             self._draw_front(results)
 
     def _draw_front(self, results: Results) -> None:
-        """Draw the front, if it is another than the last that was drawn."""
+        """Draw the front if it has changed since it was last drawn."""
         front = results.front()
         names = tuple(point.name for point in front.points)
         if names != self._drawn:
@@ -177,18 +180,18 @@ class Monitor(Callback):
             self._drawn, self._drawn_at = names, time.monotonic()
 
     def _paint(self, work: Callable[[], None]) -> None:
-        """Do this after the last picture."""
+        """Do this in the thread, after everything that was submitted before."""
         self._raise_errors()
         self._painted.append(self._painter.submit(work))
 
     def _raise_errors(self) -> None:
-        """Raise what went wrong with a picture."""
+        """Raise the first error in drawing a picture."""
         while self._painted and self._painted[0].done():
             self._painted.popleft().result()
 
 
-def curve_worth(points: Sequence[OperatingPoint], results: Results) -> float:
-    """The hypervolume of one trial's mixtures, above the floors of the sweep."""
+def curve_hypervolume(points: Sequence[OperatingPoint], results: Results) -> float:
+    """The hypervolume of the mixtures of one trial, above the floors of the sweep."""
     rows = [[point.accuracies[name] for name in results.objectives] for point in points]
     return hypervolume(np.array(rows), results.reference)
 
@@ -198,7 +201,7 @@ def _step(results: Results) -> int:
 
 
 def _for_screen(figure: Figure) -> Figure:
-    """A figure that can be read at the third of a page that TensorBoard gives it."""
+    """A figure that is readable in the third of a page that TensorBoard gives it."""
     figure.set_size_inches(4.4, 3.4)
     figure.set_dpi(160)
     return figure

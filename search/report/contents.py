@@ -1,4 +1,4 @@
-"""What a sweep's report shows, gathered once: points and front, the trials' story, the request."""
+"""What the report of a sweep shows: its points and front, how its trials ended, and the request."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from search.files import disk_bytes, read_json
+from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.points import FrontPoint, release_curves
-from search.front.repeats import REPEATS, Attainment, attainment, spreads
-from search.report.importance import Importance, importances
+from search.front.repeats import Attainment, attainment, spreads
+from search.report.importance import Importance, importances, searched
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
 from search.study.records import Growth, TrialCounts
 from search.study.results import Results
-
-VERIFIED = "verified.json"
 
 PASSWORD = re.compile(r"(?<=://)[^\s/@'\"]+@")
 
@@ -28,8 +27,8 @@ class ReportContents:
     """A sweep as its report shows it.
 
     `params` are the searched parameters of each trial, `verified` the rows of `verified.json` by
-    the points' names, `spreads` the mean and deviation over the repeats of each point of the front,
-    `request` and `environment` what `sweep.json` holds, without passwords.
+    the names of the points, `spreads` the mean and standard deviation over the repeats of each
+    point on the front, `request` and `environment` the content of `sweep.json` without passwords.
     """
 
     name: str
@@ -51,32 +50,43 @@ class ReportContents:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Their names, natural accuracy first."""
+        """The names of the objectives, natural accuracy first."""
         return self.front.objectives
 
-    def suspicions(self, point: str) -> list[tuple[str, str]]:
-        """Signs that an attack failed on a verified point: their names, and what they say."""
+    @property
+    def like(self) -> dict[str, list[int]]:
+        """See `numbers_alike`."""
+        return numbers_alike(self.front)
+
+    @property
+    def given_importances(self) -> list[Importance]:
+        """Those that enough trainings count for."""
+        return [one for one in self.importances if one.refusal is None]
+
+    def indicators(self, point: str) -> list[Mapping[str, str]]:
+        """Signs that an attack failed on a verified point: `name`, and `message`, a sentence."""
         suites = self.verified[point]["attacks"].values()
-        return [(sign["name"], sign["message"]) for suite in suites for sign in suite["findings"]]
+        return [indicator for suite in suites for indicator in suite["findings"]]
 
     @property
     def curves(self) -> list[list[FrontPoint]]:
-        """Each trial's points by mixing ratio: its release curve."""
+        """The release curve of each trial: its points, sorted by mixing ratio."""
         return release_curves(self.points)
 
 
 def gather(
     folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()
 ) -> ReportContents:
-    """Everything that the report of a sweep shows, from its study and its folder."""
-    front, repeats = results.front(), _read(folder / REPEATS)
+    """Collect everything that the report of a sweep shows, from its study and its folder."""
+    files, front = SweepFolder(folder), results.front()
+    repeats, verified = _read(files.repeats, []), _read(files.verified, {})
     around = {point.name: spreads(folder, point, front.objectives) for point in front.points}
-    verified, sweep = _read(folder / VERIFIED) or {}, _read(folder / "sweep.json") or {}
+    sweep = _read(files.request, {})
     return ReportContents(
         name=folder.absolute().name,
         points=results.points(),
         front=front,
-        params={record.trial: _searched(record.params) for record in results.records()},
+        params={record.trial: searched(record.params) for record in results.records()},
         history=results.history(),
         importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,
@@ -92,8 +102,17 @@ def gather(
     )
 
 
+def numbers_alike(front: Front) -> dict[str, list[int]]:
+    """For each point's name the numbers, from 1, of those that it cannot be told apart from."""
+    numbers = {point.name: number for number, point in enumerate(front.points, 1)}
+    return {
+        name: [numbers[other] for other in others]
+        for name, others in front.indistinguishable().items()
+    }
+
+
 def without_passwords(stored: Any) -> Any:
-    """JSON data without the user and password of URLs: a report is made to be passed on."""
+    """JSON data without the users and passwords in URLs, because reports are passed on."""
     if isinstance(stored, dict):
         return {name: without_passwords(value) for name, value in stored.items()}
     if isinstance(stored, list):
@@ -101,9 +120,5 @@ def without_passwords(stored: Any) -> Any:
     return PASSWORD.sub("...@", stored) if isinstance(stored, str) else stored
 
 
-def _searched(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if not name.startswith("release_ratio.")}
-
-
-def _read(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+def _read(path: Path, default: Any) -> Any:
+    return read_json(path) if path.is_file() else default

@@ -1,7 +1,7 @@
-"""The interactive figures of a report in the objectives' space, by plotly.
+"""The interactive figures of a report in the space of the objectives, by plotly.
 
-Colours are those that carry meaning; all others (text, grid) come from the page, light or dark.
-Whatever a user named is escaped: plotly reads some HTML in texts.
+Only colours that carry meaning are set here; those of text and grid come from the page, which may
+be light or dark. Whatever a user named is escaped, because plotly interprets some HTML in texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from generalist_core.config.mixing import ratio_text
-from search.front.points import FrontPoint, values_of
+from search.front.points import FrontPoint, interval_text, values_of
 from search.front.repeats import Attainment
 from search.report.contents import ReportContents
 from search.study.records import Growth
@@ -34,26 +34,26 @@ PUBLISHED = "#9b6dd6"
 MARGIN = {"l": 64, "r": 16, "t": 36, "b": 52}
 
 
-def front_figure(found: ReportContents) -> go.Figure:
-    """All operating points, the trials' release curves and the front, on validation images.
+def front_figure(contents: ReportContents) -> go.Figure:
+    """All operating points, the release curves of the trials, and the front, on validation images.
 
-    Beside them, where there are any, the verified points on test images, and published ones. A
-    third objective is the colour of the front's points.
+    Verified points on test images and published points are added if there are any. A third
+    objective is the colour of the points on the front.
     """
-    names, figure = found.objectives[:2], go.Figure()
-    lines = joined([100 * values_of(curve, names) for curve in found.curves])
-    figure.add_trace(_line(lines, "release curves", curve_color(found), width=1))
-    on_front = {point.name for point in found.front.points}
-    others = [point for point in found.points if point.name not in on_front]
-    texts = [hover_text(found, point) for point in others]
+    names, figure = contents.objectives[:2], go.Figure()
+    lines = joined([100 * values_of(curve, names) for curve in contents.curves])
+    figure.add_trace(_line(lines, "release curves", curve_color(contents), width=1))
+    on_front = {point.name for point in contents.front.points}
+    others = [point for point in contents.points if point.name not in on_front]
+    texts = [hover_text(contents, point) for point in others]
     figure.add_trace(
         _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
     )
-    _add_front(figure, found)
-    if found.verified:
-        _add_verified(figure, found)
-    if found.reference:
-        _add_reference(figure, found)
+    _add_front(figure, contents)
+    if contents.verified:
+        _add_verified(figure, contents)
+    if contents.reference:
+        _add_reference(figure, contents)
     figure.update_layout(
         height=560,
         margin=MARGIN,
@@ -66,19 +66,19 @@ def front_figure(found: ReportContents) -> go.Figure:
 
 
 def growth_figure(history: Sequence[Growth]) -> go.Figure:
-    """The front's hypervolume against the cost of all trials that had ended, and against time."""
+    """The hypervolume of the front against time and the cost of all trials that had ended."""
     unit, seconds = _time_unit(max((g.elapsed_s for g in history), default=0.0))
     axes = {
         "cost (forward images)": [g.forward_images for g in history],
         f"time since the first trial began ({unit})": [g.elapsed_s / seconds for g in history],
     }
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
-    worth = [0.0, *(g.hypervolume for g in history)]
+    hypervolumes = [0.0, *(g.hypervolume for g in history)]
     texts = ["", *(f"trial {g.trial}<br>hypervolume {g.hypervolume:.4f}" for g in history)]
     for column, (title, values) in enumerate(axes.items(), 1):
         line = go.Scatter(
             x=[0.0, *values],
-            y=worth,
+            y=hypervolumes,
             mode="lines+markers",
             line={"shape": "hv", "color": FRONT, "width": 2},
             marker={"size": 4},
@@ -93,16 +93,16 @@ def growth_figure(history: Sequence[Growth]) -> go.Figure:
     return figure
 
 
-def attainment_figure(found: ReportContents, attained: Attainment) -> go.Figure:
-    """What one, some and all repeats attain, beside the front that was chosen before them."""
-    names, figure = found.objectives[:2], go.Figure()
-    chosen = 100 * values_of(found.front.points, names)
+def attainment_figure(contents: ReportContents, attained: Attainment) -> go.Figure:
+    """What one, some and all repeats attain, and the front of the sweep that they repeat."""
+    names, figure = contents.objectives[:2], go.Figure()
+    chosen = 100 * values_of(contents.front.points, names)
     figure.add_trace(_steps(chosen, "front of the sweep", OTHERS, dash="dot"))
     for surface in attained.surfaces:
         n, n_all = surface.n_repeats, attained.n_repeats
-        whom = f"{n} of {n_all} repeats" if n < n_all else f"all {n} repeats"
+        attaining = f"{n} of {n_all} repeats" if n < n_all else f"all {n} repeats"
         colour = f"rgba(59,130,246,{0.35 + 0.65 * n / n_all:.2f})"
-        name = f"attained by {whom if n_all > 1 else 'the repeat'}"
+        name = f"attained by {attaining if n_all > 1 else 'the repeat'}"
         figure.add_trace(_steps(100 * surface.values, name, colour))
     figure.update_layout(
         height=420,
@@ -114,61 +114,55 @@ def attainment_figure(found: ReportContents, attained: Attainment) -> go.Figure:
     return figure
 
 
-def curve_color(found: ReportContents) -> str:
-    """The gray of release curves, fainter where there are many."""
-    return f"rgba(128,128,128,{0.3 if len(found.curves) <= 60 else 0.13})"
+def curve_color(contents: ReportContents) -> str:
+    """The gray of release curves, fainter if there are many."""
+    return f"rgba(128,128,128,{0.3 if len(contents.curves) <= 60 else 0.13})"
 
 
-def hover_text(found: ReportContents, point: FrontPoint) -> str:
-    """What hovering over a point shows: trial, ratio, accuracies, searched parameters."""
+def hover_text(contents: ReportContents, point: FrontPoint) -> str:
+    """The text shown on hovering over a point: trial, ratio, accuracies, searched parameters."""
     return "<br>".join(
-        [measured_text(found, point), *params_text(found.params.get(point.trial, {}))]
+        [measured_text(contents, point), *params_text(contents.params.get(point.trial, {}))]
     )
 
 
-def measured_text(found: ReportContents, point: FrontPoint) -> str:
-    """A point's trial, ratio, and accuracies with intervals."""
+def measured_text(contents: ReportContents, point: FrontPoint) -> str:
+    """The trial and ratio of a point, and its accuracies with intervals."""
     lines = [f"<b>trial {point.trial}, mixing ratio {ratio_text(point.mixing_ratio)}</b>"]
-    for name in found.objectives:
+    for name in contents.objectives:
         interval = interval_text(point.accuracies[name], point.interval(name))
-        lines.append(f"{html.escape(name)} {interval}")
+        lines.append(f"{html.escape(name)} {interval} %")
     return "<br>".join(lines)
 
 
 def params_text(params: Mapping[str, Any]) -> list[str]:
-    """A line a parameter."""
-    return [html.escape(f"{name} = {shown(value)}") for name, value in params.items()]
+    """One line per parameter."""
+    return [html.escape(f"{name} = {value_text(value)}") for name, value in params.items()]
 
 
-def shown(value: Any) -> str:
-    """A value in few digits."""
+def value_text(value: Any) -> str:
+    """A value in four digits at most."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def interval_text(accuracy: float, interval: Sequence[float]) -> str:
-    """An accuracy with its interval, in %."""
-    low, high = interval
-    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
 def accuracy_title(name: str) -> str:
-    """The title of an objective's axis."""
+    """The title of the axis of an objective."""
     return f"{html.escape(name)} accuracy (%)"
 
 
 def joined(curves: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Curves as one, with gaps between them: one trace draws faster than hundreds."""
+    """Curves as one with gaps between them, because one trace is drawn faster than hundreds."""
     gap = np.full((1, 2), np.nan)
     parts = [part for curve in curves for part in (curve, gap)]
     return np.concatenate(parts) if parts else np.empty((0, 2))
 
 
-def _add_front(figure: go.Figure, found: ReportContents) -> None:
-    points, names = found.front.points, found.objectives[:2]
-    values, third = 100 * values_of(points, names), found.objectives[2:3]
+def _add_front(figure: go.Figure, contents: ReportContents) -> None:
+    points, names = contents.front.points, contents.objectives[:2]
+    values, third = 100 * values_of(points, names), contents.objectives[2:3]
     if not third:
         figure.add_trace(_line(values, "front's steps", FRONT, shape="vh", shown=False))
-    texts = [hover_text(found, point) for point in points]
+    texts = [hover_text(contents, point) for point in points]
     dots = _dots(values, texts, "front (validation)", color=FRONT, size=9)
     dots.error_x, dots.error_y = (_bars(points, name, FRONT) for name in names)
     if third:
@@ -183,9 +177,9 @@ def _add_front(figure: go.Figure, found: ReportContents) -> None:
     figure.add_trace(dots)
 
 
-def _add_verified(figure: go.Figure, found: ReportContents) -> None:
-    """Each verified point on test images, joined to where it was on validation images."""
-    names, rows = found.objectives[:2], list(found.verified.values())
+def _add_verified(figure: go.Figure, contents: ReportContents) -> None:
+    """Each verified point on test images, joined to its place on validation images."""
+    names, rows = contents.objectives[:2], list(contents.verified.values())
     before = 100 * np.array([[row["validation"][name] for name in names] for row in rows])
     after = 100 * np.array([[row["test"][name] for name in names] for row in rows])
     links = joined(np.stack(pair) for pair in zip(before, after, strict=True))
@@ -193,10 +187,10 @@ def _add_verified(figure: go.Figure, found: ReportContents) -> None:
     texts = []
     for row in rows:
         lines = [f"<b>{html.escape(row['name'])} on {row['n_test_images']} test images</b>"]
-        for name in found.objectives:
+        for name in contents.objectives:
             interval = interval_text(row["test"][name], row["test_interval"][name])
-            lines.append(f"{html.escape(name)} {interval}")
-        texts.append("<br>".join([*lines, *params_text(found.params.get(row["trial"], {}))]))
+            lines.append(f"{html.escape(name)} {interval} %")
+        texts.append("<br>".join([*lines, *params_text(contents.params.get(row["trial"], {}))]))
     dots = _dots(after, texts, "the same, verified (test)", color=TEST, size=8, symbol="diamond")
     for axis, name in zip(("error_x", "error_y"), names, strict=True):
         ends = np.array([row["test_interval"][name] for row in rows]).reshape(-1, 2)
@@ -205,11 +199,11 @@ def _add_verified(figure: go.Figure, found: ReportContents) -> None:
     figure.add_trace(dots)
 
 
-def _add_reference(figure: go.Figure, found: ReportContents) -> None:
-    names = found.objectives[:2]
-    rows = [[point.accuracies[name] for name in names] for point in found.reference]
+def _add_reference(figure: go.Figure, contents: ReportContents) -> None:
+    names = contents.objectives[:2]
+    rows = [[point.accuracies[name] for name in names] for point in contents.reference]
     texts = []
-    for point in found.reference:
+    for point in contents.reference:
         head = f"<b>{html.escape(point.name)}</b> (published)"
         numbers = (f"{html.escape(k)} {100 * v:.1f} %" for k, v in point.accuracies.items())
         texts.append("<br>".join([head, *numbers, *params_text(point.about)]))
@@ -265,7 +259,7 @@ def _line(
 def _steps(
     values: NDArray[np.float64], name: str, color: str, *, dash: str = "solid"
 ) -> go.Scatter:
-    """A line by steps with dots at its corners: a single point is seen, too."""
+    """A step line with dots at its corners, so that a single point can be seen, too."""
     steps = _line(values, name, color, shape="vh", dash=dash)
     return steps.update(mode="lines+markers", marker={"size": 5, "color": color})
 

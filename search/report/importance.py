@@ -1,9 +1,9 @@
-"""How much each parameter decides of a training's success: conditional PED-ANOVA.
+"""How much each parameter contributes to the success of a training: conditional PED-ANOVA.
 
 The fraction of the variance between the best trainings and all of them that a parameter explains
 (Watanabe et al. 2023, arXiv 2304.10255; for parameters that only some trainings have, arXiv
-2601.20800). A training counts once, at the best of its mixtures: the release ratio is no parameter
-of it. A training that was stopped early did not reach the front, and counts so.
+2601.20800). A training counts once, by its best mixture, so the release ratio is not a parameter
+of it. A training that was stopped early counts as one that did not reach the front.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from search.study.results import Results
 from search.study.samplers import experimental
 
 N_BEST = 5
-"""So many of the best Optuna's documentation advises to have at least."""
+"""Minimum number of best trainings, as Optuna's documentation recommends."""
 
-N_LEAST = 20
-"""So many trainings it takes for a best quarter of that size."""
+N_REQUIRED = 20
+"""Minimum number of trainings, so that the best quarter has `N_BEST`."""
 
 BEST = 0.25
-"""The fraction of trainings that count as the best, with those that tie with the last of them."""
+"""The fraction of trainings that count as the best; ties with the last of them are added."""
 
 FRONT = "reaching the front"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """The importance of each parameter for one target, in sum 1; or why there is none.
+    """The importance of each parameter for one target, or the reason why there is none.
 
-    `n_trials` trainings count, `n_best` of them as the best; `n_with` says how many have a
-    parameter. Without a word in `refusal`, `fractions` holds all parameters.
+    `n_trials` trainings count, `n_best` of them as the best; `n_with` is the number of trainings
+    that have a parameter. Unless there is a `refusal`, `fractions` has all parameters and its sum
+    is 1.
     """
 
     target: str
@@ -57,21 +58,21 @@ class Importance:
 
 
 def importances(results: Results) -> list[Importance]:
-    """For reaching the front, then for the best value of each objective."""
+    """The importances for reaching the front, then for the best value of each objective."""
     points, ended = results.points(), results.ended()
     completed = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     counting = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    found = [_importance(FRONT, counting, nearness(points, results.objectives))]
+    given = [_importance(FRONT, counting, nearness(points, results.objectives))]
     for name in results.objectives:
         best: dict[str, float] = {}
         for point in points:
             best[point.trial] = max(best.get(point.trial, 0.0), point.accuracies[name])
-        found.append(_importance(f"{name} accuracy", completed, best))
-    return found
+        given.append(_importance(f"{name} accuracy", completed, best))
+    return given
 
 
 def nearness(points: Sequence[FrontPoint], objectives: Sequence[str]) -> dict[str, float]:
-    """Each trial's nearness to the front: minus the non-domination rank of its best point."""
+    """The nearness of each trial to the front: minus the non-domination rank of its best point."""
     if not points:
         return {}
     ranks = moocore.pareto_rank(values_of(points, objectives), maximise=True)
@@ -84,16 +85,16 @@ def nearness(points: Sequence[FrontPoint], objectives: Sequence[str]) -> dict[st
 def _importance(
     target: str, trials: Sequence[FrozenTrial], scores: Mapping[str, float]
 ) -> Importance:
-    """Of `trials`; those without a score are worse than all that have one."""
+    """The importance among `trials`; those without a score are worse than all that have one."""
     worst = min(scores.values(), default=0.0) - 1
     values = [scores.get(trial.user_attrs["trial"], worst) for trial in trials]
     are_best = best_of(values)
-    names = dict.fromkeys(name for trial in trials for name in _own(trial.params))
+    names = dict.fromkeys(name for trial in trials for name in searched(trial.params))
     refusal = None
-    if len(trials) < N_LEAST:
-        refusal = f"{len(trials)} trainings count for it; it takes at least {N_LEAST}"
+    if len(trials) < N_REQUIRED:
+        refusal = f"{len(trials)} trainings count, but at least {N_REQUIRED} are needed"
     elif sum(are_best) < N_BEST:
-        refusal = f"{sum(are_best)} trainings are among the best; it takes at least {N_BEST}"
+        refusal = f"{sum(are_best)} trainings are among the best, but at least {N_BEST} are needed"
     fractions = {} if refusal else _fractions(trials, are_best)
     if not refusal and sum(fractions.values()) == 0:
         refusal = "no parameter varies"
@@ -108,7 +109,7 @@ def _importance(
 
 
 def best_of(values: Sequence[float]) -> list[bool]:
-    """Which are in the best quarter, with those that tie with the last there, but never all."""
+    """Which values are in the best quarter or tie with the last value in it, but never all."""
     if not values:
         return []
     cutoff = sorted(values, reverse=True)[math.ceil(BEST * len(values)) - 1]
@@ -123,24 +124,25 @@ def _fractions(trials: Sequence[FrozenTrial], are_best: Sequence[bool]) -> dict[
     ranges = _widest([trial.distributions for trial in trials])
     rows = []
     for trial, is_best in zip(trials, are_best, strict=True):
-        own = _own(trial.params)
-        within = {name: ranges.get(name, trial.distributions[name]) for name in own}
-        rows.append(create_trial(params=own, distributions=within, value=float(is_best)))
+        params = searched(trial.params)
+        within = {name: ranges.get(name, trial.distributions[name]) for name in params}
+        rows.append(create_trial(params=params, distributions=within, value=float(is_best)))
     study.add_trials(rows)
-    # Less than the best by half a training, so that rounding takes none more.
+    # Half a training less than the number of the best, so that rounding does not add one.
     evaluator = PedAnovaImportanceEvaluator(target_quantile=(sum(are_best) - 0.5) / len(trials))
     with experimental(), warnings.catch_warnings():
-        # It warns of parameters that a single training has; `n_with` tells the reader.
+        # It warns about parameters that only one training has; `n_with` shows these.
         warnings.filterwarnings("ignore", message="Some regimes for parameter")
         return get_param_importances(study, evaluator=evaluator)
 
 
-def _own(params: Mapping[str, Any]) -> dict[str, Any]:
+def searched(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a training, without the ratios at which it was released."""
     return {name: value for name, value in params.items() if not name.startswith("release_ratio.")}
 
 
 def _widest(rows: Sequence[Mapping[str, BaseDistribution]]) -> dict[str, BaseDistribution]:
-    """One range for each parameter, so that one which depends on others is not taken for many."""
+    """One range per parameter, so that a range that varies is not taken for several parameters."""
     seen: dict[str, list[BaseDistribution]] = {}
     for row in rows:
         for name, distribution in row.items():
@@ -150,7 +152,7 @@ def _widest(rows: Sequence[Mapping[str, BaseDistribution]]) -> dict[str, BaseDis
 
 
 def _union(distributions: Sequence[Any]) -> BaseDistribution | None:
-    """The distribution that holds all of them; None where they are of different kinds."""
+    """The distribution that contains all of them; None if they are of different kinds."""
     first = distributions[0]
     if any(type(other) is not type(first) for other in distributions):
         return None

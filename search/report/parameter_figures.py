@@ -1,4 +1,4 @@
-"""The interactive figures of a report that show what the parameters did, by plotly."""
+"""The interactive figures of a report that show the effect of the parameters, by plotly."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from search.report.figures import (
     accuracy_title,
     curve_color,
     measured_text,
-    shown,
+    value_text,
 )
 from search.report.importance import Importance
 
 NOT_SET = "not set"
 
 NEGLIGIBLE = 0.005
-"""A fraction of importance that is not drawn."""
+"""Parameters of a smaller fraction for every target are not drawn."""
 
 AXIS_WIDTH, WIDEST = 112, 3600
-"""Pixels between two axes of the parallel coordinates, and of all: beyond 4096 WebGL may fail."""
+"""Pixels between two axes of the parallel coordinates, and in all: WebGL may fail beyond 4096."""
 
 
-def parallel_figure(found: ReportContents) -> go.Figure:
-    """Parallel coordinates: a line an operating point, an axis an objective or a parameter.
+def parallel_figure(contents: ReportContents) -> go.Figure:
+    """Parallel coordinates: one line per operating point, one axis per objective and parameter.
 
-    Objectives and mixing ratio come first, then the parameters that vary, the important before
-    others. What a trial does not have, as its optimizer has no such field, is at the foot of the
-    axis. The colour is the second objective.
+    Objectives and mixing ratio come first, then the parameters that vary, by falling importance.
+    A parameter that a trial does not have, such as a field of another optimizer, is at the foot of
+    its axis. The colour is the second objective.
     """
-    points = found.points
-    on_front = {point.name for point in found.front.points}
+    points = contents.points
+    on_front = {point.name for point in contents.front.points}
     varying = [_choices("on the front", [str(p.name in on_front).lower() for p in points])]
-    for name in found.objectives:
+    for name in contents.objectives:
         accuracies = [round(100 * point.accuracies[name], 2) for point in points]
         varying.append(_numeric(f"{name} (%)", accuracies))
     varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
-    params = [found.params.get(point.trial, {}) for point in points]
-    fractions = next((one.fractions for one in found.importances if one.refusal is None), {})
-    names = {name for own in params for name in own}
+    params = [contents.params.get(point.trial, {}) for point in points]
+    fractions = next((one.fractions for one in contents.importances if one.refusal is None), {})
+    names = {name for values in params for name in values}
     for name in sorted(names, key=lambda name: (-fractions.get(name, 0.0), name)):
-        axis = _dimension(name, [own.get(name) for own in params])
+        axis = _dimension(name, [values.get(name) for values in params])
         varying += [axis] if axis is not None else []
-    colour = found.objectives[1]
+    colour = contents.objectives[1]
     figure = go.Figure(
         go.Parcoords(
             dimensions=varying,
@@ -77,9 +77,8 @@ def parallel_figure(found: ReportContents) -> go.Figure:
     return figure
 
 
-def importance_figure(found: Sequence[Importance]) -> go.Figure:
-    """A column of bars a target, a row a parameter, the first target's most important on top."""
-    given = [importance for importance in found if importance.refusal is None]
+def importance_figure(given: Sequence[Importance]) -> go.Figure:
+    """One column of bars per target, one row per parameter, by importance for the first target."""
     names, _ = by_importance(given)
     titles = [html.escape(importance.target) for importance in given]
     figure = make_subplots(
@@ -107,7 +106,7 @@ def importance_figure(found: Sequence[Importance]) -> go.Figure:
 
 
 def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
-    """The parameters by rising importance for the first target; and those that matter to none."""
+    """The parameters by rising importance for the first target, and those negligible for all."""
     names = sorted({name for one in given for name in one.fractions})
     names.sort(key=lambda name: given[0].fractions.get(name, 0.0))
     most = {name: max(one.fractions.get(name, 0.0) for one in given) for name in names}
@@ -117,43 +116,45 @@ def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
     )
 
 
-def slices_figure(found: ReportContents) -> go.Figure:
-    """Mixing ratio and sync interval against each objective; the front's points stand out."""
-    points = found.points
-    on_front = {point.name for point in found.front.points}
+def slices_figure(contents: ReportContents) -> go.Figure:
+    """Each objective against mixing ratio and sync interval; the front is highlighted."""
+    points = contents.points
+    on_front = {point.name for point in contents.front.points}
     slices: dict[str, Callable[[FrontPoint], float]] = {
         name: lambda point, i=i: ratio_key(point.mixing_ratio)[i]  # type: ignore[misc]
         for i, name in enumerate(ratio_columns(points))
     }
     slices["sync interval (epochs)"] = lambda point: point.config["sync"]["every_epochs"]
     figure = make_subplots(
-        rows=len(found.objectives),
+        rows=len(contents.objectives),
         cols=len(slices),
         shared_yaxes=True,
         shared_xaxes=True,
         horizontal_spacing=0.04,
         vertical_spacing=0.05,
     )
-    for row, name in enumerate(found.objectives, 1):
+    for row, name in enumerate(contents.objectives, 1):
         for column, (title, of) in enumerate(slices.items(), 1):
             is_ratio = column < len(slices)
             place = {"row": row, "col": column}
             if is_ratio and len(slices) == 2:
-                figure.add_trace(_curves(found, of, name), **place)
+                figure.add_trace(_curves(contents, of, name), **place)
             for is_on, colour, size in ((False, OTHERS, 5), (True, FRONT, 8)):
                 chosen = [point for point in points if (point.name in on_front) == is_on]
-                figure.add_trace(_slice(found, chosen, of, name, colour, size), **place)
-            if row == len(found.objectives):
+                figure.add_trace(_slice(contents, chosen, of, name, colour, size), **place)
+            if row == len(contents.objectives):
                 levels = sorted({of(point) for point in points})
                 ticks = {} if is_ratio or len(levels) > 12 else {"tickvals": levels}
                 figure.update_xaxes(title_text=title, **ticks, **place)
         figure.update_yaxes(title_text=accuracy_title(name), row=row, col=1)
-    figure.update_layout(height=80 + 240 * len(found.objectives), margin=MARGIN, showlegend=False)
+    figure.update_layout(
+        height=80 + 240 * len(contents.objectives), margin=MARGIN, showlegend=False
+    )
     return figure
 
 
 def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
-    """The mixing ratio of each point: one number for two experts, else every expert's weight."""
+    """The mixing ratio of each point: one number for two experts, else one weight per expert."""
     keys = [ratio_key(point.mixing_ratio) for point in points]
     if not keys or len(keys[0]) == 1:
         return {"mixing ratio": [key[0] for key in keys]}
@@ -163,19 +164,19 @@ def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
     }
 
 
-def _curves(found: ReportContents, of: Callable[[FrontPoint], float], name: str) -> go.Scatter:
+def _curves(contents: ReportContents, of: Callable[[FrontPoint], float], name: str) -> go.Scatter:
     x: list[float | None] = []
     y: list[float | None] = []
-    for curve in found.curves:
+    for curve in contents.curves:
         x += [*(of(point) for point in curve), None]
         y += [*(100 * point.accuracies[name] for point in curve), None]
     return go.Scatter(
-        x=x, y=y, mode="lines", line={"color": curve_color(found), "width": 1}, hoverinfo="skip"
+        x=x, y=y, mode="lines", line={"color": curve_color(contents), "width": 1}, hoverinfo="skip"
     )
 
 
 def _slice(
-    found: ReportContents,
+    contents: ReportContents,
     points: Sequence[FrontPoint],
     of: Callable[[FrontPoint], float],
     name: str,
@@ -187,16 +188,16 @@ def _slice(
         y=[100 * point.accuracies[name] for point in points],
         mode="markers",
         marker={"color": colour, "size": size},
-        text=[measured_text(found, point) for point in points],
+        text=[measured_text(contents, point) for point in points],
         hoverinfo="text",
     )
 
 
 def _label(importance: Importance, name: str) -> str:
-    """The parameter, and how many of the trainings have it, if not all."""
+    """The parameter, and how many of the trainings have it unless all do."""
     n_with = importance.n_with.get(name, 0)
-    part = "" if n_with == importance.n_trials else f" ({n_with}/{importance.n_trials})"
-    return html.escape(name) + part
+    having = "" if n_with == importance.n_trials else f" ({n_with}/{importance.n_trials})"
+    return html.escape(name) + having
 
 
 def _importance_text(importance: Importance, name: str) -> str:
@@ -206,7 +207,7 @@ def _importance_text(importance: Importance, name: str) -> str:
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any] | None:
-    """The axis of a parameter; None if all points agree in it."""
+    """The axis of a parameter; None if it has the same value for all points."""
     if len({str(value) for value in values}) < 2:
         return None
     if any(isinstance(value, str | bool) for value in values):
@@ -215,7 +216,7 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _choices(name: str, values: Sequence[str]) -> dict[str, Any]:
-    """An axis of names, those that are not set at its foot."""
+    """An axis of names, with `not set` at its foot."""
     names = sorted(set(values), key=lambda value: (value != NOT_SET, value))
     return {
         "label": _short(name),
@@ -227,7 +228,7 @@ def _choices(name: str, values: Sequence[str]) -> dict[str, Any]:
 
 
 def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
-    """An axis of numbers, in logarithms if they span more than a factor of 20."""
+    """An axis of numbers, logarithmic if they span more than a factor of 20."""
     there = [value for value in values if value is not None]
     is_log = bool(there) and min(there) > 0 and max(there) / min(there) > 20
     scale: Callable[[float], float] = math.log10 if is_log else float
@@ -241,12 +242,12 @@ def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     if len(there) == len(values) and not is_log:
         return axis
     ticks = [low + fraction * span for fraction in (0, 0.25, 0.5, 0.75, 1)]
-    texts = [shown(float(f"{10**tick if is_log else tick:.2g}")) for tick in ticks]
+    texts = [value_text(float(f"{10**tick if is_log else tick:.2g}")) for tick in ticks]
     if len(there) < len(values):
         ticks, texts = [foot, *ticks], [NOT_SET, *texts]
     return {**axis, "tickvals": ticks, "ticktext": texts, "range": [ticks[0], ticks[-1]]}
 
 
 def _short(name: str) -> str:
-    """A dotted path without what all experts' have in common."""
+    """A dotted path without the part that the paths of all experts have in common."""
     return html.escape(name.removeprefix("experts."))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from search.files import write_bytes, write_text
 from search.front.front import Front
 from search.front.points import FrontPoint, accuracy_interval, release_curves, values_of
 from search.study.records import Growth
+from search.study.results import Results
+from search.study.tables import history_table, points_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,23 +25,21 @@ if TYPE_CHECKING:
 PRINT_DPI = 300
 
 
-def write_plots(
-    folder: Path, front: Front, points: Sequence[FrontPoint], history: Sequence[Growth]
-) -> None:
-    """Write front and hypervolume as PNG, SVG and CSV into a folder."""
+def write_plots(folder: Path, results: Results) -> None:
+    """Write front and hypervolume as PNG and SVG, and the numbers in them as CSV, into a folder."""
     folder.mkdir(exist_ok=True)
     for name, figure in (
-        ("front", front_plot(front, points)),
-        ("hypervolume", growth_plot(history)),
+        ("front", front_plot(results.front(), results.points())),
+        ("hypervolume", growth_plot(results.history())),
     ):
         for form in ("png", "svg"):
-            write_bytes(folder / f"{name}.{form}", drawn(figure, form, dpi=PRINT_DPI))
-    write_text(folder / "front.csv", points_csv(front, points))
-    write_text(folder / "hypervolume.csv", growth_csv(history))
+            write_bytes(folder / f"{name}.{form}", image_of(figure, form, dpi=PRINT_DPI))
+    write_text(folder / "points.csv", table_csv(points_table(results)))
+    write_text(folder / "hypervolume.csv", table_csv(history_table(results)))
 
 
-def drawn(figure: Figure, form: str, *, dpi: int) -> bytes:
-    """A figure as the content of a file; an equal figure gives equal bytes."""
+def image_of(figure: Figure, form: str, *, dpi: int) -> bytes:
+    """A figure as the content of a file; equal figures give equal bytes."""
     from matplotlib import rc_context
 
     image = io.BytesIO()
@@ -52,21 +51,21 @@ def drawn(figure: Figure, form: str, *, dpi: int) -> bytes:
 
 
 def front_plot(front: Front, points: Sequence[FrontPoint]) -> Figure:
-    """The first two objectives: all operating points, each trial's curve, and the front.
+    """The first two objectives: all operating points, the curve of each trial, and the front.
 
-    A third objective is the colour of the front's points, which then have no line: what they are
-    joined by is a surface.
+    A third objective is the colour of the points on the front, which then are not joined by a line
+    because the front is a surface.
     """
-    figure, axes = _figure()
-    drawn_names = front.objectives[:2]
+    figure, axes = _figure_with_axes()
+    names = front.objectives[:2]
     for curve in release_curves(points):
-        values = 100 * values_of(curve, drawn_names)
+        values = 100 * values_of(curve, names)
         axes.plot(values[:, 0], values[:, 1], "o-", color="0.75", markersize=3, linewidth=0.8)
     if front.points:
         _draw_front(figure, axes, front)
     axes.plot([], [], "o-", color="0.75", markersize=3, label="a trial's mixtures")
-    axes.set_xlabel(f"{drawn_names[0]} accuracy (%)")
-    axes.set_ylabel(f"{drawn_names[1]} accuracy (%)")
+    axes.set_xlabel(f"{names[0]} accuracy (%)")
+    axes.set_ylabel(f"{names[1]} accuracy (%)")
     axes.set_title(f"{len(front.points)} points, hypervolume {front.hypervolume:.4f} (validation)")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -98,11 +97,11 @@ def _draw_front(figure: Figure, axes: Axes, front: Front) -> None:
 
 
 def release_plot(points: Sequence[OperatingPoint]) -> Figure:
-    """One trial's release curve: each accuracy against the mixing ratio, with 95 % intervals.
+    """The release curve of one trial: each accuracy against the mixing ratio, with 95 % intervals.
 
-    With more than two experts a ratio is no number; the mixtures then stand in a row.
+    With more than two experts, a ratio is not one number, and the mixtures are placed side by side.
     """
-    figure, axes = _figure()
+    figure, axes = _figure_with_axes()
     curve = sorted(points, key=lambda point: ratio_key(point.mixing_ratio))
     places = [
         n if isinstance(p.mixing_ratio, tuple) else p.mixing_ratio for n, p in enumerate(curve)
@@ -123,11 +122,11 @@ def release_plot(points: Sequence[OperatingPoint]) -> Figure:
 
 
 def growth_plot(history: Sequence[Growth]) -> Figure:
-    """The front's hypervolume against the cost of all trials that had ended."""
-    figure, axes = _figure()
+    """The hypervolume of the front against the cost of all trials that had ended."""
+    figure, axes = _figure_with_axes()
     cost = [0.0, *(growth.forward_images for growth in history)]
-    worth = [0.0, *(growth.hypervolume for growth in history)]
-    axes.step(cost, worth, where="post", color="C0", linewidth=1.5)
+    hypervolumes = [0.0, *(growth.hypervolume for growth in history)]
+    axes.step(cost, hypervolumes, where="post", color="C0", linewidth=1.5)
     axes.set_xlabel("cost (forward images)")
     axes.set_ylabel("hypervolume (validation)")
     axes.set_xlim(left=0)
@@ -135,32 +134,15 @@ def growth_plot(history: Sequence[Growth]) -> Figure:
     return figure
 
 
-def points_csv(front: Front, points: Sequence[FrontPoint]) -> str:
-    """One row an operating point: trial, ratio, accuracies and intervals, whether on the front."""
-    names, on_front = front.objectives, {point.name for point in front.points}
-    columns = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    rows: list[list[Any]] = [["trial", "mixing_ratio", *columns, "n_images", "on_front"]]
-    for point in points:
-        cells = [x for name in names for x in (point.accuracies[name], *point.interval(name))]
-        ratio, on = ratio_text(point.mixing_ratio), int(point.name in on_front)
-        rows.append([point.trial, ratio, *cells, point.n_images, on])
-    return as_csv(rows)
+def table_csv(table: Any) -> str:
+    """A table of `search.study.tables` as CSV, with mixing ratios as in the other outputs."""
+    if "mixing_ratio" in table:
+        table = table.assign(mixing_ratio=table["mixing_ratio"].map(ratio_text))
+    text: str = table.to_csv()
+    return text
 
 
-def growth_csv(history: Sequence[Growth]) -> str:
-    """One row a trial that ended, in that order."""
-    rows = [(g.trial, g.forward_images, f"{g.elapsed_s:.3f}", g.hypervolume) for g in history]
-    return as_csv([("trial", "forward_images", "elapsed_s", "hypervolume"), *rows])
-
-
-def as_csv(rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as the text of a CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _figure() -> tuple[Figure, Axes]:
+def _figure_with_axes() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")

@@ -1,6 +1,7 @@
-"""Published results from a CSV, to be drawn beside a sweep's: other models, under other attacks.
+"""Published results from a CSV, to be drawn beside those of a sweep: other models, other attacks.
 
-Columns `name` and one for each of the first two objectives; what else there is, is shown as text.
+The CSV has a column `name` and one for each of the first two objectives; all other columns are
+shown as text.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferencePoint:
-    """One published model: its name, accuracies in [0, 1], and what else the table says of it."""
+    """One published model: its name, its accuracies in [0, 1], and the other columns as `about`."""
 
     name: str
     accuracies: Mapping[str, float]
@@ -25,20 +26,22 @@ class ReferencePoint:
 def read_reference(path: Path, objectives: Sequence[str]) -> list[ReferencePoint]:
     """The rows of a CSV as accuracies in [0, 1].
 
-    A table is in % if any of its accuracies is above 1; then those in (0, 1] cannot be told from
-    shares, and are refused.
+    A table is in % if any of its accuracies is above 1; then accuracies in (0, 1] are ambiguous,
+    and are refused.
 
     Raises:
-        InvalidConfigError: a column or a number is missing, or an accuracy is none.
+        InvalidConfigError: a column or a number is missing, or an accuracy is out of range.
     """
     drawn = objectives[:2]
     rows = list(_rows(path, ("name", *drawn)))
     numbers = [[_number(row[name], f"{path}, line {line}") for name in drawn] for line, row in rows]
     flat = [number for row in numbers for number in row]
     in_percent = any(number > 1 for number in flat)
-    mixed = in_percent and any(0 < number <= 1 for number in flat)
-    cure = "Write all in [0, 1], or all in %."
-    require(not mixed, "accuracies in one unit", f"some in (0, 1] and some above in {path}", cure)
+    if in_percent and any(0 < number <= 1 for number in flat):
+        raise InvalidConfigError(
+            f"All accuracies in {path} must be in the same unit, but some are in (0, 1] and some "
+            "are above 1. Write all in [0, 1], or all in %."
+        )
     scale = 0.01 if in_percent else 1.0
     return [
         ReferencePoint(
@@ -51,21 +54,26 @@ def read_reference(path: Path, objectives: Sequence[str]) -> list[ReferencePoint
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Each row with its line, all of them as long as the head."""
+    """Each row with the number of its line; all rows are as long as the header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            cure = f"It needs the columns {', '.join(columns)}."
-            require(not missing, "a column for each", f"no {', '.join(missing)} in {path}", cure)
-            rows = []
-            for row in reader:
-                whole = None not in row and None not in row.values()
-                require(whole, "as many cells as columns", f"{path}, line {reader.line_num}")
-                rows.append((reader.line_num, row))
-            return rows
+            if missing:
+                raise InvalidConfigError(
+                    f"{path} must have the columns {', '.join(columns)}, "
+                    f"but has no {', '.join(missing)}."
+                )
+            rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
-        raise InvalidConfigError(f"`a CSV in UTF-8` must be given, but {path} is none.") from error
+        raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not UTF-8.") from error
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise InvalidConfigError(
+                f"A row must have as many cells as the header, but line {line} of {path} has "
+                f"{'more' if None in row else 'fewer'}."
+            )
+    return rows
 
 
 def _number(cell: str, origin: str) -> float:
@@ -74,6 +82,7 @@ def _number(cell: str, origin: str) -> float:
     except ValueError:
         number = float("nan")
     if not 0 <= number <= 100:
-        law = "an accuracy in [0, 1] or in %"
-        raise InvalidConfigError(f"`{law}` must be given, but got {cell!r} in {origin}.")
+        raise InvalidConfigError(
+            f"An accuracy must be a number in [0, 1] or in %, but got {cell!r} in {origin}."
+        )
     return number

@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures take their text and grid colours from the page, so they follow it from light to dark.
+// Figures take the colours of text and grid from the page, so they follow it from light to dark.
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
@@ -39,7 +39,7 @@ function drawAll() {
   return Promise.all([...document.querySelectorAll("[data-figure]")].map(draw));
 }
 
-// Numbers by value, texts as texts; what is missing goes last either way.
+// Numbers are sorted by value and texts alphabetically; missing values come last in both orders.
 function sortBy(head) {
   const body = head.closest("table").tBodies[0];
   const descending = head.getAttribute("aria-sort") !== "descending";

@@ -1,22 +1,19 @@
-"""What a sweep found, from its study: report.html, front.csv, .json, .png, plots/ and a table."""
+"""Write the files that show what a sweep found, and the weights of its front, into its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from generalist_core.config.mixing import ratio_text
 from search.files import write_bytes, write_json, write_text
-from search.front.front import Front
-from search.front.points import FrontPoint
+from search.folders import SweepFolder
 from search.front.repeats import spreads
-from search.report.plots import as_csv, drawn, front_plot, write_plots
+from search.report.plots import front_plot, image_of, table_csv, write_plots
 from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
 from search.study.results import Results
+from search.study.tables import points_table
 
 
 def front_document(folder: Path, results: Results) -> dict[str, Any]:
@@ -47,64 +44,31 @@ def front_document(folder: Path, results: Results) -> dict[str, Any]:
     }
 
 
-def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> Front:
-    """Write what a sweep found into its folder, and the weights of the front to `models/`.
+def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
+    """Write the report, the front, the plots for print, and the weights of the front.
 
-    `reference` are published points to be drawn beside it.
+    `reference` are published points to be drawn beside the front of the sweep.
     """
-    points, front = results.points(), results.front()
-    write_json(folder / "front.json", front_document(folder, results))
-    write_text(folder / "front.csv", front_csv(front))
-    write_bytes(folder / "front.png", drawn(front_plot(front, points), "png", dpi=150))
+    files, points, front = SweepFolder(folder), results.points(), results.front()
+    write_json(files.front_json, front_document(folder, results))
+    write_text(files.front_csv, _front_csv(results))
+    write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))
     write_models(folder, front)
-    write_plots(folder / "plots", front, points, results.history())
+    write_plots(files.plots, results)
     write_page(folder, results, reference)
-    return front
 
 
 def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
-    """Write `report.html` into a sweep's folder."""
+    """Write `report.html` into the folder of a sweep."""
     from search.report.contents import gather
     from search.report.page import report_html
 
-    write_text(folder / "report.html", report_html(gather(folder, results, reference)))
+    page = report_html(gather(folder, results, reference))
+    write_text(SweepFolder(folder).report, page)
 
 
-def front_csv(front: Front) -> str:
-    """One row a point: trial, mixing ratio, and each objective with its interval."""
-    columns = [f"{name}{end}" for name in front.objectives for end in ("", "_low", "_high")]
-    rows: list[list[Any]] = [["trial", "mixing_ratio", *columns, "n_images"]]
-    for point in front.points:
-        cells = [(point.accuracies[name], *point.interval(name)) for name in front.objectives]
-        numbers = [number for cell in cells for number in cell]
-        rows.append([point.trial, ratio_text(point.mixing_ratio), *numbers, point.n_images])
-    return as_csv(rows)
-
-
-def front_table(folder: Path, front: Front) -> Table:
-    """The front for the console, in % with 95 % intervals, and the mean of repeats.
-
-    `like` names the points, by their numbers, from which one cannot be told apart.
-    """
-    numbers = {point.name: str(n) for n, point in enumerate(front.points, 1)}
-    alike = front.indistinguishable()
-    table = Table(title="Natural-robust front (validation)", title_justify="left")
-    for column in ("#", "trial", "mixing ratio", *(f"{name} %" for name in front.objectives)):
-        table.add_column(column, justify="right")
-    table.add_column("like")
-    for point in front.points:
-        repeats = spreads(folder, point, front.objectives)
-        cells = [_cell(point, name, repeats) for name in front.objectives]
-        ratio, like = ratio_text(point.mixing_ratio), [numbers[n] for n in alike[point.name]]
-        table.add_row(numbers[point.name], point.trial, ratio, *cells, " ".join(like))
-    return table
-
-
-def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> str:
-    low, high = point.interval(name)
-    text = f"{100 * point.accuracies[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    if repeats is None:
-        return text
-    spread = repeats[name]["std"]
-    around = "" if spread is None else f" ± {100 * spread:.1f}"
-    return f"{text}; again {100 * repeats[name]['mean']:.1f}{around}"
+def _front_csv(results: Results) -> str:
+    """The rows of `points_table` on the front, by rising first objective."""
+    table = points_table(results)
+    rows = table[table["on_front"].astype(bool)].drop(columns="on_front")
+    return table_csv(rows.sort_values(list(results.objectives)))

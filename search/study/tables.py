@@ -45,10 +45,18 @@ def points_table(results: Results) -> pd.DataFrame:
             low, high = point.interval(name)
             row |= {name: accuracy, f"{name}_low": low, f"{name}_high": high}
         rows.append({**row, "n_images": point.n_images, "on_front": point.name in on_front})
-    return _by_trial(rows)
+    measured = [f"{name}{end}" for name in results.objectives for end in ("", "_low", "_high")]
+    return _by_trial(rows, ["trial", "mixing_ratio", *measured, "n_images", "on_front"])
 
 
-def _by_trial(rows: list[dict[str, object]]) -> pd.DataFrame:
+def history_table(results: Results) -> pd.DataFrame:
+    """One row per trial that ended, in that order: the cost and the hypervolume after it."""
+    columns = ["trial", "forward_images", "elapsed_s", "hypervolume"]
+    table = pd.DataFrame(results.history(), columns=columns)
+    return table.set_index("trial").round({"elapsed_s": 3})
+
+
+def _by_trial(rows: list[dict[str, object]], columns: list[str] | None = None) -> pd.DataFrame:
     """The rows by their trial, and missing numbers as such."""
-    table = pd.DataFrame(rows, columns=None if rows else ["trial"])
+    table = pd.DataFrame(rows, columns=columns if columns or rows else ["trial"])
     return table.set_index("trial").convert_dtypes()

@@ -1,8 +1,7 @@
-"""A real Chromium without a window, asked over pipes; also what lies in shadow trees."""
+"""A headless Chromium, controlled over pipes; the text of shadow trees is read, too."""
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -31,7 +30,7 @@ WALK = """
 
 
 class Page:
-    """A tab, by the DevTools protocol."""
+    """A tab, controlled by the DevTools protocol."""
 
     def __init__(self, to: int, back: int, size: tuple[int, int]) -> None:
         self.to, self.back = os.fdopen(to, "wb", buffering=0), os.fdopen(back, "rb")
@@ -45,7 +44,7 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
     def call(self, method: str, **params: Any) -> Any:
-        """A command and its result; events in between are dropped."""
+        """Send a command and return its result; events in between are dropped."""
         self.n += 1
         message: dict[str, Any] = {"id": self.n, "method": method, "params": params}
         if self.session is not None:
@@ -68,30 +67,26 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def contents(self) -> dict[str, Any]:
-        """The text that is there now, and the images that have loaded; between pages nothing."""
+        """The current text and the loaded images; both are empty while a page is loading."""
         done = self.call("Runtime.evaluate", expression=WALK, returnByValue=True)
-        found: dict[str, Any] = done["result"].get("value", {"text": "", "images": []})
-        return found
+        contents: dict[str, Any] = done["result"].get("value", {"text": "", "images": []})
+        return contents
 
     def wait_for(self, *texts: str, n_images: int = 0, patience_s: float = 60.0) -> dict[str, Any]:
-        """The contents, once these are there."""
+        """The contents, once these texts and so many images are there."""
         deadline = time.monotonic() + patience_s
         while True:
-            found = self.contents()
-            missing = [text for text in texts if text not in found["text"]]
-            if not missing and len(found["images"]) >= n_images:
-                return found
-            assert time.monotonic() < deadline, (missing, found)
+            contents = self.contents()
+            missing = [text for text in texts if text not in contents["text"]]
+            if not missing and len(contents["images"]) >= n_images:
+                return contents
+            assert time.monotonic() < deadline, (missing, contents)
             time.sleep(0.5)
-
-    def photograph(self, path: Path) -> None:
-        shot = self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager
 def browsing(profile: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Page]:
-    """A page of a browser that ends with the block."""
+    """A page of a browser, which is closed at the end of the context."""
     (child_in, to), (back, child_out) = os.pipe(), os.pipe()
     options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe"
     command = f'exec "$0" {options} --user-data-dir="$1" 3<&{child_in} 4>&{child_out}'

@@ -1,4 +1,4 @@
-"""A program that serves pages on this machine, and how to ask it."""
+"""Start a program that serves pages on this machine, and request documents from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def serving(*command: str) -> Iterator[str]:
-    """The address of a program that takes `--host` and `--port`, at a free port."""
+    """The address of a program that takes `--host` and `--port`, run at a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -30,15 +30,15 @@ def serving(*command: str) -> Iterator[str]:
 
 
 def ask(url: str, **body: Any) -> Any:
-    """A JSON document, once the server is there and has read the files; 90 s at most."""
+    """A JSON document, once the server runs and has read its files; waits at most 90 s."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     for _ in range(180):
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
-                found = json.load(answer)
-            if found:
-                return found
+                document = json.load(answer)
+            if document:
+                return document
         except (urllib.error.URLError, ConnectionError):
             pass
         time.sleep(0.5)

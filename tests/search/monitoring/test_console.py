@@ -1,22 +1,16 @@
-"""What a sweep says, on a terminal and elsewhere, and where others' noise goes."""
+"""The progress of a sweep, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
 import io
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from search.cli.main import EXAMPLES, _parser, main
-from search.monitoring.console import Lines, LiveView, shown, view_of
+from search.monitoring.console import Lines, LiveView, drawing, view_of
+from search.scheduling.callbacks import Callback, Callbacks
 from search.study.ledger import Ledger
 from spaces import SPACES
-from tests import ROOT
 from tests.helpers.watched import new_ledger, refusing, watch
 
 SPACE = SPACES["full"]
@@ -39,36 +33,46 @@ def drawn(view: LiveView) -> list[str]:
     return written(console).splitlines()
 
 
-class Halfway(LiveView):
-    """Keeps the view as it was when six trials had ended."""
+class Halfway(Callback):
+    """Keeps a view as it is after six trials have ended; it is called after the view."""
 
-    lines: list[str]
+    def __init__(self, view: LiveView) -> None:
+        self.view = view
+        self.lines: list[str] = []
 
-    def say(self, trial: str, text: str, style: str) -> None:
-        super().say(trial, text, style)
-        if self.counts.total == 6:
-            self.lines = drawn(self)
+    def _on_ended(self, *_: object) -> None:
+        if self.view.counts.total == 6:
+            self.lines = drawn(self.view)
+
+    on_completed = on_failed = on_stopped = _on_ended
+
+
+def watch_until_halfway(view: LiveView, ledger: Ledger, *, n_trials: int = 12) -> list[str]:
+    """The lines of a view after six trials of a search."""
+    halfway = Halfway(view)
+    watch(Callbacks(view, halfway), ledger, SPACE, n_trials=n_trials)
+    return halfway.lines
 
 
 def test_the_live_view_shows_where_the_sweep_stands() -> None:
     ledger = new_ledger(SPACE)
-    view = Halfway(terminal(), ledger.results, n_trials=12)
+    view = LiveView(terminal(), ledger.results, n_trials=12)
     assert "Ray is starting" in drawn(view)[3]
-    watch(view, ledger, SPACE)
-    bar, counts, worth, spent, *rest = view.lines
+    halfway = watch_until_halfway(view, ledger)
+    bar, counts, front, spent, *rest = halfway
     assert bar.endswith("6 of 12 trials")
     assert re.search(r"1 running .*0 failed", counts)
-    assert "hypervolume 0." in worth
-    assert re.search(r"forward images .*passed, about .* left", spent)
+    assert "hypervolume 0." in front
+    assert re.search(r"forward images .*elapsed, about .* left", spent)
     assert rest[0].startswith("running")
     assert re.search(r"epoch \d+/16", rest[0])
-    assert any("stopped early, after 1 epochs" in line for line in rest)
+    assert any("stopped early after 1 epoch" in line for line in rest)
     end = drawn(view)
     assert f"{ledger.results.counts().completed} completed" in end[1]
     assert f"hypervolume {ledger.results.front().hypervolume:.4f}" in end[2]
     assert "left" not in end[3]
-    assert all(len(line) <= 80 for line in (*view.lines, *end))
-    assert not any("…" in line for line in (bar, counts, worth, spent))
+    assert all(len(line) <= 80 for line in (*halfway, *end))
+    assert not any("…" in line for line in (bar, counts, front, spent))
     assert all(
         "hypervolume 0." in line for line in rest if "natural" in line and "running" not in line
     )
@@ -76,9 +80,9 @@ def test_the_live_view_shows_where_the_sweep_stands() -> None:
 
 def test_the_time_left_is_no_more_than_the_budget() -> None:
     ledger = new_ledger(SPACE)
-    view = Halfway(terminal(), ledger.results, n_trials=10**9, time_budget_s=100)
-    watch(view, ledger, SPACE, n_trials=8)
-    assert re.search(r"about 0:01:(39|40) left", view.lines[3])
+    view = LiveView(terminal(), ledger.results, n_trials=10**9, time_budget_s=100)
+    halfway = watch_until_halfway(view, ledger, n_trials=8)
+    assert re.search(r"about 0:01:(39|40) left", halfway[3])
 
 
 def test_a_live_view_is_drawn_on_a_terminal_and_lines_elsewhere() -> None:
@@ -94,7 +98,7 @@ def test_a_live_view_is_drawn_on_a_terminal_and_lines_elsewhere() -> None:
         type(view_of(Console(quiet=True), ledger.results, n_trials=3, time_budget_s=None)) is Lines
     )
     live = view_of(kinds[LiveView], ledger.results, n_trials=3, time_budget_s=None)
-    with shown(live):
+    with drawing(live):
         watch(live, ledger, SPACE, n_trials=3)
     assert "3 of 3 trials" in written(kinds[LiveView])
 
@@ -104,7 +108,7 @@ def lines_of(console: Console, ledger: Ledger) -> list[str]:
     return written(console).splitlines()
 
 
-def test_a_line_an_event_where_there_is_no_terminal() -> None:
+def test_one_line_per_event_where_there_is_no_terminal() -> None:
     ledger = new_ledger(refusing)
     lines = lines_of(Console(file=io.StringIO()), ledger)
     assert len(lines) == ledger.results.counts().total == 12
@@ -115,65 +119,3 @@ def test_a_line_an_event_where_there_is_no_terminal() -> None:
 
 def test_a_quiet_console_says_nothing() -> None:
     assert lines_of(Console(file=io.StringIO(), quiet=True), new_ledger(refusing)) == []
-
-
-NOISY = """
-import logging, os, sys, warnings
-from pathlib import Path
-from rich.console import Console
-from search.monitoring.log import logged_to
-
-with logged_to(Path(sys.argv[1]), console := Console(stderr=True)):
-    os.write(2, b"of a C++ library\\n")
-    print("of a library, misplaced")
-    logging.getLogger("optuna").warning("of Optuna")
-    warnings.warn("of Python")
-    logging.getLogger("search.running.trial").warning("of ours [a]")
-    console.print("progress")
-print("result")
-raise SystemExit("an error")
-"""
-
-
-@pytest.mark.slow
-def test_noise_is_kept_and_our_own_words_are_shown(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    done = subprocess.run(
-        [sys.executable, "-c", NOISY, str(log)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "result\n"
-    assert done.stderr == "of ours [a]\nprogress\nan error\n"
-    kept = log.read_text()
-    for noise in ("of a C++ library", "misplaced", "of Optuna", "of Python", "of ours [a]"):
-        assert kept.count(noise) >= 1
-    assert "progress" not in kept
-
-
-# The commands' help
-
-
-@pytest.mark.parametrize("command", EXAMPLES)
-def test_every_help_ends_with_an_example_that_is_understood(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        main([command, "--help"])
-    assert exit_info.value.code == 0
-    text = capsys.readouterr().out.rstrip()
-    shown = text[text.index("example:\n") + len("example:\n") :]
-    program, *arguments = shlex.split(shown.replace("\\\n", " "))
-    assert (program, arguments[0]) == ("generalist-search", command)
-    options = _parser().parse_args(arguments)
-    assert options.run == f"run_{command}"
-    assert not options.quiet
-
-
-def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    found = re.findall(r"^    (\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
-    assert found == list(EXAMPLES)

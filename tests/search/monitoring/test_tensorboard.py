@@ -1,4 +1,4 @@
-"""TensorBoard over what a search has written: the data that its pages are made of."""
+"""TensorBoard on the files of a simulated search: the data that its pages are made of."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_trial_has_its_curves_its_objectives_and_its_release(
     config = next(p.config for p in ledger.results.proposals() if p.trial == trial)
     for event in events.Scalars("run/synced"):
         assert event.value == float(config.sync.is_sync(event.step - 1))
-    own = [events.Scalars(f"objective/{name}")[-1].value for name in ledger.results.objectives]
+    values = [events.Scalars(f"objective/{name}")[-1].value for name in ledger.results.objectives]
     told = next(t for t in ledger.results.ended() if t.user_attrs["trial"] == trial)
-    assert own == pytest.approx(told.values)
+    assert values == pytest.approx(told.values)
 
 
 def test_the_sweep_is_shown_by_its_cost(watched: tuple[Path, Ledger]) -> None:
@@ -67,7 +67,7 @@ def test_the_sweep_is_shown_by_its_cost(watched: tuple[Path, Ledger]) -> None:
 def test_an_error_in_a_picture_ends_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though it is drawn beside the search."""
+    """It is drawn in another thread."""
 
     def fail(_: object) -> None:
         raise ZeroDivisionError("planted")
@@ -109,11 +109,11 @@ def session_groups(address: str, n: int) -> dict[str, Any]:
     url = f"{address}/data/plugin/hparams/session_groups"
     body = {"allowedStatuses": statuses, "colParams": [], "startIndex": 0, "sliceSize": 100}
     for _ in range(60):
-        found = ask(url, experimentName="", **body)
-        if len(found["sessionGroups"]) >= n:
+        document = ask(url, experimentName="", **body)
+        if len(document["sessionGroups"]) >= n:
             break
         time.sleep(0.5)
-    return {group["name"]: group for group in found["sessionGroups"]}
+    return {group["name"]: group for group in document["sessionGroups"]}
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_scalars_and_images_have_every_run(watched: tuple[Path, Ledger], address
 
 
 @pytest.mark.slow
-def test_a_parameter_that_nobody_foresaw_becomes_a_column(tmp_path: Path) -> None:
+def test_an_unforeseen_parameter_becomes_a_column(tmp_path: Path) -> None:
     ledger = new_ledger(SPACES["smoke"])
     watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, SPACES["smoke"], n_trials=2)
     for address in tensorboard(tmp_path):

@@ -1,0 +1,48 @@
+"""The front as a table for the console."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from search.files import write_json
+from search.front.front import Front
+from search.front.points import interval_text
+from search.report.console_table import console_table
+from tests.helpers.reports import ledger_of
+
+
+def lines_of(folder: Path, front: Front) -> list[str]:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(console_table(folder, front))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_each_point_has_its_accuracies_with_intervals(tmp_path: Path) -> None:
+    front = ledger_of(6).results.front()
+    rows = [line for line in lines_of(tmp_path, front) if line.startswith("│")]
+    for row, point in zip(rows, front.points, strict=True):
+        assert point.trial in row
+        for name, accuracy in point.accuracies.items():
+            assert interval_text(accuracy, point.interval(name)) in row
+
+
+def test_repeats_stand_beside_the_point_that_they_repeat(tmp_path: Path) -> None:
+    front = ledger_of(1).results.front()
+    point = front.points[0]
+    rows = [
+        {
+            "trial": point.trial,
+            "repeat": repeat,
+            "mixing_ratio": point.mixing_ratio,
+            "accuracies": {"natural": natural, "robust": 0.5},
+        }
+        for repeat, natural in ((1, 0.6), (2, 0.8))
+    ]
+    write_json(tmp_path / "repeats.json", rows)
+    text = "\n".join(lines_of(tmp_path, front))
+    assert text.count("; repeats 70.0 ± 14.1") == 1
+    assert text.count("; repeats 50.0 ± 0.0") == 1

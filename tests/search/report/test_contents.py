@@ -1,0 +1,24 @@
+"""What a report shows."""
+
+from __future__ import annotations
+
+import json
+
+from search.report.contents import numbers_alike, without_passwords
+from tests.helpers.reports import TWO, ledger_of
+
+
+def test_passwords_are_left_out() -> None:
+    url = "postgresql://me:secret@host/db"
+    clean = without_passwords({"storage": url, "command": f"sweep --storage {url} --out x", "n": 3})
+    assert "secret" not in json.dumps(clean)
+    assert clean["command"] == "sweep --storage postgresql://...@host/db --out x"
+
+
+def test_points_that_cannot_be_told_apart_are_numbered_in_the_order_of_the_front() -> None:
+    front = ledger_of(12, TWO).results.front()
+    numbers = numbers_alike(front)
+    for point in front.points:
+        others = [(n, p) for n, p in enumerate(front.points, 1) if p != point]
+        alike = [n for n, other in others if not point.is_distinguishable(other)]
+        assert numbers[point.name] == alike
