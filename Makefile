@@ -8,7 +8,7 @@ DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed  ## make .venv with everything (about 5 GB: the standard torch)
+setup: .venv/installed  ## install everything into .venv (about 5 GB, most of it torch)
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -16,30 +16,30 @@ setup: .venv/installed  ## make .venv with everything (about 5 GB: the standard 
 	$(BIN)/pip install --quiet --editable '.[dev,docs]'
 	touch $@
 
-demo: setup  ## search the digits for a natural-robust front, in a few minutes on 2 cores
+demo: setup  ## search the digits, which takes a few minutes on 2 cores
 	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
 
-test: check  ## lint, types and the whole suite
+test: check  ## check lint and types, then run all tests
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
-test-fast: setup  ## the tests that need no Ray, under two minutes
+test-fast: setup  ## run the tests that need no Ray, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
-check: setup  ## lint and types; changes nothing
+check: setup  ## check lint and types without changing anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: setup  ## bring the code into shape
+format: setup  ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## measure: agreement with a reference first, then ratios
+bench: setup  ## compare with a reference, then measure time as ratios
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.suggestion_time
 
-docs: setup  ## build the documentation into site/, where warnings are errors
+docs: setup  ## build the documentation into site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-clean:  ## remove the environment and caches; runs/ stays
+clean:  ## remove the environment and caches, but not runs/
 	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

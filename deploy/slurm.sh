@@ -7,19 +7,20 @@
 #SBATCH --time=24:00:00
 #SBATCH --no-kill
 #SBATCH --signal=B:TERM@300
-# A Ray cluster for the time of a job, and a sweep on it: sbatch deploy/slurm.sh, from this folder's
-# parent. Submit it again to go on. A node that fails does not end the job (--no-kill); five minutes
-# before the time is over, the sweep is asked to end in order, and the job queues up again (--signal).
+# A Ray cluster for the duration of a job, and a sweep on it. Run `sbatch deploy/slurm.sh` from the
+# parent of this folder; submit it again to continue. A node that fails does not end the job
+# (--no-kill). Five minutes before the time limit the sweep is told to end cleanly, and the job is
+# queued again (--signal).
 set -euo pipefail
 export VENV=${VENV:-/shared/venv}
 export PORT=$((20000 + SLURM_JOB_ID % 20000))
 export HEAD=${HEAD:-$(hostname -I | cut -d' ' -f1)}
 export ADDRESS=$HEAD:$PORT
-# Others on these machines may connect, but without this job's token they are turned away.
+# Other users of these machines can connect, but are refused without this job's token.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN
-# Each user has a folder of their own; paths of sockets must stay short.
+# One folder per user; it is short because the paths of sockets must be.
 export RAY_TMPDIR=/tmp/ray-$USER
 
 # shellcheck disable=SC2016  # the nodes expand it
@@ -36,7 +37,7 @@ cluster=$!
 trap 'kill "$cluster" 2>/dev/null || true' EXIT
 
 until (exec 3<>"/dev/tcp/$HEAD/$PORT") 2>/dev/null; do
-    kill -0 "$cluster" # else Ray did not start: its messages are above
+    kill -0 "$cluster" # fails if Ray did not start: its messages are above
     sleep 2
 done
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Begin the sweep, or go on with it if its folder holds one: the same command after every end.
-# Where Ray runs already, on its head: sh sweep.sh. Replace /shared and the search by your own.
+# Starts the sweep, or continues it if the folder holds one: run the same command after every end.
+# On the head of a running Ray cluster: sh sweep.sh. Replace /shared and the options of the sweep.
 set -eu
 OUT=${OUT:-/shared/runs/cifar10}
 ADDRESS=${ADDRESS:-auto}

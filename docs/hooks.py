@@ -1,4 +1,4 @@
-"""Pages for the files outside docs/ that pages link to: the site holds all that it names."""
+"""Adds a page to the site for every file outside docs/ that a page links to."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Let links to files of the repository lead to their pages."""
+    """Point links to files of the repository at the pages made for them."""
     here = posixpath.dirname(page.file.src_uri)
 
-    def turned(match: re.Match[str]) -> str:
+    def redirected(match: re.Match[str]) -> str:
         path = _outside(page.file, match[0])
         return match[0] if path is None else posixpath.relpath(_place(path), here or ".")
 
-    return LINK.sub(turned, markdown)
+    return LINK.sub(redirected, markdown)
 
 
 def _linked(page: File) -> Iterator[str]:
@@ -44,7 +44,7 @@ def _linked(page: File) -> Iterator[str]:
 
 
 def _outside(page: File, link: str) -> str | None:
-    """The path in the repository of a link that leaves docs/, if there is such a file."""
+    """The path in the repository that a link out of docs/ leads to; None if no such file exists."""
     here = posixpath.dirname(f"docs/{page.src_uri}")
     path = posixpath.normpath(posixpath.join(here, link))
     return path if not path.startswith(("docs/", "../")) and (ROOT / path).is_file() else None

@@ -1,7 +1,8 @@
 #!/bin/sh
-# CIFAR-10 in the paper's setting: ResNet-18, Linf 8/255, 120 epochs, around which all is searched:
+# Search on CIFAR-10 around the paper's setting (ResNet-18, Linf 8/255, 120 epochs):
 #     sh examples/cifar10.sh runs/cifar10
-# The same command goes on with what it began. Two trials share a GPU. The data are downloaded.
+# The same command continues a sweep that was interrupted. Two trials share a GPU. The data are
+# downloaded.
 set -eu
 OUT=$1
 

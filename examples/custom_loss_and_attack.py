@@ -1,8 +1,7 @@
-"""A sweep with a loss and an attack of one's own, plain functions at the top of a file."""
+"""A sweep with a custom loss and a custom attack: functions at the top level of a file."""
 
 import dataclasses
 import sys
-from pathlib import Path
 
 import torch.nn.functional as F
 
@@ -14,7 +13,7 @@ from search import SweepConfig, sweep
 
 
 def attack(logits_of, x, y, *, epsilon, noise):
-    """Two steps of signed gradients from a random start: 2 forwards and 2 gradients an image."""
+    """Two steps of signed gradients from a random start: 2 forwards and 2 gradients per image."""
     x_adv = (x + epsilon * (2 * noise.uniform(x) - 1)).clamp(0, 1)
     for _ in range(2):
         step = input_gradient(logits_of, x_adv, lambda logits: F.cross_entropy(logits, y)).sign()
@@ -23,7 +22,7 @@ def attack(logits_of, x, y, *, epsilon, noise):
 
 
 def loss(logits_of, x, x_adv, y):
-    """Half on clean images, half on adversarial ones: 2 forwards an image."""
+    """Half on clean images, half on adversarial ones: 2 forwards per image."""
     return (F.cross_entropy(logits_of(x), y) + F.cross_entropy(logits_of(x_adv), y)) / 2
 
 
@@ -34,5 +33,5 @@ if __name__ == "__main__":
     custom_loss = CustomLoss(function=callable_name(loss), n_forwards=2)
     robust = dataclasses.replace(robust, attack=custom_attack, loss=custom_loss)
     config = dataclasses.replace(config, experts=(natural, robust))
-    found = sweep(SweepConfig(base=config, space="mixing", trials=4), Path(sys.argv[1]))
-    print(found.pick("knee").reason)
+    result = sweep(SweepConfig(base=config, space="mixing", trials=4), sys.argv[1])
+    print(result.pick("knee").reason)

@@ -1,4 +1,4 @@
-"""A sweep over scikit-learn's digits, the knee of its front, and that model in a file."""
+"""A sweep over scikit-learn's digits, which exports the model at the knee of its front."""
 
 import sys
 
@@ -7,11 +7,11 @@ from search import SweepConfig, export, load_export, sweep
 
 
 def main(folder: str) -> None:
-    """Four short trainings; then one decision."""
-    found = sweep(SweepConfig(base=short(epochs=6), space="mixing", trials=4), folder)
-    print(found.trials[["state", "best_natural", "best_robust"]])
-    print(found.pick("knee").reason)
-    export(found, "knee", f"{folder}/knee.pt")
+    """Run four short trainings, then choose one model."""
+    result = sweep(SweepConfig(base=short(epochs=6), space="mixing", trials=4), folder)
+    print(result.trials[["state", "best_natural", "best_robust"]])
+    print(result.pick("knee").reason)
+    export(result, "knee", f"{folder}/knee.pt")
     print(load_export(f"{folder}/knee.pt"))
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Fashion-MNIST, 4,000 images resized to 14x14, at Linf 0.1; then the knee of its front:
+# Search on 4,000 images of Fashion-MNIST, resized to 14x14, at Linf 0.1, and export the knee:
 #     sh examples/fashion_mnist.sh runs/fashion [more options of sweep]
-# Debian's package dataset-fashion-mnist has the data; DATA=FOLDER names them elsewhere.
+# Debian's package dataset-fashion-mnist contains the data; DATA=FOLDER names another folder.
 set -eu
 OUT=$1
 shift

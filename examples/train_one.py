@@ -1,4 +1,4 @@
-"""One training without Ray: the trainer returns metrics, what to do with them is up to you."""
+"""One training without Ray: the trainer returns metrics, and the caller uses them."""
 
 from generalist_core import GeneralistTrainer, load_dataset, short
 

@@ -49,7 +49,7 @@ N_TRACED = 2
 def export(
     sweep: Sweep,
     spec: str,
-    path: Path,
+    path: str | Path,
     *,
     file_format: str = "weights",
     data: Dataset | None = None,
@@ -74,6 +74,7 @@ def export(
         ExportError: the model cannot be made a program.
     """
     require_one_of("format", file_format, LOADING)
+    path = Path(path)
     card_path = path.with_name(f"{path.name}.json")
     _check_target(path, card_path, force=force)
     picked = sweep.pick(spec)
