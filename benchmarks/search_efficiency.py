@@ -32,6 +32,7 @@ from generalist_core.config.presets import short
 from generalist_core.data.splits import Dataset, Split, as_floats
 from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import train_warmup, warming
 from search.config import Branching, SuccessiveHalving
 from search.files import read_json, write_json
 from search.front.front import hypervolume
@@ -121,8 +122,8 @@ class Task:
         trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
         if isinstance(trainer, SimulatedTrainer):
             return trainer.world.alone(self.config.experts[1], 1.0)[0]
-        while "robust" in trainer.warming:
-            trainer.train_warmup("robust")
+        while "robust" in warming(trainer):
+            train_warmup(trainer, "robust")
         return self.tested(trainer, 1.0)[0]
 
 

@@ -31,13 +31,13 @@ from generalist_core.config import (
     as_weights,
 )
 from generalist_core.config.codec import to_json
-from generalist_core.data.splits import Dataset, Split
+from generalist_core.data.splits import Split
 from generalist_core.randomness import derive_seed
-from generalist_core.training.averaging import Weights
+from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
-from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.experts import Expert
-from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from generalist_core.training.warmup_keys import Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,64 +121,65 @@ class World:
         return easy + kept * (hard[0] - easy), kept * hard[1]
 
 
-class SimulatedTrainer(GeneralistTrainer):
+class SimulatedTrainer(AbstractTrainer):
     """A trainer whose experts learn by formula: the same epochs, warm-ups and costs."""
 
     def __init__(self, config: TrainConfig, world: World) -> None:
-        blank = Dataset(name="nothing", train=_blank(2), validation=_blank(world.n_validation))
-        super().__init__(config, blank, model=_no_model)
+        experts = [Expert(expert, _Nothing(), config, n_classes=2) for expert in config.experts]
+        evaluator = Evaluator(
+            _Nothing(), _blank(world.n_validation), config.evaluation, seed=0, dtype=torch.float32
+        )
+        super().__init__(config, experts, evaluator)
         self.world = world
-        self._n_batches = 1
         self._identity = to_json(config)
 
-    def _train(self, experts: Sequence[Expert], *_: Any) -> Metrics:
-        epoch = experts[0].epoch
-        if self._global is None and epoch >= self.config.sync.start_epoch:
-            self._begin_cotraining()
-        for expert in experts:
-            expert.epoch += 1
-            self.forward_images += self.world.n_train * update_cost(expert.config)
-        metrics = self._epoch_metrics(experts, [0.0] * len(experts), epoch)
-        return {**metrics, "seconds": 0.0}
+    @property
+    def origin(self) -> Origin:
+        """The same for all simulations."""
+        return Origin(data="nothing", model="nothing", n_batches=1, device_kind="cpu")
 
     @property
-    def reused_forward_images(self) -> int:
-        """As of real images."""
-        adopted = ((e.adopted_epochs, update_cost(e.config)) for e in self.experts)
-        return sum(epochs * cost * self.world.n_train for epochs, cost in adopted)
+    def n_images_per_epoch(self) -> int:
+        """As many as the world has for training."""
+        return self.world.n_train
+
+    def learn(self, experts: Sequence[Expert], *_: Any) -> list[float]:
+        """Count the cost; what experts have learned follows from their epochs."""
+        costs = (update_cost(expert.config) for expert in experts)
+        self.forward_images += self.world.n_train * sum(costs)
+        return [0.0] * len(experts)
 
     def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
-        """What a mixture is worth on infinitely many images."""
+        """The accuracies of a mixture on infinitely many images."""
         return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
 
-    def _released(self, ratio: Ratio) -> OperatingPoint:
-        n_images = self.evaluator.n_images
-        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
-        seen = self._seen(self.true_accuracies(ratio), n_images, "release")
-        names = self.config.evaluation.objectives
-        accuracies = dict(zip(names, seen, strict=True))
-        epoch = self.release_epoch
-        return OperatingPoint(
-            mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch
-        )
-
-    def _seen(self, true: tuple[float, float], n_images: int, *purpose: str | int) -> list[float]:
-        """What so many images show, the same for equal configurations at equal times."""
-        seed = derive_seed(0, self._identity, *purpose)
-        counts = np.random.default_rng(seed).binomial(n_images, true)
-        return [float(count) / n_images for count in counts]
-
-    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:  # noqa: ARG002
-        if name == "global":
+    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
+        """The accuracies of an expert or the global learner on a sample of images."""
+        if learner == "global":
             epoch = self.epoch
             true = self.world.mixed(self.config, None, epoch / self.config.epochs)
         else:
-            epoch = self.expert(name).epoch
-            true = self.world.alone(self.expert(name).config, epoch / self.config.epochs)
-        evaluation, n_images = self.config.evaluation, self.evaluator.n_images_during_training
-        self.forward_images += n_images * (evaluation_cost(evaluation) if attacked else FORWARD)
-        seen = zip(evaluation.objectives, self._seen(true, n_images, name, epoch), strict=True)
-        return {f"accuracy/{name}/{o}": v for o, v in seen if attacked or o == "natural"}
+            epoch = self.expert(learner).epoch
+            true = self.world.alone(self.expert(learner).config, epoch / self.config.epochs)
+        n_images = self.evaluator.n_images_during_training
+        cost = n_images * (evaluation_cost(self.config.evaluation) if attacked else FORWARD)
+        seen = self._seen(true, n_images, learner, epoch).items()
+        return {name: value for name, value in seen if attacked or name == "natural"}, cost
+
+    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
+        """The accuracies of a mixture on a sample of images."""
+        n_images = self.evaluator.n_images
+        cost = n_images * evaluation_cost(self.config.evaluation)
+        return self._seen(self.true_accuracies(ratio), n_images, "release"), cost
+
+    def _seen(
+        self, true: tuple[float, float], n_images: int, *purpose: str | int
+    ) -> dict[str, float]:
+        """Accuracies on that many images, the same for equal configurations at equal times."""
+        seed = derive_seed(0, self._identity, *purpose)
+        counts = np.random.default_rng(seed).binomial(n_images, true)
+        names = self.config.evaluation.objectives
+        return {name: float(count) / n_images for name, count in zip(names, counts, strict=True)}
 
 
 @dataclass
@@ -227,19 +228,15 @@ class ClaimInMemory:
         self.warmups.claimed.discard(self.key)
 
 
-def _no_model(*_: Any) -> nn.Module:
-    return _Nothing()
-
-
 class _Nothing(nn.Module):
-    """One weight, which nobody trains."""
+    """A model of one weight, which is never trained."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Two logits an image."""
+        """Two logits per image."""
         return self.weight.expand(len(x), 2)
 
 

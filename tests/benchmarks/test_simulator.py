@@ -27,6 +27,7 @@ from generalist_core.config.presets import short
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import warming, warmup_keys
 from search.config import Branching, SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
@@ -326,8 +327,8 @@ def test_who_waits_for_ever_is_told() -> None:
     def held(config: TrainConfig) -> WarmupsInMemory:
         """A store in which another, who will not come back, has claimed all."""
         warmups, trainer = WarmupsInMemory(), SimulatedTrainer(config, WORLD)
-        for name in trainer.warming:
-            for key in trainer.warmup_keys(name):
+        for name in warming(trainer):
+            for key in warmup_keys(trainer, name):
                 warmups.claim(key)
         return warmups
 

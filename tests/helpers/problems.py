@@ -241,6 +241,19 @@ def with_expert(config: TrainConfig, name: str, **changes: Any) -> TrainConfig:
     return dataclasses.replace(config, experts=experts)
 
 
+def synced(**changes: Any) -> TrainConfig:
+    """As `two_experts`, with other syncs."""
+    return two_experts(sync=SyncConfig(**{"start_epoch": 2, "every_epochs": 2, **changes}))
+
+
+def sliding(*values: float, start_epoch: int = 2) -> TrainConfig:
+    """As `synced`, with a ratio that is linear in 2 + 3 epochs."""
+    mixing = dataclasses.replace(
+        ratio(0.5), ratio=RatioSchedule(knots=(0, 0.4, 1), values=tuple(values))
+    )
+    return dataclasses.replace(synced(start_epoch=start_epoch), mixing=mixing)
+
+
 RUNS: dict[str, TrainConfig] = {
     "paper": two_experts(),
     "official": two_experts(

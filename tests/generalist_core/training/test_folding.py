@@ -15,6 +15,7 @@ from generalist_core.models.build import build_model
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.folding import Folded, folded
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import warmup_keys
 from tests.helpers.problems import RUNS, tiny_dataset, train_to, two_experts, with_expert
 
 MODELS = {
@@ -152,7 +153,7 @@ def test_what_changes_rounding_is_in_the_key_of_a_warm_up() -> None:
     names = ("fold_batchnorm", "channels_last", "compile")
     changes: list[dict[str, bool]] = [{}, *({name: True} for name in names)]
     trainers = [GeneralistTrainer(two_experts(**change), tiny_dataset()) for change in changes]
-    assert len({trainer.warmup_keys("robust") for trainer in trainers}) == 4
+    assert len({warmup_keys(trainer, "robust") for trainer in trainers}) == 4
 
 
 def test_folding_spares_the_batch_norms_of_every_step_of_the_attack(
