@@ -1,4 +1,4 @@
-"""What every trainer does: the order of epochs, evaluations and releases, and the count of costs."""
+"""What every trainer does: it orders epochs, evaluations and releases, and counts their cost."""
 
 from __future__ import annotations
 

@@ -461,7 +461,9 @@ def test_an_absurd_learning_rate_diverges_by_name() -> None:
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused() -> None:
-    with pytest.raises(InvalidConfigError, match=r"logits of shape \(1, 2\).*\(1, 3\)"):
+    with pytest.raises(
+        InvalidConfigError, match=r"must give one image logits of shape \(1, 2\), but got \(1, 3\)"
+    ):
         start(
             two_experts(),
             model=lambda n, shape: torch.nn.Sequential(

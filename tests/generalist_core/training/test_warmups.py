@@ -135,7 +135,7 @@ def test_after_the_first_sync_no_expert_trains_alone() -> None:
         InvalidConfigError, match="left before the first sync, but 'robust' has none"
     ):
         train_warmup(trainer, "robust")
-    with pytest.raises(InvalidConfigError, match="in its warm-up.*'robust' is not, at epoch 3"):
+    with pytest.raises(InvalidConfigError, match=r"in its warm-up.*'robust' is not, at epoch 3"):
         warmup_state(trainer, "robust")
 
 
@@ -282,7 +282,7 @@ def test_a_skipped_warm_up_is_not_trained_judged_or_lent() -> None:
     assert metrics["weight/natural"] == 0
     assert trainer.epoch == 1
     assert judged_by(trainer) == {"robust"}
-    with pytest.raises(InvalidConfigError, match="in its warm-up.*'natural' is not"):
+    with pytest.raises(InvalidConfigError, match=r"in its warm-up.*'natural' is not"):
         warmup_state(trainer, "natural")
     train_to(trainer, 3)
     assert judged_by(trainer) == {"global"}
