@@ -84,7 +84,7 @@ def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
 
 
 def _reached(results: Results, key: str, measure: str, fractions: Iterable[float]) -> list[float]:
-    """The front's value at fractions of plain's cost with the same seed; 0 before the first trial."""
+    """The front's value at fractions of plain's cost with the same seed, or 0."""
     budget = results[_plain(key)]["cost"]
     history = results[key]["history"]
     return [

@@ -146,7 +146,7 @@ def main() -> None:
     check()
     print(f"{n_seeds} seeds, budget {N_FULL_TRIALS} trials of {EPOCHS} epochs")
     for title, ratios in RATIOS.items():
-        print(f"\n{title:<20} hypervolume     sd   paired gain (se)   better   begun  completed")
+        print(f"\n{title:<21} hypervolume     sd   paired gain (se)   better   begun  completed")
         rows = {
             name: np.array([run(make(seed), seed, ratios) for seed in range(n_seeds)])
             for name, make in RULES.items()
@@ -156,7 +156,7 @@ def main() -> None:
             gain = row[:, 0] - baseline
             error = gain.std(ddof=1) / math.sqrt(n_seeds)
             print(
-                f"{name:<20} {row[:, 0].mean():11.4f} {row[:, 0].std(ddof=1):6.4f}   "
+                f"{name:<21} {row[:, 0].mean():11.4f} {row[:, 0].std(ddof=1):6.4f}   "
                 f"{gain.mean():+.4f} ({error:.4f})  {(gain > 0).mean():7.0%}  "
                 f"{row[:, 1].mean():6.1f} {row[:, 2].mean():10.1f}"
             )

@@ -53,7 +53,7 @@ def robust_net() -> tuple[nn.Module, Split]:
 
 
 def textbook(model: nn.Module, split: Split, seed: int) -> Tensor:
-    """Verdicts (n,) under PGD-20 by `backward()`, with every image attacked in every step."""
+    """Verdicts (n,) under PGD-20, as the textbook writes it."""
     rng = generator(split.images.device, seed, "evaluation", "robust")
     verdicts = []
     for x, y in split.batches(256, torch.float32):

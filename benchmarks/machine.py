@@ -42,7 +42,7 @@ def dense_rate(device: torch.device) -> float | None:
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """The processor's time for one thread on a CPU, which leaves other processes out; else the wall's."""
+    """Processor time for a single thread on a CPU, free of other processes; else wall time."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
 

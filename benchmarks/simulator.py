@@ -1,8 +1,8 @@
 """Trainings without training: learning curves by formula, for research on the search and its tests.
 
 Everything else is what a sweep runs: the trainer's epochs, keys and costs, warm-ups and claims,
-rungs, proposals, the ledger and its sampler. There is no clock and no chance: equal seeds give
-equal sweeps.
+rungs, proposals, the ledger and its sampler. Nothing depends on the clock: equal seeds give equal
+sweeps.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ from generalist_core.training.warmup_keys import Origin
 class World:
     """How well experts learn, in formulas fitted by hand to recorded runs of the digits.
 
-    Of random configurations of the space `full` a tenth is good. Natural accuracy comes soon and to
-    most; robust accuracy takes long and the right rate, and its warm-up foretells the worth of the
-    front moderately, the natural expert's nothing, the global learner's after the first sync nearly
-    all. Co-training at a low ratio gives robustness up, the more the faster the natural expert
-    moves; so far, too, do mixtures between two syncs leave the ratio that they were trained at.
+    A tenth of random configurations of the space `full` is good. Most experts reach natural
+    accuracy soon; robust accuracy takes long and needs the right rate. The final hypervolume is
+    predicted moderately by the robust warm-up, not at all by the natural one, and almost fully by
+    the global learner after the first sync. Co-training at a low ratio loses robustness, and more
+    of it the faster the natural expert moves; by as much, mixtures between two syncs depart from
+    the ratio that they were trained at.
 
-    `best_sgd_lr` (over 1 - momentum) and `best_adam_lr` are the rates that serve robust experts
-    best, `width` how many decades beside them are fair. Accuracies are those of `n_validation`
-    images; `n_train` counts the cost.
+    `best_sgd_lr` (over 1 - momentum) and `best_adam_lr` are the best rates for robust experts, and
+    `width` is the number of decades around them that are fair. Accuracies are those on
+    `n_validation` images; `n_train` images per epoch count as cost.
     """
 
     n_train: int = 1000
@@ -71,7 +72,7 @@ class World:
         return optimizer.lr / self.best_adam_lr
 
     def skill(self, expert: ExpertConfig, progress: float) -> float:
-        """How much of its task an expert has learned at `progress`, in [0, 1]."""
+        """The fraction of its task that an expert has learned at `progress`, both in [0, 1]."""
         optimizer, pace = expert.optimizer, self.pace(expert.optimizer)
         if expert.attack is None:
             too_fast = max(0.0, math.log10(pace) / self.width)
@@ -88,7 +89,7 @@ class World:
         return quality * (1 - math.exp(-speed * progress))
 
     def alone(self, expert: ExpertConfig, progress: float) -> tuple[float, float]:
-        """Natural and robust accuracy of an expert that has met no other."""
+        """Natural and robust accuracy of an expert before its first sync."""
         learned = self.skill(expert, progress)
         if expert.attack is None:
             return 0.1 + (self.natural - 0.1) * learned, 0.0
@@ -100,9 +101,9 @@ class World:
     def mixed(
         self, config: TrainConfig, ratio: Ratio | None, progress: float
     ) -> tuple[float, float]:
-        """Natural and robust accuracy of a mixture in co-training; of the global one at None.
+        """Natural and robust accuracy of a mixture in co-training; of the global learner if None.
 
-        It lies between what both experts would be alone, at the robustness that is kept.
+        It lies between those of both experts alone, at the fraction of robustness that is kept.
         """
         natural, robust = (
             next((e for e in config.experts if (e.attack is None) == clean), config.experts[0])
@@ -135,16 +136,16 @@ class SimulatedTrainer(AbstractTrainer):
 
     @property
     def origin(self) -> Origin:
-        """The same for all simulations."""
+        """The same in all simulations."""
         return Origin(data="nothing", model="nothing", n_batches=1, device_kind="cpu")
 
     @property
     def n_images_per_epoch(self) -> int:
-        """As many as the world has for training."""
+        """The number of training images of the world."""
         return self.world.n_train
 
     def learn(self, experts: Sequence[Expert], *_: Any) -> list[float]:
-        """Count the cost; what experts have learned follows from their epochs."""
+        """Count the cost; what experts know follows from their epochs."""
         costs = (update_cost(expert.config) for expert in experts)
         self.forward_images += self.world.n_train * sum(costs)
         return [0.0] * len(experts)
@@ -184,7 +185,7 @@ class SimulatedTrainer(AbstractTrainer):
 
 @dataclass
 class WarmupsInMemory:
-    """Warm-ups of simulated trainings; what `search.running.warmups.WarmupStore` is on disk."""
+    """A store of warm-ups for simulated trainings, as `search.running.warmups.WarmupStore` on disk."""
 
     states: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
@@ -205,7 +206,7 @@ class WarmupsInMemory:
         state: Mapping[str, Any],
         about: Mapping[str, Any],  # noqa: ARG002
     ) -> None:
-        """Store a state; there is nobody to read what it is about."""
+        """Store a state, without its description."""
         self.states[key, epoch] = state
 
     def claim(self, key: str) -> ClaimInMemory | None:
