@@ -185,7 +185,7 @@ class SimulatedTrainer(AbstractTrainer):
 
 @dataclass
 class WarmupsInMemory:
-    """A store of warm-ups for simulated trainings, as `search.running.warmups.WarmupStore` on disk."""
+    """Warm-ups of simulated trainings, kept in memory instead of a `WarmupStore` on disk."""
 
     states: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
