@@ -1,4 +1,4 @@
-"""Whole searches on simulated trainings: sharing, stopping, branches, and who works when."""
+"""Whole searches on simulated trainings: sharing, stopping, branches, and the order of workers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CountingWarmups(WarmupsInMemory):
 
 
 class NotingRungs(Rungs):
-    """Notes who was stopped, with the rung and the result there."""
+    """Notes which trials were stopped, with the rung and the result there."""
 
     def __init__(self, halving: SuccessiveHalving) -> None:
         super().__init__(halving)
@@ -76,27 +76,27 @@ class NotingRungs(Rungs):
 
 
 class Following(Callback):
-    """Keeps whose epoch came when, and the hypervolume after every trial."""
+    """Keeps the order of the trials' epochs, and the hypervolume after every trial."""
 
     def __init__(self) -> None:
-        self.worth: list[float] = []
+        self.hypervolumes: list[float] = []
         self.order: list[str] = []
 
     def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
         self.order.append(trial)
 
     def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
-        self.worth.append(results.front().hypervolume)
+        self.hypervolumes.append(results.front().hypervolume)
 
 
 @dataclass
 class Found:
-    """A search that has ended, and what was behind it."""
+    """A search that has ended, with its parts."""
 
     ledger: Ledger
     searcher: Searcher
     trainings: dict[str, Training]
-    worth: list[float]
+    hypervolumes: list[float]
     order: list[str]
 
     @property
@@ -148,7 +148,7 @@ def search(
         return trainings[proposal.trial]
 
     run_here(searcher, begin)
-    return Found(ledger, searcher, trainings, follower.worth, follower.order)
+    return Found(ledger, searcher, trainings, follower.hypervolumes, follower.order)
 
 
 # Determinism
@@ -206,7 +206,7 @@ def test_sharing_changes_the_cost_and_nothing_else(n_workers: int) -> None:
     alone = search("mixing", 20, base=base, n_workers=n_workers)
     shared = search("mixing", 20, base=base, n_workers=n_workers, warmups=WarmupsInMemory())
     assert shared.points == alone.points
-    assert shared.worth[-1] == alone.worth[-1]
+    assert shared.hypervolumes[-1] == alone.hypervolumes[-1]
     assert alone.cost("reused_forward_images") == 0
     assert shared.cost() < alone.cost()
     assert shared.cost() + shared.cost("reused_forward_images") == alone.cost()
@@ -243,9 +243,9 @@ def test_a_worker_that_is_free_begins_the_next_trial_while_others_go_on() -> Non
     assert found.order[:3] == ["0000", "0001", "0002"]
 
 
-def test_who_waits_for_ever_is_told() -> None:
+def test_a_search_in_which_every_trial_waits_is_an_error() -> None:
     def held(config: TrainConfig) -> WarmupsInMemory:
-        """A store in which another, who will not come back, has claimed all."""
+        """A store in which another process, which will not return, has claimed everything."""
         warmups, trainer = WarmupsInMemory(), SimulatedTrainer(config, WORLD)
         for name in warming(trainer):
             for key in warmup_keys(trainer, name):
@@ -347,7 +347,7 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
     assert second.cost("reused_forward_images") > 0
 
 
-# Samplers, branches and worth
+# Samplers, branches and hypervolume
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
@@ -355,10 +355,10 @@ def test_the_hypervolume_never_falls(sampler: str) -> None:
     found = search(
         "full", 25, sampler=sampler, rungs=Rungs(SuccessiveHalving()), warmups=WarmupsInMemory()
     )
-    assert len(found.worth) == found.ledger.results.counts().completed
-    assert len(set(found.worth)) > 3
-    assert all(before <= after for before, after in pairwise(found.worth))
-    assert found.worth[-1] == found.ledger.results.front().hypervolume
+    assert len(found.hypervolumes) == found.ledger.results.counts().completed
+    assert len(set(found.hypervolumes)) > 3
+    assert all(before <= after for before, after in pairwise(found.hypervolumes))
+    assert found.hypervolumes[-1] == found.ledger.results.front().hypervolume
 
 
 def test_branches_reuse_the_warm_ups_of_their_family() -> None:
@@ -380,12 +380,14 @@ def test_branches_reuse_the_warm_ups_of_their_family() -> None:
     assert n_families == len(proposer.families) == 20 - proposer.n_branches
 
 
-def test_good_experts_are_worth_more_than_bad_ones() -> None:
+def test_good_experts_give_more_hypervolume_than_bad_ones() -> None:
     """At the simulated world's best rate, and a thousandth of it."""
     good = with_expert(short(), "robust", optimizer=SGD(lr=0.3, momentum=0.9))
     bad = with_expert(short(), "robust", optimizer=SGD(lr=0.0003, momentum=0.9))
-    worth = [search(lambda _, config: config, 1, base=base).worth[0] for base in (bad, good)]
-    assert worth[0] < 0.5 * worth[1]
+    values = [
+        search(lambda _, config: config, 1, base=base).hypervolumes[0] for base in (bad, good)
+    ]
+    assert values[0] < 0.5 * values[1]
 
 
 def test_n_trials_are_proposed_and_no_more() -> None:

@@ -52,7 +52,7 @@ RATIOS: tuple[Ratio, ...] = (0.0, 0.1, 0.5, (0.2, 0.8), 1.0)
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_accuracies_are_shares_for_all_that_a_space_suggests(space: str) -> None:
+def test_accuracies_are_fractions_for_all_that_a_space_suggests(space: str) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
     for _ in range(20):
         trainer = SimulatedTrainer(SPACES[space](study.ask(), short()), WORLD)

@@ -230,7 +230,7 @@ def test_an_expert_without_weight_up_to_the_first_sync_is_discarded(
 @pytest.mark.parametrize("source", ["experts", "averages"])
 @pytest.mark.parametrize("at", ["boundary", "every_step"])
 def test_a_discarded_expert_begins_as_the_global_learner(at: Any, source: Any) -> None:
-    """At learning rate 0 from then on; its average is as old as the learner."""
+    """The learning rate is 0 from then on; its average is as old as the learner."""
     still = PiecewiseLinear(knots=(0, 0.4, 1), values=(1, 0, 0))
     optimizer = SGD(lr=0.1, weight_decay=0.0)
     config = discarding(at=at, source=source)
