@@ -1,7 +1,7 @@
-"""Searches compared by what they found within the cost of the plain one: a table and a picture.
+"""Searches compared by their fronts within the cost of the plain search: a table and a picture.
 
-A result has the `cost` of a search and its `history`: after each trial the cost so far, and the
-front's worth by each of `MEASURES`. Results are kept by task, space, method and seed.
+A result has the `cost` of a search and its `history`: after each trial, the cost so far and the
+front's value by each of `MEASURES`. Results are kept by task, space, method and seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 MEASURES = ("hypervolume", "trade_off")
 ON_THE_WAY = (0.2, 0.3, 0.5)
-"""Shares of plain's cost at which the table has the hypervolume too."""
+"""Fractions of plain's cost at which the table shows the hypervolume too."""
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -27,9 +27,9 @@ def key_of(task: str, space: str, method: str, seed: int) -> str:
 
 
 def fraction_of_cost(results: Results, key: str, measure: str) -> float:
-    """The fraction of plain's cost at which plain's final value is reached, else infinity.
+    """The fraction of plain's cost at which plain's final value is reached; infinity if it is not.
 
-    The trial that ends a search may cost more than was left, so what it gave does not count.
+    The trial that ends a search may cost more than was left; its result does not count then.
     """
     plain = results[_plain(key)]
     goal, budget = plain["history"][-1][measure], plain["cost"]
@@ -60,7 +60,7 @@ def table(results: Results, task: str, space: str, methods: Sequence[str]) -> It
 
 
 def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
-    """Both measures against cost, mean and deviation over seeds, a row a task and space."""
+    """Both measures against cost, mean and deviation over seeds, one row per task and space."""
     groups = sorted({tuple(key.split("/")[:2]) for key in results})
     figure, axes = plt.subplots(
         len(groups), len(MEASURES), figsize=(9, 3.2 * len(groups)), squeeze=False
@@ -84,7 +84,7 @@ def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
 
 
 def _reached(results: Results, key: str, measure: str, fractions: Iterable[float]) -> list[float]:
-    """The front's value at fractions of plain's cost with the same seed; 0 before the first."""
+    """The front's value at fractions of plain's cost with the same seed, or 0."""
     budget = results[_plain(key)]["cost"]
     history = results[key]["history"]
     return [
@@ -94,11 +94,11 @@ def _reached(results: Results, key: str, measure: str, fractions: Iterable[float
 
 
 def _plain(key: str) -> str:
-    """The search that sets another's budget: plain, with the same seed."""
+    """The key of the search that sets the budget: plain, with the same seed."""
     task, space, _, seed = key.split("/")
     return key_of(task, space, "plain", int(seed))
 
 
 def _keys(results: Results, task: str, space: str, method: str) -> list[str]:
-    """Those of all seeds."""
+    """The keys of all seeds."""
     return [key for key in results if key.rsplit("/", 1)[0] == f"{task}/{space}/{method}"]

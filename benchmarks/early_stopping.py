@@ -1,15 +1,16 @@
-"""Hypervolume at equal budget on simulated learning curves: is a stopping rule worth having?
+"""Hypervolume at equal budget on simulated learning curves: does a stopping rule help?
 
 python -m benchmarks.early_stopping [--seeds 40]
 
 First the rule's decisions are checked against single-objective halving on identical objectives.
-Then rules run on the same trials. A trial nears its final (natural, robust) accuracies at a speed
-of its own, so that curves cross; a fast one tends to end lower. Decisions see noise, the judge does
-not: it takes the hypervolume of the completed trials' true points. Budgets are in epochs, four
-workers take turns. `wrong` reads a list of sorted indices as priorities, as Syne Tune does.
+Then all rules run on the same trials. Each trial approaches its final (natural, robust) accuracies
+at its own speed, so that curves cross; fast trials tend to end lower. Decisions are made on noisy
+accuracies, while results are judged by the hypervolume of the completed trials' true points.
+Budgets are in epochs, and four workers take turns. `wrong` reads a list of sorted indices as
+priorities, as Syne Tune does.
 
-Over 200 seeds halving gains 0.022 +- 0.003 (one point) and 0.025 +- 0.003 (five points) on no
-stopping's 0.349 and 0.427; random stopping loses 0.06, `wrong` 0.07-0.08.
+Over 200 seeds halving gains 0.022 +- 0.003 (one point) and 0.025 +- 0.003 (five points) over 0.349
+and 0.427 without stopping; random stopping loses 0.06, `wrong` 0.07-0.08.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ N_FULL_TRIALS = 12
 N_WORKERS = 4
 NOISE = 0.01
 HALVING = SuccessiveHalving(eta=3, first_rung=3)
-RATIOS = {"one point a trial": np.array([0.5]), "five points a trial": np.linspace(0, 1, 5)}
+RATIOS = {"one point per trial": np.array([0.5]), "five points per trial": np.linspace(0, 1, 5)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A trial: where it ends, how it leans, and how fast it gets there."""
+    """A trial: its final quality, its balance between the objectives, and its speed."""
 
     quality: float
     lean: float
@@ -49,13 +50,13 @@ class Curve:
 
     @staticmethod
     def of(rng: np.random.Generator) -> Curve:
-        """A random trial; what is fast tends to end lower."""
+        """A random trial; fast ones tend to end lower."""
         quality, lean = rng.beta(2, 2), rng.uniform(0, 1)
         speed = 8.0 * math.exp(rng.normal(0, 0.7) - 0.8 * quality)
         return Curve(quality=0.4 + 0.5 * quality, lean=lean, speed=speed)
 
     def at(self, epoch: int, ratios: NDArray[np.float64]) -> Points:
-        """The true accuracies of its mixtures, (ratios, 2)."""
+        """The true accuracies of the trial's mixtures, (ratios, 2)."""
         lean = np.clip(self.lean + 0.3 * (ratios - 0.5), 0, 1)
         ends = np.stack([np.cos(lean * math.pi / 2), np.sin(lean * math.pi / 2)], axis=1)
         progress = 1 - math.exp(-self.speed * epoch / EPOCHS)
@@ -70,7 +71,7 @@ def halving(given: SuccessiveHalving) -> Rule:
 
 
 def at_random(seed: int) -> Rule:
-    """As often as halving, but whom it hits."""
+    """Stop as often as halving, but at random."""
     rng, n_results = np.random.default_rng(seed), dict.fromkeys(HALVING.rungs(EPOCHS), 0)
 
     def rule(_trial: str, rung: int, _points: Points) -> bool:
@@ -81,7 +82,7 @@ def at_random(seed: int) -> Rule:
 
 
 def wrong() -> Rule:
-    """The indices of the sorted results taken for their places."""
+    """Stop by the indices of the sorted results, mistaken for their ranks."""
     results: dict[int, list[Points]] = {rung: [] for rung in HALVING.rungs(EPOCHS)}
 
     def rule(_trial: str, rung: int, points: Points) -> bool:
@@ -97,7 +98,7 @@ def wrong() -> Rule:
 
 
 def run(rule: Rule, seed: int, ratios: NDArray[np.float64]) -> tuple[float, int, int]:
-    """Hypervolume, trials begun and trials completed within the budget."""
+    """The hypervolume, and the numbers of trials begun and completed within the budget."""
     left, n_begun, released = N_FULL_TRIALS * EPOCHS, 0, [np.zeros((1, 2))]
     workers: list[tuple[int, int, int]] = [(0, -worker, EPOCHS) for worker in range(N_WORKERS)]
     stages = dict(zip((0, *HALVING.rungs(EPOCHS)), (*HALVING.rungs(EPOCHS), EPOCHS), strict=True))
@@ -129,7 +130,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
 
 
 def check(n_results: int = 300) -> None:
-    """Law 6 before anything is measured: the newcomer is below the n/eta-th largest or goes on."""
+    """Law 6, before anything is measured: a result is stopped if below the n/eta-th largest."""
     values = np.random.default_rng(0).random(n_results)
     results = [np.full((1, 2), value) for value in values]
     for n in range(3, n_results + 1):
@@ -138,14 +139,14 @@ def check(n_results: int = 300) -> None:
 
 
 def main() -> None:
-    """Print one table for each number of points a trial."""
+    """Print one table for each number of points per trial."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     n_seeds = parser.parse_args().seeds
     check()
     print(f"{n_seeds} seeds, budget {N_FULL_TRIALS} trials of {EPOCHS} epochs")
     for title, ratios in RATIOS.items():
-        print(f"\n{title:<20} hypervolume     sd   paired gain (se)   better   begun  completed")
+        print(f"\n{title:<21} hypervolume     sd   paired gain (se)   better   begun  completed")
         rows = {
             name: np.array([run(make(seed), seed, ratios) for seed in range(n_seeds)])
             for name, make in RULES.items()
@@ -155,7 +156,7 @@ def main() -> None:
             gain = row[:, 0] - baseline
             error = gain.std(ddof=1) / math.sqrt(n_seeds)
             print(
-                f"{name:<20} {row[:, 0].mean():11.4f} {row[:, 0].std(ddof=1):6.4f}   "
+                f"{name:<21} {row[:, 0].mean():11.4f} {row[:, 0].std(ddof=1):6.4f}   "
                 f"{gain.mean():+.4f} ({error:.4f})  {(gain > 0).mean():7.0%}  "
                 f"{row[:, 1].mean():6.1f} {row[:, 2].mean():10.1f}"
             )

@@ -3,14 +3,16 @@
 python -m benchmarks.epochs [--model resnet18] [--side-by-side 2 4] [--out docs/results/FILE.json]
 python -m benchmarks.epochs --device cpu --model convnet --width 4 --n-images 256 --epochs 1
 
-The images are noise, as many and as large as CIFAR-10's; a step's time does not depend on what they
-show. Measured are epochs of the robust warm-up, epochs of co-training (both experts), a judgement
-on 1,000 images and a release, each after one of its kind that is not counted. From the medians
-follows a run of 120 epochs by the `paper` preset: 75 of warm-up, in which the natural expert is not
-trained as the first sync would overwrite it, 45 of co-training, a judgement every 10, a release.
+The images are noise, in the number and size of CIFAR-10's; a step's time does not depend on their
+content. The benchmark measures epochs of the robust warm-up, epochs of co-training (both experts),
+an evaluation on 1,000 images and a release, each after one of its kind that is not counted. The
+time of a run of 120 epochs by the `paper` preset is extrapolated from the medians: 75 epochs of
+warm-up, in which the natural expert is not trained because the first sync would overwrite it, 45 of
+co-training, an evaluation every 10 epochs, and a release.
 
 Trials side by side are processes that train co-training epochs at the same time. Their joint
-throughput is all their images over the time of the slowest, against one process alone.
+throughput is the number of all their images over the time of the slowest, compared with that of one
+process alone.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ LIMIT_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One trial, in a form that goes to another process."""
+    """One trial, in a form that can be sent to another process."""
 
     model: str
     width: int | None
@@ -54,14 +56,14 @@ class Setting:
 
 
 def images(n: int, seed: int) -> Split:
-    """Noise in bytes, ten classes."""
+    """Noise in bytes, in ten classes."""
     rng = torch.Generator().manual_seed(seed)
     noise = torch.randint(256, (n, 3, 32, 32), generator=rng, dtype=torch.uint8)
     return Split(images=noise, labels=torch.arange(n) % 10)
 
 
 def start(setting: Setting) -> GeneralistTrainer:
-    """A trainer of the `paper` preset with as many epochs on either side of the first sync."""
+    """A trainer of the `paper` preset with equally many epochs before and after the first sync."""
     torch.set_num_threads(setting.threads)
     model = ModelConfig(name=setting.model, width=setting.width)
     config = paper(data=DATA, model=model, epochs=2 * (setting.epochs + 1))
@@ -81,7 +83,7 @@ def start(setting: Setting) -> GeneralistTrainer:
 
 
 def alone(setting: Setting) -> dict[str, Any]:
-    """One trial with the device to itself, and what follows for 120 epochs."""
+    """One trial that has the device to itself, extrapolated to 120 epochs."""
     trainer = start(setting)
     measured = [trainer.train_epoch()["seconds"] for _ in range(trainer.config.epochs)]
     half = len(measured) // 2
@@ -111,25 +113,25 @@ def alone(setting: Setting) -> dict[str, Any]:
 
 
 def duration(function: Callable[[], object]) -> float:
-    """Of a function that waits for its results, in seconds by the wall's clock, as of epochs."""
+    """The seconds of wall-clock time that a function takes, which waits for its results."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def peak(device: torch.device) -> float | None:
-    """The most that torch held on a GPU since the process began."""
+    """The most memory, in MiB, that torch held on a GPU since the process began."""
     if device.type == "cpu":
         return None
     return float(torch.get_device_module(device).max_memory_allocated(device)) / 2**20
 
 
 def side_by_side(setting: Setting, n_trials: int) -> float:
-    """Images a second of all trials together, in co-training."""
+    """Images per second of all trials together, in co-training."""
     context = mp.get_context("spawn")
     barrier, queue = context.Barrier(n_trials), context.Queue()
-    own = replace(setting, threads=max(1, setting.threads // n_trials))
-    trials = [context.Process(target=trial, args=(own, barrier, queue)) for _ in range(n_trials)]
+    split = replace(setting, threads=max(1, setting.threads // n_trials))
+    trials = [context.Process(target=trial, args=(split, barrier, queue)) for _ in range(n_trials)]
     for process in trials:
         process.start()
     spans = [queue.get(timeout=LIMIT_S) for _ in trials]
@@ -141,9 +143,10 @@ def side_by_side(setting: Setting, n_trials: int) -> float:
 
 
 def trial(setting: Setting, barrier: Any, queue: Any) -> None:
-    """One process: an epoch that is not counted, then all together; tells when it began and ended.
+    """One process: an epoch that is not counted, then timed epochs together with the others.
 
-    Co-training from the start, so that both experts are there. The clock is the machine's.
+    It co-trains from the start, so that both experts are trained. Its begin and end, by the
+    machine's clock, go to the queue.
     """
     trainer = start(setting)
     trainer.epoch = trainer.config.sync.start_epoch
@@ -155,11 +158,11 @@ def trial(setting: Setting, barrier: Any, queue: Any) -> None:
     queue.put((begin, time.monotonic()))
 
 
-def report(found: dict[str, Any], joint: dict[int, float]) -> str:
-    """A line a figure."""
-    lines = [f"{name:<32} {value:9.2f} s" for name, value in found["seconds"].items()]
-    lines.append(f"{'120 epochs, extrapolated':<32} {found['minutes_of_120_epochs']:9.2f} min")
-    both = found["minutes_of_120_epochs_without_skipping"]
+def report(one: dict[str, Any], joint: dict[int, float]) -> str:
+    """The figures of one trial alone and of several, one per line."""
+    lines = [f"{name:<32} {value:9.2f} s" for name, value in one["seconds"].items()]
+    lines.append(f"{'120 epochs, extrapolated':<32} {one['minutes_of_120_epochs']:9.2f} min")
+    both = one["minutes_of_120_epochs_without_skipping"]
     lines.append(f"{'  with both experts throughout':<32} {both:9.2f} min")
     lines += [
         f"{f'{n} side by side':<32} {speed:9.1f} images/s, {speed / joint[1]:.2f} x one alone"
@@ -174,10 +177,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--width", type=int, help="of the model; its published width if left out")
+    parser.add_argument(
+        "--width", type=int, help="width of the model; by default the published one"
+    )
     parser.add_argument("--n-images", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=3, help="measured, of each kind")
+    parser.add_argument(
+        "--epochs", type=int, default=3, help="number of epochs measured of each kind"
+    )
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--side-by-side", type=int, nargs="*", default=[2, 4])
@@ -188,7 +195,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures, and write them with hardware and versions."""
+    """Print the figures, and write them together with hardware and versions."""
     options = parsed(arguments)
     device = resolve_device(options.device)
     setting = Setting(
@@ -202,16 +209,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compile=device.type != "cpu" if options.compile is None else options.compile,
         threads=options.threads,
     )
-    found = alone(setting)
+    one = alone(setting)
     joint = {n: side_by_side(setting, n) for n in (1, *options.side_by_side)}
     print(environment(device))
-    print(report(found, joint))
+    print(report(one, joint))
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "environment": environment(device) | {"clock": "wall"},
             "setting": asdict(setting),
-            "alone": found,
+            "alone": one,
             "joint_images_per_second": joint,
         }
         write_json(options.out, document)

@@ -1,10 +1,10 @@
-"""Judging a model by PGD-20 and by AutoAttack, against a textbook PGD and the library itself.
+"""Evaluation by PGD-20 and by AutoAttack, against a textbook PGD and the library itself.
 
 python -m benchmarks.evaluation [--n-images 200] [--out docs/results/FILE.json]
 
-First the verdicts are compared image by image, then the times, interleaved, by their medians. The
-model is the digits' small net after a short robust training. AutoAttack is the same library either
-way: what the suite adds are its checks and cheaper attacks that go first.
+First the accuracies are compared, then the medians of interleaved times. The model is the digits'
+small net after a short robust training. AutoAttack is the same library in both cases: the suite
+adds its checks and cheaper attacks that run first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ATTACK = PGD(epsilon=EPSILON, steps=20, relative_step_size=0.1)
 
 
 def robust_net() -> tuple[nn.Module, Split]:
-    """A net with some robustness, in eval mode, and test images that it has not seen."""
+    """A net with some robustness, in eval mode, and test images that it was not trained on."""
     config = short(epochs=8)
     data = load_dataset(config.data)
     trainer = GeneralistTrainer(config, data)
@@ -53,7 +53,7 @@ def robust_net() -> tuple[nn.Module, Split]:
 
 
 def textbook(model: nn.Module, split: Split, seed: int) -> Tensor:
-    """Verdicts (n,) under PGD-20 by `backward()`, images left over from no attack."""
+    """Verdicts (n,) under PGD-20, as the textbook writes it."""
     rng = generator(split.images.device, seed, "evaluation", "robust")
     verdicts = []
     for x, y in split.batches(256, torch.float32):
@@ -64,7 +64,7 @@ def textbook(model: nn.Module, split: Split, seed: int) -> Tensor:
 
 
 def library(model: nn.Module, split: Split) -> Tensor:
-    """Verdicts (n,) under AutoAttack as the library comes."""
+    """Verdicts (n,) under AutoAttack with the library's defaults."""
     net = frozen(model, split.images.device)
     with torch.random.fork_rng([]):
         attack = pyautoattack.AutoAttack(net, norm="Linf", eps=EPSILON, seed=0)
@@ -75,7 +75,7 @@ def library(model: nn.Module, split: Split) -> Tensor:
 
 
 def main() -> None:
-    """Print agreement and ratios."""
+    """Check the agreement and print the ratios of times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-images", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
@@ -98,9 +98,9 @@ def main() -> None:
         "AutoAttack, ours": lambda: run_suite(model, split, suite).worst_case_accuracy,
         "AutoAttack, unchecked": lambda: run_suite(model, split, unchecked).worst_case_accuracy,
     }
-    found = {name: call() for name, call in calls.items()}
+    accuracies = {name: call() for name, call in calls.items()}
     for kind in ("PGD-20", "AutoAttack"):
-        values = [value for name, value in found.items() if name.startswith(kind)]
+        values = [value for name, value in accuracies.items() if name.startswith(kind)]
         assert max(values) - min(values) <= 1 / len(split), f"{kind}: {values} differ"
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(options.repeats):
@@ -110,13 +110,13 @@ def main() -> None:
     for name, median in medians.items():
         reference = next(m for n, m in medians.items() if n.split(",")[0] == name.split(",")[0])
         speed = f"{len(split) / median:9.1f} images/s  {reference / median:5.2f} x"
-        print(f"{name:<21} accuracy {found[name]:.4f}  {speed}")
+        print(f"{name:<21} accuracy {accuracies[name]:.4f}  {speed}")
     if options.out is not None:
         document = {
             "environment": environment(torch.device("cpu")),
             "n_images": len(split),
             "seconds": medians,
-            "accuracies": found,
+            "accuracies": accuracies,
         }
         write_json(options.out, document)
 

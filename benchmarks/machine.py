@@ -1,4 +1,4 @@
-"""What a figure was measured on, and with which clock."""
+"""The hardware that figures are measured on, and the clocks that measure them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 DENSE_BFLOAT16 = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
-"""Floating-point operations a second, without sparsity, by the makers' data sheets."""
+"""Floating-point operations per second, without sparsity, from the vendors' data sheets."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Hardware and versions."""
+    """The hardware, the clock, and the versions of the software."""
     return {
         "hardware": device_name(device),
         "threads": torch.get_num_threads(),
@@ -26,7 +26,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
+    """The name of the GPU or of the processor."""
     if device.type != "cpu":
         return str(torch.get_device_module(device).get_device_name(device))
     cpuinfo = Path("/proc/cpuinfo")
@@ -36,19 +36,19 @@ def device_name(device: torch.device) -> str:
 
 
 def dense_rate(device: torch.device) -> float | None:
-    """The card's dense bfloat16 rate, None where it is not known."""
+    """The dense bfloat16 rate of the card; None if it is not known."""
     name = device_name(device)
     return next((rate for card, rate in DENSE_BFLOAT16.items() if card in name), None)
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """Of one thread on a CPU, the time that the processor gave it: other processes do not count."""
+    """Processor time for a single thread on a CPU, free of other processes; else wall time."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """How long one call takes, with all that it has started, by `clock`."""
+    """The seconds that one call takes, including all work that it starts, by `clock`."""
     now = clock(device)
     started = now()
     function()
@@ -57,7 +57,7 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_mib(function: Callable[[], object], device: torch.device) -> float | None:
-    """The most that one call holds on a GPU beyond what was there before; None on a CPU."""
+    """The most memory, in MiB, that one call adds on a GPU; None on a CPU."""
     if device.type == "cpu":
         return None
     module = torch.get_device_module(device)

@@ -1,13 +1,14 @@
-"""How much front a forward image buys: ours against plain sampling, by real training.
+"""The front per forward image: our search against plain sampling, by real training.
 
 python -m benchmarks.search_efficiency --task digits --out docs/results/search_efficiency.json
 
-Every method begins as a sweep does, with the paper's setting and then the task's own, and gets the
-cost of `plain-trials` plain trials, in forward images. Plain trains every trial from scratch and
-learns one point from it. Fronts are chosen on validation images and judged on test images under the
-same attack, by hypervolume above (0, 0) and by the trade-off area: that above the natural accuracy
-of robust-only training. Results are added to those in `--out`, and what is there is not run again.
-The task `simulated` needs no training, for many seeds in minutes.
+Every method begins as a sweep does, with the paper's setting and then the task's base, and may
+spend the cost of `plain-trials` plain trials, in forward images. Plain trains every trial from
+scratch and learns one point from it. Fronts are chosen on validation images and judged on test
+images under the same attack, by the hypervolume above (0, 0) and by the trade-off area, which is
+the hypervolume above the natural accuracy of robust-only training. Results are added to those in
+`--out`, and searches that are there are not run again. The task `simulated` needs no training: many
+seeds take minutes.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
 from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.data.splits import Dataset, Split, as_floats
+from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import train_warmup, warming
 from search.config import Branching, SuccessiveHalving
 from search.files import read_json, write_json
 from search.front.front import hypervolume
@@ -49,7 +52,7 @@ from spaces import SPACES
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Which parts of the search are on."""
+    """The parts of the search that are switched on."""
 
     sampler: str = "tpe"
     releases: bool = True
@@ -74,7 +77,7 @@ METHODS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is trained: the base of all trials, and its images; a simulation has none."""
+    """The base of all trials and its images; a simulation has no images."""
 
     config: TrainConfig
     data: Dataset | None = None
@@ -95,16 +98,17 @@ class Task:
         splits["test"] = splits["test"].take(torch.arange(4000))
         return Task(config=config, data=Dataset(name=name, **splits))
 
-    def trainer(self, config: TrainConfig) -> GeneralistTrainer:
+    def trainer(self, config: TrainConfig) -> AbstractTrainer:
         """A trainer of this task."""
         if self.data is None:
             return SimulatedTrainer(config, World())
         return GeneralistTrainer(config, self.data)
 
-    def tested(self, trainer: GeneralistTrainer, ratio: Ratio) -> list[float]:
-        """A mixture's natural and robust accuracy on test images, which no search sees."""
+    def tested(self, trainer: AbstractTrainer, ratio: Ratio) -> list[float]:
+        """A mixture's natural and robust accuracy on test images, which no search uses."""
         if isinstance(trainer, SimulatedTrainer):
             return list(trainer.true_accuracies(ratio))
+        assert isinstance(trainer, GeneralistTrainer)
         assert self.data is not None
         assert self.data.test is not None
         config, model = trainer.config, trainer.evaluator.model
@@ -116,59 +120,59 @@ class Task:
         return list(accuracies.values())
 
     def robust_only(self) -> float:
-        """The natural test accuracy of the base's robust expert, which never meets another."""
+        """The natural test accuracy of the base's robust expert, trained alone."""
         alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
         trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
         if isinstance(trainer, SimulatedTrainer):
             return trainer.world.alone(self.config.experts[1], 1.0)[0]
-        while "robust" in trainer.warming:
-            trainer.train_warmup("robust")
+        while "robust" in warming(trainer):
+            train_warmup(trainer, "robust")
         return self.tested(trainer, 1.0)[0]
 
 
 def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
-    """A proposal's configuration, less what the method does not use."""
+    """A proposal's configuration, without the parts that the method does not use."""
     config = with_release_ratio(proposal.config, proposal.mixing_ratio)
     evaluation = config.evaluation
     if not method.releases:
-        own = {"release_ratios": (proposal.mixing_ratio,), "n_refinements": 0}
-        evaluation = dataclasses.replace(evaluation, **own)
+        ratios = (proposal.mixing_ratio,)
+        evaluation = dataclasses.replace(evaluation, release_ratios=ratios, n_refinements=0)
     if not method.stops:
         evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
     return dataclasses.replace(config, evaluation=evaluation)
 
 
 class Judge(Callback):
-    """Judges the front after each trial on test images, and ends a search that spent its budget."""
+    """Judges the front on test images after each trial, and ends a search that spent its budget."""
 
     def __init__(self, task: Task, budget: float | None) -> None:
         self.task = task
         self.reference = task.robust_only()
         self.budget = budget or float("inf")
         self.searcher: Searcher | None = None
-        self.trainers: dict[str, GeneralistTrainer] = {}
+        self.trainers: dict[str, AbstractTrainer] = {}
         self.tested: dict[tuple[str, Ratio], list[float]] = {}
         self.history: list[dict[str, float]] = []
 
     def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
-        """Judge the front that validation chose."""
+        """Judge the front that was chosen on validation images."""
         front = [(point.trial, point.mixing_ratio) for point in results.front().points]
         for trial, ratio in front:
             if (trial, ratio) not in self.tested:
                 self.tested[trial, ratio] = self.task.tested(self.trainers[trial], ratio)
-        self.trainers.clear()  # who is not on the front by now never will be
+        self.trainers.clear()  # a trial that is not on the front now never will be
         values = np.array([self.tested[key] for key in front])
-        worth = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
+        measures = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
         self.history.append(
             {
                 "cost": results.cost()["forward_images"],
-                **dict(zip(MEASURES, worth, strict=True)),
+                **dict(zip(MEASURES, measures, strict=True)),
             }
         )
         self._end_if_spent(results)
 
     def on_stopped(self, _: str, __: int, results: Results) -> None:
-        """It cost something."""
+        """End the search if this trial spent the rest of the budget."""
         self._end_if_spent(results)
 
     def _end_if_spent(self, results: Results) -> None:
@@ -178,7 +182,7 @@ class Judge(Callback):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One search of the benchmark; plain has no budget but a number of trials."""
+    """One search of the benchmark; plain has a number of trials instead of a budget."""
 
     task: str
     space: str
@@ -190,12 +194,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Its name in the results."""
+        """The name of the search in the results."""
         return key_of(self.task, self.space, self.method, self.seed)
 
 
 def run(cell: Cell) -> dict[str, Any]:
-    """Search until the budget is spent; what the front was worth at which cost."""
+    """Search until the budget is spent; returns the front's values over cost."""
     torch.set_num_threads(1)
     task, method = Task.of(cell.task, cell.root), METHODS[cell.method]
     space, base = SPACES[cell.space], task.config
@@ -227,13 +231,13 @@ def run(cell: Cell) -> dict[str, Any]:
 
 
 def pooled(split: Split) -> Split:
-    """Half the resolution, by averages of 2x2 pixels."""
+    """The images at half the resolution, by averages of 2x2 pixels."""
     images = as_floats(split.images, torch.float32)
     return Split(images=torch.nn.functional.avg_pool2d(images, 2), labels=split.labels)
 
 
 def main() -> None:
-    """Run what is not there yet, plain first as it sets the budgets, and print the table."""
+    """Run the missing searches, plain first as it sets the budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="digits")
     parser.add_argument("--space", default="full", choices=SPACES)
@@ -264,9 +268,9 @@ def main() -> None:
                 for method in methods
             ]
             missing = [cell for cell in cells if cell.key not in results]
-            for key, found in pool.imap_unordered(keyed, missing):
-                results[key] = found
-                print(key, found["trials"], found["history"][-1:], flush=True)
+            for key, result in pool.imap_unordered(keyed, missing):
+                results[key] = result
+                print(key, result["trials"], result["history"][-1:], flush=True)
                 if options.out is not None:
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     write_json(options.out, results)
@@ -276,7 +280,7 @@ def main() -> None:
 
 
 def keyed(cell: Cell) -> tuple[str, dict[str, Any]]:
-    """A search and its name, in whatever order they end."""
+    """The result of a search with its name, as searches end in any order."""
     return cell.key, run(cell)
 
 

@@ -1,4 +1,4 @@
-"""A loop over trainings drives the search, in simulated time: for its simulation and research."""
+"""A loop over trainings that drives a search in simulated time, for research and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.study.records import Proposal
 
 @dataclass
 class SimulatedWorker:
-    """One of several workers in simulated time, which is cost."""
+    """One of several workers; its simulated time is cost."""
 
     trial: str
     training: Training
@@ -20,15 +20,15 @@ class SimulatedWorker:
 
     @property
     def clock(self) -> float:
-        """When this worker is done with what it has trained so far."""
+        """The time at which this worker has finished what it has trained so far."""
         return self.began + self.training.trainer.forward_images
 
 
 def run_here(searcher: Searcher, begin: Callable[[Proposal], Training]) -> None:
-    """Run all trials of a search: an epoch at a time, always of the worker that is behind.
+    """Run all trials of a search, one epoch at a time, always of the worker that is behind.
 
-    With one worker trials simply follow each other. An error ends the search, as it would end a
-    program: nobody could tell a trial that fails from a fault of the caller's.
+    With one worker, trials simply follow each other. Any error ends the search: a trial that fails
+    could not be told from a defect of the caller.
     """
     workers: list[SimulatedWorker] = []
     now = 0.0
@@ -44,7 +44,7 @@ def run_here(searcher: Searcher, begin: Callable[[Proposal], Training]) -> None:
 
 
 def _next_able(searcher: Searcher, workers: list[SimulatedWorker]) -> SimulatedWorker | None:
-    """Train an epoch of the first worker that need not wait; itself if its trial has ended."""
+    """Train an epoch of the first worker that need not wait; the worker if its trial has ended."""
     for worker in sorted(workers, key=lambda worker: worker.clock):
         metrics = worker.training.attempt()
         if metrics is not None:

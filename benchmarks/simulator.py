@@ -1,8 +1,8 @@
 """Trainings without training: learning curves by formula, for research on the search and its tests.
 
 Everything else is what a sweep runs: the trainer's epochs, keys and costs, warm-ups and claims,
-rungs, proposals, the ledger and its sampler. There is no clock and no chance: equal seeds give
-equal sweeps.
+rungs, proposals, the ledger and its sampler. Nothing depends on the clock: equal seeds give equal
+sweeps.
 """
 
 from __future__ import annotations
@@ -31,28 +31,29 @@ from generalist_core.config import (
     as_weights,
 )
 from generalist_core.config.codec import to_json
-from generalist_core.data.splits import Dataset, Split
+from generalist_core.data.splits import Split
 from generalist_core.randomness import derive_seed
-from generalist_core.training.averaging import Weights
+from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
-from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.experts import Expert
-from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from generalist_core.training.warmup_keys import Origin
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
     """How well experts learn, in formulas fitted by hand to recorded runs of the digits.
 
-    Of random configurations of the space `full` a tenth is good. Natural accuracy comes soon and to
-    most; robust accuracy takes long and the right rate, and its warm-up foretells the worth of the
-    front moderately, the natural expert's nothing, the global learner's after the first sync nearly
-    all. Co-training at a low ratio gives robustness up, the more the faster the natural expert
-    moves; so far, too, do mixtures between two syncs leave the ratio that they were trained at.
+    A tenth of random configurations of the space `full` is good. Most experts reach natural
+    accuracy soon; robust accuracy takes long and needs the right rate. The final hypervolume is
+    predicted moderately by the robust warm-up, not at all by the natural one, and almost fully by
+    the global learner after the first sync. Co-training at a low ratio loses robustness, and more
+    of it the faster the natural expert moves; by as much, mixtures between two syncs depart from
+    the ratio that they were trained at.
 
-    `best_sgd_lr` (over 1 - momentum) and `best_adam_lr` are the rates that serve robust experts
-    best, `width` how many decades beside them are fair. Accuracies are those of `n_validation`
-    images; `n_train` counts the cost.
+    `best_sgd_lr` (over 1 - momentum) and `best_adam_lr` are the best rates for robust experts, and
+    `width` is the number of decades around them that are fair. Accuracies are those on
+    `n_validation` images; `n_train` images per epoch count as cost.
     """
 
     n_train: int = 1000
@@ -71,7 +72,7 @@ class World:
         return optimizer.lr / self.best_adam_lr
 
     def skill(self, expert: ExpertConfig, progress: float) -> float:
-        """How much of its task an expert has learned at `progress`, in [0, 1]."""
+        """The fraction of its task that an expert has learned at `progress`, both in [0, 1]."""
         optimizer, pace = expert.optimizer, self.pace(expert.optimizer)
         if expert.attack is None:
             too_fast = max(0.0, math.log10(pace) / self.width)
@@ -88,7 +89,7 @@ class World:
         return quality * (1 - math.exp(-speed * progress))
 
     def alone(self, expert: ExpertConfig, progress: float) -> tuple[float, float]:
-        """Natural and robust accuracy of an expert that has met no other."""
+        """Natural and robust accuracy of an expert before its first sync."""
         learned = self.skill(expert, progress)
         if expert.attack is None:
             return 0.1 + (self.natural - 0.1) * learned, 0.0
@@ -100,9 +101,9 @@ class World:
     def mixed(
         self, config: TrainConfig, ratio: Ratio | None, progress: float
     ) -> tuple[float, float]:
-        """Natural and robust accuracy of a mixture in co-training; of the global one at None.
+        """Natural and robust accuracy of a mixture in co-training; of the global learner if None.
 
-        It lies between what both experts would be alone, at the robustness that is kept.
+        It lies between those of both experts alone, at the fraction of robustness that is kept.
         """
         natural, robust = (
             next((e for e in config.experts if (e.attack is None) == clean), config.experts[0])
@@ -121,69 +122,70 @@ class World:
         return easy + kept * (hard[0] - easy), kept * hard[1]
 
 
-class SimulatedTrainer(GeneralistTrainer):
+class SimulatedTrainer(AbstractTrainer):
     """A trainer whose experts learn by formula: the same epochs, warm-ups and costs."""
 
     def __init__(self, config: TrainConfig, world: World) -> None:
-        blank = Dataset(name="nothing", train=_blank(2), validation=_blank(world.n_validation))
-        super().__init__(config, blank, model=_no_model)
+        experts = [Expert(expert, _Nothing(), config, n_classes=2) for expert in config.experts]
+        evaluator = Evaluator(
+            _Nothing(), _blank(world.n_validation), config.evaluation, seed=0, dtype=torch.float32
+        )
+        super().__init__(config, experts, evaluator)
         self.world = world
-        self._n_batches = 1
         self._identity = to_json(config)
 
-    def _train(self, experts: Sequence[Expert], *_: Any) -> Metrics:
-        epoch = experts[0].epoch
-        if self._global is None and epoch >= self.config.sync.start_epoch:
-            self._begin_cotraining()
-        for expert in experts:
-            expert.epoch += 1
-            self.forward_images += self.world.n_train * update_cost(expert.config)
-        metrics = self._epoch_metrics(experts, [0.0] * len(experts), epoch)
-        return {**metrics, "seconds": 0.0}
+    @property
+    def origin(self) -> Origin:
+        """The same in all simulations."""
+        return Origin(data="nothing", model="nothing", n_batches=1, device_kind="cpu")
 
     @property
-    def reused_forward_images(self) -> int:
-        """As of real images."""
-        adopted = ((e.adopted_epochs, update_cost(e.config)) for e in self.experts)
-        return sum(epochs * cost * self.world.n_train for epochs, cost in adopted)
+    def n_images_per_epoch(self) -> int:
+        """The number of training images of the world."""
+        return self.world.n_train
+
+    def learn(self, experts: Sequence[Expert], *_: Any) -> list[float]:
+        """Count the cost; what experts know follows from their epochs."""
+        costs = (update_cost(expert.config) for expert in experts)
+        self.forward_images += self.world.n_train * sum(costs)
+        return [0.0] * len(experts)
 
     def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
-        """What a mixture is worth on infinitely many images."""
+        """The accuracies of a mixture on infinitely many images."""
         return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
 
-    def _released(self, ratio: Ratio) -> OperatingPoint:
-        n_images = self.evaluator.n_images
-        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
-        seen = self._seen(self.true_accuracies(ratio), n_images, "release")
-        names = self.config.evaluation.objectives
-        accuracies = dict(zip(names, seen, strict=True))
-        epoch = self.release_epoch
-        return OperatingPoint(
-            mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=epoch
-        )
-
-    def _seen(self, true: tuple[float, float], n_images: int, *purpose: str | int) -> list[float]:
-        """What so many images show, the same for equal configurations at equal times."""
-        seed = derive_seed(0, self._identity, *purpose)
-        counts = np.random.default_rng(seed).binomial(n_images, true)
-        return [float(count) / n_images for count in counts]
-
-    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:  # noqa: ARG002
-        if name == "global":
+    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
+        """The accuracies of an expert or the global learner on a sample of images."""
+        if learner == "global":
             epoch = self.epoch
             true = self.world.mixed(self.config, None, epoch / self.config.epochs)
         else:
-            epoch = self.expert(name).epoch
-            true = self.world.alone(self.expert(name).config, epoch / self.config.epochs)
-        evaluation, n_images = self.config.evaluation, self.evaluator.n_images_during_training
-        self.forward_images += n_images * (evaluation_cost(evaluation) if attacked else FORWARD)
-        seen = zip(evaluation.objectives, self._seen(true, n_images, name, epoch), strict=True)
-        return {f"accuracy/{name}/{o}": v for o, v in seen if attacked or o == "natural"}
+            epoch = self.expert(learner).epoch
+            true = self.world.alone(self.expert(learner).config, epoch / self.config.epochs)
+        n_images = self.evaluator.n_images_during_training
+        cost = n_images * (evaluation_cost(self.config.evaluation) if attacked else FORWARD)
+        seen = self._seen(true, n_images, learner, epoch).items()
+        return {name: value for name, value in seen if attacked or name == "natural"}, cost
+
+    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
+        """The accuracies of a mixture on a sample of images."""
+        n_images = self.evaluator.n_images
+        cost = n_images * evaluation_cost(self.config.evaluation)
+        return self._seen(self.true_accuracies(ratio), n_images, "release"), cost
+
+    def _seen(
+        self, true: tuple[float, float], n_images: int, *purpose: str | int
+    ) -> dict[str, float]:
+        """Accuracies on that many images, the same for equal configurations at equal times."""
+        seed = derive_seed(0, self._identity, *purpose)
+        counts = np.random.default_rng(seed).binomial(n_images, true)
+        names = self.config.evaluation.objectives
+        return {name: float(count) / n_images for name, count in zip(names, counts, strict=True)}
 
 
 @dataclass
 class WarmupsInMemory:
-    """Warm-ups of simulated trainings; what `search.running.warmups.WarmupStore` is on disk."""
+    """Warm-ups of simulated trainings, kept in memory instead of a `WarmupStore` on disk."""
 
     states: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
@@ -204,7 +206,7 @@ class WarmupsInMemory:
         state: Mapping[str, Any],
         about: Mapping[str, Any],  # noqa: ARG002
     ) -> None:
-        """Store a state; there is nobody to read what it is about."""
+        """Store a state, without its description."""
         self.states[key, epoch] = state
 
     def claim(self, key: str) -> ClaimInMemory | None:
@@ -227,19 +229,15 @@ class ClaimInMemory:
         self.warmups.claimed.discard(self.key)
 
 
-def _no_model(*_: Any) -> nn.Module:
-    return _Nothing()
-
-
 class _Nothing(nn.Module):
-    """One weight, which nobody trains."""
+    """A model of one weight, which is never trained."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Two logits an image."""
+        """Two logits per image."""
         return self.weight.expand(len(x), 2)
 
 

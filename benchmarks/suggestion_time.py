@@ -1,10 +1,10 @@
-"""The searcher's own time for a suggestion, and for what is told of it, over 1,000 trials.
+"""The time that the searcher takes to suggest trials and to record them, over 1,000 trials.
 
 python -m benchmarks.suggestion_time [--trials 1000] [--sampler tpe]
 
 Every trial releases seven points. The figures are medians over the last hundred trials before each
-mark: of a suggestion alone, and of all that the driver does for a trial beside it. A journal on
-disk is written as in a sweep. Run it on an idle machine.
+mark: of a suggestion alone, and of everything else that the driver does for a trial. A journal is
+written to disk as in a sweep. Run it on an idle machine.
 """
 
 from __future__ import annotations

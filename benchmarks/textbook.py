@@ -1,4 +1,4 @@
-"""PGD as published implementations write it: with `backward()`, and so the gradients of weights."""
+"""PGD as published implementations write it: with `backward()`, so also with weight gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generalist_core.config import PGD
 def textbook_pgd(
     attack: PGD, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Adversarial images in Linf from a uniform start, with the model in the mode that it is in."""
+    """Adversarial images in Linf from a uniform start, with the model in its present mode."""
     uniform = torch.rand(x.shape, generator=rng, dtype=x.dtype, device=x.device)
     attacked = (x + (2 * uniform - 1) * attack.epsilon).clamp(0, 1)
     for _ in range(attack.steps):

@@ -3,13 +3,13 @@
 python -m benchmarks.train_step [--models resnet18] [--batch 32] [--out docs/results/FILE.json]
 python -m benchmarks.train_step --models convnet resnet18 wrn-32-10 --batch 128 512   (on a GPU)
 
-The textbook step is written as published implementations are: the attack's gradients come from
-`backward()`, with those of the weights; averages go tensor by tensor through state dicts; images
-are augmented one by one; a forward of each expert counts training accuracy. The bound is the 26
-forwards' worth of work that PGD-10 and two updates need, at the measured time of one forward of the
-plain model in the variant's precision. All is timed in one run, interleaved; medians count. On a
-GPU, also the most memory that a step holds beyond the weights, and the fraction of the card's dense
-bfloat16 rate.
+The textbook step is written like published implementations: the attack's gradients come from
+`backward()`, with those of the weights; averages are updated tensor by tensor through state dicts;
+images are augmented one by one; and each expert counts its training accuracy by another forward.
+The bound is the work of 26 forwards, as PGD-10 and two updates need, at the measured time of one
+forward of the plain model in the variant's precision. All variants are timed in one run,
+interleaved, and compared by their medians. On a GPU, the most memory that a step adds to the
+weights and the fraction of the card's dense bfloat16 rate are measured too.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class Textbook:
         ]
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
-        """A step as in an epoch: images augmented before it, accuracies counted behind.
+        """A step as in an epoch: images are augmented before it, accuracies counted after it.
 
-        A GPU need not wait for that: the workers of a DataLoader augment meanwhile.
+        A GPU does not wait for the augmentation, which the workers of a DataLoader do meanwhile.
         """
         if x.device.type == "cpu":
             crop = v2.RandomCrop(x.shape[-1], padding=4)
@@ -130,7 +130,7 @@ class Textbook:
 
 
 class Ours:
-    """The same two experts of this package."""
+    """The same two experts, by this package."""
 
     def __init__(self, model: nn.Module, **fast: Any) -> None:
         run = replace(RUN, **fast)
@@ -172,23 +172,23 @@ def forward(model: nn.Module, x: Tensor, precision: Precision) -> Tensor:
 
 
 def precision_of(variant: str) -> Precision:
-    """What a variant multiplies in; the textbook in torch's default, TF32 in convolutions."""
+    """The precision of a variant; the textbook has torch's default, TF32 in convolutions."""
     return "tfloat32" if variant == "textbook" else replace(RUN, **VARIANTS[variant]).precision
 
 
 def _forward_in(precision: Precision) -> str:
-    """The name of a forward's time, which is no variant's."""
+    """The name under which the time of a plain forward is kept."""
     return f"forward in {precision}"
 
 
 def agreement(model: nn.Module, x: Tensor, y: Tensor, variants: Sequence[str]) -> float:
-    """The largest disagreement of variants that are exact; compiled ones have a test."""
+    """The largest disagreement of the exact variants; compiled ones are covered by a test."""
     model, x = copy.deepcopy(model).double(), x.double()
     changes = [VARIANTS[variant] for variant in variants]
     exact = [fast for fast in changes if not fast.keys() & {"precision", "compile"}]
-    found = max(disagreement(model, x, y, **fast) for fast in exact or [{}])
-    assert found < 1e-9, f"the steps differ by {found}"
-    return found
+    largest = max(disagreement(model, x, y, **fast) for fast in exact or [{}])
+    assert largest < 1e-9, f"the steps differ by {largest}"
+    return largest
 
 
 def measure(
@@ -246,7 +246,7 @@ def operations(model: nn.Module, shape: Shape) -> int:
 
 
 def table(row: dict[str, Any]) -> str:
-    """One line a variant."""
+    """The figures of a model and batch size, one line per variant."""
     head = f"{row['model']}, batch {row['batch']}, agreement {row['agreement']:.0e}"
     lines = [head, "variant             seconds  images/s  x textbook  of bound  of rate  peak MiB"]
     for variant, speed in row["images_per_second"].items():
@@ -262,13 +262,15 @@ def table(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print a table a model and batch, and write all figures with hardware and versions."""
+    """Print a table per model and batch; write all figures with hardware and versions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["convnet", "resnet18"], choices=MODELS)
     parser.add_argument(
-        "--width", type=int, help="of the models; their published width if left out"
+        "--width", type=int, help="width of the models; by default the published one"
     )
-    parser.add_argument("--batch", type=int, nargs="+", help="32, on a GPU 128 and 512")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", help="batch sizes; by default 32, on a GPU 128 and 512"
+    )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")

@@ -1,12 +1,12 @@
-"""How much of their time the workers of a sweep train: the rest is the search's and Ray's.
+"""The fraction of their time that a sweep's workers train; search and Ray take the rest.
 
 python -m benchmarks.utilisation [--workers 2] [--trials 12] [--epochs 24] [--space mixing]
 
-A sweep of the digits on Ray, without sharing and early stopping, so that all trials last alike: by
-default about ten seconds on an idle core. Busy is what trials count as their seconds, epochs with
-their evaluations, and the release. The time begins with the first trial, since Ray's start is paid
-once, and ends with the last release; while the last trials end, some workers have nothing to do,
-as in any sweep.
+A sweep of the digits runs on Ray, without sharing and early stopping, so that all trials take
+equally long: by default about ten seconds on an idle core. A worker is busy for the seconds that
+trials record: epochs with their evaluations, and the release. The time begins with the first trial,
+since Ray starts only once, and ends with the last release; while the last trials end, some workers
+have nothing to do, as in any sweep.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spaces import SPACES
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """What workers did with their time: seconds of all trials, and from the first to the last."""
+    """How workers used their time: the seconds of all trials, and those that passed meanwhile."""
 
     n_trials: int
     n_workers: int
@@ -40,7 +40,7 @@ class Use:
 
 
 def use_of(finished: Sweep, n_workers: int) -> Use:
-    """As the folders of the trials say: a trial writes its configuration first, its points last."""
+    """Read from the trials' folders: a trial writes its configuration first, its points last."""
     folders = list((finished.folder / "trials").iterdir())
     begun = min((folder / "config.json").stat().st_mtime for folder in folders)
     ended = max((folder / POINTS).stat().st_mtime for folder in folders)

@@ -39,7 +39,7 @@ def copy_weights(target: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what `named` made; strict about names, integer buffers aside."""
+    """Load what `named` made; names must match, except those of integer buffers."""
     copy_weights(weights_of(model), [state[name] for name in names_of(model)])
 
 
@@ -58,7 +58,7 @@ def mix(weights: Sequence[Sequence[Tensor]], ratios: Sequence[float]) -> Weights
 
 
 def all_finite(weights: Sequence[Tensor]) -> bool:
-    """Whether no tensor holds infinity or NaN."""
+    """Whether no tensor contains infinity or NaN."""
     return bool(torch.stack(torch._foreach_norm(list(weights), torch.inf)).isfinite().all())
 
 
@@ -86,7 +86,7 @@ class Average:
         self.n_updates = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and numbers; the tensors are the average's own."""
+        """Everything, as tensors and numbers; the tensors are not copied."""
         return {"weights": self.weights, "n_updates": self.n_updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -10,13 +10,13 @@ from generalist_core.training.averaging import Weights
 
 
 class BestBoundary:
-    """The experts' averages at the best evaluated boundary so far.
+    """The experts' averages at the best boundary that was evaluated so far.
 
-    Robust accuracy falls again late in many trainings (Rice, Wong & Kolter 2020, robust
-    overfitting), so the last epoch need not be the best. A boundary is worth the product of the
-    global learner's accuracies, its hypervolume. A later one takes the place of an earlier one
-    unless it is worth less than the most seen by more than 0.5 / sqrt(n_images), the largest
-    standard error of an accuracy: noise alone turns no training back.
+    In many trainings robust accuracy falls again late (Rice, Wong & Kolter 2020, robust
+    overfitting), so the last epoch need not be the best. Boundaries are compared by their
+    hypervolume, the product of the global learner's accuracies. A later one replaces an earlier one
+    unless its hypervolume is below the largest seen by more than 0.5 / sqrt(n_images), the largest
+    standard error of an accuracy: noise alone does not turn a training back.
     """
 
     def __init__(self) -> None:
@@ -32,16 +32,16 @@ class BestBoundary:
         n_images: int,
         averages: Sequence[Weights],
     ) -> None:
-        """Take in a boundary: the global learner's accuracies, copies of the experts' averages."""
-        worth = math.prod(accuracies.values())
-        if worth >= self._most - 0.5 / math.sqrt(n_images):
+        """Take in a boundary: the global learner's accuracies, and copies of the averages."""
+        hypervolume = math.prod(accuracies.values())
+        if hypervolume >= self._most - 0.5 / math.sqrt(n_images):
             self.epoch = epoch
             self.averages = [[tensor.clone() for tensor in weights] for weights in averages]
-        self._most = max(self._most, worth)
+        self._most = max(self._most, hypervolume)
         self.seen_epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and numbers; the tensors are its own."""
+        """Everything, as tensors and numbers; the tensors are not copied."""
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

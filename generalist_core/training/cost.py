@@ -1,7 +1,7 @@
 """Cost in forward images: deterministic, so that methods compare without a clock.
 
-One forward of one image costs 1, the gradient with respect to the image 1 more, with respect to
-the weights 1 more. Counted per image.
+One forward of one image costs 1, its gradient with respect to the image 1 more, and with respect to
+the weights 1 more. All functions give the cost per image.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FORWARD = 1
 INPUT_GRADIENT = 1
 
 UPDATE = 3
-"""Forward and both gradients: an update propagates through inputs of layers as well."""
+"""A forward and both gradients: an update also propagates through the inputs of layers."""
 
 
 def attack_cost(attack: Attack) -> int:
-    """Crafting one adversarial image; of the user's own attack what it declares."""
+    """The cost of crafting one adversarial image; a custom attack declares its cost."""
     if isinstance(attack, CustomAttack):
         return attack.forward_images
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
@@ -36,7 +36,7 @@ def attack_cost(attack: Attack) -> int:
 
 
 def update_cost(expert: ExpertConfig) -> int:
-    """One image of one training step; TRADES and MART update on clean and adversarial images."""
+    """The cost of one image in a training step; TRADES and MART update on two images, not one."""
     match expert.loss:
         case CustomLoss():
             n_updates = expert.loss.n_forwards
@@ -48,5 +48,5 @@ def update_cost(expert: ExpertConfig) -> int:
 
 
 def evaluation_cost(evaluation: EvaluationConfig) -> int:
-    """Judging one image: natural accuracy, and crafting and classifying under each attack."""
+    """The cost of judging one image: natural accuracy, and each attack with its classification."""
     return FORWARD + sum(attack_cost(a.attack) + FORWARD for a in evaluation.attacks)

@@ -51,29 +51,27 @@ class Evaluator:
 
     @property
     def n_images(self) -> int:
-        """How many images a released mixture is judged on."""
+        """The number of images that a released mixture is judged on."""
         return min(self.config.n_images or len(self.split), len(self.split))
 
     @property
     def n_images_during_training(self) -> int:
-        """How many images what is in training is judged on."""
+        """The number of images that learners in training are judged on."""
         return min(self.config.n_images_during_training or self.n_images, self.n_images)
 
     def judge(
         self, weights: Weights, *, during_training: bool = False, attacked: bool = True
     ) -> tuple[dict[str, float], int]:
-        """The accuracy in each objective, and what it cost in forward images.
+        """The accuracy in each objective, and the cost in forward images.
 
         Args:
-            weights: of the model's architecture.
-            during_training: on the images for learners in training, else on those for operating
-                points.
-            attacked: in all objectives, else in the natural one only.
+            weights: those to judge, of the model's architecture.
+            during_training: whether to use the images for learners in training instead of those
+                for operating points.
+            attacked: whether to judge all objectives instead of the natural one only.
         """
-        config, n_images = (
-            self.config,
-            self.n_images_during_training if during_training else self.n_images,
-        )
+        config = self.config
+        n_images = self.n_images_during_training if during_training else self.n_images
         images = self.split.take(torch.arange(n_images))
         copy_weights(weights_of(self.model), weights)
         model = up_to_date(self.folded, self.model)
@@ -90,8 +88,8 @@ def evaluate(
 ) -> dict[str, Tensor]:
     """Verdicts by objective: for each image, (n,), whether the model classifies it correctly.
 
-    The model should be in eval mode. The noise of each attack depends on `seed` and its name only,
-    so that models are compared under the same noise.
+    The model should be in eval mode. The noise of each attack depends only on `seed` and its
+    name, so that models are compared under the same noise.
     """
     images = (
         split
@@ -117,9 +115,9 @@ def correct(
     attack: Attack | None = None,
     noise: GeneratorNoise | None = None,
 ) -> Tensor:
-    """Which images, (n,), are classified correctly, under `attack` where one is given.
+    """Which images, (n,), are classified correctly, under `attack` if one is given.
 
-    Computed in full precision, whatever the process allows elsewhere.
+    It is computed in full precision, whatever the process allows elsewhere.
     """
     verdicts = []
     with full_precision(split.images.device):

@@ -1,4 +1,4 @@
-"""An expert in training: its model, optimizer, average, and its share in the global learner."""
+"""An expert in training: its model, optimizer, average and contribution to the global learner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from generalist_core.training.folding import folded
 from generalist_core.training.forward import compiled, forward_of, frozen_twin
 from generalist_core.training.losses import training_loss
 from generalist_core.training.optimizers import build_optimizer
-from generalist_core.validation import require
+from generalist_core.validation import InvalidConfigError
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -30,8 +30,8 @@ class Expert:
 
     `contribution` is the expert's part of the global learner before the first sync: an average of
     `relative_weight * source`, so that the global learner is the sum of all contributions, each of
-    which depends on its own expert alone. `epoch` counts the epochs it was trained for,
-    `adopted_epochs` those among them that were trained elsewhere.
+    which depends on one expert alone. `epoch` is the number of epochs it was trained for, and
+    `adopted_epochs` the number of those that were trained elsewhere.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Expert:
         *,
         n_classes: int,
     ) -> None:
-        """Take over `model`; of `run` count the averaging and how a step is computed."""
+        """Take over `model`; of `run`, only the averaging and how a step is computed matter."""
         self.config = config
         self.mixing = run.mixing
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
@@ -67,13 +67,14 @@ class Expert:
 
     @property
     def source(self) -> list[Tensor]:
-        """What enters the mixture: the average, or the weights themselves."""
+        """The weights that enter the mixture: the average, or the expert's weights themselves."""
         return self.average.weights if self.mixing.source == "averages" else self.weights
 
     def step(self, x: Tensor, y: Tensor, *, progress: float, noise: Noise) -> Tensor:
-        """One update on a batch, at a learning rate by `progress` in [0, 1]; returns the mean loss.
+        """One update on a batch; returns the mean loss.
 
-        The loss is a tensor without gradient, left on the device so that nothing waits for it.
+        The learning rate is that of `progress` in [0, 1]. The loss is a tensor without gradient,
+        left on the device so that nothing waits for it.
         """
         x = x.to(memory_format=self.memory_format)
         if self.augment is not None:
@@ -88,7 +89,7 @@ class Expert:
         return loss
 
     def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-        """The images that this expert's attack makes of `x`; `x` itself if it has none."""
+        """The images that this expert's attack makes of `x`; `x` itself if it has no attack."""
         attack, n = self.config.attack, self.n_accumulations
         if attack is None:
             return x
@@ -101,7 +102,7 @@ class Expert:
         return torch.cat([perturb(attack, self.attacked_logits_of, *part) for part in parts])
 
     def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Give the parameters the gradient of the batch's mean loss, part by part; the loss."""
+        """The mean loss of the batch, whose gradient the parameters are given part by part."""
         config, losses = self.config, []
         for part in zip(
             *(tensor.chunk(self.n_accumulations) for tensor in (x, x_adv, y)), strict=True
@@ -114,7 +115,7 @@ class Expert:
         return torch.stack(losses).sum()
 
     def update_contribution(self, relative_weight: float) -> None:
-        """Take this step's part of the global learner into the share."""
+        """Add this step's part of the global learner to the contribution."""
         whole = relative_weight == 1
         part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
         self.contribution.update(part)
@@ -129,7 +130,7 @@ class Expert:
             group["lr"] = self.lr(progress)
 
     def restart(self, learner: Average) -> None:
-        """Become a global learner, in weights and average, as old as that is."""
+        """Take over a global learner's weights, as weights and as average, and its age."""
         copy_weights(self.weights, learner.weights)
         self.average.restart(learner.weights)
         self.average.n_updates = learner.n_updates
@@ -158,21 +159,25 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     """The model that all experts begin as, and a check that it fits the data.
 
     Raises:
-        InvalidConfigError: no such model, or its logits are not one a class.
+        InvalidConfigError: there is no such model, or it does not give one logit per class.
     """
     if factory is None:
         initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
     else:
         with global_seed(derive_seed(config.seed, "init"), torch.device("cpu")):
             initial = factory(data.n_classes, data.shape)
-    is_module = isinstance(initial, nn.Module)
-    require(is_module, "a model that is a torch.nn.Module", f"{type(initial).__name__}")
+    if not isinstance(initial, nn.Module):
+        raise InvalidConfigError(
+            f"The model must be a torch.nn.Module, but got {type(initial).__name__}."
+        )
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)
-    require(
-        tuple(logits.shape) == expected, f"logits of shape {expected}", f"{tuple(logits.shape)}"
-    )
+    if tuple(logits.shape) != expected:
+        raise InvalidConfigError(
+            f"The model must give one image logits of shape {expected}, but got "
+            f"{tuple(logits.shape)}."
+        )
     return initial
 
 

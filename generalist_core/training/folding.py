@@ -1,7 +1,7 @@
 """BatchNorm folded into the convolutions before it: one operation where there were two.
 
-In eval mode a BatchNorm is a scale and a shift a channel, which the convolution can take over
-exactly. An attack evaluates the same weights many times: it folds them once.
+In eval mode a BatchNorm is a scale and a shift per channel, which the convolution can take over
+exactly. An attack evaluates the same weights many times and folds them once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 
 log = logging.getLogger(__name__)
+
+UNTRACEABLE = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)
+"""What `torch.fx` and code that needs real tensors raise on symbolic ones; see `folded`."""
 
 
 class FoldedConv(nn.Module):
@@ -33,7 +36,7 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", weight.new_empty(conv.out_channels), persistent=False)
 
     def refresh(self) -> None:
-        """Take over the present weights of both."""
+        """Compute weight and bias from the present state of both."""
         conv, norm = self.folded_parts
         assert norm.running_var is not None
         assert norm.running_mean is not None
@@ -51,7 +54,7 @@ class FoldedConv(nn.Module):
 
 
 class Folded(nn.Module):
-    """A model in eval mode, with one convolution for each with a BatchNorm; see `folded`.
+    """A model in eval mode, with one convolution for each pair with a BatchNorm; see `folded`.
 
     It shares its other modules with the model, and follows the model's weights by `refresh`.
     """
@@ -74,7 +77,7 @@ class Folded(nn.Module):
 
 
 def up_to_date(form: Folded | None, model: nn.Module) -> nn.Module:
-    """The folded form with the model's present weights; the model where there is no such form."""
+    """The folded form with the model's present weights; the model if there is no folded form."""
     if form is None:
         return model
     form.refresh()
@@ -82,18 +85,24 @@ def up_to_date(form: Folded | None, model: nn.Module) -> nn.Module:
 
 
 def folded(model: nn.Module, dtype: torch.dtype | None = None) -> Folded | None:
-    """The folded form of a model, to be refreshed before use; None where nothing can be folded.
+    """The folded form of a model, to be refreshed before use; None if nothing can be folded.
 
-    Its convolutions are kept in `dtype`, the model's own if None: an attack under autocast then
-    finds them cast, where it would cast them at each of its steps.
+    Its convolutions are kept in `dtype`, or the model's own if None: an attack under autocast then
+    need not cast them at each of its steps.
 
-    A model can be folded whose `forward` does not depend on the values of its inputs (torch.fx), in
-    its convolutions that are used once and read by one BatchNorm alone.
+    Folded are the convolutions that are used once and read by one BatchNorm alone, in a model whose
+    `forward` can be traced with symbolic images by torch.fx. It cannot be traced if it needs values
+    or shapes as numbers. Then torch.fx raises TraceError (a ValueError; control flow, iteration,
+    unpacking) or RuntimeError (`len`); Python and torch raise TypeError (`int`, `range`, item
+    assignment), KeyError (a dictionary indexed by shape or device), RuntimeError or ValueError (a
+    function that accepts only tensors), and NotImplementedError (a RuntimeError) or AssertionError
+    (a compiled or scripted model, an `assert isinstance`). In these cases the reason is logged and
+    None is returned, as the model itself runs; any other exception passes.
     """
     was_training = model.training
     try:
         graph = fx.Tracer().trace(model.eval())
-    except Exception as error:
+    except UNTRACEABLE as error:
         log.info("BatchNorm is not folded: %s: %s", type(error).__name__, error)
         return None
     finally:
@@ -118,7 +127,7 @@ def folded(model: nn.Module, dtype: torch.dtype | None = None) -> Folded | None:
 
 
 def _foldable(graph: fx.Graph, parts: dict[str, Any]) -> list[tuple[fx.Node, fx.Node]]:
-    """The convolutions that are called once and read by one BatchNorm alone, each with it."""
+    """The convolutions that are called once and read by one BatchNorm alone, each with that one."""
     calls = [node for node in graph.nodes if node.op == "call_module"]
     n_calls = Counter(node.target for node in calls)
     pairs = []
@@ -127,7 +136,7 @@ def _foldable(graph: fx.Graph, parts: dict[str, Any]) -> list[tuple[fx.Node, fx.
         if not (isinstance(conv, fx.Node) and conv.op == "call_module"):
             continue
         fits = type(parts[str(conv.target)]) is nn.Conv2d and len(conv.users) == 1
-        known = isinstance(found := parts[str(norm.target)], nn.BatchNorm2d)
-        if fits and known and found.track_running_stats and n_calls[conv.target] == 1:
+        known = isinstance(module := parts[str(norm.target)], nn.BatchNorm2d)
+        if fits and known and module.track_running_stats and n_calls[conv.target] == 1:
             pairs.append((conv, norm))
     return pairs

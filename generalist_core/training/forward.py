@@ -24,20 +24,20 @@ def forward_of(model: nn.Module, *, autocasts: bool) -> Logits:
 def compiled(logits_of: Logits, *, replays: bool = False) -> Logits:
     """`logits_of` compiled, once for each shape of images; the model's names stay as they are.
 
-    With `replays` a GPU records the kernels and replays them. That is for a forward whose gradient
-    is used up before the next one, as an attack's is: both lie in memory that is written again.
-    Weights must change in place. Torch compiles eight different forwards in a process (experts of
-    one architecture have one in common), says so, and leaves further ones as they are.
+    With `replays` a GPU records the kernels and replays them. This needs a forward whose gradient
+    is used before the next one, as in an attack, because the memory of both is reused. Weights must
+    change in place. Torch compiles at most eight different forwards per process (experts of one
+    architecture share one); it then logs a warning and leaves further ones as they are.
     """
     mode = "reduce-overhead" if replays else None
     return torch.compile(logits_of, dynamic=False, mode=mode)
 
 
 def frozen_twin(model: nn.Module) -> nn.Module:
-    """Modules of their own, in eval mode, on the model's weights, which take no gradient there.
+    """A copy of the modules, in eval mode, that shares the model's weights without gradients.
 
-    A compiled forward computes the gradients of all weights that take one, wanted or not. The twin
-    follows the model as long as that writes to its parameters and buffers in place.
+    A compiled forward computes the gradients of all weights that require one, wanted or not. The
+    twin follows the model as long as the model's parameters and buffers change in place.
     """
     shared: dict[int, Tensor] = {id(buffer): buffer for buffer in model.buffers()}
     for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""What an expert minimises: mean losses over a batch, from logits in at least float32."""
+"""The losses that experts minimise: means over a batch, from logits in at least float32."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import Logits
-from generalist_core.attacks.laws import require_law
 from generalist_core.config import MART, TRADES, CrossEntropy, CustomLoss, Loss
 from generalist_core.user_code import load_pinned
+from generalist_core.validation import EvaluationError
 
 
 def training_loss(
     loss: Loss, logits_of: Logits, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
 ) -> Tensor:
-    """The expert's loss: `x` clean, `x_adv` adversarial images, both (n, c, h, w).
+    """The expert's loss on clean images `x` and adversarial images `x_adv`, both (n, c, h, w).
 
-    `y` are labels (n,), or for cross-entropy class probabilities (n, classes) too. A natural expert
-    passes its images as both.
+    `y` are labels (n,); cross-entropy also takes class probabilities (n, classes). A natural expert
+    passes the same images as `x` and `x_adv`.
     """
     match loss:
         case CrossEntropy():
@@ -40,13 +40,13 @@ def training_loss(
 
 
 def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
-    """KL(clean || adversarial) of the predicted distributions, (n,)."""
+    """KL(clean || adversarial) between the predicted distributions, (n,)."""
     log_clean, log_adversarial = clean.log_softmax(1), adversarial.log_softmax(1)
     return F.kl_div(log_adversarial, log_clean, reduction="none", log_target=True).sum(1)
 
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy plus -log(1 - best wrong probability) (Wang et al. 2020, equation 7)."""
+    """Cross-entropy plus -log(1 - largest wrong probability) (Wang et al. 2020, equation 7)."""
     log_probabilities = logits.log_softmax(1)
     others = log_probabilities.scatter(1, y[:, None], -torch.inf)
     best_wrong = others.argmax(1, keepdim=True)
@@ -60,15 +60,20 @@ def custom_loss(
     """The user's loss, a scalar.
 
     Raises:
-        EvaluationError: it is no scalar with a gradient, or took more forwards than it declares.
+        EvaluationError: it is not a scalar with a gradient, or took more forwards than it declares.
         InvalidConfigError: there is no such function, or its file has changed.
     """
     name, counted = f"loss {loss.function}", Counted(logits_of)
     value: Tensor = load_pinned(loss.function, loss.digest)(counted, x, x_adv, y)
-    fits = isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad
-    law, got = f"{name} returns a scalar with a gradient", f"{getattr(value, 'shape', type(value))}"
-    require_law(fits, law, got, "Return the mean over the batch.")
+    if not (isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad):
+        raise EvaluationError(
+            f"The {name} must return a scalar with a gradient, but got "
+            f"{getattr(value, 'shape', type(value))}. Return the mean over the batch."
+        )
     spent = counted.forward_images / len(x)
-    law = f"{name} takes at most n_forwards={loss.n_forwards} an image"
-    require_law(spent <= loss.n_forwards, law, f"{spent:g}", "Declare how many it takes.")
+    if spent > loss.n_forwards:
+        raise EvaluationError(
+            f"The {name} must take at most n_forwards={loss.n_forwards} per image, but got "
+            f"{spent:g}. Declare the number it takes."
+        )
     return value

@@ -1,4 +1,4 @@
-"""Optimizers by their configuration."""
+"""Optimizers built from their configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from generalist_core.config import SGD, Adam, AdamW, Optimizer, RMSprop
 
 
 def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The torch optimizer, in the variant that treats all tensors at once."""
+    """The torch optimizer, in the variant that updates all tensors at once."""
     tensors, lr, decay = list(parameters), config.lr, config.weight_decay
     match config:
         case SGD(momentum=momentum, nesterov=nesterov):

@@ -1,4 +1,4 @@
-"""Which mixtures of two trained experts to look at: more of them where the front has room."""
+"""Which mixtures of two trained experts to evaluate: more of them where the front has room."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def refined(
 ) -> list[OperatingPoint]:
     """The points at `ratios`, in that order, then at most `n_refinements` more.
 
-    Each is halfway between the two neighbours with the most room between them, as `room` counts it,
-    until no room is worth an image. Needs two experts.
+    Each is halfway between the two neighbours with the most `room` between them. It ends when no
+    room is as large as one image, 1 / n_images. Needs two experts.
     """
     points = [release(ratio) for ratio in ratios]
     for _ in range(n_refinements if len(points) > 1 else 0):
@@ -29,9 +29,9 @@ def refined(
 
 
 def room(a: OperatingPoint, b: OperatingPoint) -> float:
-    """The largest hypervolume that points between two could add: what they differ by, multiplied.
+    """The largest hypervolume that points between two could add: the product of the differences.
 
-    It assumes that no mixture is better than both its neighbours in any objective.
+    It is assumed that no mixture is better than both its neighbours in any objective.
     """
     return math.prod(abs(value - b.accuracies[name]) for name, value in a.accuracies.items())
 

@@ -2,10 +2,13 @@
 
 A warm-up is what an expert trains before the first sync. Its state after an epoch follows from the
 training images, the initial model, the seed, the batch size, the precision, the averaging, the
-expert's own configuration, and what schedules said in the epochs so far; nothing else joins a key.
+expert's own configuration, and the values of the schedules in the epochs so far; nothing else is
+part of a key.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
@@ -14,7 +17,7 @@ from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
 
 VERSION = 2
-"""To be raised when a change of this package changes the bits of a training."""
+"""To be raised with every change of this package that changes the bits of a training."""
 
 
 def ratio_is_constant(config: TrainConfig) -> bool:
@@ -24,10 +27,11 @@ def ratio_is_constant(config: TrainConfig) -> bool:
 
 
 def contribution_weights(config: TrainConfig) -> list[tuple[float, ...]]:
-    """What each expert's source weighs in its contribution, for each epoch of the warm-up.
+    """The weight of each expert's source in its contribution, for each epoch of the warm-up.
 
-    At a constant ratio 1: then contributions are independent of it, and the global learner is their
-    mixture at that ratio. Else the expert's weight: then the global learner is their sum.
+    At a constant ratio it is 1: contributions are then independent of the ratio, and the global
+    learner is their mixture at it. Otherwise it is the expert's weight in the mixture, and the
+    global learner is the sum of the contributions.
     """
     epochs = range(config.sync.start_epoch)
     if ratio_is_constant(config):
@@ -38,62 +42,69 @@ def contribution_weights(config: TrainConfig) -> list[tuple[float, ...]]:
 def discarded_warmups(config: TrainConfig) -> frozenset[str]:
     """The experts whose weight is 0 in every epoch up to and including the first sync.
 
-    The sync overwrites their weights and nothing of them has entered the global learner. Empty
-    unless `config.sync.skip_discarded_warmup`, and where there is no warm-up.
+    The sync overwrites their weights, and nothing of them has entered the global learner. The set
+    is empty without `config.sync.skip_discarded_warmup`, and where there is no warm-up.
     """
     start = config.sync.start_epoch
     if start == 0 or not config.sync.skip_discarded_warmup:
         return frozenset()
     weights = zip(*(config.weights_at(epoch) for epoch in range(start + 1)), strict=True)
     pairs = zip(config.experts, weights, strict=True)
-    return frozenset(expert.name for expert, own in pairs if not any(own))
+    return frozenset(expert.name for expert, its_weights in pairs if not any(its_weights))
 
 
 def progress_at(
     config: TrainConfig, expert: ExpertConfig, epoch: int, step: int, n_batches: int
 ) -> float:
-    """The share of the run done, as the expert's schedule sees it: by step, or by epoch."""
+    """The fraction of the run that is done, as the expert's schedule sees it: by step or epoch."""
     passed = step / n_batches if expert.schedule.per_step else 0.0
     return (epoch + passed) / config.epochs
 
 
-def warmup_keys(
-    config: TrainConfig, expert: str, *, data: str, model: str, n_batches: int, device_kind: str
-) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a warm-up depends on beside the configuration.
+
+    `data` is the `split_fingerprint` of the training images, wherever they came from; `model` the
+    `model_fingerprint` of the initial model; `n_batches` the number of batches per epoch;
+    `device_kind` such as `cpu`: devices of different kinds compute different bits.
+    """
+
+    data: str
+    model: str
+    n_batches: int
+    device_kind: str
+
+
+def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, ...]:
     """The names of an expert's states after 0, 1, ..., `sync.start_epoch` epochs, by content.
 
-    A key is chained to the one before it by what its epoch adds: the factors of the learning rate
-    at each step, and the weight in the contribution. So a state is shared by all runs that agreed
-    up to its epoch, whatever their first sync, length or later rates; equal keys mean equal
+    Each key is chained to the one before it by what its epoch adds: the factors of the learning
+    rate at each step, and the weight in the contribution. So a state is shared by all runs that
+    agree up to its epoch, whatever their first sync, length or later rates; equal keys mean equal
     bits on the CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
-
-    Args:
-        config: the run.
-        expert: the name of one of its experts.
-        data: `split_fingerprint` of the training images: where they came from does not matter.
-        model: `model_fingerprint` of the initial model.
-        n_batches: the number of batches an epoch.
-        device_kind: such as `cpu`; different kinds compute different bits.
     """
-    index, own = next((i, e) for i, e in enumerate(config.experts) if e.name == expert)
-    whole = to_dict(own)
+    index, chosen = next((i, e) for i, e in enumerate(config.experts) if e.name == expert)
+    settings = to_dict(chosen)
     mixing = config.mixing
     key = json_digest(
         {
             "versions": [VERSION, torch.__version__],
-            "device_kind": device_kind,
-            "data": [data, config.data.crop_padding, config.data.flip],
-            "model": model,
+            "device_kind": origin.device_kind,
+            "data": [origin.data, config.data.crop_padding, config.data.flip],
+            "model": origin.model,
             "run": [config.seed, config.batch_size, config.precision],
             "rounding": [config.fold_batchnorm, config.channels_last, config.compile],
             "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
-            "expert": {name: value for name, value in whole.items() if name != "schedule"},
+            "expert": {name: value for name, value in settings.items() if name != "schedule"},
         }
     )
     keys = [key]
     for epoch, weights in enumerate(contribution_weights(config)):
-        key = json_digest([key, weights[index], _rate_factors(config, own, epoch, n_batches)])
+        key = json_digest(
+            [key, weights[index], _rate_factors(config, chosen, epoch, origin.n_batches)]
+        )
         keys.append(key)
     return tuple(keys)
 
@@ -101,7 +112,7 @@ def warmup_keys(
 def _rate_factors(
     config: TrainConfig, expert: ExpertConfig, epoch: int, n_batches: int
 ) -> list[float]:
-    """The schedule's values at the steps of an epoch; one where they are all equal."""
+    """The schedule's values at the steps of an epoch; a single one where they are all equal."""
     n_values = n_batches if expert.schedule.per_step else 1
     factors = [
         expert.schedule(progress_at(config, expert, epoch, step, n_batches))

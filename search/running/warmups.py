@@ -23,6 +23,13 @@ from typing import Any, Protocol
 from generalist_core.config.codec import to_dict
 from generalist_core.training.cost import update_cost
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from generalist_core.training.warmups import (
+    adopt_warmup,
+    train_warmup,
+    warming,
+    warmup_keys,
+    warmup_state,
+)
 from generalist_core.validation import require, require_positive
 from search.config import WarmupConfig
 from search.errors import SweepFolderError
@@ -241,8 +248,8 @@ def share_warmups(
     no claim is held then, so that there is no deadlock.
     """
     require_positive("every_epochs", every_epochs)
-    keys = {name: trainer.warmup_keys(name) for name in trainer.warming}
-    while names := trainer.warming:
+    keys = {name: warmup_keys(trainer, name) for name in warming(trainer)}
+    while names := warming(trainer):
         for name in sorted(names, key=lambda name: -update_cost(trainer.expert(name).config)):
             if adopt_latest(trainer, store, name, keys[name]):
                 break
@@ -265,7 +272,7 @@ def adopt_latest(
     while (epoch := store.find(keys, len(keys) - 1) or 0) > trainer.expert(name).epoch:
         state = store.load(keys[epoch], epoch)
         if state is not None:
-            trainer.adopt_warmup(name, state)
+            adopt_warmup(trainer, name, state)
             return True
     return False
 
@@ -288,9 +295,9 @@ def _train_stretch(
     parts = {"expert": expert.config, "data": config.data, "model": config.model}
     about = {what: to_dict(part) for what, part in parts.items()}
     while expert.epoch < until:
-        metrics = trainer.train_warmup(name)
+        metrics = train_warmup(trainer, name)
         if expert.epoch == until:
-            store.publish(keys[until], until, trainer.warmup_state(name), about)
+            store.publish(keys[until], until, warmup_state(trainer, name), about)
             claim.release()
         yield metrics
 

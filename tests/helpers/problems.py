@@ -79,7 +79,7 @@ def dropout_net(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def linear_optimum(norm: str, model: LinearNet, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-    """The images of largest margin in ball and box; for l2 only where the box is out of reach."""
+    """The images of largest margin in ball and box; for l2 only if the box is not reached."""
     ascent = model.ascent(y)
     if norm == "linf":
         return (x + epsilon * ascent.sign()).clamp(0, 1)
@@ -152,7 +152,7 @@ ATTACKS: list[Attack] = [
 
 
 def n_forwards(attack: Attack) -> int:
-    """Calls of the model that one attack may make: one a gradient, and one for KL's target."""
+    """Calls of the model that one attack may make: one per gradient, and one for KL's target."""
     return n_gradients(attack) + (isinstance(attack, PGD) and attack.loss == "kl")
 
 
@@ -160,7 +160,7 @@ def n_forwards(attack: Attack) -> int:
 
 
 def tiny_split(n: int, *, n_classes: int = 2, seed: int = 0) -> Split:
-    """Noisy copies (1, 4, 4) of one pattern a class: easy, but not at once."""
+    """Noisy copies (1, 4, 4) of one pattern per class: easy to learn, but not at once."""
     patterns = torch.rand(n_classes, 1, 4, 4, generator=torch.Generator().manual_seed(9))
     labels = torch.arange(n) % n_classes
     jitter = torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
@@ -239,6 +239,19 @@ def with_expert(config: TrainConfig, name: str, **changes: Any) -> TrainConfig:
         for expert in config.experts
     )
     return dataclasses.replace(config, experts=experts)
+
+
+def synced(**changes: Any) -> TrainConfig:
+    """As `two_experts`, with other syncs."""
+    return two_experts(sync=SyncConfig(**{"start_epoch": 2, "every_epochs": 2, **changes}))
+
+
+def sliding(*values: float, start_epoch: int = 2) -> TrainConfig:
+    """As `synced`, with a ratio that is linear in 2 + 3 epochs."""
+    mixing = dataclasses.replace(
+        ratio(0.5), ratio=RatioSchedule(knots=(0, 0.4, 1), values=tuple(values))
+    )
+    return dataclasses.replace(synced(start_epoch=start_epoch), mixing=mixing)
 
 
 RUNS: dict[str, TrainConfig] = {

@@ -24,6 +24,7 @@ from generalist_core.config import (
 from generalist_core.config.codec import from_json, replace_at, to_json
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import warmup_keys
 from generalist_core.user_code import callable_name, pinned
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers import custom_functions
@@ -122,7 +123,7 @@ def test_an_attack_that_breaks_a_law_is_told(name: str, law: str) -> None:
     [
         ("one_loss_an_image", r"scalar with a gradient.*\[8\]"),
         ("detached", "scalar with a gradient"),
-        ("two_forwards", r"at most n_forwards=1 an image.*got 2\. Declare"),
+        ("two_forwards", r"at most n_forwards=1 per image.*got 2\. Declare"),
     ],
 )
 def test_a_loss_that_breaks_a_law_is_told(name: str, law: str) -> None:
@@ -148,10 +149,10 @@ def test_a_run_knows_the_file_that_it_began_with(tmp_path: Path) -> None:
     file.write_text(FILE.read_text())
     config = pinned(with_own(f"{file}:cross_entropy"))
     assert pinned(config) == config == from_json(to_json(config), TrainConfig)
-    before = GeneralistTrainer(config, tiny_dataset()).warmup_keys("robust")
+    before = warmup_keys(GeneralistTrainer(config, tiny_dataset()), "robust")
     file.write_text(FILE.read_text() + "\n# another\n")
     after = GeneralistTrainer(with_own(f"{file}:cross_entropy"), tiny_dataset())
-    assert not set(before) & set(after.warmup_keys("robust"))
+    assert not set(before) & set(warmup_keys(after, "robust"))
     with pytest.raises(InvalidConfigError, match=r"mine\.py.*as it was.*Put the file back"):
         GeneralistTrainer(config, tiny_dataset())
 

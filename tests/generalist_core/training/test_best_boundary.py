@@ -12,24 +12,24 @@ import torch
 from generalist_core.config import TrainConfig
 from generalist_core.training.averaging import Weights
 from generalist_core.training.best_boundary import BestBoundary
-from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import same_bits, tiny_dataset, two_experts
 
 N_IMAGES = 10_000
-"""So many that a standard error is 0.005 at most."""
+"""With so many images, a standard error is at most 0.005."""
 
 
-def best_epoch(worths: Sequence[float], n_images: int = N_IMAGES) -> int:
+def best_epoch(hypervolumes: Sequence[float], n_images: int = N_IMAGES) -> int:
     best = BestBoundary()
-    for epoch, worth in enumerate(worths, start=1):
-        accuracies = {"natural": 0.5, "robust": worth / 0.5}
+    for epoch, hypervolume in enumerate(hypervolumes, start=1):
+        accuracies = {"natural": 0.5, "robust": hypervolume / 0.5}
         best.see(epoch, accuracies, n_images, [[torch.tensor([float(epoch)])]])
     assert best.averages[0][0].item() == best.epoch
     return best.epoch
 
 
 @pytest.mark.parametrize(
-    ("worths", "epoch"),
+    ("hypervolumes", "epoch"),
     [
         ([0.3], 1),
         ([0.1, 0.2, 0.3], 3),
@@ -42,9 +42,9 @@ def best_epoch(worths: Sequence[float], n_images: int = N_IMAGES) -> int:
     ],
 )
 def test_the_last_boundary_counts_unless_an_earlier_was_better(
-    worths: list[float], epoch: int
+    hypervolumes: list[float], epoch: int
 ) -> None:
-    assert best_epoch(worths) == epoch
+    assert best_epoch(hypervolumes) == epoch
 
 
 def test_fewer_images_leave_more_room_for_noise() -> None:
@@ -59,25 +59,39 @@ def test_it_keeps_copies() -> None:
     assert best.averages[0][0].tolist() == [0, 0]
 
 
-class Overfitting(GeneralistTrainer):
-    """The global learner looks best after so many epochs."""
-
-    best = 4
-
-    def _judged_as(self, name: str, weights: Weights, *, attacked: bool) -> Metrics:
-        seen = super()._judged_as(name, weights, attacked=attacked)
-        worth = 0.9 if self.epoch == self.best else 0.1
-        return {key: worth if "global" in key else value for key, value in seen.items()}
+BEST = 4
+"""The epoch at which the global learner looks best."""
 
 
-def trained(config: TrainConfig, *, halt: bool = False) -> Overfitting:
-    trainer = Overfitting(config, tiny_dataset())
+class Overfitting:
+    """A trainer's evaluator, by which the global learner looks worse after `BEST`."""
+
+    def __init__(self, trainer: GeneralistTrainer) -> None:
+        self.trainer, self.evaluator = trainer, trainer.evaluator
+        self.n_images = self.evaluator.n_images
+        self.n_images_during_training = self.evaluator.n_images_during_training
+
+    def judge(self, weights: Weights, **how: Any) -> tuple[dict[str, float], int]:
+        accuracies, cost = self.evaluator.judge(weights, **how)
+        if how.get("during_training") and self.trainer.is_cotraining:
+            accuracies = dict.fromkeys(accuracies, 0.9 if self.trainer.epoch == BEST else 0.1)
+        return accuracies, cost
+
+
+def overfitting(config: TrainConfig) -> GeneralistTrainer:
+    trainer = GeneralistTrainer(config, tiny_dataset())
+    trainer.evaluator = Overfitting(trainer)
+    return trainer
+
+
+def trained(config: TrainConfig, *, halt: bool = False) -> GeneralistTrainer:
+    trainer = overfitting(config)
     while not trainer.is_done:
         trainer.train_epoch()
         trainer.evaluate()
         if halt:
             state: dict[str, Any] = trainer.state_dict()
-            trainer = Overfitting(config, tiny_dataset())
+            trainer = overfitting(config)
             trainer.load_state_dict(state)
     return trainer
 
@@ -91,17 +105,17 @@ def test_an_overfitted_training_releases_its_best_boundary() -> None:
     config = two_experts(epochs=6)
     trainer = trained(config)
     until = GeneralistTrainer(config, tiny_dataset())
-    for _ in range(Overfitting.best):
+    for _ in range(BEST):
         until.train_epoch()
-    assert trainer.release_epoch == Overfitting.best
+    assert trainer.release_epoch == BEST
     assert same_bits(trainer.averages(), until.averages())
     assert judged(trainer) == judged(until)
-    assert {epoch for _, epoch in judged(trainer)} == {Overfitting.best}
+    assert {epoch for _, epoch in judged(trainer)} == {BEST}
 
 
 def test_a_stopped_training_that_goes_on_still_knows_it() -> None:
     whole, halting = (trained(two_experts(epochs=6), halt=halt) for halt in (False, True))
-    assert halting.release_epoch == whole.release_epoch == Overfitting.best
+    assert halting.release_epoch == whole.release_epoch == BEST
     assert same_bits(halting.averages(), whole.averages())
 
 
@@ -113,9 +127,9 @@ def test_by_request_the_last_epoch_counts() -> None:
 
 
 def test_what_was_trained_after_the_last_evaluation_counts() -> None:
-    trainer = Overfitting(two_experts(epochs=6), tiny_dataset())
+    trainer = overfitting(two_experts(epochs=6))
     while not trainer.is_done:
         trainer.train_epoch()
-        if trainer.epoch <= Overfitting.best:
+        if trainer.epoch <= BEST:
             trainer.evaluate()
     assert trainer.release_epoch == 6

@@ -1,4 +1,4 @@
-"""Cost as DESIGN.md counts it: forward 1, input gradient 1, weight gradient 1 more."""
+"""Cost in forward images: forward 1, input gradient 1, weight gradient 1 more."""
 
 from __future__ import annotations
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 from generalist_core.config import PGD, ModelConfig
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.folding import Folded, folded
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import warmup_keys
 from tests.helpers.problems import RUNS, tiny_dataset, train_to, two_experts, with_expert
 
 MODELS = {
@@ -108,17 +112,143 @@ class Read(Twice):
         return cast(Tensor, (self.norm(out) + out).flatten(1))
 
 
-class Choosing(Twice):
-    """The way goes by the images."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.norm(self.conv(x)) if x.sum() > 0 else x
-        return cast(Tensor, out.flatten(1))
-
-
-@pytest.mark.parametrize("model", [Twice(), Read(), Choosing(), nn.Sequential(nn.Flatten())])
+@pytest.mark.parametrize("model", [Twice(), Read(), nn.Sequential(nn.Flatten())])
 def test_what_cannot_be_folded_is_left_alone(model: nn.Module) -> None:
     assert folded(model) is None
+
+
+class Untraceable(nn.Module):
+    """A convolution with a BatchNorm, on images that went through a function first."""
+
+    def __init__(self, prepared: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+        self.prepared = prepared
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(self.conv(self.prepared(x))).flatten(1))
+
+
+def brightened(x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else x + 1
+
+
+def halved(x: Tensor) -> Tensor:
+    while x.norm() > 1:
+        x = x / 2
+    return x
+
+
+def checked(x: Tensor) -> Tensor:
+    assert x.min() >= 0
+    return x
+
+
+def checked_for_its_type(x: Tensor) -> Tensor:
+    assert isinstance(x, Tensor)
+    return x
+
+
+def refused_by_its_type(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError("images must be a tensor")
+    return x
+
+
+def darkened_in_place(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[0] = 0
+    return x
+
+
+def shifted_on_its_device(x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return x + 1
+
+
+UNTRACEABLES: dict[type[Exception], list[Callable[[Tensor], Tensor]]] = {
+    TraceError: [
+        brightened,
+        halved,
+        checked,
+        lambda x: torch.stack(list(x)),
+        lambda x: x * max(x.sum(), 1),
+        lambda x: torch.cat([*x.chunk(1)]),
+        lambda x: x if x.any() and x.shape[0] > 3 else -x,
+    ],
+    RuntimeError: [
+        lambda x: x * len(x),
+        lambda x: torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x,)),
+    ],
+    TypeError: [
+        refused_by_its_type,
+        darkened_in_place,
+        lambda x: x * float(x.sum()),
+        lambda x: x + sum(range(x.shape[0])),
+        lambda x: x + torch.zeros(x.shape[0], 1, 1, 1),
+        lambda x: x * [1, 2, 3, 4, 5, 6][x.shape[0]],
+    ],
+    ValueError: [shifted_on_its_device, torch.func.vmap(lambda image: 2 * image)],
+    KeyError: [lambda x: x * {"cpu": 2}[x.device.type]],
+    AssertionError: [checked_for_its_type],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "prepared"),
+    [(kind, prepared) for kind, cases in UNTRACEABLES.items() for prepared in cases],
+)
+def test_a_model_that_needs_real_images_is_left_alone(
+    kind: type[Exception], prepared: Callable[[Tensor], Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It runs on images, and torch.fx raises the kind of error that `folded` documents."""
+    model = Untraceable(prepared).eval()
+    assert model(torch.rand(5, 1, 2, 2)).shape == (5, 4)
+    with pytest.raises(kind) as raised:
+        fx.Tracer().trace(model)
+    assert type(raised.value) is kind
+    with caplog.at_level("INFO"):
+        assert folded(model) is None
+    assert f"BatchNorm is not folded: {kind.__name__}" in caplog.text
+
+
+def test_a_compiled_model_is_left_alone() -> None:
+    assert folded(torch.compile(nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)))) is None
+
+
+def test_other_errors_of_a_model_are_not_hidden() -> None:
+    """Such as an attribute that is missing in eval mode only."""
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        folded(Untraceable(lambda x: x + math.missing))  # type: ignore[attr-defined]
+
+
+class Copied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        Copied.apply,
+        lambda x: x.reshape(x.shape[0], -1).reshape(x.shape),
+        lambda x: x + torch.zeros(x.shape, dtype=x.dtype),
+        lambda x: x * x.shape[0] / 5,
+        lambda x: x + x.sum().item(),
+    ],
+)
+def test_values_that_are_only_passed_on_are_traced(
+    prepared: Callable[[Tensor], Tensor],
+) -> None:
+    model = trained(Untraceable(prepared))
+    found = folded_now(model)
+    assert len(found.convs) == 1
+    torch.testing.assert_close(found(X), model(X), rtol=0, atol=1e-12)
 
 
 def test_without_scale_without_bias_and_with_padding_of_other_kinds() -> None:
@@ -152,7 +282,7 @@ def test_what_changes_rounding_is_in_the_key_of_a_warm_up() -> None:
     names = ("fold_batchnorm", "channels_last", "compile")
     changes: list[dict[str, bool]] = [{}, *({name: True} for name in names)]
     trainers = [GeneralistTrainer(two_experts(**change), tiny_dataset()) for change in changes]
-    assert len({trainer.warmup_keys("robust") for trainer in trainers}) == 4
+    assert len({warmup_keys(trainer, "robust") for trainer in trainers}) == 4
 
 
 def test_folding_spares_the_batch_norms_of_every_step_of_the_attack(

@@ -32,7 +32,7 @@ def flat(_: float) -> tuple[float, float]:
 
 
 def only_robust(ratio: float) -> tuple[float, float]:
-    """One objective stays: no point is worth more than the better end."""
+    """One objective is constant: no point adds to the better end."""
     return 0.7, ratio
 
 
@@ -98,7 +98,7 @@ def test_where_nothing_can_be_won_nothing_is_refined(curve: Curve) -> None:
 
 
 @pytest.mark.parametrize(("n_images", "n"), [(3, 1), (4, 3), (15, 3), (16, 7), (63, 7), (64, 15)])
-def test_refinement_ends_when_no_room_is_worth_an_image(n_images: int, n: int) -> None:
+def test_refinement_ends_when_no_room_is_as_large_as_an_image(n_images: int, n: int) -> None:
     """On a line from (1, 0) to (0, 1) the rooms are 1, then 1/4 each, then 1/16, ..."""
     ratios = released(lambda ratio: (1 - ratio, ratio), (0.0, 1.0), 100, n_images)
     assert len(ratios) == 2 + n

@@ -219,7 +219,7 @@ def test_at_a_constant_ratio_it_is_the_mixture_of_the_averages() -> None:
     assert largest_difference(trainer.global_learner, trainer.mixture(0.4)) > 1e-6
 
 
-# Syncs, seen at learning rate 0: from half of the run on (where they begin) weights stand still
+# Syncs, seen at learning rate 0: from half of the run on (where they begin) weights do not change
 
 
 def synced(**changes: Any) -> tuple[GeneralistTrainer, list[Tensor], list[list[Tensor]]]:
@@ -461,7 +461,9 @@ def test_an_absurd_learning_rate_diverges_by_name() -> None:
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused() -> None:
-    with pytest.raises(InvalidConfigError, match=r"logits of shape \(1, 2\).*\(1, 3\)"):
+    with pytest.raises(
+        InvalidConfigError, match=r"must give one image logits of shape \(1, 2\), but got \(1, 3\)"
+    ):
         start(
             two_experts(),
             model=lambda n, shape: torch.nn.Sequential(
@@ -485,7 +487,7 @@ def test_experts_begin_with_equal_weights_of_their_own() -> None:
 
 @pytest.mark.parametrize("expert", [ROBUST, NATURAL], ids=["attack", "dropout"])
 def test_noise_differs_between_experts_steps_and_epochs(expert: ExpertConfig) -> None:
-    """Twins of other names, whose weights stand still, see one batch again and again."""
+    """Twins of other names, whose weights do not change, see one batch again and again."""
     still = dataclasses.replace(expert, schedule=PiecewiseLinear(knots=(0, 1), values=(0, 0)))
     twins = tuple(dataclasses.replace(still, name=name) for name in ("one", "other"))
     model = linear_net if expert is ROBUST else dropout_net
@@ -505,7 +507,7 @@ def test_noise_differs_between_experts_steps_and_epochs(expert: ExpertConfig) ->
     assert (again["loss/one"], again["loss/other"]) == (losses[0], losses[1])
 
 
-def test_a_schedule_of_ratios_is_read_at_the_epochs_share_of_the_run() -> None:
+def test_a_schedule_of_ratios_is_read_at_the_epochs_fraction_of_the_run() -> None:
     mixing = dataclasses.replace(
         ratio(0.5), ratio=RatioSchedule(knots=(0, 0.4, 1), values=(1, 0, 0))
     )

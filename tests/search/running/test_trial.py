@@ -14,6 +14,7 @@ from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.config.codec import load_config, replace_at
 from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
+from generalist_core.training.warmups import warming
 from search.files import load_tensors, read_json
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.mixtures import mixed_state
@@ -98,7 +99,7 @@ def test_a_trial_advances_once_another_has_trained_what_it_needs(
     other.advance()
     for _ in range(2):
         trial.advance()
-    assert trial.trainer.warming == ["robust"]
+    assert warming(trial.trainer) == ["robust"]
     waited: list[float] = []
 
     def meanwhile(seconds: float) -> None:

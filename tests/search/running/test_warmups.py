@@ -19,6 +19,7 @@ import torch
 
 from generalist_core.config import PGD, SGD, SyncConfig, TrainConfig
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
+from generalist_core.training.warmups import warming, warmup_keys
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
 from search.running.warmups import WarmupStore, share_warmups
@@ -142,7 +143,7 @@ def test_a_shorter_warm_up_takes_the_latest_state_that_it_can_use(tmp_path: Path
     trainer = warmed(to_sync(3), store)
     assert trainer.forward_images == sum(EPOCH_COST.values())
     assert trainer.reused_forward_images == 2 * sum(EPOCH_COST.values())
-    keys = trainer.warmup_keys("robust")
+    keys = warmup_keys(trainer, "robust")
     assert [store.find(keys, epoch) for epoch in range(4)] == [None, None, 2, 3]
 
 
@@ -173,7 +174,7 @@ def test_a_run_without_a_warm_up_asks_for_nothing(tmp_path: Path) -> None:
 
 def test_a_description_lies_beside_a_state(tmp_path: Path) -> None:
     trainer = warmed(to_sync(2), WarmupStore(tmp_path))
-    about = read_json(tmp_path / trainer.warmup_keys("robust")[2] / "meta.json")
+    about = read_json(tmp_path / warmup_keys(trainer, "robust")[2] / "meta.json")
     assert (about["epoch"], about["expert"]["name"]) == (2, "robust")
     assert (about["data"]["name"], about["model"]["name"]) == ("tiny", "convnet")
 
@@ -261,8 +262,8 @@ def test_a_trial_that_comes_back_gets_its_own_claim(tmp_path: Path) -> None:
 
 def claimed(folder: Path, trainer: GeneralistTrainer) -> list[str]:
     """The experts whose warm-up of two epochs is claimed."""
-    names = trainer.warming
-    return [n for n in names if (folder / trainer.warmup_keys(n)[2] / "claim").exists()]
+    names = warming(trainer)
+    return [n for n in names if (folder / warmup_keys(trainer, n)[2] / "claim").exists()]
 
 
 def test_the_costliest_expert_comes_first(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
     mine = share_warmups(trainer, WarmupStore(tmp_path), every_epochs=2)
     assert ["loss/natural" in (next(mine) or {}) for _ in range(2)] == [True, True]
     assert [next(mine) for _ in range(3)] == [None] * 3
-    assert trainer.warming == ["robust"]
+    assert warming(trainer) == ["robust"]
     assert claimed(tmp_path, other) == ["robust"]
     assert len(list(begun)) == 1
     assert list(mine) == []
@@ -380,7 +381,7 @@ def test_what_is_damaged_is_put_aside_and_trained_again(
 ) -> None:
     store, config = WarmupStore(tmp_path), to_sync(2)
     first = warmed(config, store)
-    path = tmp_path / first.warmup_keys("robust")[2] / "2.pt"
+    path = tmp_path / warmup_keys(first, "robust")[2] / "2.pt"
     damage(path)
     again = warmed(config, store)
     assert f"{path} must be as it was written, but is damaged or foreign" in caplog.text

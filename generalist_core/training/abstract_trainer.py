@@ -1,0 +1,223 @@
+"""What every trainer does: it orders epochs, evaluations and releases, and counts their cost."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+from generalist_core.config import Ratio, TrainConfig
+from generalist_core.data.splits import Batch
+from generalist_core.randomness import Noise
+from generalist_core.training.best_boundary import BestBoundary
+from generalist_core.training.cost import update_cost
+from generalist_core.training.evaluator import Evaluator, OperatingPoint
+from generalist_core.training.experts import Expert
+from generalist_core.training.release import refined
+from generalist_core.training.warmup_keys import Origin, discarded_warmups
+
+Metrics = dict[str, float]
+
+
+class AbstractTrainer(ABC):
+    """Trains experts epoch by epoch, evaluates and releases them, and counts what that costs.
+
+    How experts are trained and judged is left to subclasses. `forward_images` is the cost so far
+    (see `generalist_core.training.cost`); `discarded` names the experts whose warm-up the first
+    sync would throw away: it is not trained.
+    """
+
+    def __init__(self, config: TrainConfig, experts: list[Expert], evaluator: Evaluator) -> None:
+        self.config = config
+        self.experts = experts
+        self.evaluator = evaluator
+        self.discarded = discarded_warmups(config)
+        for name in self.discarded:
+            self.expert(name).epoch = config.sync.start_epoch
+        self.best = BestBoundary()
+        self.forward_images = 0
+
+    @property
+    @abstractmethod
+    def origin(self) -> Origin:
+        """What warm-ups depend on beside the configuration."""
+
+    @property
+    @abstractmethod
+    def n_images_per_epoch(self) -> int:
+        """The number of images that an expert is trained on in each epoch."""
+
+    @abstractmethod
+    def learn(
+        self,
+        experts: Sequence[Expert],
+        batches: Iterable[Batch] | None,
+        noises: Sequence[Noise] | None,
+    ) -> list[float]:
+        """Train experts that have done the same number of epochs for the next one; their losses.
+
+        The cost is counted; `batches` and `noises` are those of `train_epoch`.
+        """
+
+    @abstractmethod
+    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
+        """The accuracies of an expert's average, or of the learner "global", and what they cost.
+
+        On the images for learners in training; without `attacked` in the natural objective only.
+        """
+
+    @abstractmethod
+    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
+        """The accuracies of a mixture of the averages of `release_epoch`, and what they cost."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that all experts have done, or need not do."""
+        return min(expert.epoch for expert in self.experts)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        for expert in self.experts:
+            expert.epoch = epoch
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.epoch >= self.config.epochs
+
+    @property
+    def is_cotraining(self) -> bool:
+        """Whether an epoch from the first sync on has been trained."""
+        return self.epoch > self.config.sync.start_epoch
+
+    def expert(self, name: str) -> Expert:
+        """The expert of that name."""
+        return next(expert for expert in self.experts if expert.config.name == name)
+
+    def train_epoch(
+        self, batches: Iterable[Batch] | None = None, noises: Sequence[Noise] | None = None
+    ) -> Metrics:
+        """Train all experts for one epoch; returns losses, learning rates, weights and cost.
+
+        Before the first sync, experts that are ahead of this epoch already are left out.
+
+        Args:
+            batches: pairs of images (n, c, h, w) in [0, 1] and labels (n,); by default an epoch of
+                the training split, its order and augmentation given by (seed, epoch).
+            noises: the source of randomness of each expert's attack; by default given by
+                (seed, epoch, expert).
+
+        Raises:
+            ArithmeticError: an expert diverged (`DivergedError`); the trainer is then of no
+                further use.
+        """
+        due = [expert for expert in self.experts if expert.epoch == self.epoch]
+        return self.train(due, batches, noises)
+
+    def train(
+        self,
+        experts: Sequence[Expert],
+        batches: Iterable[Batch] | None = None,
+        noises: Sequence[Noise] | None = None,
+    ) -> Metrics:
+        """As `train_epoch`, for experts that have done the same number of epochs.
+
+        These are some of the experts before the first sync, and all of them from it on.
+        """
+        started, epoch = time.perf_counter(), experts[0].epoch
+        losses = self.learn(experts, batches, noises)
+        for expert in experts:
+            expert.epoch += 1
+        metrics = self._epoch_metrics(experts, losses, epoch)
+        return {**metrics, "seconds": time.perf_counter() - started}
+
+    def evaluate(self) -> Metrics:
+        """Validation accuracies of what is in training, on the images meant for that.
+
+        Before the first sync these are the experts that are trained there, then the global learner.
+        """
+        metrics: Metrics = {}
+        if self.is_cotraining:
+            metrics = self._accuracies("global", attacked=True)
+            if self.config.evaluation.release == "best":
+                averages = [expert.average.weights for expert in self.experts]
+                n_images = self.evaluator.n_images_during_training
+                self.best.see(self.epoch, metrics, n_images, averages)
+        else:
+            for expert in self.experts:
+                if expert.config.name not in self.discarded:
+                    metrics |= self.evaluate_expert(expert.config.name)
+        return {**metrics, "forward_images": self.forward_images}
+
+    def evaluate_expert(self, name: str) -> Metrics:
+        """Validation accuracies of one expert's average, under attack only if it trains on one.
+
+        An expert that never saw an attack is not robust; to measure that would cost more than a
+        natural epoch.
+        """
+        return self._accuracies(name, attacked=self.expert(name).config.attack is not None)
+
+    def release(self, ratios: Sequence[Ratio] | None = None) -> list[OperatingPoint]:
+        """Evaluate mixtures of the experts' averages on validation images.
+
+        Args:
+            ratios: one mixture each; by default `config.evaluation.release_ratios` and refinements.
+        """
+        if ratios is not None:
+            return [self._released(ratio) for ratio in ratios]
+        evaluation = self.config.evaluation
+        n_refinements = evaluation.n_refinements if len(self.experts) == 2 else 0
+        return refined(self._released, evaluation.release_ratios, n_refinements)
+
+    @property
+    def release_epoch(self) -> int:
+        """The epoch that mixtures are released from.
+
+        The best one that was evaluated, if the present one was evaluated too; otherwise, and with
+        `evaluation.release = "last"`, the present one.
+        """
+        return self.best.epoch if self.best.seen_epoch == self.epoch else self.epoch
+
+    @property
+    def reused_forward_images(self) -> int:
+        """What adopted warm-ups saved; `forward_images` plus this is the cost of training alone."""
+        return sum(
+            expert.adopted_epochs * self.n_images_per_epoch * update_cost(expert.config)
+            for expert in self.experts
+        )
+
+    def _released(self, ratio: Ratio) -> OperatingPoint:
+        accuracies, cost = self.judge_mixture(ratio)
+        self.forward_images += cost
+        return OperatingPoint(
+            mixing_ratio=ratio,
+            accuracies=accuracies,
+            n_images=self.evaluator.n_images,
+            epoch=self.release_epoch,
+        )
+
+    def _accuracies(self, learner: str, *, attacked: bool) -> Metrics:
+        accuracies, cost = self.judge(learner, attacked=attacked)
+        self.forward_images += cost
+        return {f"accuracy/{learner}/{name}": value for name, value in accuracies.items()}
+
+    def _epoch_metrics(
+        self, experts: Sequence[Expert], losses: Sequence[float], epoch: int
+    ) -> Metrics:
+        synced = float(self.config.sync.is_sync(epoch))
+        metrics: Metrics = {"epoch": self.epoch, "synced": synced}
+        for expert, loss in zip(experts, losses, strict=True):
+            name = expert.config.name
+            metrics |= {
+                f"epoch/{name}": expert.epoch,
+                f"loss/{name}": loss,
+                f"lr/{name}": expert.lr(epoch / self.config.epochs),
+            }
+        weights = self.config.weights_at(epoch)
+        for expert, weight in zip(self.experts, weights, strict=True):
+            metrics[f"weight/{expert.config.name}"] = weight
+        cost = {
+            "forward_images": self.forward_images,
+            "reused_forward_images": self.reused_forward_images,
+        }
+        return {**metrics, **cost}
