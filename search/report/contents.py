@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from search.files import disk_bytes, read_json
+from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.points import FrontPoint, release_curves
-from search.front.repeats import REPEATS, Attainment, attainment, spreads
+from search.front.repeats import Attainment, attainment, spreads
 from search.report.importance import Importance, importances
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
@@ -69,7 +70,7 @@ def gather(
     folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()
 ) -> ReportContents:
     """Everything that the report of a sweep shows, from its study and its folder."""
-    front, repeats = results.front(), _read(folder / REPEATS)
+    front, repeats = results.front(), _read(SweepFolder(folder).repeats)
     around = {point.name: spreads(folder, point, front.objectives) for point in front.points}
     verified, sweep = _read(folder / VERIFIED) or {}, _read(folder / "sweep.json") or {}
     return ReportContents(
