@@ -21,7 +21,7 @@ from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import read_json
-from search.front.repeats import REPEATS
+from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
 from tests.helpers.tiny import tiny_config
@@ -81,7 +81,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
     assert counts.completed + counts.stopped_early == 4
     inside = {path.name for path in found.folder.iterdir()}
     assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
-    rows = read_json(found.folder / REPEATS)
+    rows = read_json(SweepFolder(found.folder).repeats)
     assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
     assert torch.get_num_threads() == n_threads
     assert open_sweep(found.folder).hypervolume == found.hypervolume

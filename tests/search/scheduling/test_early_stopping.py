@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
-from generalist_core.config import SyncConfig, TrainConfig
+from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
@@ -358,53 +358,3 @@ def test_rungs_do_not_change_what_they_are_given() -> None:
     points = cloud(0)
     stops(points, 3)
     np.testing.assert_array_equal(points, cloud(0))
-
-
-@pytest.mark.parametrize(
-    ("halving", "epochs", "expected"),
-    [
-        (SuccessiveHalving(), 30, (1, 3, 9, 27)),
-        (SuccessiveHalving(), 27, (1, 3, 9)),
-        (SuccessiveHalving(eta=2, first_rung=5), 41, (5, 10, 20, 40)),
-        (SuccessiveHalving(first_rung=4, growth=1.5), 16, (4, 6, 9, 14)),
-        (SuccessiveHalving(growth=1.2), 6, (1, 2, 3, 4, 5)),
-        (SuccessiveHalving(first_rung=16), 16, ()),
-    ],
-)
-def test_rungs_are_geometric_distinct_and_before_the_end(
-    halving: SuccessiveHalving, epochs: int, expected: tuple[int, ...]
-) -> None:
-    assert halving.rungs(epochs) == expected
-
-
-@pytest.mark.parametrize(
-    ("start", "every", "expected"),
-    [
-        (8, 1, {9: 9, 14: 14}),
-        (4, 3, {7: 6, 10: 9}),
-        (5, 8, {13: 9}),
-        (2, 3, {5: 4, 8: 6, 11: 9, 14: 14}),
-        (14, 9, {}),
-    ],
-)
-def test_a_trial_reports_at_the_first_sync_at_or_after_a_rung(
-    start: int, every: int, expected: dict[int, int]
-) -> None:
-    sync = SyncConfig(start_epoch=start, every_epochs=every)
-    boundaries = [epoch for epoch in range(start + 1, 17) if sync.is_sync(epoch)]
-    halving = SuccessiveHalving(first_rung=4, growth=1.5)
-    assert halving.reports(boundaries, 16) == expected
-    assert halving.reports([*reversed(boundaries), *boundaries], 16) == expected
-
-
-def test_a_warm_up_reports_at_the_rungs_themselves() -> None:
-    assert SuccessiveHalving(eta=2).reports(range(1, 13), 12) == {1: 1, 2: 2, 4: 4, 8: 8}
-
-
-@pytest.mark.parametrize(
-    "fields", [{"eta": 1}, {"eta": math.nan}, {"first_rung": 0}, {"growth": 1.0}]
-)
-def test_halving_without_meaning_is_refused(fields: dict[str, float]) -> None:
-    name = next(iter(fields))
-    with pytest.raises(InvalidConfigError, match=name):
-        SuccessiveHalving(**fields)  # type: ignore[arg-type]

@@ -9,25 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.samplers import TPESampler
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from search.config import Floor
-from search.errors import SweepFolderError
 from search.study.failures import LASTING, Failure
 from search.study.ledger import MAX_ATTEMPTS, Ledger
 from search.study.records import Observation, Proposal, RejectedError
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.storage import mend_journal, open_storage
 from spaces import SPACES, Space, Trial
-from tests.search.study.test_ledger import COST, OBJECTIVES, PLANTED, new_ledger, scattered
+from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, scattered
+from tests.helpers.points import OBJECTIVES
 
 SPACE = SPACES["smoke"]
 LOST = Failure(kind="worker-died", reason="planted")
-LOW = {"natural": 0.5, "robust": 0.25}
 
 
 # Crashes
@@ -152,30 +151,6 @@ def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
     (failure,) = ledger.results.failures().values()
     assert failure.kind == "orphan"
     assert "epochs" in failure.reason
-
-
-@pytest.mark.parametrize("line", ["{", "[]", "{}", "\xff\xfe"])
-def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
-    journal = tmp_path / "study.journal"
-    for _ in story(new_ledger(storage=open_storage(None, journal))):
-        pass
-    lines = journal.read_bytes().split(b"\n")
-    lines[4] = line.encode("latin-1")
-    journal.write_bytes(b"\n".join(lines))
-    with pytest.raises(SweepFolderError, match="its line 5 is damaged"):
-        open_storage(None, journal)
-
-
-def test_mending_takes_half_a_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
-    journal, lock = tmp_path / "study.journal", tmp_path / "study.journal.lock"
-    mend_journal(journal)
-    assert not journal.exists()
-    journal.write_bytes(b'{"op_code": 1}\n{"op_c')
-    lock.symlink_to(journal)
-    mend_journal(journal)
-    assert journal.read_bytes() == b'{"op_code": 1}\n'
-    assert list(tmp_path.iterdir()) == [journal]
-    assert isinstance(open_storage(None, tmp_path / "new"), JournalStorage)
 
 
 # Suggestions
@@ -338,7 +313,7 @@ def test_where_all_has_failed_the_sampler_gives_up() -> None:
 
     for _ in range(3):
         ledger.tell_failed(ledger.ask(batch_sizes, short()).trial, PLANTED)
-    with pytest.raises(RejectedError, match="again and again what has failed"):
+    with pytest.raises(RejectedError, match="keeps suggesting what has failed before"):
         ledger.ask(counted, short())
     assert n_asked == MAX_ATTEMPTS
     assert ledger.results.failure_kinds() == {"error": 3, "invalid": 1}

@@ -21,7 +21,8 @@ from search.study.records import Observation
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.sampling import SLACK, Sampling, thinned
 from spaces import SPACES
-from tests.search.study.test_ledger import COST, OBJECTIVES, new_ledger, release
+from tests.helpers.ledgers import COST, new_ledger, release
+from tests.helpers.points import OBJECTIVES
 
 RANGE = FloatDistribution(0.0, 1.0)
 LIMIT = 40
