@@ -32,11 +32,11 @@ from search.study.sampling import Sampling
 from search.study.trials import (
     Goals,
     as_of,
+    as_running,
     missing_siblings,
     observations_of,
     parameters_of,
     proposal_of,
-    running,
 )
 from spaces import Space
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
@@ -210,7 +210,7 @@ class Ledger:
     def _record(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Write a trial that begins to the study, in one step."""
         attributes = {"trial": name, "asked_after": self._n_told, **attributes}
-        self.study.add_trial(running(self.sampling.asked(name), attributes))
+        self.study.add_trial(as_running(self.sampling.asked(name), attributes))
         self.results.add_asked(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(

@@ -12,7 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
-from search.study.trials import running as as_running
+from search.study.trials import as_running
 
 SLACK = 1.25
 """A thinned study may grow by this factor before it is thinned again."""

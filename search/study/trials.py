@@ -100,7 +100,7 @@ def name_of(trial: FrozenTrial) -> str | None:
     return name
 
 
-def running(trial: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> FrozenTrial:
+def as_running(trial: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> FrozenTrial:
     """A running trial with the parameters of `trial`."""
     return create_trial(
         state=TrialState.RUNNING,
@@ -214,7 +214,7 @@ def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
     if "origin" in attributes or (trial.state.is_finished() and attributes["told_as"] < n_told):
         return trial
     keys = ("trial", "asked_after", "config", "mixing_ratio")
-    return running(trial, {key: attributes[key] for key in keys})
+    return as_running(trial, {key: attributes[key] for key in keys})
 
 
 def growth_of(

@@ -410,7 +410,7 @@ SWEEPS |= {
     "a trial named by a path": Bad(
         command="resume {sweep}",
         spoil=replaced("study.journal", b'"trial":"0001"', b'"trial":"../1"'),
-        says="named by a number.*'../1'",
+        says="must be a number.*'../1'",
     ),
     "journal of another sweep": Bad(
         command="resume {sweep}",

@@ -212,7 +212,7 @@ def test_a_result_without_all_objectives_decides_nothing_and_leaves_no_trace(
 def test_results_of_other_objectives_are_refused() -> None:
     rungs = Rungs(SuccessiveHalving())
     rungs.report("a", RUNG, [[0.1, 0.2]])
-    with pytest.raises(InvalidConfigError, match="objectives as in the rung's other results"):
+    with pytest.raises(InvalidConfigError, match="m objectives as in the other results"):
         rungs.report("b", RUNG, [[0.1, 0.2, 0.3]])
     with pytest.raises(InvalidConfigError, match=r"got shape \(2,\)"):
         rungs.report("b", RUNG, [0.1, 0.2])

@@ -59,7 +59,7 @@ def test_a_refused_suggestion_is_told_as_failed_and_counts() -> None:
     searching = searcher(2, sometimes_refusing)
     searching.ledger.enqueue({"sync.start_epoch": 99}, 0.5, 2)
     assert proposed(searching).trial == "0001"
-    assert told(searching) == [("failed", "0000")]
+    assert told(searching) == [("failed", "0000"), ("begun", "0001")]
     assert searching.propose() is None
     assert searching.ledger.results.counts().failed == 1
 
@@ -95,6 +95,8 @@ def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
     searching.released(first.trial, release(first), LAST)
     searching.failed(second.trial, PLANTED)
     assert told(searching) == [
+        ("begun", first.trial),
+        ("begun", second.trial),
         ("metrics", first.trial),
         ("completed", first.trial),
         ("failed", second.trial),
