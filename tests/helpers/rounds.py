@@ -33,11 +33,11 @@ WORLD = World()
 
 
 class Killed(BaseException):
-    """The driver is no more."""
+    """The driver of the search was killed."""
 
 
 class Killing(Callback):
-    """Kills the driver when so many epochs were reported."""
+    """Kills the driver when `n_epochs` epochs were reported."""
 
     def __init__(self, n_epochs: int | None) -> None:
         self.n_left = n_epochs
@@ -50,7 +50,7 @@ class Killing(Callback):
 
 
 class Kept(Training):
-    """A training whose metrics stay when it is gone, as in a trial's folder."""
+    """A training whose metrics survive it, as those in a trial's folder do."""
 
     def __init__(
         self, trainer: SimulatedTrainer, warmups: WarmupsInMemory | None, kept: list[Metrics]
@@ -66,7 +66,7 @@ class Kept(Training):
 
 
 def picky(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """The whole space, less a third that it refuses."""
+    """The space `full`, which refuses a third of its suggestions."""
     config = SPACES["full"](trial, base)
     if trial.suggest_categorical("mood", ["good", "fair", "bad"]) == "bad":
         raise InvalidConfigError("not today")
@@ -85,7 +85,7 @@ def few_warmups(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 @dataclass
 class Search:
-    """A search that survives its driver: study, trials' metrics and shared warm-ups stay."""
+    """A search that survives its driver: study, metrics and shared warm-ups are kept."""
 
     n_workers: int
     sampler: str = "random"
@@ -102,7 +102,7 @@ class Search:
     n_epochs: int = 0
 
     def run(self, n_epochs: int | None = None) -> Search:
-        """Begin, or go on, and come to the end unless killed after `n_epochs`."""
+        """Begin or continue the search, to its end unless it is killed after `n_epochs`."""
         ledger, searcher = self._searcher(n_epochs)
         for proposal in ledger.results.proposals():
             for metrics in list(self.metrics.get(proposal.trial, [])):
@@ -131,7 +131,7 @@ class Search:
         return ledger, searcher
 
     def _begin(self, proposal: Proposal) -> Training:
-        """Whoever was interrupted begins again: that is the most that a crash can undo."""
+        """An interrupted trial begins again, which is the most that a crash can undo."""
         config = with_release_ratio(proposal.config, proposal.mixing_ratio)
         kept = self.metrics[proposal.trial] = []
         training = Kept(SimulatedTrainer(config, WORLD), self.warmups, kept)

@@ -1,4 +1,4 @@
-"""Branches share what comes before the first sync, and are proposed where they pay."""
+"""Branches share what comes before the first sync; families that paid get more of them."""
 
 from __future__ import annotations
 
@@ -118,15 +118,15 @@ def test_a_space_without_co_training_has_no_branches() -> None:
 
 
 def moody(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Few warm-ups, so that the sampler comes back to them by itself, and some refusals."""
+    """A space with few warm-ups, which the sampler suggests repeatedly, and with refusals."""
     rate = trial.suggest_categorical("rate", ["0.1", "0.2"])
     base = replace_at(base, "experts.natural.optimizer.lr", float(rate))
     start = trial.suggest_int("sync.start_epoch", 1, 19)
     return replace_at(base, "sync.start_epoch", start)
 
 
-def test_a_proposer_that_goes_on_knows_what_it_knew() -> None:
-    """After refusals (of late first syncs) and accidental branches, too."""
+def test_a_reopened_proposer_knows_what_it_knew() -> None:
+    """Also after refusals (of late first syncs) and accidental branches."""
     storage, branching = InMemoryStorage(), Branching(first=2, more=1)
     proposer = Proposer(new_ledger(storage=storage), moody, short(), branching)
     for n in range(14):

@@ -1,4 +1,4 @@
-"""Rounds: the same comes out whoever is faster, and however often the search is interrupted."""
+"""Rounds: the result depends neither on the speed of trials nor on interruptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers.rounds import Search, few_warmups
 
 
 def outcome(search: Search) -> dict[str, Any]:
-    """What came out, and in which order it was told."""
+    """The result, and the order in which it was told."""
     ledger = search.ledger()
     records = ledger.results.records()
     return {
@@ -53,7 +53,7 @@ def test_without_rounds_it_does() -> None:
 def test_in_rounds_an_interruption_changes_nothing(
     n_workers: int, sampler: str, every: int
 ) -> None:
-    """After any number of epochs, of which each case takes some."""
+    """After any number of epochs; each case takes every so many."""
     whole = Search(n_workers, sampler).run()
     n_epochs = sum(map(len, whole.metrics.values()))
     expected = outcome(whole)
@@ -81,7 +81,7 @@ def test_a_round_of_any_size_comes_to_its_end(round_size: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
-def test_in_rounds_who_trains_a_shared_warm_up_changes_nothing(
+def test_in_rounds_it_does_not_matter_which_trial_trains_a_shared_warm_up(
     seed: int, branching: Branching | None
 ) -> None:
     def search(n_workers: int, warmups: WarmupsInMemory | None) -> Search:
@@ -95,6 +95,3 @@ def test_in_rounds_who_trains_a_shared_warm_up_changes_nothing(
     assert found[0] == found[1] == found[2]
     assert "stopped early" in ways(alone)
     assert shared.ledger().results.cost()["reused_forward_images"] > 0
-
-
-# Replay

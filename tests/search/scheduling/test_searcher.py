@@ -28,7 +28,7 @@ from tests.helpers.tiny import tiny_config
 
 
 def sometimes_refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Refuses its first suggestion, which is 99, and no other of those in this file."""
+    """Refuses its first suggestion, which is 99, and no other that is made in this file."""
     epoch = trial.suggest_int("sync.start_epoch", 1, 99)
     return replace_at(base, "sync.start_epoch", epoch if epoch == 99 else 8)
 
@@ -211,7 +211,7 @@ def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | No
 
 
 def test_what_fails_ends_with_the_failure_of_its_round() -> None:
-    """Of a round all may fail alike: they were proposed before the first was told."""
+    """All trials of a round may fail: they were proposed before the first end was told."""
     searching = searcher(6, choosing, round_size=3, n_workers=3)
     first = [proposed(searching) for _ in range(3)]
     for proposal in reversed(first):
@@ -222,7 +222,7 @@ def test_what_fails_ends_with_the_failure_of_its_round() -> None:
 
 
 def test_a_search_that_cannot_write_leaves_its_trials_running() -> None:
-    """The study cannot be written either: nothing is paused, and all can go on later."""
+    """The study cannot be written either: nothing is paused, and all trials can continue later."""
     searching = searcher(4, n_workers=2)
     first, second = proposed(searching), proposed(searching)
     searching.abort(OSError("no space left"))

@@ -15,7 +15,7 @@ GROWING: History = [(10, 0.2), (20, 0.4), (30, 0.5), (40, 0.505), (50, 0.505)]
 
 
 def random_history(seed: int) -> History:
-    """Costs and hypervolumes that rise, the latter ever less."""
+    """Costs and hypervolumes that rise, the latter more and more slowly."""
     source = np.random.default_rng(seed)
     worth = np.cumsum(source.random(40) * 0.7 ** np.arange(40))
     return list(zip(np.cumsum(source.random(40)).tolist(), worth.tolist(), strict=True))

@@ -21,7 +21,7 @@ def test_which_errors_are_the_storages(number: int, expected: bool) -> None:
     assert not is_of_storage(ValueError("planted"))
 
 
-def test_a_failure_that_would_come_again_is_lasting_and_kinds_are_known() -> None:
+def test_a_failure_that_would_happen_again_is_lasting_and_kinds_are_known() -> None:
     kinds = ("worker-died", "orphan")
     assert not any(Failure(kind=kind, reason="").is_lasting for kind in kinds)  # type: ignore[arg-type]
     assert all(Failure(kind=kind, reason="").is_lasting for kind in LASTING)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def story(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def known(ledger: Ledger) -> dict[str, Any]:
-    """All that a ledger says, the running trials as whom they are to go on."""
+    """All that a ledger says; of running trials, what they continue as."""
     trials = ledger.study.get_trials(deepcopy=False)
     asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
     return {
@@ -80,7 +80,7 @@ def known(ledger: Ledger) -> dict[str, Any]:
 
 
 def crashed(journal: Path, content: bytes) -> Ledger:
-    """The ledger that goes on with so much of a journal."""
+    """The ledger that continues with this content of a journal."""
     journal.write_bytes(content)
     mend_journal(journal)
     return new_ledger(storage=open_storage(None, journal), is_new=False)
@@ -109,7 +109,7 @@ def test_after_a_crash_anywhere_a_call_has_taken_place_or_has_not(tmp_path: Path
 
 
 def test_what_was_mended_once_is_whole(tmp_path: Path) -> None:
-    """Whoever resumes a second time finds what the first left: nothing is added twice."""
+    """A second `resume` finds what the first one left: nothing is added twice."""
     journal = tmp_path / "study.journal"
     for _ in story(new_ledger(storage=open_storage(None, journal))):
         pass
@@ -124,7 +124,7 @@ def test_what_was_mended_once_is_whole(tmp_path: Path) -> None:
     assert known(again) == known(once)
 
 
-def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
+def test_a_paused_trial_waits_and_continues(tmp_path: Path) -> None:
     def database() -> BaseStorage:
         return open_storage(f"sqlite:///{tmp_path}/study.db", tmp_path / "none")
 
@@ -142,7 +142,7 @@ def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
-    """Its configuration is of a version that had other fields."""
+    """Its configuration was written by a version with other fields."""
     ledger = new_ledger()
     trial = ledger.ask(SPACE, short()).trial
     changed = {**ledger.study.get_trials()[0].user_attrs["config"], "epochs": "many"}
@@ -166,7 +166,7 @@ def suggestions(
     n_earlier: int = 0,
     floors: tuple[Floor, ...] = (),
 ) -> list[dict[str, Any]]:
-    """What is suggested in a search whose trials end in all ways; begun anew after each, or not."""
+    """The suggestions of a search whose trials end in all ways; reopened after each, or not."""
     storage, source, running = InMemoryStorage(), np.random.default_rng(1), []
 
     def opened(*, is_new: bool) -> Ledger:
@@ -197,7 +197,7 @@ def earlier(number: int, space: Space) -> dict[str, Any]:
 
 
 def end(ledger: Ledger, proposal: Proposal, source: np.random.Generator) -> None:
-    """One trial in five each is stopped, fails for good, or is lost with its worker."""
+    """One trial in five is stopped, one fails for good, and one is lost with its worker."""
     way = int(source.integers(5))
     if way == 0:
         ledger.tell_stopped(proposal.trial, 3, COST, LOW)
@@ -231,7 +231,7 @@ def test_interruptions_do_not_change_what_is_suggested(
 
 
 @pytest.mark.parametrize("n_earlier", [0, 60])
-def test_nor_do_they_where_observations_are_thinned(
+def test_interruptions_do_not_change_suggestions_where_observations_are_thinned(
     n_earlier: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OBSERVATION_LIMITS, TPESampler, 15)
@@ -242,8 +242,8 @@ def test_nor_do_they_where_observations_are_thinned(
     assert parts == whole
 
 
-def test_nor_do_they_over_generations() -> None:
-    """NSGA-II has 50 trials a generation, and keeps the parents of each in its study."""
+def test_interruptions_do_not_change_suggestions_over_generations() -> None:
+    """NSGA-II has 50 trials per generation, and keeps the parents of each in its study."""
     ledger, source, running = new_ledger("nsga2"), np.random.default_rng(1), []
     for _ in range(106):
         while len(running) < 3:

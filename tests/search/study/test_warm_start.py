@@ -36,7 +36,7 @@ def test_rows_of_a_csv_are_observations_but_not_on_the_front(tmp_path: Path) -> 
     assert ledger.ask(SPACES["smoke"], short()).trial == "0000"
 
 
-def test_another_sweeps_study_is_one_too(tmp_path: Path) -> None:
+def test_the_study_of_another_sweep_holds_observations_too(tmp_path: Path) -> None:
     earlier, later = new_ledger(), new_ledger()
     proposal = earlier.ask(SPACES["smoke"], short())
     earlier.tell_released(proposal.trial, release(proposal), COST)
