@@ -33,9 +33,8 @@ def trials_table(results: Results) -> pd.DataFrame:
         }
         for record in results.records()
     ]
-    return (
-        pd.DataFrame(rows, columns=None if rows else ["trial"]).set_index("trial").convert_dtypes()
-    )
+    table = pd.DataFrame(rows, columns=None if rows else ["trial"])
+    return table.set_index("trial").convert_dtypes()
 
 
 def points_table(results: Results) -> pd.DataFrame:
