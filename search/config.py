@@ -20,6 +20,7 @@ from generalist_core.validation import (
     require_one_of,
     require_positive,
 )
+from search.folders import SweepFolder
 
 if TYPE_CHECKING:
     from generalist_core.data.splits import Dataset
@@ -249,7 +250,7 @@ class SweepConfig:
 
     def store_in(self, folder: Path) -> WarmupConfig | None:
         """The store of warm-ups of a sweep in that folder; None if trials do not share them."""
-        default = WarmupConfig(folder=str(folder / "warmups"))
+        default = WarmupConfig(folder=str(SweepFolder(folder).warmups))
         return (self.warmups or default) if self.shares_warmups else None
 
 

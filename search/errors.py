@@ -1,15 +1,15 @@
-"""What can go wrong with a sweep, other than its configuration."""
+"""The errors of a sweep other than an invalid configuration."""
 
 from __future__ import annotations
 
 
 class SweepFolderError(OSError):
-    """A folder or file that cannot be used as asked; the message says what to do."""
+    """A folder or file that cannot be used as requested; the message says what to do."""
 
 
 class SweepInterruptedError(RuntimeError):
-    """A sweep that was ended from outside before it had done its trials."""
+    """The sweep was ended from outside before its trials were done."""
 
 
 class WorkerError(RuntimeError):
-    """A worker came to no result that can be done without."""
+    """A worker failed to return a result that is needed."""

@@ -15,11 +15,9 @@ import torch
 
 from generalist_core.fingerprints import content_digest
 from search.errors import SweepFolderError
+from search.folders import SweepFolder
 
 N_DIGEST = 32
-
-LOCK = ".lock"
-"""Held in a sweep's folder by the one process that runs it."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -133,7 +131,8 @@ def create_folder(path: Path) -> None:
     Raises:
         SweepFolderError: it holds something already, or cannot be written.
     """
-    if path.is_dir() and any(inside.name != LOCK for inside in path.iterdir()):
+    lock = SweepFolder(path).lock
+    if path.is_dir() and any(inside != lock for inside in path.iterdir()):
         raise SweepFolderError(
             f"The output folder must be new or empty, but {path} holds files. Give another --out."
         )

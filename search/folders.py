@@ -24,7 +24,7 @@ class TrialFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What the training needs to continue, while it runs."""
+        """The state from which a training continues, while it runs."""
         return self.root / "checkpoint.pt"
 
     @property
@@ -71,7 +71,7 @@ class SweepFolder:
 
     @property
     def log(self) -> Path:
-        """What Ray and Optuna wrote, and all warnings."""
+        """The output of Ray and Optuna, and all warnings."""
         return self.root / "log.txt"
 
     @property
@@ -109,7 +109,7 @@ class SweepFolder:
 
     @property
     def ray(self) -> Path:
-        """What Ray Tune keeps for itself; it is never read again."""
+        """The files of Ray Tune, which are never read again."""
         return self.root / "ray"
 
     @property

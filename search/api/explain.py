@@ -15,11 +15,11 @@ from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError, require
 from search.config import SuccessiveHalving
 from search.files import read_json
-from search.front.points import FrontPoint, point_text, trial_id, values_of
+from search.folders import TrialFolder
+from search.front.points import FrontPoint, trial_id, values_of
 from search.running.trial import latest_epoch, read_metrics
 from search.running.watchdog import HANG
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
-from search.study.failures import FAILURE
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
 
@@ -224,7 +224,7 @@ def _place(sweep: Sweep, point: FrontPoint) -> str:
     if any(other.name == point.name for other in front.points):
         return "on the front"
     as_good = (values_of(front.points, objectives) >= values_of([point], objectives)).all(1)
-    return f"no better than {point_text(front.points[int(as_good.argmax())])}"
+    return f"no better than {front.points[int(as_good.argmax())].name}"
 
 
 def _failed(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
@@ -233,10 +233,11 @@ def _failed(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
         return
     yield f"Why: {record.failure.reason}"
     folder = sweep.folder / "trials" / record.trial
-    if (folder / FAILURE).is_file():
-        trace = read_json(folder / FAILURE)["traceback"].rstrip().splitlines()
+    failure = TrialFolder(folder).failure
+    if failure.is_file():
+        trace = read_json(failure)["traceback"].rstrip().splitlines()
         yield from (f"  {line}" for line in trace[-N_TRACE_LINES:])
-        yield f"All of it: {folder / FAILURE}"
+        yield f"All of it: {failure}"
     if (folder / HANG).is_file():
         yield "Where it hung, the innermost call first:"
         lines = (folder / HANG).read_text(encoding="utf-8").splitlines()

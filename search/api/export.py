@@ -31,7 +31,7 @@ from search.front.pick import Pick
 from search.front.points import FrontPoint
 from search.running.mixtures import empty_model, mixed_state
 from search.running.trial import AVERAGES, cached_dataset
-from search.study.folder import REQUEST, Sweep, require_custom_parts
+from search.study.folder import Sweep, require_custom_parts
 
 LOADING = {
     "weights": ("from search import load_export", "model = load_export({name!r})"),
@@ -217,7 +217,7 @@ def _cannot(file_format: str, reason: str) -> str:
 def _card(
     sweep: Sweep, picked: Pick, images: Dataset, file_format: str, name: str
 ) -> dict[str, Any]:
-    point, request = picked.point, read_json(sweep.folder / REQUEST)
+    point, request = picked.point, read_json(sweep.files.request)
     config = from_dict(point.config, TrainConfig)
     loading = [line.format(name=name) for line in LOADING[file_format]]
     return {

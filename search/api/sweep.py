@@ -23,7 +23,8 @@ from generalist_core.user_code import pinned, running_user_code
 from generalist_core.validation import require
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.files import LOCK, create_folder
+from search.files import create_folder
+from search.folders import SweepFolder
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
@@ -39,7 +40,6 @@ from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
 from search.study.failures import is_of_storage
 from search.study.folder import (
-    JOURNAL,
     Sweep,
     custom_parts,
     open_ledger,
@@ -102,7 +102,7 @@ def sweep(
         parameters_of(seen, space, config.base)
     check_that_it_can_start(config, data, model)
     if config.storage is not None:
-        open_storage(config.storage, folder / JOURNAL)
+        open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
     with _writing(folder), _alone(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -159,7 +159,7 @@ def resume(
         for proposal in open_sweep(folder).results.proposals():
             read_metrics(folder / "trials" / proposal.trial)
         if config.storage is None:
-            mend_journal(folder / JOURNAL)
+            mend_journal(SweepFolder(folder).journal)
         ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
         sweep_up(folder, ledger.results)
@@ -281,7 +281,7 @@ def _no_room(folder: Path, error: Exception) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One process runs a sweep."""
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(SweepFolder(folder).lock, timeout=0):
             yield
     except Timeout as error:
         raise SweepFolderError(

@@ -39,7 +39,7 @@ from search.config import (
 from search.errors import WorkerError
 from search.files import create_folder, disk_bytes
 from search.front.pick import Pick
-from search.front.points import accuracies_text, point_text, point_to_dict
+from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
 from search.report.published import read_reference
 from search.report.write import front_document, write_files, write_page
@@ -211,7 +211,7 @@ def _print_pick(sweep: Sweep, picked: Pick, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(picked.to_dict()))
         return
-    name = point_text(picked.point)
+    name = picked.point.name
     print(f"{name}  {accuracies_text(picked.point)} on validation images")
     print(picked.reason)
     print(f"Take it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
@@ -225,7 +225,7 @@ def run_export(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(card))
         return 0
-    print(f"{point_text(picked.point)}  {accuracies_text(picked.point)} on validation images")
+    print(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
     print(picked.reason)
     print(f"Written: {file} ({file.stat().st_size / 1e6:.2g} MB), and its card {file}.json. Use:")
     print("\n".join(f"    {line}" for line in card["load"]))

@@ -33,7 +33,7 @@ WARM_START = "begin with the points of an earlier sweep's folder, or of a CSV"
 
 LOCAL = "run trials in this process, without Ray; with --debug a trial's first error is raised"
 
-PICK = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
+PICK = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
 
 WITHIN_COST = "when the hypervolume grew by no more than the fraction F within C forward images"
 

@@ -1,1 +1,1 @@
-"""The front: operating points, which of them no other dominates, and which to choose."""
+"""The front: the operating points that no other dominates, and the choice of one of them."""

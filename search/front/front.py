@@ -1,4 +1,4 @@
-"""Operating points, which of them no other dominates, and how much they win together."""
+"""The front of operating points, and its hypervolume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from search.front.points import FrontPoint, values_of
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """The operating points that no other dominates, by rising first objective, and their worth."""
+    """The operating points that no other dominates, and their hypervolume above `reference`.
+
+    The points are sorted by the objectives in their order, the worst first.
+    """
 
     objectives: tuple[str, ...]
     points: tuple[FrontPoint, ...]
@@ -27,9 +30,9 @@ class Front:
         objectives: tuple[str, ...],
         reference: tuple[float, ...] | None = None,
     ) -> Front:
-        """The front among `points`; of points with equal values the first is kept.
+        """The front of `points`; among points with equal values the first is kept.
 
-        Its hypervolume is that above `reference`, by default the origin.
+        The reference point is by default the origin.
         """
         reference = reference or (0.0,) * len(objectives)
         values = values_of(points, objectives)
@@ -44,7 +47,10 @@ class Front:
         )
 
     def indistinguishable(self) -> dict[str, list[str]]:
-        """For each point's name the others whose intervals overlap with its own everywhere."""
+        """For each point's name, the names of those that cannot be told from it.
+
+        Their intervals overlap in every objective.
+        """
         return {
             point.name: [
                 other.name
@@ -56,7 +62,10 @@ class Front:
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of (points, objectives), to be maximised, no other dominates; duplicates once."""
+    """Which rows of `values`, (points, objectives), no other dominates; duplicates count once.
+
+    All objectives are maximised.
+    """
     if len(values) == 0:
         return np.zeros(0, dtype=bool)
     kept: NDArray[np.bool_] = moocore.is_nondominated(values, maximise=True, keep_weakly=False)
@@ -64,7 +73,7 @@ def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def hypervolume(values: NDArray[np.float64], reference: Sequence[float] | None = None) -> float:
-    """The volume dominated by the rows above `reference`, by default the origin; 0 for none."""
+    """The volume that the rows dominate above `reference`, by default the origin; 0 for no rows."""
     if len(values) == 0:
         return 0.0
     origin = [0.0] * values.shape[1] if reference is None else list(reference)

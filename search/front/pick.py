@@ -1,7 +1,7 @@
-"""One point of a front, and why: by its shape, by what must be reached, or by what counts most.
+"""Choosing one point of a front: by its shape, by bounds, by weights, or by its name.
 
-Every rule but `at` chooses on the front alone, so neither the order nor the number of dominated
-points has a say. `knee` does not change either if an objective is scaled.
+Every rule but `at` looks at the front alone, so the result depends neither on the order of the
+points nor on dominated ones. `knee` does not depend on the scale of an objective either.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from generalist_core.config import Ratio
 from generalist_core.config.mixing import ratio_key, ratio_text
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.front.front import Front
-from search.front.points import FrontPoint, point_text, trial_id, values_of
+from search.front.points import FrontPoint, trial_id, values_of
 
-GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL:RATIO"
+GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
+
+NAME = re.compile(rf"(\d+)[-:]({NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
+"""The name of a point, TRIAL-RATIO; a user may also type TRIAL:RATIO."""
 
 Values = NDArray[np.float64]
 
 SLACK = 1e-9
-"""Values that differ by less are the same, so that rounding decides nothing."""
+"""Values that differ by less count as equal, so that rounding decides nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The point that was chosen, and the reason in words."""
+    """The chosen point, and the reason in words."""
 
     point: FrontPoint
     reason: str
@@ -41,19 +46,22 @@ class Pick:
 
 
 def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
-    """Choose as `spec` says: see `GRAMMAR`.
+    """Choose the point that `spec` asks for, see `GRAMMAR`.
 
     Args:
         front: the points to choose from.
-        spec: `knee`; least accuracies, separated by commas; the objective that counts alone;
-            weights of objectives; or a point by its trial and mixing ratio.
-        points: all operating points: TRIAL:RATIO may name one that is not on the front.
+        spec: `knee`; least accuracies, separated by commas; the one objective that counts;
+            weights of objectives; or the name of a point, its trial and mixing ratio.
+        points: all operating points; the name may be that of one that is not on the front.
 
     Raises:
-        InvalidConfigError: an empty front, a bound that nothing reaches, an unknown objective or
-            point, or a specification that is none.
+        InvalidConfigError: an empty front, a bound that no point reaches, an unknown objective or
+            point, or a specification that `GRAMMAR` does not allow.
     """
-    require(len(front.points) > 0, "a front to pick from", "no completed trial")
+    if not front.points:
+        raise InvalidConfigError(
+            "A front must have a point to pick, but got an empty one: no completed trial."
+        )
     text = "".join(spec.split())
     if text == "knee":
         return knee(front)
@@ -63,20 +71,20 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
         return reaching(front, _numbers(spec, ">="))
     if "=" in text:
         return weighted(front, _numbers(spec, "="))
-    trial, colon, ratio = text.partition(":")
-    if not (colon and trial.isdigit() and re.fullmatch(r"[\d.e-]+", ratio)):
+    if (name := NAME.fullmatch(text)) is None:
         raise _malformed(spec)
-    return at(front, points or front.points, trial, ratio)
+    return at(front, points or front.points, *name.groups())
 
 
 def knee(front: Front) -> Pick:
-    """The point farthest above the line through the front's extremes, objectives in [0, 1].
+    """The point farthest above the line through the extremes of the front (Das 1999).
 
-    Das 1999, "On characterizing the knee of the Pareto curve". Scaled over the front, the extremes
-    of two objectives are (0, 1) and (1, 0), and the distance grows with the sum of the objectives;
-    for more of them it is that from the plane where the sum is 1. If no point is above, as among
-    two, the point with the largest product is taken: it dominates the largest volume alone. Where
-    the sweep has a region of interest that the front reaches, only its points there count.
+    "On characterizing the knee of the Pareto curve". The objectives are scaled to [0, 1] over the
+    front. With two of them the extremes are (0, 1) and (1, 0), and the distance from the line grows
+    with the sum of the objectives; with more, the line is the plane where the sum is 1. If no point
+    lies above it, as with two points, the point with the largest product is taken, which by itself
+    dominates the largest volume. If the sweep has a region of interest that the front reaches, only
+    the points in it count.
     """
     points = _of_interest(front)
     if len(points) == 1:
@@ -97,14 +105,14 @@ def knee(front: Front) -> Pick:
 
 
 def _of_interest(front: Front) -> Sequence[FrontPoint]:
-    """The points above the reference, where there are any, else all."""
+    """The points above the reference point if there are any, otherwise all points."""
     floors = dict(zip(front.objectives, front.reference, strict=True))
     inside = [p for p in front.points if all(_reaches(p, *floor) for floor in floors.items())]
     return inside or front.points
 
 
 def most(front: Front, objective: str) -> Pick:
-    """The point with the best value of an objective; of equals that with the best mean."""
+    """The point with the best value of an objective; among equals the one with the best mean."""
     _require_known(objective, front)
     values = values_of(front.points, front.objectives)
     chosen = _best(front.points, values_of(front.points, [objective])[:, 0], values.mean(1))
@@ -114,7 +122,7 @@ def most(front: Front, objective: str) -> Pick:
 def reaching(front: Front, bounds: Mapping[str, float]) -> Pick:
     """The best of the objectives without a bound, by their mean, where all bounds are reached.
 
-    With a bound on every objective the mean of all counts.
+    If every objective has a bound, the mean of all of them counts.
     """
     for name, bound in bounds.items():
         _require_known(name, front)
@@ -124,7 +132,7 @@ def reaching(front: Front, bounds: Mapping[str, float]) -> Pick:
     law = ", ".join(f"{name}>={bound:g}" for name, bound in bounds.items())
     if not able:
         raise InvalidConfigError(
-            f"`{law}` must be reached on the front, but {_best_there_is(front, bounds)}. Ask for "
+            f"A point of the front must reach {law}, but {_best_there_is(front, bounds)}. Ask for "
             "less, or search on."
         )
     free = [name for name in front.objectives if name not in bounds] or list(front.objectives)
@@ -136,15 +144,16 @@ def reaching(front: Front, bounds: Mapping[str, float]) -> Pick:
 
 
 def weighted(front: Front, weights: Mapping[str, float]) -> Pick:
-    """The point with the largest weighted mean of accuracies; an objective not named has weight 0.
+    """The point with the largest weighted mean of accuracies; unnamed objectives have weight 0.
 
-    With weights that are the shares of natural and attacked images it is the accuracy to expect.
+    If the weights are the fractions of natural and attacked images, the mean is the accuracy to
+    expect.
     """
     for name in weights:
         _require_known(name, front)
     got = ", ".join(f"{name}={weight:g}" for name, weight in weights.items())
     total = sum(weights.values())
-    require(min(weights.values()) >= 0 and total > 0, "weights >= 0, and one > 0", got)
+    require(min(weights.values()) >= 0 and total > 0, "min(weights) >= 0 and sum(weights) > 0", got)
     values = values_of(front.points, front.objectives)
     merit = values @ np.array([weights.get(name, 0.0) / total for name in front.objectives])
     chosen = _best(front.points, merit, values.mean(1))
@@ -153,31 +162,37 @@ def weighted(front: Front, weights: Mapping[str, float]) -> Pick:
 
 
 def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pick:
-    """The point of a trial at a mixing ratio, as exact as it is written or as tables print it."""
-    own = [point for point in points if point.trial == trial_id(int(trial))]
-    known = sorted({point.trial for point in points})
-    cure = f"These have: {', '.join(known)}."
-    require(len(own) > 0, "a trial that released points", trial, cure)
-    exact = [point for point in own if _is_written(point.mixing_ratio, ratio, rounded=False)]
-    fits = exact or [point for point in own if _is_written(point.mixing_ratio, ratio)]
-    texts = [ratio_text(ratio) for ratio in sorted((p.mixing_ratio for p in own), key=ratio_key)]
-    cure = f"Trial {own[0].trial} released {', '.join(texts)}."
-    require(len(fits) > 0, "a mixing ratio that was released", ratio, cure)
-    chosen = fits[0]
+    """The point of a trial at a mixing ratio, which is written exactly or as tables round it."""
+    released = [point for point in points if point.trial == trial_id(int(trial))]
+    if not released:
+        known = sorted({point.trial for point in points})
+        raise InvalidConfigError(
+            f"The trial must be one that released points, but got {trial}. "
+            f"These have: {', '.join(known)}."
+        )
+    exact = [point for point in released if _is_written(point.mixing_ratio, ratio, rounded=False)]
+    matching = exact or [point for point in released if _is_written(point.mixing_ratio, ratio)]
+    if not matching:
+        ratios = sorted((point.mixing_ratio for point in released), key=ratio_key)
+        raise InvalidConfigError(
+            f"The mixing ratio must be one that was released, but got {ratio}. "
+            f"Trial {released[0].trial} released {', '.join(map(ratio_text, ratios))}."
+        )
+    chosen = matching[0]
     on_front = any(point.name == chosen.name for point in front.points)
     return _picked(front, chosen, "asked for by its name" if on_front else _beaten(front, chosen))
 
 
 def _beaten(front: Front, point: FrontPoint) -> str:
-    """That a point is not on the front, and a point there that is as good in all objectives."""
+    """The reason for a point off the front: names one on it that is as good in all objectives."""
     values = values_of([point], front.objectives)
     better = (values_of(front.points, front.objectives) >= values).all(1)
     other = front.points[int(better.argmax())]
-    return f"asked for by its name; not on the front: {point_text(other)} is as good or better"
+    return f"asked for by its name; not on the front: {other.name} is as good or better"
 
 
 def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
-    """The pick, with how many points cannot be told from it on so few images."""
+    """The pick; its reason says how many points of the front cannot be told from it."""
     others = [other for other in front.points if other.name != point.name]
     n_alike = sum(not point.is_distinguishable(other) for other in others)
     if n_alike:
@@ -187,7 +202,7 @@ def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
 
 
 def _best(points: Sequence[FrontPoint], merit: Values, otherwise: Values) -> FrontPoint:
-    """The point of largest merit; of equals by the second merit, then by name."""
+    """The point of largest merit; among equals the second merit decides, then the name."""
     equal = np.flatnonzero(merit >= merit.max() - SLACK)
     equal = equal[otherwise[equal] >= otherwise[equal].max() - SLACK]
     return min([points[int(index)] for index in equal], key=lambda point: point.name)
@@ -198,12 +213,12 @@ def _reaches(point: FrontPoint, objective: str, bound: float) -> bool:
 
 
 def _best_there_is(front: Front, bounds: Mapping[str, float]) -> str:
-    """For the first bound that cannot be kept how far it can be: alone, or beside the others."""
+    """The best value of the first objective whose bound fails, by itself or beside the others."""
     alone = {name: max(p.accuracies[name] for p in front.points) for name in bounds}
     missed = [name for name, bound in bounds.items() if alone[name] < bound - SLACK]
     if missed:
         best = max(front.points, key=lambda point: point.accuracies[missed[0]])
-        return f"the best {missed[0]} is {alone[missed[0]]:.4g}, of {point_text(best)}"
+        return f"the best {missed[0]} is {alone[missed[0]]:.4g}, of {best.name}"
     name, *others = bounds
     kept = {other: bounds[other] for other in others}
     able = [p for p in front.points if all(_reaches(p, *bound) for bound in kept.items())]
@@ -211,11 +226,11 @@ def _best_there_is(front: Front, bounds: Mapping[str, float]) -> str:
         return _best_there_is(front, kept)
     best = max(able, key=lambda point: point.accuracies[name])
     law = ", ".join(f"{other}>={bound:g}" for other, bound in kept.items())
-    return f"with {law} the best {name} is {best.accuracies[name]:.4g}, of {point_text(best)}"
+    return f"with {law} the best {name} is {best.accuracies[name]:.4g}, of {best.name}"
 
 
 def _numbers(spec: str, sign: str) -> dict[str, float]:
-    """The numbers of `name SIGN number, ...`."""
+    """The numbers in `name SIGN number, ...`, by name."""
     numbers: dict[str, float] = {}
     for part in spec.split(","):
         name, found, number = (piece.strip() for piece in part.partition(sign))
@@ -238,10 +253,7 @@ def _require_known(objective: str, front: Front) -> None:
 
 
 def _is_written(ratio: Ratio, text: str, *, rounded: bool = True) -> bool:
-    """Whether `text` is a ratio, as `ratio_text` rounds it or exactly."""
-    try:
-        wanted = [float(text)]
-    except ValueError:
-        wanted = [float(part or "nan") for part in text.split("-")]
+    """Whether `text` is this ratio, rounded as by `ratio_text` or exact."""
+    wanted = [float(number) for number in re.findall(NUMBER, text, re.IGNORECASE)]
     weights = [float(f"{weight:.3g}") if rounded else weight for weight in ratio_key(ratio)]
     return len(weights) == len(wanted) and bool(np.allclose(weights, wanted, rtol=0, atol=1e-6))

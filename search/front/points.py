@@ -1,4 +1,4 @@
-"""The JSON form of operating points."""
+"""Operating points: their names, their intervals, their JSON form."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from generalist_core.config import Ratio
-from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
+from generalist_core.config.mixing import as_ratio, ratio_key
 from generalist_core.training.evaluator import OperatingPoint
 
 
 def trial_id(number: int) -> str:
-    """The id of a sweep's trial, by its number from 0: four digits or more."""
+    """The id of the trial with this number, counted from 0: at least four digits."""
     return f"{number:04d}"
 
 
@@ -31,7 +31,7 @@ def point_to_dict(point: OperatingPoint) -> dict[str, Any]:
 
 
 def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]:
-    """What `point_to_dict` wrote."""
+    """The operating points that `point_to_dict` wrote."""
     return [
         OperatingPoint(
             mixing_ratio=as_ratio(row["mixing_ratio"]),
@@ -44,7 +44,7 @@ def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]
 
 
 def release_curves(points: Sequence[FrontPoint]) -> list[list[FrontPoint]]:
-    """The points of each trial, by mixing ratio."""
+    """The points of each trial, sorted by mixing ratio."""
     curves: dict[str, list[FrontPoint]] = {}
     for point in points:
         curves.setdefault(point.trial, []).append(point)
@@ -55,7 +55,8 @@ def release_curves(points: Sequence[FrontPoint]) -> list[list[FrontPoint]]:
 class FrontPoint:
     """One released mixture of one trial: (trial, mixing ratio) -> accuracy in each objective.
 
-    `epoch` is that after which the experts were mixed, the same for all of a trial.
+    The experts were mixed after `epoch` epochs, the same number for all points of a trial.
+    `config` is the JSON form of the trial's configuration.
     """
 
     trial: str
@@ -67,16 +68,18 @@ class FrontPoint:
 
     @property
     def name(self) -> str:
-        """The trial and its ratio, fit for a file's name."""
-        ratio = self.mixing_ratio if isinstance(self.mixing_ratio, tuple) else (self.mixing_ratio,)
-        return "-".join([self.trial, *(f"{weight:.6g}" for weight in ratio)])
+        """TRIAL-RATIO, such as `0004-0.928`: the point's name in files, in JSON and in print.
+
+        The weights of the ratio have six significant digits and no exponent.
+        """
+        return "-".join([self.trial, *map(_weight_text, ratio_key(self.mixing_ratio))])
 
     def interval(self, objective: str) -> tuple[float, float]:
-        """The 95 % interval of an accuracy."""
+        """The 95 % confidence interval of an accuracy."""
         return accuracy_interval(self.accuracies[objective], self.n_images)
 
     def is_distinguishable(self, other: FrontPoint) -> bool:
-        """Whether the intervals are disjoint in some objective."""
+        """Whether the intervals of both points are disjoint in at least one objective."""
         for name in self.accuracies:
             (low, high), (other_low, other_high) = self.interval(name), other.interval(name)
             if low > other_high or other_low > high:
@@ -84,7 +87,7 @@ class FrontPoint:
         return False
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form: accuracies and intervals by the objectives' names."""
+        """The JSON form; accuracies and intervals stand under the names of the objectives."""
         return {
             "trial": self.trial,
             "mixing_ratio": self.mixing_ratio,
@@ -99,8 +102,8 @@ class FrontPoint:
 def accuracy_interval(
     accuracy: float, n_images: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Clopper & Pearson's (1934) exact binomial interval of an accuracy on `n_images` images."""
-    # As quantiles of beta distributions: a hundred times as fast as searching for the ends.
+    """The exact binomial interval of an accuracy on `n_images` images (Clopper & Pearson 1934)."""
+    # The ends are quantiles of beta distributions: a hundred times as fast as searching for them.
     hits, tail = round(accuracy * n_images), (1 - confidence) / 2
     misses = n_images - hits
     low = betaincinv(hits, misses + 1, tail) if hits > 0 else 0.0
@@ -112,11 +115,6 @@ def values_of(points: Sequence[FrontPoint], objectives: Sequence[str]) -> NDArra
     """The accuracies as a matrix, (points, objectives)."""
     rows = [[point.accuracies[name] for name in objectives] for point in points]
     return np.array(rows, dtype=np.float64).reshape(len(points), len(objectives))
-
-
-def point_text(point: FrontPoint) -> str:
-    """A point as TRIAL:RATIO."""
-    return f"{point.trial}:{ratio_text(point.mixing_ratio)}"
 
 
 def interval_text(accuracy: float, interval: Sequence[float]) -> str:
@@ -131,3 +129,7 @@ def accuracies_text(point: FrontPoint) -> str:
     for name, accuracy in point.accuracies.items():
         cells.append(f"{name} {interval_text(accuracy, point.interval(name))} %")
     return "  ".join(cells)
+
+
+def _weight_text(weight: float) -> str:
+    return np.format_float_positional(weight, 6, unique=False, fractional=False, trim="-")

@@ -1,4 +1,4 @@
-"""What the repeats of a front attain: the empirical attainment function."""
+"""Repeats of a front: the empirical attainment function, and the spread of each point."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist_core.config.mixing import as_ratio
 from search.files import read_json
+from search.folders import SweepFolder
 from search.front.points import FrontPoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """The best values, (points, objectives), that `n_repeats` of all repeats reach or exceed."""
+    """The best `values`, (points, objectives), that at least `n_repeats` repeats attain."""
 
     n_repeats: int
     values: NDArray[np.float64]
@@ -26,9 +28,10 @@ class Surface:
 
 @dataclass(frozen=True, kw_only=True)
 class Attainment:
-    """The attainment surfaces, from that of one repeat to that of all, over whole repeats.
+    """The attainment surfaces of `n_repeats` repeats: for one repeat, for two, ..., for all.
 
-    A repeat in which a training failed is left out: its front would lack a part.
+    `n_left_out` repeats are left out because a training failed in them, so that their fronts are
+    incomplete.
     """
 
     n_repeats: int
@@ -37,10 +40,10 @@ class Attainment:
 
 
 def attainment(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> Attainment:
-    """The attainment of repeats, the rows of `repeats.json`.
+    """The attainment of repeats; `rows` are those of `repeats.json`.
 
-    Grunert da Fonseca, Fonseca & Hall (2001): a point is attained by a repeat if some point of the
-    repeat's front is at least as good in all objectives.
+    A repeat attains a point if some point of the repeat's front is at least as good in all
+    objectives (Grunert da Fonseca, Fonseca & Hall 2001).
     """
     repeats: dict[int, list[list[float]]] = {}
     for row in rows:
@@ -58,10 +61,11 @@ def attainment(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> 
 def _surfaces(repeats: Sequence[Sequence[Sequence[float]]]) -> tuple[Surface, ...]:
     values = np.array([value for repeat in repeats for value in repeat])
     sets = np.repeat(np.arange(len(repeats)), len(repeats[0]))
-    found = moocore.eaf(-values, sets)
-    n_attaining = np.rint(found[:, -1] * len(repeats) / 100).astype(int)
+    # moocore minimises; its last column is the percentage of repeats.
+    attained = moocore.eaf(-values, sets)
+    n_attaining = np.rint(attained[:, -1] * len(repeats) / 100).astype(int)
     return tuple(
-        Surface(n_repeats=n, values=_sorted(-found[n_attaining == n, :-1]))
+        Surface(n_repeats=n, values=_sorted(-attained[n_attaining == n, :-1]))
         for n in range(1, len(repeats) + 1)
     )
 
@@ -70,19 +74,16 @@ def _sorted(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[np.lexsort(values.T[::-1])]
 
 
-REPEATS = "repeats.json"
-
-
 def spreads(folder: Path, point: FrontPoint, objectives: Sequence[str]) -> Mapping[str, Any] | None:
-    """Mean and sample standard deviation over the repeats of a point; None if there are none."""
-    if not (folder / REPEATS).is_file():
-        return None
-    ratio = (
-        list(point.mixing_ratio) if isinstance(point.mixing_ratio, tuple) else point.mixing_ratio
-    )
-    wanted = (point.trial, ratio)
+    """By objective, the mean and sample standard deviation over the repeats of a point.
+
+    None if the sweep in `folder` has no repeats of it; the deviation is None if it has one.
+    """
+    path = SweepFolder(folder).repeats
     rows = [
-        row for row in read_json(folder / REPEATS) if (row["trial"], row["mixing_ratio"]) == wanted
+        row
+        for row in (read_json(path) if path.is_file() else ())
+        if (row["trial"], as_ratio(row["mixing_ratio"])) == (point.trial, point.mixing_ratio)
     ]
     if not rows:
         return None

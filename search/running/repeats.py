@@ -23,8 +23,8 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from search.config import Resources
 from search.files import read_json, write_json
+from search.folders import SweepFolder
 from search.front.front import Front
-from search.front.repeats import REPEATS
 from search.running.local import map_here
 from search.running.trial import CHECKPOINT, POINTS, TrialRun
 from search.study.failures import Failure
@@ -64,7 +64,7 @@ def repeat_front(
             continue
         rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
-    write_json(folder / REPEATS, rows)
+    write_json(SweepFolder(folder).repeats, rows)
 
 
 def _map_on(resources: Resources) -> Callable[..., Any]:

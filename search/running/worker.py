@@ -18,12 +18,13 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.training.trainer import Metrics
 from search.config import Limits, WarmupConfig
 from search.files import write_json
+from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import CHECKPOINT, POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
 from search.running.watchdog import HANG, has_hung, watched
 from search.scheduling.searcher import Searcher
-from search.study.failures import FAILURE, Failure, classify, is_of_storage
+from search.study.failures import Failure, classify, is_of_storage
 
 Result = TypeVar("Result")
 
@@ -142,7 +143,7 @@ class Worker:
     def _told(self, failure: Failure, trace: str = "") -> dict[str, Any]:
         """The last result of a trial that failed; its folder says why, too."""
         try:
-            write_json(self.folder / FAILURE, {**failure.to_dict(), "traceback": trace})
+            write_json(TrialFolder(self.folder).failure, {**failure.to_dict(), "traceback": trace})
         except OSError as error:
             return {**self._cost(), "storage_error": str(error), "done": True}
         return {**self._cost(), "failure": failure.kind, "reason": failure.reason, "done": True}

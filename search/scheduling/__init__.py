@@ -1,1 +1,1 @@
-"""Scheduling: what to try next and what to stop, whoever runs the trials."""
+"""Scheduling: what to try next and what to stop, independent of how trials are run."""

@@ -1,4 +1,4 @@
-"""Who is told what happens in a sweep."""
+"""Callbacks: objects that follow what happens in a sweep."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from search.study.results import Results
 
 
 class Callback:
-    """Is told what happens in a sweep, after the results; this one keeps it to itself."""
+    """Follows a sweep; every method of this one does nothing.
+
+    When a method is called, `results` already hold what it reports.
+    """
 
     def on_begun(self, proposal: Proposal) -> None:
-        """A trial begins, or goes on after the sweep was interrupted."""
+        """A trial begins, or continues after the sweep was interrupted."""
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """A running trial has trained an epoch."""
@@ -24,47 +27,47 @@ class Callback:
         """A trial has released its points."""
 
     def on_failed(self, trial: str, failure: Failure, results: Results) -> None:
-        """A trial came to nothing."""
+        """A trial has failed."""
 
     def on_stopped(self, trial: str, epoch: int, results: Results) -> None:
-        """A trial was stopped early."""
+        """A trial was stopped early, after `epoch` epochs."""
 
     def close(self) -> None:
         """The sweep has ended."""
 
 
 class Callbacks(Callback):
-    """Several callbacks, told in their order."""
+    """Several callbacks as one; they are called in their order."""
 
     def __init__(self, *callbacks: Callback) -> None:
         self.callbacks = callbacks
 
     def on_begun(self, proposal: Proposal) -> None:
-        """Tell all."""
+        """Call `on_begun` of each callback."""
         for callback in self.callbacks:
             callback.on_begun(proposal)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """Tell all."""
+        """Call `on_metrics` of each callback."""
         for callback in self.callbacks:
             callback.on_metrics(trial, metrics)
 
     def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
-        """Tell all."""
+        """Call `on_completed` of each callback."""
         for callback in self.callbacks:
             callback.on_completed(trial, points, results)
 
     def on_failed(self, trial: str, failure: Failure, results: Results) -> None:
-        """Tell all."""
+        """Call `on_failed` of each callback."""
         for callback in self.callbacks:
             callback.on_failed(trial, failure, results)
 
     def on_stopped(self, trial: str, epoch: int, results: Results) -> None:
-        """Tell all."""
+        """Call `on_stopped` of each callback."""
         for callback in self.callbacks:
             callback.on_stopped(trial, epoch, results)
 
     def close(self) -> None:
-        """Tell all."""
+        """Close each callback."""
         for callback in self.callbacks:
             callback.close()

@@ -1,8 +1,8 @@
-"""Multi-objective asynchronous successive halving: which trials are not worth their next epochs.
+"""Multi-objective asynchronous successive halving: which trials to stop early.
 
-The stopping variant of ASHA (Li et al. 2020, arXiv 1810.05934) with the ranking of MO-ASHA
-(Schmucker et al. 2021, arXiv 2106.12639): non-dominated sorting, ties by hypervolume contribution.
-Objectives are maximised. There is nothing random in it and no framework.
+This is the stopping variant of ASHA (Li et al. 2020, arXiv 1810.05934) with the ranking of MO-ASHA
+(Schmucker et al. 2021, arXiv 2106.12639): non-dominated sorting, with ties broken by the
+hypervolume contribution. Objectives are maximised. Nothing is random.
 """
 
 from __future__ import annotations
@@ -15,49 +15,50 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from generalist_core.config import TrainConfig
-from generalist_core.validation import require
+from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.front.front import hypervolume, non_dominated
 
 Points = NDArray[np.float64]
 
 BELOW_WORST = -0.1
-"""The reference point in objectives normalised to [0, 1]: extremes, too, contribute something."""
+"""The reference point in normalised objectives; below 0, so that extremes contribute as well."""
 
 SAME_CONTRIBUTION = 1e-12
-"""Contributions that differ by less are ties, so that rounding decides nothing."""
+"""Contributions that differ by less are tied, so that rounding decides nothing."""
 
 
 def results(
     metrics: Mapping[str, float], config: TrainConfig, halving: SuccessiveHalving
 ) -> dict[str, list[float]]:
-    """The rungs that an epoch of a training reports to, and its accuracies there.
+    """The rungs that an epoch of a training reports to, with its accuracies there.
 
-    Before the first sync each expert has its own rungs, `robust@2` after two epochs; from then on
-    the global learner has. What was not evaluated in every objective has none: so do natural
-    experts, whose accuracy foretells nothing of a trial's front.
+    Before the first sync each expert has its own rungs, such as `robust@2` after two epochs; from
+    then on the global learner has rungs. A learner that was not evaluated in every objective
+    reports to none. Natural experts are such learners, because their accuracy predicts nothing
+    about the front of a trial.
     """
     every = config.evaluation.every_epochs
     due = halving.reports(range(every, config.epochs, every), config.epochs)
-    found = {}
+    accuracies = {}
     for learner in (*(expert.name for expert in config.experts), "global"):
         names = [f"accuracy/{learner}/{objective}" for objective in config.evaluation.objectives]
         epoch = epoch_of(learner, metrics)
         if epoch in due and all(name in metrics for name in names):
-            found[f"{learner}@{due[epoch]}"] = [metrics[name] for name in names]
-    return found
+            accuracies[f"{learner}@{due[epoch]}"] = [metrics[name] for name in names]
+    return accuracies
 
 
 def epoch_of(learner: str, metrics: Mapping[str, float]) -> int:
-    """The epochs that an expert has behind it, or for the global learner all experts."""
+    """The epochs that an expert was trained; for the global learner, that all experts were."""
     return int(metrics.get(f"epoch/{learner}", metrics["epoch"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether to stop a trial, and its place among `n_results` results; 1 is the best.
+    """Whether to stop a trial, and its place among `n_results` results, where 1 is the best.
 
-    `place` is None for a result that could not be ranked, such as one with a missing objective.
+    `place` is None for a result that cannot be ranked, such as one with a missing objective.
     """
 
     stop: bool
@@ -66,7 +67,7 @@ class Decision:
 
 
 class Rungs:
-    """The results that trials had at each rung, and what was decided on them."""
+    """The results of trials at each rung, and the decisions on them."""
 
     def __init__(self, halving: SuccessiveHalving) -> None:
         self.halving = halving
@@ -76,16 +77,19 @@ class Rungs:
     def report(
         self, trial: str, rung: str, points: ArrayLike, *, unseen: Collection[str] = ()
     ) -> Decision:
-        """Record what a trial released at a rung, and decide whether to stop it.
+        """Record the result of a trial at a rung, and decide whether to stop the trial.
 
-        A result with a value that is not finite, or without any point, is neither recorded nor
-        decided on. What is reported again, as after a crash, gets the decision of the first time.
+        A result without points, or with a value that is not finite, is not recorded, and does not
+        stop the trial. A result that is reported again, as after a crash, gets its first decision.
 
         Args:
-            trial: its id.
-            rung: its name, see `results`.
+            trial: the id of the trial.
+            rung: the name of the rung, see `results`.
             points: the released points, (k, m), of which the best one counts.
             unseen: trials whose results this decision leaves out.
+
+        Raises:
+            InvalidConfigError: the points do not have the shape (k, m) with the rung's m.
         """
         decisions = self._decisions.setdefault(rung, {})
         known = self._points.setdefault(rung, {})
@@ -96,17 +100,17 @@ class Rungs:
             return Decision(stop=False, place=None, n_results=len(known))
         _require_alike(values, known)
         known[trial] = values[non_dominated(values)]
-        seen = [points for other, points in known.items() if other == trial or other not in unseen]
-        decisions[trial] = decide(seen, self.halving.eta)
+        compared = [known[other] for other in known if other == trial or other not in unseen]
+        decisions[trial] = decide(compared, self.halving.eta)
         return decisions[trial]
 
 
 def decide(results: Sequence[Points], eta: float) -> Decision:
-    """What becomes of the last of a rung's results, each the points (k, m) of one trial.
+    """The decision on the last of a rung's results, each of them the points (k, m) of one trial.
 
-    A trial is kept that holds the best value of an objective. Of several that share this value
-    those are meant that no other dominates: where an objective is the same for all, such as the
-    robust accuracy of natural experts, it protects nobody.
+    A trial that holds the best value of an objective is kept. If several trials share this value,
+    only those hold it that no other dominates. So an objective with the same value for all, such as
+    the robust accuracy of natural experts, keeps no trial.
     """
     n_results = len(results)
     place, holds_a_best = _standing(results)
@@ -115,10 +119,10 @@ def decide(results: Sequence[Points], eta: float) -> Decision:
 
 
 def _standing(results: Sequence[Points]) -> tuple[int, bool]:
-    """Place of the last result, equals sharing the better one, and whether it holds a best value.
+    """The place of the last result, where equal results share one, and if it holds a best value.
 
-    A trial is of the front of its best point. Raw values are sorted, as normalising them could make
-    different ones equal.
+    A trial belongs to the front of its best point. Raw values are sorted, because normalisation
+    could make different ones equal.
     """
     pool, last = np.concatenate(results), len(results) - 1
     owners = np.repeat(np.arange(len(results)), [len(points) for points in results])
@@ -126,24 +130,24 @@ def _standing(results: Sequence[Points]) -> tuple[int, bool]:
     best = np.full(len(results), len(pool))
     np.minimum.at(best, owners, fronts)
     in_front = fronts == best[last]
-    worth = _contributions(_normalised(pool)[in_front], owners[in_front], len(results))
-    ahead = (best < best[last]) | (worth > worth[last] + SAME_CONTRIBUTION)
-    own = pool[(owners == last) & (fronts == 0)]
-    return 1 + int(ahead.sum()), bool((own == pool.max(0)).any())
+    gains = _contributions(_normalised(pool)[in_front], owners[in_front], len(results))
+    ahead = (best < best[last]) | (gains > gains[last] + SAME_CONTRIBUTION)
+    undominated = pool[(owners == last) & (fronts == 0)]
+    return 1 + int(ahead.sum()), bool((undominated == pool.max(0)).any())
 
 
 def _contributions(front: Points, owners: NDArray[np.int64], n_owners: int) -> Points:
-    """The hypervolume that each owner's points add to a front together, (n_owners,)."""
+    """The hypervolume that the points of each owner add to a front, (n_owners,)."""
     reference = [BELOW_WORST] * front.shape[1]
     whole = hypervolume(front, reference)
-    worth = np.zeros(n_owners)
+    gains = np.zeros(n_owners)
     for owner in np.unique(owners):
-        worth[owner] = whole - hypervolume(front[owners != owner], reference)
-    return worth
+        gains[owner] = whole - hypervolume(front[owners != owner], reference)
+    return gains
 
 
 def _normalised(values: Points) -> Points:
-    """Every objective moved and scaled to [0, 1]; one that is the same for all becomes 0."""
+    """Every objective shifted and scaled to [0, 1]; one with the same value for all becomes 0."""
     low, span = values.min(0), np.ptp(values, axis=0)
     normalised: Points = (values - low) / np.where(span > 0, span, 1.0)
     return normalised
@@ -151,8 +155,8 @@ def _normalised(values: Points) -> Points:
 
 def _require_alike(values: Points, known: Mapping[str, Points]) -> None:
     n_objectives = {points.shape[1] for points in known.values()}
-    require(
-        values.ndim == 2 and n_objectives <= {values.shape[-1]},
-        "points of shape (k, objectives), objectives as in the rung's other results",
-        f"shape {values.shape}",
-    )
+    if values.ndim != 2 or not n_objectives <= {values.shape[1]}:
+        raise InvalidConfigError(
+            "The points must have shape (k, m), with m objectives as in the other results of the "
+            f"rung, but got shape {values.shape}."
+        )

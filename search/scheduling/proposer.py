@@ -1,8 +1,8 @@
-"""What to run next: something new, or one more co-training branch on a warm-up that pays.
+"""What to run next: a new trial, or another co-training branch on a warm-up that paid.
 
-Trials that differ only in what happens from the first sync on share their experts' warm-ups: they
-are the branches of one family. A family may have a few branches at first, and more for each branch
-that made the front grow. Something new can always be proposed.
+Trials that differ only in what happens from the first sync on share the warm-ups of their experts:
+they are the branches of one family. A family may have a few branches at first, and more for each
+branch that made the front grow. A new trial can always be proposed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from search.study.records import Proposal
 from spaces import Space, base_suggestion, paper_suggestion
 
 COTRAINING = ("mixing.ratio.", "sync.", "release_ratio.")
-"""Searched names that leave warm-ups as they are, if the ratio is constant in them.
+"""Prefixes of parameters that do not change warm-ups, if the mixing ratio is constant in them.
 
-The last one changes no training at all: a family that varies nothing else has no branches.
+The last one does not change the training at all: a family that varies nothing else has no branches.
 """
 
 
 @dataclass(kw_only=True)
 class Family:
-    """The trials on one warm-up: how many were proposed, which came to something, which paid."""
+    """The trials on one warm-up: how many were proposed, which completed, and how many paid."""
 
     params: dict[str, Any]
     varies: bool = True
@@ -36,13 +36,13 @@ class Family:
     n_paid: int = 0
 
     def is_open(self, branching: Branching) -> bool:
-        """Whether it may have another branch: its warm-up is there, and it has some left."""
+        """Whether another branch may be proposed: the warm-up exists, and the allowance is left."""
         allowance = branching.first + branching.more * self.n_paid
         return bool(self.completed) and self.n_proposed < allowance
 
 
 class Proposer:
-    """Asks the ledger for proposals; without `branching` each is the sampler's own."""
+    """Asks the ledger for proposals; without `branching` the sampler suggests all of them."""
 
     def __init__(
         self, ledger: Ledger, space: Space, base: TrainConfig, branching: Branching | None = None
@@ -53,29 +53,29 @@ class Proposer:
         self.branching = branching
         self.families: list[Family] = []
         self.family_of: dict[str, Family] = {}
-        self.worth = 0.0
+        self.hypervolume = 0.0
         self.n_branches = 0
         self._restore()
 
     def propose(self) -> Proposal:
-        """The next trial: a branch of the open family worth most, else something new."""
+        """The next trial: a branch of the open family that adds most to the front, or a new one."""
         family = self._best_open()
         fixed = family.params if family is not None else None
         return self._begin(self.ledger.ask(self.space, self.base, fixed=fixed))
 
     def completed(self, trial: str) -> None:
-        """Take in that a trial has released its points, and whether the front grew by them."""
+        """Take in that a trial has released its points, and whether they made the front grow."""
         self._completed(trial, self.ledger.results.front().hypervolume)
 
-    def _completed(self, trial: str, worth: float) -> None:
+    def _completed(self, trial: str, hypervolume: float) -> None:
         family = self.family_of[trial]
         family.completed.append(trial)
         growth = self.branching.min_growth if self.branching is not None else 0.0
-        family.n_paid += worth > self.worth * (1 + growth)
-        self.worth = worth
+        family.n_paid += hypervolume > self.hypervolume * (1 + growth)
+        self.hypervolume = hypervolume
 
     def _restore(self) -> None:
-        """Take in what a ledger that goes on has proposed, and what came of it."""
+        """Take in what the ledger has proposed before, and its results."""
         for proposal in self.ledger.results.proposals():
             self._begin(proposal)
         completed = {point.trial for point in self.ledger.results.points()}
@@ -101,11 +101,11 @@ class Proposer:
             return None
         if self.n_branches >= self.branching.most * self.ledger.results.n_asked:
             return None
-        able = [f for f in self.families if f.varies and f.is_open(self.branching)]
-        return max(able, key=self._merit, default=None)
+        candidates = [f for f in self.families if f.varies and f.is_open(self.branching)]
+        return max(candidates, key=self._contribution, default=None)
 
-    def _merit(self, family: Family) -> float:
-        """The hypervolume that the front would lose without the family's points on it."""
+    def _contribution(self, family: Family) -> float:
+        """The hypervolume that the front would lose without the points of a family."""
         front = self.ledger.results.front()
         others = [point for point in front.points if point.trial not in family.completed]
         without = Front.of(others, front.objectives, front.reference)
@@ -113,7 +113,7 @@ class Proposer:
 
 
 def enqueue_first(ledger: Ledger, space: Space, base: TrainConfig) -> None:
-    """Propose the paper's setting first and then the base's, if they were not asked yet."""
+    """Enqueue the setting of the paper and then that of `base`, unless they were asked before."""
     first, second = (make(space, base) for make in (paper_suggestion, base_suggestion))
     suggestions = [first] if first == second else [first, second]
     for params, ratio in suggestions[ledger.results.n_asked :]:
@@ -121,5 +121,5 @@ def enqueue_first(ledger: Ledger, space: Space, base: TrainConfig) -> None:
 
 
 def warmup_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a branch has in common with its family."""
+    """The parameters that the branches of a family share."""
     return {name: value for name, value in params.items() if not name.startswith(COTRAINING)}

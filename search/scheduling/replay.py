@@ -1,4 +1,4 @@
-"""Whether a sweep's record gives its suggestions again, whoever was faster then."""
+"""Replay: whether the record of a sweep leads to the same suggestions again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from spaces import Space
 
 
 def replay(sweep: Sweep, space: Space) -> list[str]:
-    """The trials whose suggestion is not made again by what the study says came before it.
+    """The trials whose suggestion is not made again from what the study says came before it.
 
-    For each trial a ledger in memory is put where the sweep's stood when the trial was asked, and
-    asked in its place. What stood where is told by two numbers that the study has of every trial:
-    `asked_after`, how many had ended when it was asked, and `told_as`, as which it ended. Empty is
-    good; else the space, the code or a library is not that of the sweep.
+    For each trial, a ledger in memory is brought to the state that the sweep's ledger had when the
+    trial was asked, and is asked in its place. Two numbers that the study stores for every trial
+    give this state: `asked_after`, how many trials had ended when it was asked, and `told_as`, how
+    many had ended before it. If any trial is returned, the space, the code or a library is not that
+    of the sweep.
     """
-    records = sweep.results.records()
-    return [seen.trial for seen in records if _asked_again(sweep, space, seen.trial) != seen.params]
+    return [
+        record.trial
+        for record in sweep.results.records()
+        if _asked_again(sweep, space, record.trial) != record.params
+    ]
 
 
 def _asked_again(sweep: Sweep, space: Space, trial: str) -> Mapping[str, Any]:

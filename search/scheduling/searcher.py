@@ -1,6 +1,7 @@
-"""The search itself, whoever runs its trials: what comes next, what stops, what came of it.
+"""The search: it proposes trials, stops them, and tells the ledger how they ended.
 
-Ray drives it in `search.running.ray_tuner`, a plain loop in `search.running.local`.
+It does not run trials. Ray drives it in `search.running.ray_tuner`, a plain loop in
+`search.running.local`.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from search.study.records import Proposal, RejectedError
 from search.study.storage import WRITE_ERRORS
 
 GLOBAL = "global@"
-"""How the rungs of the global learner are named."""
+"""The beginning of the names of the global learner's rungs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What ends trials and the search, and when trials begin.
 
-    `rungs` stop weak trials, `stop_when` the whole search, and so do `max_failures` failed trials.
-    With a `round_size` so many trials make a round: none begins before all of the last round have
-    ended, ends are told in the order of the trials, and rungs compare with earlier rounds only.
-    Warm-ups then have no rungs: of those who share one, whoever is first trains and reports it.
-    So what comes out does not depend on who was faster.
+    `rungs` stop weak trials. `stop_when` and `max_failures` failed trials end the whole search.
+
+    `round_size` makes the result independent of the speed of trials: so many trials form a round,
+    and a round begins when all trials of the last one have ended. The ends are told in the order of
+    the trials, and a rung compares only with earlier rounds. Warm-ups then have no rungs, because
+    the first of the trials that share a warm-up trains it and reports.
     """
 
     rungs: Rungs | None = None
@@ -46,7 +48,7 @@ class Rules:
 
 
 class Searcher:
-    """Proposes trials, at most `n_workers` at a time, and tells the ledger of each."""
+    """Proposes trials, at most `n_workers` at a time, and tells the ledger how each ended."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Searcher:
         callback: Callback | None = None,
         gpus_per_trial: float = 0.0,
     ) -> None:
-        """Begin a search of `n_trials`, or go on with one: first with its `unfinished` trials."""
+        """Begin a search of `n_trials`, or continue one, beginning with its `unfinished` trials."""
         self.proposer = proposer
         self.ledger = proposer.ledger
         self.n_left = max(0, n_trials - self.ledger.results.n_asked)
@@ -75,7 +77,7 @@ class Searcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether no trial can begin now: all workers have one, or the round is to end first."""
+        """Whether no trial can begin now: all workers are busy, or the round must end first."""
         return len(self.running) >= self.n_workers or self._awaits_end_of_round
 
     @property
@@ -87,13 +89,13 @@ class Searcher:
 
     @property
     def n_to_begin(self) -> int:
-        """How many trials are still to begin."""
+        """The number of trials that are still to begin."""
         return self.n_left + len(self.unfinished) if self.error is None else 0
 
     def propose(self) -> Proposal | None:
-        """The next trial; None if there is none now, or with `n_to_begin` = 0 none any more.
+        """The next trial; None if there is none now, or none at all if `n_to_begin` is 0.
 
-        One that is rejected before it is trained is told as failed, and counts.
+        A suggestion that is rejected before training is told as a failed trial, and counts.
         """
         while self.n_to_begin > 0 and not self._awaits_end_of_round:
             try:
@@ -115,9 +117,10 @@ class Searcher:
         return self.proposer.propose()
 
     def recall(self, proposal: Proposal, metrics: Mapping[str, Any]) -> None:
-        """Take in an epoch that was reported before this search went on.
+        """Take in an epoch that was reported before the search was interrupted.
 
-        In rounds its decision may still be untold; else whoever was to be stopped was.
+        In rounds, the ledger may not have been told yet that the trial was stopped; without them
+        it was told at once.
         """
         self._count(proposal.trial, metrics)
         stops = self._decide(proposal.trial, proposal.config, metrics)
@@ -127,7 +130,7 @@ class Searcher:
             self._end(proposal.trial, stops)
 
     def report(self, trial: str, metrics: Mapping[str, Any]) -> bool:
-        """Take in an epoch of a running trial; whether it is to be stopped, and is told so."""
+        """Take in an epoch of a running trial; returns whether the trial is to be stopped."""
         self.callback.on_metrics(trial, metrics)
         self._count(trial, metrics)
         stops = self._decide(trial, self.running[trial].config, metrics)
@@ -138,7 +141,7 @@ class Searcher:
     def _decide(
         self, trial: str, config: TrainConfig, metrics: Mapping[str, Any]
     ) -> Callable[[], None] | None:
-        """What tells that a rung stops the trial, if one does."""
+        """The call that tells the ledger that a rung stops the trial; None if no rung does."""
         if self.rules.rungs is None:
             return None
         unseen, in_rounds = self._round_of(trial), self.rules.round_size is not None
@@ -158,26 +161,26 @@ class Searcher:
         *,
         trained: TrainConfig | None = None,
     ) -> None:
-        """A trial has trained to its end and released these points, at this `cost` in all.
+        """Take in that a trial was trained to its end and released points, at this total `cost`.
 
-        `trained` is its configuration where that is not the one proposed.
+        `trained` is its configuration if that is not the one proposed.
         """
         self._count(trial, cost)
         self._end(trial, partial(self._tell_released, trial, points, trained))
 
     def failed(self, trial: str, failure: Failure, cost: Mapping[str, float] | None = None) -> None:
-        """A trial came to nothing."""
+        """Take in that a trial failed."""
         if cost is not None:
             self._count(trial, cost)
         self._end(trial, partial(self._tell_failed, trial, failure))
 
     def abort(self, error: Exception) -> None:
-        """End the search because of an error that is no trial's; who runs is left for `resume`."""
+        """End the search because of an error outside its trials; running ones wait for `resume`."""
         self.error = self.error or error
 
     @contextmanager
     def aborting(self) -> Iterator[None]:
-        """Let an error inside end the search, and not whoever drives it."""
+        """Let an error in the block end the search, and not the loop that drives it."""
         try:
             yield
         except WRITE_ERRORS as error:
@@ -186,7 +189,7 @@ class Searcher:
             self.abort(error)
 
     def close(self) -> bool:
-        """End the search, and leave what still runs for `resume`; whether there is any."""
+        """End the search; returns whether it was cut short, with trials left for `resume`."""
         cut_short = bool(self.running or self.ended) or self.n_to_begin > 0
         if not isinstance(self.error, OSError):
             for trial in (*self.running, *self.ended, *(p.trial for p in self.unfinished)):
@@ -195,7 +198,7 @@ class Searcher:
         return cut_short
 
     def _end(self, trial: str, tell: Callable[[], None]) -> None:
-        """Tell that a trial ended: at once, or in rounds when all of its round have."""
+        """Tell that a trial ended: at once, or in rounds once its whole round has ended."""
         self.running.pop(trial, None)
         self.ended[trial] = tell
         self._tell_what_is_due()
@@ -211,7 +214,7 @@ class Searcher:
         self._stop_if_done()
 
     def _round_of(self, trial: str) -> set[str]:
-        """The trials of the same round."""
+        """The ids of the trials of the same round."""
         if self.rules.round_size is None:
             return set()
         first = int(trial) // self.rules.round_size * self.rules.round_size
@@ -234,7 +237,7 @@ class Searcher:
         self.callback.on_stopped(trial, epoch, self.ledger.results)
 
     def _count(self, trial: str, metrics: Mapping[str, float]) -> None:
-        """What a trial has cost by now: its epochs' seconds add up, until a total is given."""
+        """Note the cost of a trial so far: seconds of epochs add up until a total is given."""
         so_far = self.costs.get(trial, {}).get("seconds", 0.0)
         seconds = metrics.get("total_seconds", so_far + metrics.get("seconds", 0.0))
         self.costs[trial] = {
@@ -246,7 +249,7 @@ class Searcher:
         }
 
     def _stop_if_failing(self) -> None:
-        """End the search after so many failed trials."""
+        """End the search after `max_failures` failed trials."""
         if self.rules.max_failures is None:
             return
         failures = self.ledger.results.failures()
@@ -254,13 +257,13 @@ class Searcher:
             last = list(failures.values())[-1]
             self.abort(
                 WorkerError(
-                    f"{len(failures)} trials failed, as many as --max-failures allows; "
-                    f"the last of them: {last.reason}"
+                    f"{len(failures)} trials failed, as many as --max-failures allows. "
+                    f"The last failure: {last.reason}"
                 )
             )
 
     def _stop_if_done(self) -> None:
-        """Ask for no more trials once the hypervolume has stopped growing."""
+        """Propose no more trials once the hypervolume has stopped growing."""
         if self.rules.stop_when is None:
             return
         history = [

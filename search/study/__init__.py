@@ -1,1 +1,1 @@
-"""The study: what a sweep remembers, in Optuna and in its folder."""
+"""The study: the memory of a sweep, in Optuna and in the folder of the sweep."""

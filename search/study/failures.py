@@ -1,4 +1,4 @@
-"""Why a trial came to nothing: kinds that are counted, and those that would come again."""
+"""Why a trial failed: the kinds of failure, and which of them would happen again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ Kind = Literal[
 ]
 
 LASTING = ("diverged", "out-of-memory", "error", "hang", "time-limit", "invalid")
-"""Kinds that the same configuration meets again: the sampler is shown them, at accuracies of 0."""
-
-FAILURE = "failure.json"
-"""Where the folder of a failed trial says why."""
+"""Kinds that would happen again with the same configuration: the sampler sees accuracies of 0."""
 
 STORAGE_ERRORS = (
     errno.ENOSPC,
@@ -30,11 +27,12 @@ STORAGE_ERRORS = (
     errno.EPERM,
     errno.EIO,
 )
+"""Errors of a full, read-only or broken disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What kind of failure, and the reason in words."""
+    """The kind of a failure, and the reason in words."""
 
     kind: Kind
     reason: str
@@ -53,7 +51,7 @@ class Failure:
 
 
 def classify(error: Exception) -> Failure:
-    """The failure that an exception in a trial is."""
+    """The failure that an exception in a trial amounts to."""
     reason = f"{type(error).__name__}: {error}"
     if isinstance(error, DivergedError):
         return Failure(kind="diverged", reason=reason)
@@ -63,12 +61,13 @@ def classify(error: Exception) -> Failure:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; on a CPU torch says so in words only."""
-    in_words = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    in_words |= isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return in_words or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    """Whether memory ran out; on a CPU, torch raises a RuntimeError that only says so."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    phrases = ("not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
 def is_of_storage(error: Exception) -> bool:
-    """Whether a folder is full or may not be written: no fault of the trial's."""
+    """Whether a folder is full or not writable, which is no failure of the trial."""
     return isinstance(error, OSError) and error.errno in STORAGE_ERRORS

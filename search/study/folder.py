@@ -1,4 +1,4 @@
-"""The request of a sweep, and its folder as it can be read."""
+"""The folder of a sweep: its request, written and read, and the sweep as it is read from there."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import split_fingerprint
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 from search.config import CustomParts, SweepConfig
 from search.errors import SweepFolderError
 from search.files import read_json, write_json
+from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.pick import Pick, pick
 from search.study.ledger import Ledger
@@ -32,9 +33,8 @@ from search.study.storage import open_storage
 if TYPE_CHECKING:
     import pandas as pd
 
-JOURNAL = "study.journal"
-
-REQUEST = "sweep.json"
+FORMAT = 2
+"""The format of a sweep's files; format 1, whose files do not name it, used other names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,13 @@ class Sweep:
     custom: CustomParts = field(default_factory=CustomParts, repr=False)
 
     @property
+    def files(self) -> SweepFolder:
+        """The names of the sweep's files."""
+        return SweepFolder(self.folder)
+
+    @property
     def results(self) -> Results:
-        """What came of the trials so far."""
+        """The results of the trials so far."""
         return self.ledger.results
 
     @property
@@ -58,51 +63,52 @@ class Sweep:
 
     @property
     def hypervolume(self) -> float:
-        """What the front is worth."""
+        """The hypervolume of the front."""
         return self.front.hypervolume
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row an asked trial, see `search.study.tables.trials_table`."""
+        """One row per trial, see `search.study.tables.trials_table`."""
         from search.study.tables import trials_table
 
         return trials_table(self.results)
 
     @property
     def points(self) -> pd.DataFrame:
-        """One row an operating point, see `search.study.tables.points_table`."""
+        """One row per operating point, see `search.study.tables.points_table`."""
         from search.study.tables import points_table
 
         return points_table(self.results)
 
     @property
     def counts(self) -> TrialCounts:
-        """How the trials ended."""
+        """How many trials ended in which way."""
         return self.results.counts()
 
     def pick(self, spec: str) -> Pick:
-        """One point of the front and the reason, see `search.front.pick.pick`."""
+        """One point of the front, and the reason for it, see `search.front.pick.pick`."""
         return pick(self.front, spec, self.results.points())
 
 
 def open_sweep(folder: str | Path) -> Sweep:
-    """Open a sweep's folder to read it.
+    """Open the folder of a sweep to read it.
 
     Raises:
-        SweepFolderError: no sweep there, or a damaged one.
+        SweepFolderError: it holds no sweep, or a damaged one, or one of another format.
     """
     folder = Path(folder)
     config, study = read_request(folder)
-    if config.storage is None and not (folder / JOURNAL).is_file():
-        raise SweepFolderError(f"{folder} must hold the {JOURNAL} of a sweep, but does not.")
+    journal = SweepFolder(folder).journal
+    if config.storage is None and not journal.is_file():
+        raise SweepFolderError(f"{folder} must hold the {journal.name} of a sweep, but does not.")
     return Sweep(folder=folder, config=config, ledger=open_ledger(folder, config, study))
 
 
 def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool = False) -> Ledger:
-    """The ledger of a sweep, new or as it is."""
+    """Open the ledger of a sweep, or begin a new one."""
     seed = derive_seed(config.seed, "sampler") % 2**32
     return Ledger(
-        open_storage(config.storage, folder / JOURNAL),
+        open_storage(config.storage, SweepFolder(folder).journal),
         config.base.evaluation.objectives,
         sampler_of=build_samplers(config.sampler, seed=seed, n_startup=N_STARTUP),
         floors=config.at_least,
@@ -112,20 +118,35 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
 
 
 def write_request(folder: Path, config: SweepConfig, study: str, custom: Mapping[str, Any]) -> None:
-    """Write what was asked, and under which versions of what."""
-    request = {"request": to_dict(config), "study": study, "custom": dict(custom)}
-    write_json(folder / REQUEST, {**request, "environment": _environment()})
+    """Write the request of a sweep, and the environment that it was made in.
+
+    `custom` is what `custom_parts` returns.
+    """
+    document = {
+        "format": FORMAT,
+        "request": to_dict(config),
+        "study": study,
+        "custom": dict(custom),
+        "environment": _environment(),
+    }
+    write_json(SweepFolder(folder).request, document)
 
 
 def read_request(folder: Path) -> tuple[SweepConfig, str]:
-    """What was asked, and the name of its study.
+    """Read the request of a sweep, and the name of its study.
 
     Raises:
-        SweepFolderError: no sweep there, or a damaged one.
+        SweepFolderError: there is no request, or it is damaged or of another format.
     """
-    path = folder / REQUEST
+    path = SweepFolder(folder).request
     stored = read_json(path)
-    if not (isinstance(stored, dict) and {"request", "study", "custom"} <= set(stored)):
+    is_request = isinstance(stored, dict) and {"request", "study"} <= set(stored)
+    if is_request and stored.get("format") != FORMAT:
+        raise SweepFolderError(
+            f"{path} must be a sweep's request of format {FORMAT}, but is one of format "
+            f"{stored.get('format', 1)}. Open the sweep with the version that began it."
+        )
+    if not (is_request and "custom" in stored):
         raise SweepFolderError(f"{path} must hold a sweep's request, but does not.")
     try:
         return from_dict(stored["request"], SweepConfig), str(stored["study"])
@@ -134,7 +155,7 @@ def read_request(folder: Path) -> tuple[SweepConfig, str]:
 
 
 def custom_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:
-    """Which parts were the caller's own: a later `verify` needs the same."""
+    """Which parts of a sweep the user passed from Python; later calls need the same."""
     return {
         "data": split_fingerprint(data.train) if data is not None else None,
         "model": model is not None,
@@ -142,17 +163,22 @@ def custom_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, 
 
 
 def require_custom_parts(folder: Path, data: Dataset | None, model: ModelFactory | None) -> None:
-    """Check that a sweep over the caller's own data or model is used with the same."""
-    used, given = read_json(folder / REQUEST)["custom"], custom_parts(data, model)
+    """Check that a sweep with the user's data or model is used with the same data and a model.
+
+    Raises:
+        InvalidConfigError: a part is missing, or the data is not that of the sweep.
+    """
+    used = read_json(SweepFolder(folder).request)["custom"]
+    given = custom_parts(data, model)
     cure = "Call it from Python with data= and model= as in the sweep."
-    if used["data"] is not None or data is not None:
-        same = used["data"] in (None, given["data"])
-        require(same, "the data of the sweep", "others", cure)
-    require(model is not None or not used["model"], "the model of the sweep", "none", cure)
+    if used["data"] not in (None, given["data"]):
+        raise InvalidConfigError(f"The data must be the data of the sweep, but is not. {cure}")
+    if used["model"] and model is None:
+        raise InvalidConfigError(f"The model must be the model of the sweep, but got none. {cure}")
 
 
 def _environment() -> dict[str, str]:
-    """What a result depends on beside the request."""
+    """What the result depends on in addition to the request."""
     packages = ("generalist-search", "torch", "torchvision", "ray", "optuna", "moocore")
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"],  # noqa: S607

@@ -1,8 +1,9 @@
-"""The Optuna study of a sweep: what was asked, what came of it, in a final state each.
+"""The ledger writes the Optuna study of a sweep: what was asked, and how each trial ended.
 
-A sweep's trial is one Optuna trial with the mixing ratio of its release as one more parameter; the
-other mixtures that it released are added as completed trials of their own ratio. So every operating
-point is an observation, and the sampler learns the whole curve from one training.
+A trial of the sweep is one Optuna trial, with the mixing ratio of its release as one more
+parameter. The other mixtures that it releases are added as completed trials with their own ratio,
+its siblings. So every operating point is an observation, and the sampler learns the whole curve
+from one training.
 """
 
 from __future__ import annotations
@@ -24,32 +25,28 @@ from generalist_core.validation import InvalidConfigError
 from search.config import Floor
 from search.front.points import point_to_dict, trial_id
 from search.study.failures import Failure
-from search.study.records import (
-    Observation,
-    Proposal,
-    RejectedError,
-)
+from search.study.records import Observation, Proposal, RejectedError
 from search.study.results import Results
 from search.study.samplers import SamplerOf, experimental
 from search.study.sampling import Sampling
 from search.study.trials import (
     Goals,
     as_of,
+    as_running,
     missing_siblings,
+    observations_of,
     parameters_of,
     proposal_of,
-    running,
-    seen,
 )
 from spaces import Space
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
 
 MAX_ATTEMPTS = 20
-"""How often a sampler may suggest what has failed before, until that counts as a trial."""
+"""How often a sampler may suggest what has failed before, until this counts as a failed trial."""
 
 
 class Ledger:
-    """The study behind a sweep; the one place where Optuna's trials are asked and told."""
+    """The study behind a sweep: trials are asked and told here, and `results` are read."""
 
     def __init__(
         self,
@@ -61,10 +58,10 @@ class Ledger:
         study: str = "generalist-search",
         is_new: bool = True,
     ) -> None:
-        """Begin the study of that name, or open one that is there; `floors` say what counts.
+        """Begin the study of that name, or open an existing one.
 
         Raises:
-            InvalidConfigError: a new study has the name of one that is there, or an old one is not.
+            InvalidConfigError: the name of a new study exists, or that of an old one does not.
             SweepFolderError: a trial in the study has a name that no sweep gives.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,7 +81,7 @@ class Ledger:
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InvalidConfigError(
-                f"`a new study` must be begun, but {name!r} is there."
+                f"A new study must have a new name, but the storage has a study {name!r}."
             ) from error
         with experimental():
             study.set_metric_names(list(self.goals.objectives))
@@ -95,61 +92,63 @@ class Ledger:
             return optuna.load_study(study_name=name, storage=self.storage, sampler=RandomSampler())
         except KeyError as error:
             raise InvalidConfigError(
-                f"`study {name!r}` must be in its storage, but is not."
+                f"The study {name!r} must be in its storage, but is not."
             ) from error
 
     def _read(self) -> None:
-        """Take in the study from its beginning, its ends in the order in which they were told."""
+        """Read the whole study; the trials that ended are taken in the order they were told."""
         self._sampling = Sampling(self.sampler_of, len(self.goals.objectives))
-        self._unshown: deque[list[FrozenTrial]] = deque()
+        self._not_shown: deque[list[FrozenTrial]] = deque()
         self.results = Results(self.study, self.goals)
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
-            self.results.take_in(trial)
+            self.results.add_asked(trial)
         told: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
             if "origin" in trial.user_attrs:
-                self._unshown.append([trial])
+                self._not_shown.append([trial])
             elif trial.state.is_finished():
                 told.setdefault(trial.user_attrs["told_as"], []).append(trial)
         for _, ended in sorted(told.items()):
-            self._unshown.append(ended)
-            self.results.learn(ended)
+            self._not_shown.append(ended)
+            self.results.add_ended(ended)
         self._n_told = 1 + max(told, default=-1)
 
     @property
     def sampling(self) -> Sampling:
-        """What the sampler is shown; of a study that was there not before it is needed."""
-        while self._unshown:
-            self._sampling.tell("", seen(self._unshown.popleft(), self.goals))
+        """What the sampler sees; an existing study is shown to it when it is first needed."""
+        while self._not_shown:
+            ended = self._not_shown.popleft()
+            self._sampling.tell("", observations_of(ended, self.goals))
         return self._sampling
 
     def resume(self) -> list[Proposal]:
-        """Mend what a crash left undone; returns the trials to go on with, which run again.
+        """Repair what a crash left undone, and return the trials to continue, which run again.
 
-        A completed trial gets the points that were still to be added; who cannot go on is closed.
+        Siblings that a completed trial still lacks are added. A trial that cannot continue is
+        closed as failed.
         """
         for trial in self.results.asked():
             if trial.state == TrialState.COMPLETE:
                 self.study.add_trials(self._missing_siblings(trial))
         self._read()
         unfinished = [trial for trial in self.results.asked() if not trial.state.is_finished()]
-        return [proposal for trial in unfinished if (proposal := self._go_on(trial)) is not None]
+        return [proposal for trial in unfinished if (proposal := self._continue(trial)) is not None]
 
-    def _go_on(self, trial: FrozenTrial) -> Proposal | None:
+    def _continue(self, trial: FrozenTrial) -> Proposal | None:
         name = trial.user_attrs["trial"]
         if trial.state == TrialState.WAITING:
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        self.sampling.go_on(name, trial)
+            self.storage.set_trial_state_values(self._id_of(name), TrialState.RUNNING)
+        self.sampling.add_running(name, trial)
         try:
             return proposal_of(trial)
         except (KeyError, InvalidConfigError) as error:
-            reason = f"cannot go on, its configuration is not whole: {error}"
+            reason = f"cannot continue, its configuration is incomplete or invalid: {error}"
             self.tell_failed(name, Failure(kind="orphan", reason=reason))
             return None
 
     def before(self, trial: str) -> Ledger:
-        """A ledger in memory that stands where this one stood when that trial was asked."""
+        """A ledger in memory with the state of this one at the moment that trial was asked."""
         asked = self.results.trial(trial)
         n_told = asked.user_attrs["asked_after"]
         past = Ledger(
@@ -165,24 +164,24 @@ class Ledger:
 
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
-        self.storage.set_trial_state_values(self.results.trial(trial)._trial_id, TrialState.WAITING)
+        self.storage.set_trial_state_values(self._id_of(trial), TrialState.WAITING)
 
     def enqueue(
         self, params: Mapping[str, float | int | str], ratio: Ratio, n_experts: int
     ) -> None:
-        """Make a proposal this one: the next, after those enqueued before."""
+        """Make these parameters the next proposal, after those enqueued before."""
         self.sampling.enqueue({**params, **ratio_params(ratio, n_experts)})
 
     def ask(
         self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
     ) -> Proposal:
-        """The next trial to run; the parameters in `fixed` are given, the sampler adds the rest.
+        """The next trial to run; the sampler suggests the parameters that are not in `fixed`.
 
-        It is in the study before it is returned.
+        The trial is in the study before it is returned.
 
         Raises:
-            RejectedError: the space made no valid configuration of what the sampler suggested, or
-                it suggests nothing but configurations that failed.
+            RejectedError: the space made no valid configuration from the suggestion, or the
+                sampler suggested only configurations that have failed before.
         """
         name = trial_id(self.results.n_asked)
         for attempt in range(MAX_ATTEMPTS):
@@ -201,19 +200,18 @@ class Ledger:
                 return Proposal(
                     trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params)
                 )
-        reason = "the sampler suggests again and again what has failed before"
-        raise self._rejected(name, reason)
+        raise self._rejected(name, "the sampler keeps suggesting what has failed before")
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})
         self.tell_failed(name, Failure(kind="invalid", reason=reason))
         return RejectedError(name, reason)
 
-    def _record(self, name: str, about: Mapping[str, Any]) -> None:
-        """Write a trial that begins to the study, all at once."""
-        about = {"trial": name, "asked_after": self._n_told, **about}
-        self.study.add_trial(running(self.sampling.asked(name), about))
-        self.results.take_in(self.study.get_trials(deepcopy=False)[-1])
+    def _record(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Write a trial that begins to the study, in one step."""
+        attributes = {"trial": name, "asked_after": self._n_told, **attributes}
+        self.study.add_trial(as_running(self.sampling.asked(name), attributes))
+        self.results.add_asked(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(
         self,
@@ -223,48 +221,52 @@ class Ledger:
         *,
         trained: TrainConfig | None = None,
     ) -> None:
-        """Complete a trial with the point of its own ratio; the others are added beside it.
+        """Complete a trial with the point of the ratio that it was asked for; add its siblings.
 
-        `trained` is its configuration where that is not the one proposed.
+        `trained` is its configuration if that is not the one proposed.
         """
         ratio = as_ratio(self.results.trial(trial).user_attrs["mixing_ratio"])
-        own = next(point for point in points if point.mixing_ratio == ratio)
-        about: dict[str, Any] = {"n_images": own.n_images, "epoch": own.epoch, "cost": dict(cost)}
-        if trained is not None:
-            about["config"] = to_dict(trained)
-        about["points"] = [point_to_dict(point) for point in points]
-        self._close(trial, TrialState.COMPLETE, about, accuracies=own.accuracies)
-        self.results.take_in(self.results.trial(trial))
-        siblings = self._missing_siblings(self.results.trial(trial))
+        point = next(point for point in points if point.mixing_ratio == ratio)
+        attributes: dict[str, Any] = {
+            "n_images": point.n_images,
+            "epoch": point.epoch,
+            "cost": dict(cost),
+            **({} if trained is None else {"config": to_dict(trained)}),
+            "points": [point_to_dict(point) for point in points],
+        }
+        self._close(trial, TrialState.COMPLETE, attributes, accuracies=point.accuracies)
+        completed = self.results.trial(trial)
+        self.results.add_asked(completed)
+        siblings = self._missing_siblings(completed)
         self.study.add_trials(siblings)
-        self._take_in(trial, [self.results.trial(trial), *siblings])
+        self._learn(trial, [completed, *siblings])
 
     def tell_failed(
         self, trial: str, failure: Failure, cost: Mapping[str, float] | None = None
     ) -> None:
-        """Close a trial that came to nothing, at what it cost."""
-        about = {"failure": failure.to_dict(), "cost": dict(cost or {})}
-        self._close(trial, TrialState.FAIL, about)
-        self._take_in(trial, [self.results.trial(trial)])
+        """Close a trial that failed, with what it cost."""
+        attributes = {"failure": failure.to_dict(), "cost": dict(cost or {})}
+        self._close(trial, TrialState.FAIL, attributes)
+        self._learn(trial, [self.results.trial(trial)])
 
     def tell_stopped(
         self, trial: str, epoch: int, cost: Mapping[str, float], accuracies: Mapping[str, float]
     ) -> None:
         """Close a trial that was stopped early, after `epoch` epochs with these `accuracies`."""
-        about = {"stopped_at": epoch, "accuracies": dict(accuracies), "cost": dict(cost)}
-        self._close(trial, TrialState.PRUNED, about)
-        self._take_in(trial, [self.results.trial(trial)])
+        attributes = {"stopped_at": epoch, "accuracies": dict(accuracies), "cost": dict(cost)}
+        self._close(trial, TrialState.PRUNED, attributes)
+        self._learn(trial, [self.results.trial(trial)])
 
     def _close(
         self,
         trial: str,
         state: TrialState,
-        about: Mapping[str, Any],
+        attributes: Mapping[str, Any],
         accuracies: Mapping[str, float] | None = None,
     ) -> None:
         """Write how a trial ended, its state last: after a crash before that it has not ended."""
-        live = optuna.Trial(self.study, self.results.trial(trial)._trial_id)
-        for name, value in {**about, "told_as": self._n_told}.items():
+        live = optuna.Trial(self.study, self._id_of(trial))
+        for name, value in {**attributes, "told_as": self._n_told}.items():
             live.set_user_attr(name, value)
         values = None
         if accuracies is not None:
@@ -274,23 +276,33 @@ class Ledger:
         self.study.tell(live.number, values, state=state)
         self._n_told += 1
 
-    def observe(self, made: Observation, space: Space, base: TrainConfig) -> None:
-        """Let the sampler learn from an observation made elsewhere; the front has no part in it.
+    def observe(self, observation: Observation, space: Space, base: TrainConfig) -> None:
+        """Let the sampler learn from an observation made elsewhere; it is no point of the front.
 
         Raises:
             InvalidConfigError: its parameters make no configuration of the space.
         """
-        fixed = parameters_of(made, space, base)
-        about = {"origin": made.origin}
-        trial = self.goals.completed(fixed.params, fixed.distributions, made.accuracies, about)
+        fixed = parameters_of(observation, space, base)
+        trial = self.goals.completed(
+            fixed.params,
+            fixed.distributions,
+            observation.accuracies,
+            {"origin": observation.origin},
+        )
         self.study.add_trial(trial)
-        self._take_in("", [trial])
+        self._learn("", [trial])
 
-    def _take_in(self, name: str, trials: Sequence[FrozenTrial]) -> None:
+    def _learn(self, name: str, trials: Sequence[FrozenTrial]) -> None:
         """Learn from a trial that ended, with its siblings, or from an observation."""
-        self.sampling.tell(name, seen(trials, self.goals))
-        self.results.learn(trials)
+        self.sampling.tell(name, observations_of(trials, self.goals))
+        self.results.add_ended(trials)
 
     def _missing_siblings(self, asked: FrozenTrial) -> list[FrozenTrial]:
         later = self.study.get_trials(deepcopy=False)[asked.number :]
         return missing_siblings(asked, later, self.goals)
+
+    def _id_of(self, trial: str) -> int:
+        """The id of a trial in the storage."""
+        study = self.storage.get_study_id_from_name(self.study.study_name)
+        number = self.results.trial(trial).number
+        return self.storage.get_trial_id_from_study_id_trial_number(study, number)

@@ -1,4 +1,4 @@
-"""What goes in and out of the ledger: proposals, observations, floors and counts."""
+"""The records that go into the ledger and come out of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.study.failures import Failure
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A trial to run: its id, configuration, and the release ratio the sampler asked for."""
+    """A trial to run: its id, its configuration, and the release ratio that was suggested."""
 
     trial: str
     config: TrainConfig
@@ -25,11 +25,11 @@ State = Literal["completed", "stopped early", "failed", "unfinished"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """A trial as the study has it: how it was proposed, how it ended or stands, what it cost.
+    """A trial in the study: how it was proposed, its state, and what it cost.
 
-    `asked_after` is how many trials had ended when it was asked. One that `is_given` was suggested
-    by configuration, not by the sampler. The `config` is None if the space made none, `stopped_at`
-    the epoch after which it was stopped early.
+    `asked_after` trials had ended when it was asked. `is_given` says that its parameters, or some
+    of them, were given and not suggested by the sampler. `config` is None if the space made none;
+    `stopped_at` is the epoch after which the trial was stopped early.
     """
 
     trial: str
@@ -45,7 +45,10 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Parameters of a space with its release ratio, the accuracies they gave, and who says so."""
+    """The parameters and release ratio of a training made elsewhere, and its accuracies.
+
+    `origin` names the source in messages.
+    """
 
     params: Mapping[str, Any]
     accuracies: Mapping[str, float]
@@ -54,7 +57,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialCounts:
-    """How many trials of a sweep ended in which way; the unfinished run, or wait for `resume`."""
+    """How many trials ended in which way; unfinished ones are running or wait for `resume`."""
 
     completed: int
     stopped_early: int
@@ -63,16 +66,15 @@ class TrialCounts:
 
     @property
     def total(self) -> int:
-        """All ended trials."""
+        """The number of trials that ended."""
         return self.completed + self.stopped_early + self.failed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What the trials had cost together when one of them ended, and what the front was worth.
+    """The total cost of the trials, and the hypervolume of the front, when one of them ended.
 
-    `elapsed_s` is the time since the first trial began, pauses between a sweep and its `resume`
-    included.
+    `elapsed_s` is the time since the first trial began, including pauses before a `resume`.
     """
 
     trial: str
@@ -82,7 +84,7 @@ class Growth:
 
 
 class RejectedError(RuntimeError):
-    """A suggestion that is not worth training: the space refuses it, or it has failed before."""
+    """A suggestion that is not trained: the space refuses it, or it has failed before."""
 
     def __init__(self, trial: str, reason: str) -> None:
         super().__init__(reason)

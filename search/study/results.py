@@ -1,9 +1,10 @@
-"""What a study holds, to be read: how its trials ended, their operating points, the front."""
+"""The results of a study, to be read: how its trials ended, their operating points, the front."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import optuna
@@ -33,13 +34,17 @@ COSTS = (
     "seconds",
     "gpu_seconds",
 )
+"""The costs of a trial; shared warm-ups saved the reused images, crashes wasted the lost ones."""
 
 
 class Results:
-    """The trials of a study and what they came to; the ledger keeps it up to date."""
+    """The trials of a study and their results. Siblings do not count as trials.
+
+    The ledger keeps them up to date: it alone calls `add_asked` and `add_ended`.
+    """
 
     def __init__(self, study: optuna.Study, goals: Goals) -> None:
-        """Begin without a trial; `take_in` and `learn` add them."""
+        """Begin without trials."""
         self.study = study
         self.goals = goals
         self._numbers: dict[str, int] = {}
@@ -48,40 +53,83 @@ class Results:
         self._points: list[FrontPoint] = []
         self._front = goals.front_of(())
 
-    def points(self) -> list[FrontPoint]:
-        """Every operating point of every completed trial of this sweep, in the order of asking."""
-        return sorted(self._points, key=_trial)
+    def add_asked(self, trial: FrozenTrial) -> None:
+        """Know a trial that was asked by its name; siblings and observations are ignored."""
+        name = name_of(trial)
+        if name is not None:
+            self._numbers[name] = trial.number
+            self._configs[name] = trial.user_attrs.get("config")
 
-    def front(self) -> Front:
-        """The operating points that no other dominates, worth what lies above the floors."""
-        return self._front
+    def add_ended(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take in the points, or the failure, of a trial that ended, given with its siblings."""
+        for trial in trials:
+            if is_lasting_failure(trial) and "config" in trial.user_attrs:
+                self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
+        points = [
+            point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
+            for trial in trials
+            if trial.state == TrialState.COMPLETE and "trial" in trial.user_attrs
+        ]
+        self._points += points
+        candidates = sorted([*self._front.points, *points], key=attrgetter("trial"))
+        self._front = self.goals.front_of(candidates)
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The names of what is to be maximised, in their order."""
+        """The names of the objectives, in their order."""
         return self.goals.objectives
 
     @property
     def reference(self) -> tuple[float, ...]:
-        """The reference point of the hypervolume: the floors, 0 where there is none."""
+        """The reference point of the hypervolume, see `Goals.reference`."""
         return self.goals.reference
+
+    def points(self) -> list[FrontPoint]:
+        """Every operating point of every completed trial, in the order of asking."""
+        return sorted(self._points, key=attrgetter("trial"))
+
+    def front(self) -> Front:
+        """The operating points that no other dominates; floors bound their hypervolume."""
+        return self._front
 
     @property
     def n_asked(self) -> int:
-        """How many trials were asked, siblings not counted."""
+        """The number of trials that were asked."""
         return len(self._numbers)
 
+    def asked(self) -> list[FrozenTrial]:
+        """The trials that were asked, in the order of asking."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trials[number] for number in self._numbers.values()]
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended, in the order in which they did."""
+        ended = [trial for trial in self.asked() if trial.state.is_finished()]
+        return sorted(ended, key=lambda trial: trial.user_attrs["told_as"])
+
+    def trial(self, trial: str) -> FrozenTrial:
+        """A trial by its id."""
+        return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
+
+    def has_ended(self, trial: str) -> bool:
+        """Whether a trial with this id was asked and has ended."""
+        return trial in self._numbers and self.trial(trial).state.is_finished()
+
+    def has_failed(self, config: TrainConfig) -> bool:
+        """Whether this configuration has failed, and would fail again."""
+        return to_json(config) in self._failing
+
     def proposals(self) -> list[Proposal]:
-        """What was proposed so far, and could be trained."""
+        """The proposals so far, without suggestions that the space refused."""
         asked = [trial for trial in self.asked() if "config" in trial.user_attrs]
         return [proposal_of(trial) for trial in asked]
 
     def records(self) -> list[TrialRecord]:
-        """Every asked trial as it is, siblings not counted, in the order of asking."""
+        """The record of every trial, in the order of asking."""
         return [record_of(trial) for trial in self.asked()]
 
     def counts(self) -> TrialCounts:
-        """How the asked trials ended, siblings not counted."""
+        """How many trials ended in which way."""
         states = [trial.state for trial in self.asked()]
         return TrialCounts(
             completed=states.count(TrialState.COMPLETE),
@@ -91,7 +139,7 @@ class Results:
         )
 
     def failures(self) -> dict[str, Failure]:
-        """Why each failed trial did."""
+        """Why each failed trial failed, by its id."""
         failed = [trial for trial in self.asked() if trial.state == TrialState.FAIL]
         return {trial.user_attrs["trial"]: failure_of(trial) for trial in failed}
 
@@ -99,26 +147,17 @@ class Results:
         """How many trials failed in which way."""
         return dict(Counter(failure.kind for failure in self.failures().values()))
 
-    def has_ended(self, trial: str) -> bool:
-        """Whether a trial of that name was asked, and has ended."""
-        return trial in self._numbers and self.trial(trial).state.is_finished()
-
     def cost(self) -> dict[str, float]:
-        """What all ended trials cost together, those that came to nothing too."""
+        """The total cost of all trials that ended, failed ones included, see `COSTS`."""
         costs = [trial.user_attrs["cost"] for trial in self.ended()]
         return {key: sum(cost.get(key, 0) for cost in costs) for key in COSTS}
 
     def history(self) -> list[Growth]:
-        """How cost and hypervolume grew, an entry for each trial that ended, in that order."""
+        """How cost and hypervolume grew: one entry per trial that ended, in that order."""
         return growth_of(self.ended(), self._points, self.goals)
 
-    def ended(self) -> list[FrozenTrial]:
-        """The trials that ended, siblings not counted, in the order in which they did."""
-        ended = [trial for trial in self.asked() if trial.state.is_finished()]
-        return sorted(ended, key=lambda trial: trial.user_attrs["told_as"])
-
     def observations(self, origin: str) -> list[Observation]:
-        """What another sweep can learn from this one."""
+        """What another sweep can learn from this study; `origin` names it."""
         completed = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         return [
             Observation(
@@ -128,41 +167,3 @@ class Results:
             )
             for trial in completed
         ]
-
-    def asked(self) -> list[FrozenTrial]:
-        """The trials that were asked, siblings not counted, in the order of asking."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [trials[number] for number in self._numbers.values()]
-
-    def trial(self, trial: str) -> FrozenTrial:
-        """A trial that was asked, by its id."""
-        return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
-
-    def has_failed(self, config: TrainConfig) -> bool:
-        """Whether this configuration failed in a way that it would fail again."""
-        return to_json(config) in self._failing
-
-    def take_in(self, trial: FrozenTrial) -> None:
-        """Know a trial that was asked, by its name."""
-        name = name_of(trial)
-        if name is not None:
-            self._numbers[name] = trial.number
-            self._configs[name] = trial.user_attrs.get("config")
-
-    def learn(self, trials: Sequence[FrozenTrial]) -> None:
-        """Know what failed, and the points."""
-        for trial in trials:
-            if is_lasting_failure(trial) and "config" in trial.user_attrs:
-                self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
-        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        points = [
-            point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
-            for trial in completed
-            if "trial" in trial.user_attrs
-        ]
-        self._points += points
-        self._front = self.goals.front_of(sorted([*self._front.points, *points], key=_trial))
-
-
-def _trial(point: FrontPoint) -> str:
-    return point.trial

@@ -22,7 +22,7 @@ from generalist_core.randomness import derive_seed
 from generalist_core.validation import require_one_of
 
 SamplerOf = Callable[[str], BaseSampler]
-"""The sampler of one suggestion, by its name."""
+"""A function from the name of a suggestion to the sampler that makes it."""
 
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
@@ -33,48 +33,49 @@ def _gp(seed: int, n_startup: int) -> BaseSampler:
     return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
 
 
-SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
     "nsga2": lambda seed, _: NSGAIISampler(seed=seed),
     "nsga3": lambda seed, _: NSGAIIISampler(seed=seed),
     "gp": _gp,
     "random": lambda seed, _: RandomSampler(seed=seed),
 }
+"""For each sampler of `search.config.SAMPLERS`, its builder from seed and startup trials."""
 
 N_STARTUP = 5
-"""Observations before a model-based sampler models; in simulations, fewer than 10 or 30 paid."""
+"""Observations before a model-based sampler models; in simulations 5 did better than 10 or 30."""
 
 OBSERVATION_LIMITS: dict[type[BaseSampler], int] = {TPESampler: 250, GPSampler: 150}
-"""How many observations a sampler can model in time; the others' time hardly grows."""
+"""How many observations a sampler can model in reasonable time; that of others hardly grows."""
 
 
 def build_samplers(name: str, *, seed: int, n_startup: int) -> SamplerOf:
-    """The sampler `name`, new for each suggestion, its randomness given by `seed` and that.
+    """The sampler `name`, built anew for each suggestion from `seed` and the suggestion's name.
 
-    So a suggestion depends on what was observed, not on how often the search was interrupted. The
-    model-based samplers draw at random until `n_startup` observations.
+    So a suggestion depends on what was observed, not on how often the search was interrupted.
+    Model-based samplers draw at random before they have `n_startup` observations.
 
     Raises:
-        InvalidConfigError: unknown name.
+        InvalidConfigError: the name is unknown.
     """
-    require_one_of("sampler", name, SAMPLERS)
+    require_one_of("sampler", name, BUILDERS)
 
     def sampler_of(suggestion: str) -> BaseSampler:
         with experimental():
-            return SAMPLERS[name](derive_seed(seed, "sampler", suggestion) % 2**32, n_startup)
+            return BUILDERS[name](derive_seed(seed, "sampler", suggestion) % 2**32, n_startup)
 
     return sampler_of
 
 
 def fixing(sampler: BaseSampler, params: Mapping[str, Any]) -> BaseSampler:
-    """The sampler for what is not in `params`."""
+    """A sampler that gives `params` as they are, and suggests all other parameters."""
     with experimental():
         return PartialFixedSampler(dict(params), sampler)
 
 
 @contextlib.contextmanager
 def experimental() -> Iterator[None]:
-    """Optuna warns of parts that may still change; the version that is required has them."""
+    """Silence Optuna's warnings about experimental features, which the required version has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

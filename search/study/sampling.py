@@ -1,4 +1,4 @@
-"""What a sampler is shown: its own study in memory, thinned to what it can model in time."""
+"""What a sampler sees: a study in memory, thinned to what it can model in reasonable time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
-from search.study.trials import running
+from search.study.trials import as_running
 
 SLACK = 1.25
 """A thinned study may grow by this factor before it is thinned again."""
@@ -21,9 +21,10 @@ SLACK = 1.25
 class Sampling:
     """A sampler with the observations that it learns from: all, or about `limit` of them.
 
-    The time of a suggestion grows with the observations, and a sweep makes several a trial: so
-    `OBSERVATION_LIMITS` of `search.study.samplers` holds. The best are kept: TPE, for one, models the
-    best 25 apart however many there are, and the rest only as a density.
+    The time of a suggestion grows with the number of observations, of which a sweep makes several
+    per trial. Therefore `OBSERVATION_LIMITS` of `search.study.samplers` sets a limit. The best ones
+    are kept: TPE, for example, models the best 25 separately, however many there are, and the rest
+    only as a density.
     """
 
     def __init__(self, sampler_of: SamplerOf, n_objectives: int) -> None:
@@ -35,15 +36,16 @@ class Sampling:
         self._study = self._new_study()
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Let a suggestion be this one: the next, after those enqueued before."""
+        """Make these parameters the next suggestion, after those enqueued before."""
         self.enqueued.append(dict(params))
 
     def ask(
         self, name: str, fixed: Mapping[str, Any] | None = None, attempt: int = 0
     ) -> optuna.Trial:
-        """A trial that suggests, until the next is asked; the parameters in `fixed` are given.
+        """A trial that suggests parameters, until the next one is asked.
 
-        It runs until it is told. Another `attempt` gives other suggestions.
+        The parameters in `fixed` are given. The trial runs until it is told. Another `attempt`
+        gives other suggestions.
         """
         self._settle()
         sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
@@ -54,16 +56,17 @@ class Sampling:
         self._running[name] = asked.number
         return asked
 
-    def go_on(self, name: str, trial: FrozenTrial) -> None:
-        """Know of a trial that was asked before this sampling began, and runs."""
-        self._add_running(name, trial)
+    def add_running(self, name: str, trial: FrozenTrial) -> None:
+        """Add a running trial that was asked elsewhere."""
+        self._running[name] = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(as_running(trial))
 
     def asked(self, name: str) -> FrozenTrial:
-        """What a running trial was given so far."""
+        """A running trial with the parameters that were suggested so far."""
         return self._study.get_trials(deepcopy=False)[self._running[name]]
 
     def tell(self, name: str, observations: Sequence[FrozenTrial]) -> None:
-        """End a trial that was asked, if it runs, and show what came of it."""
+        """End a trial if it is running, and show the sampler its observations."""
         number = self._running.pop(name, None)
         if number is not None:
             self._study.tell(number, state=TrialState.FAIL)
@@ -72,48 +75,46 @@ class Sampling:
             self._thin(self.limit)
 
     def _settle(self) -> None:
-        """Make the study what it would be had it just begun: who runs comes after what was seen.
+        """Bring the study to the state that it would have if it had just been opened.
 
-        Nor may a sampler find what it kept there: it may have known less then.
+        Running trials come after all observations. What a sampler stored in the study is removed,
+        as the sampler may have known less then.
         """
-        storage, study = self._study._storage, self._study._study_id
-        for key in storage.get_study_system_attrs(study):
-            storage.set_study_system_attr(study, key, None)
+        study = self._storage.get_study_id_from_name(self._study.study_name)
+        for key in self._storage.get_study_system_attrs(study):
+            self._storage.set_study_system_attr(study, key, None)
         for name, number in self._running.items():
-            running = self.asked(name)
+            trial = self.asked(name)
             self._study.tell(number, state=TrialState.FAIL)
-            self._add_running(name, running)
+            self.add_running(name, trial)
 
     def _observations(self) -> list[FrozenTrial]:
         seen = (TrialState.COMPLETE, TrialState.PRUNED)
         return self._study.get_trials(deepcopy=False, states=seen)
 
     def _thin(self, limit: int) -> None:
-        """Begin a new study with what is worth keeping, and with the trials that run."""
+        """Begin a new study with the observations to keep and the running trials."""
         kept = thinned(self._observations(), limit)
         running = {name: self.asked(name) for name in self._running}
         self._study = self._new_study()
         self._study.add_trials(kept)
         for name, trial in running.items():
-            self._add_running(name, trial)
-
-    def _add_running(self, name: str, trial: FrozenTrial) -> None:
-        self._running[name] = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trial(running(trial))
+            self.add_running(name, trial)
 
     def _new_study(self) -> optuna.Study:
+        self._storage = InMemoryStorage()
         return optuna.create_study(
-            storage=InMemoryStorage(),
+            storage=self._storage,
             sampler=self.sampler_of(""),
             directions=["maximize"] * self.n_objectives,
         )
 
 
 def thinned(observations: Sequence[FrozenTrial], limit: int) -> list[FrozenTrial]:
-    """Half of `limit` the best by non-dominated sorting, the rest evenly from first to last.
+    """At most `limit` observations, in their order.
 
-    The order stays. Of equally good ones the later are kept; trials without values are among the
-    rest.
+    Half of them are the best by non-dominated sorting, of equally good ones the later. The other
+    half is spread evenly over the rest, to which trials without values belong.
     """
     if len(observations) <= limit:
         return list(observations)

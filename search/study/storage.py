@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal beside the sweep, or any Optuna storage by its URL."""
+"""The storage of a study: a journal in the sweep's folder, or an Optuna storage by its URL."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 
 WRITE_ERRORS = (OSError, optuna.exceptions.StorageInternalError)
-"""What a storage raises when it cannot be written."""
+"""The errors that a storage raises when it cannot be written."""
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:
-    """The Optuna storage at `url`, or the journal file if there is none.
+    """The Optuna storage at `url`, or the journal file if `url` is None.
 
     Raises:
-        InvalidConfigError: no such storage.
+        InvalidConfigError: there is no such storage.
         SweepFolderError: the journal is damaged.
     """
     if url is None:
@@ -43,15 +43,16 @@ def _open_journal(journal: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(journal)))
     except (AssertionError, LookupError, TypeError, ValueError) as error:
         raise SweepFolderError(
-            f"{journal} must be an Optuna journal, but holds a record that is none "
+            f"{journal} must be an Optuna journal, but holds an invalid record "
             f"({type(error).__name__}: {error}). Restore the file from a copy."
         ) from error
 
 
 def mend_journal(journal: Path) -> None:
-    """Take away what a crash leaves: half a last line, which nobody was told of, and a lock.
+    """Remove what a crash leaves in a journal: an incomplete last line, and the lock file.
 
-    Only for the one process that runs the sweep.
+    The call that wrote the line never returned. Only the one process that runs the sweep may
+    mend its journal.
     """
     if not journal.is_file():
         return
@@ -66,7 +67,7 @@ def mend_journal(journal: Path) -> None:
 
 
 def _check(journal: Path) -> None:
-    """Check that every whole line is a record; half a last line may be one in writing."""
+    """Check that every complete line is a record; the last line may be in the middle of writing."""
     if not journal.is_file():
         return
     lines = journal.read_bytes().split(b"\n")

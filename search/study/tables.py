@@ -1,4 +1,4 @@
-"""The study as tables of pandas: a row a trial, or a row an operating point."""
+"""The results of a sweep as tables of pandas."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from search.study.results import Results
 
 
 def trials_table(results: Results) -> pd.DataFrame:
-    """One row an asked trial, by its name, in the order of asking.
+    """One row per trial, by its id, in the order of asking.
 
-    Columns: `state`, `on_front` (how many of its points are), `best_OBJECTIVE`, the cost in
-    `forward_images` and `seconds`, `reason` of a failure, and each parameter; empty cells are NaN.
+    The columns are `state`, `on_front` (the number of its points on the front), `best_OBJECTIVE`,
+    the cost in `forward_images` and `seconds`, the `reason` of a failure, and each parameter. Empty
+    cells are missing values.
     """
-    points, on_front = results.points(), [point.trial for point in results.front().points]
+    on_front = [point.trial for point in results.front().points]
     best: dict[str, dict[str, float]] = {}
-    for point in points:
-        own = best.setdefault(point.trial, {})
+    for point in results.points():
+        known = best.setdefault(point.trial, {})
         for name, accuracy in point.accuracies.items():
-            own[f"best_{name}"] = max(accuracy, own.get(f"best_{name}", 0.0))
+            known[f"best_{name}"] = max(accuracy, known.get(f"best_{name}", 0.0))
     rows: list[dict[str, object]] = [
         {
             "trial": record.trial,
@@ -32,21 +33,34 @@ def trials_table(results: Results) -> pd.DataFrame:
         }
         for record in results.records()
     ]
-    return _by_trial(rows)
+    table = pd.DataFrame(rows, columns=None if rows else ["trial"])
+    return table.set_index("trial").convert_dtypes()
 
 
 def points_table(results: Results) -> pd.DataFrame:
-    """One row an operating point: mixing ratio, accuracies with 95 % intervals, `on_front`."""
+    """One row per operating point, by the id of its trial, in the order of asking.
+
+    The columns are `mixing_ratio`, each objective with the ends `OBJECTIVE_low` and
+    `OBJECTIVE_high` of its 95 % interval, `n_images`, and `on_front`.
+    """
     on_front = {point.name for point in results.front().points}
-    rows: list[dict[str, object]] = []
+    ends = [f"{name}{end}" for name in results.objectives for end in ("", "_low", "_high")]
+    rows: list[list[object]] = []
     for point in results.points():
-        row: dict[str, object] = {"trial": point.trial, "mixing_ratio": point.mixing_ratio}
-        for name, accuracy in point.accuracies.items():
-            low, high = point.interval(name)
-            row |= {name: accuracy, f"{name}_low": low, f"{name}_high": high}
-        rows.append({**row, "n_images": point.n_images, "on_front": point.name in on_front})
-    measured = [f"{name}{end}" for name in results.objectives for end in ("", "_low", "_high")]
-    return _by_trial(rows, ["trial", "mixing_ratio", *measured, "n_images", "on_front"])
+        accuracies = [(point.accuracies[n], *point.interval(n)) for n in results.objectives]
+        numbers = [number for triple in accuracies for number in triple]
+        is_on = point.name in on_front
+        rows.append([point.trial, point.mixing_ratio, *numbers, point.n_images, is_on])
+    columns = ["trial", "mixing_ratio", *ends, "n_images", "on_front"]
+    table = pd.DataFrame(rows, columns=columns).set_index("trial")
+    return table.astype({"on_front": bool})
+
+
+def front_rows(results: Results) -> pd.DataFrame:
+    """The rows of `points_table` that are on the front, in its order, without `on_front`."""
+    table = points_table(results)
+    on_front = table[table["on_front"]].drop(columns="on_front")
+    return on_front.sort_values(list(results.objectives))
 
 
 def history_table(results: Results) -> pd.DataFrame:
@@ -54,9 +68,3 @@ def history_table(results: Results) -> pd.DataFrame:
     columns = ["trial", "forward_images", "elapsed_s", "hypervolume"]
     table = pd.DataFrame(results.history(), columns=columns)
     return table.set_index("trial").round({"elapsed_s": 3})
-
-
-def _by_trial(rows: list[dict[str, object]], columns: list[str] | None = None) -> pd.DataFrame:
-    """The rows by their trial, and missing numbers as such."""
-    table = pd.DataFrame(rows, columns=columns if columns or rows else ["trial"])
-    return table.set_index("trial").convert_dtypes()

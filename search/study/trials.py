@@ -1,9 +1,9 @@
-"""The entries of a sweep's study: its trials as Optuna has them, written and read.
+"""The trials of a sweep's study as Optuna stores them, written and read.
 
-What Optuna has no place for is in a trial's attributes. Of one that was asked: its name `trial`,
-`asked_after` (how many had ended then), its `config` and `mixing_ratio`; and since it ended
-`told_as` (as which it did), its `cost`, and how. A `sibling` has another mixture of a trial, an
-observation made elsewhere its `origin`.
+What Optuna has no field for is stored in the attributes of a trial. One that was asked has its id
+`trial`, `asked_after` (how many trials had ended by then), its `config` and its `mixing_ratio`.
+Once it has ended it also has `told_as` (how many had ended before it), its `cost`, and how it
+ended. A `sibling` holds another mixture of a trial. An observation made elsewhere has an `origin`.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ STATES: dict[TrialState, State] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Goals:
-    """The objectives of a sweep, in their order, and the floors that some of them have."""
+    """The objectives of a sweep, in their order, and the floors of some of them."""
 
     objectives: tuple[str, ...]
     floors: tuple[Floor, ...] = ()
 
     @property
     def reference(self) -> tuple[float, ...]:
-        """The reference point of the hypervolume: the floors, 0 where there is none."""
+        """The reference point of the hypervolume: each objective's floor, or 0 if it has none."""
         floors = {floor.objective: floor.accuracy for floor in self.floors}
         return tuple(floors.get(name, 0.0) for name in self.objectives)
 
     def values(self, accuracies: Mapping[str, float]) -> list[float]:
-        """The accuracies in the objectives' order."""
+        """The accuracies in the order of the objectives."""
         return [accuracies[name] for name in self.objectives]
 
     def accuracies(self, trial: FrozenTrial) -> dict[str, float]:
-        """Those of a completed trial, by name."""
+        """The accuracies of a completed trial, by objective."""
         return dict(zip(self.objectives, trial.values, strict=True))
 
     def violations(self, accuracies: Mapping[str, float]) -> dict[str, float]:
-        """How far each floor is missed; 0 or less where it is kept."""
+        """How far each floor is missed; 0 or less if it is reached."""
         return {f.objective: f.accuracy - accuracies[f.objective] for f in self.floors}
 
     def front_of(self, points: Sequence[FrontPoint]) -> Front:
-        """The front among points, worth what lies above the floors."""
+        """The front of these points; its hypervolume is that above the floors."""
         return Front.of(points, self.objectives, self.reference)
 
     def completed(
@@ -74,98 +74,93 @@ class Goals:
         params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
         accuracies: Mapping[str, float],
-        about: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> FrozenTrial:
-        """An entry of these parameters that came to these accuracies."""
+        """A completed trial with these parameters and accuracies."""
         return create_trial(
             params=dict(params),
             distributions=dict(distributions),
             values=self.values(accuracies),
-            user_attrs=dict(about or {}),
+            user_attrs=dict(attributes or {}),
             constraints=self.violations(accuracies),
         )
 
 
 def name_of(trial: FrozenTrial) -> str | None:
-    """The name of a trial that was asked; siblings and observations have none.
+    """The id of a trial that was asked; None for siblings and observations.
 
     Raises:
-        SweepFolderError: it is none that a sweep gives.
+        SweepFolderError: it is not an id that a sweep gives.
     """
     name = trial.user_attrs.get("trial")
     if name is None or "sibling" in trial.user_attrs:
         return None
     if not (isinstance(name, str) and name.isdigit()):
-        raise SweepFolderError(f"A trial must be named by a number, but the study has {name!r}.")
+        raise SweepFolderError(f"The id of a trial must be a number, but the study has {name!r}.")
     return name
 
 
-def running(trial: FrozenTrial, about: Mapping[str, Any] | None = None) -> FrozenTrial:
-    """An entry that runs, with what a trial was given."""
+def as_running(trial: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> FrozenTrial:
+    """A running trial with the parameters of `trial`."""
     return create_trial(
         state=TrialState.RUNNING,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs=dict(about or {}),
+        user_attrs=dict(attributes or {}),
         system_attrs=trial.system_attrs,
     )
 
 
 def proposal_of(trial: FrozenTrial) -> Proposal:
-    """What was asked."""
-    about = trial.user_attrs
+    """The proposal that a trial was asked for.
+
+    Raises:
+        KeyError: an attribute is missing.
+        InvalidConfigError: the configuration is invalid.
+    """
     return Proposal(
-        trial=about["trial"],
-        config=from_dict(about["config"], TrainConfig),
-        mixing_ratio=as_ratio(about["mixing_ratio"]),
+        trial=trial.user_attrs["trial"],
+        config=from_dict(trial.user_attrs["config"], TrainConfig),
+        mixing_ratio=as_ratio(trial.user_attrs["mixing_ratio"]),
         params=trial.params,
     )
 
 
 def failure_of(trial: FrozenTrial) -> Failure:
-    """Why a failed trial did."""
+    """Why a failed trial failed."""
     return Failure(**trial.user_attrs["failure"])
 
 
 def is_lasting_failure(trial: FrozenTrial) -> bool:
-    """Whether a trial failed and would again."""
+    """Whether a trial failed, and would fail again."""
     return trial.state == TrialState.FAIL and failure_of(trial).is_lasting
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """How a trial that was asked ended, or stands."""
-    about, state = trial.user_attrs, STATES[trial.state]
+    """The record of a trial that was asked."""
+    attributes, state = trial.user_attrs, STATES[trial.state]
     return TrialRecord(
-        trial=about["trial"],
+        trial=attributes["trial"],
         state=state,
         is_given="fixed_params" in trial.system_attrs,
-        asked_after=about["asked_after"],
+        asked_after=attributes["asked_after"],
         params=trial.params,
-        config=about.get("config"),
-        cost=about["cost"] if trial.state.is_finished() else {},
-        stopped_at=about["stopped_at"] if state == "stopped early" else None,
+        config=attributes.get("config"),
+        cost=attributes["cost"] if trial.state.is_finished() else {},
+        stopped_at=attributes["stopped_at"] if state == "stopped early" else None,
         failure=failure_of(trial) if state == "failed" else None,
     )
 
 
 def point_of(trial: FrozenTrial, config: Mapping[str, Any], goals: Goals) -> FrontPoint:
-    """The operating point of a completed trial or sibling; `config` is the trial's.
-
-    Raises:
-        SweepFolderError: the sweep is older than points that name their epoch.
-    """
-    about = trial.user_attrs
-    if "epoch" not in about:
-        raise SweepFolderError(
-            "A study's points must name their epoch, but those of trial "
-            f"{about['trial']} do not. Open it with the version that began it."
-        )
+    """The operating point of a completed trial or sibling; `config` is that of the trial."""
+    attributes = trial.user_attrs
     return FrontPoint(
-        trial=about["trial"],
-        mixing_ratio=as_ratio(about["mixing_ratio"]),
+        trial=attributes["trial"],
+        mixing_ratio=as_ratio(attributes["mixing_ratio"]),
         accuracies=goals.accuracies(trial),
-        n_images=about["n_images"],
-        epoch=about["epoch"],
+        n_images=attributes["n_images"],
+        epoch=attributes["epoch"],
         config=config,
     )
 
@@ -173,20 +168,19 @@ def point_of(trial: FrozenTrial, config: Mapping[str, Any], goals: Goals) -> Fro
 def missing_siblings(
     asked: FrozenTrial, later: Iterable[FrozenTrial], goals: Goals
 ) -> list[FrozenTrial]:
-    """The entries of a completed trial's other mixtures, less those that are among `later` ones."""
-    name, own = asked.user_attrs["trial"], as_ratio(asked.user_attrs["mixing_ratio"])
-    there: set[Ratio] = {
+    """The siblings of a completed trial that the study lacks: none is among the `later` trials."""
+    present: set[Ratio] = {
         as_ratio(trial.user_attrs["mixing_ratio"])
-        for trial in later
-        if trial.user_attrs.get("trial") == name
+        for trial in (asked, *later)
+        if trial.user_attrs.get("trial") == asked.user_attrs["trial"]
     }
     points = points_from_dicts(asked.user_attrs["points"])
-    return [_sibling(asked, p, goals) for p in points if p.mixing_ratio not in {own, *there}]
+    return [_sibling(asked, point, goals) for point in points if point.mixing_ratio not in present]
 
 
 def _sibling(asked: FrozenTrial, point: OperatingPoint, goals: Goals) -> FrozenTrial:
     params = ratio_params(point.mixing_ratio, len(asked.user_attrs["config"]["experts"]))
-    about = {
+    attributes = {
         "trial": asked.user_attrs["trial"],
         "mixing_ratio": point.mixing_ratio,
         "n_images": point.n_images,
@@ -194,14 +188,19 @@ def _sibling(asked: FrozenTrial, point: OperatingPoint, goals: Goals) -> FrozenT
         "told_as": asked.user_attrs["told_as"],
         "sibling": True,
     }
-    return goals.completed({**asked.params, **params}, asked.distributions, point.accuracies, about)
+    return goals.completed(
+        {**asked.params, **params}, asked.distributions, point.accuracies, attributes
+    )
 
 
-def seen(trials: Iterable[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
-    """What the sampler sees: of a failure that would come again 0, of another nothing."""
-    nothing = dict.fromkeys(goals.objectives, 0.0)
+def observations_of(trials: Iterable[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
+    """What the sampler sees of trials that ended.
+
+    A failure that would happen again has accuracies of 0; other failures are left out.
+    """
+    worst = dict.fromkeys(goals.objectives, 0.0)
     return [
-        goals.completed(trial.params, trial.distributions, nothing)
+        goals.completed(trial.params, trial.distributions, worst)
         if trial.state == TrialState.FAIL
         else trial
         for trial in trials
@@ -210,19 +209,18 @@ def seen(trials: Iterable[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
 
 
 def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
-    """A trial as it was when so many had been told."""
-    about = trial.user_attrs
-    if "origin" in about or (trial.state.is_finished() and about["told_as"] < n_told):
+    """A trial as it was when the first `n_told` trials that ended had been told."""
+    attributes = trial.user_attrs
+    if "origin" in attributes or (trial.state.is_finished() and attributes["told_as"] < n_told):
         return trial
-    return running(
-        trial, {key: about[key] for key in ("trial", "asked_after", "config", "mixing_ratio")}
-    )
+    keys = ("trial", "asked_after", "config", "mixing_ratio")
+    return as_running(trial, {key: attributes[key] for key in keys})
 
 
 def growth_of(
     ended: Sequence[FrozenTrial], points: Iterable[FrontPoint], goals: Goals
 ) -> list[Growth]:
-    """How cost and hypervolume grew with the trials that ended, in that order."""
+    """How cost and hypervolume grew with each of the trials that `ended`, which are in order."""
     released: dict[str, list[FrontPoint]] = {}
     for point in points:
         released.setdefault(point.trial, []).append(point)
@@ -243,7 +241,7 @@ def growth_of(
 
 
 def parameters_of(observation: Observation, space: Space, base: TrainConfig) -> FixedTrial:
-    """The parameters of an observation, each with what the space says of it.
+    """The parameters of an observation, with the distributions that the space gives them.
 
     Raises:
         InvalidConfigError: they make no configuration of the space.
@@ -255,6 +253,7 @@ def parameters_of(observation: Observation, space: Space, base: TrainConfig) -> 
             space(fixed, base)
             suggest_ratio(fixed, len(base.experts))
     except (ValueError, UserWarning) as error:
-        law = "observations are of this space"
-        raise InvalidConfigError(f"`{law}` must hold, but {observation.origin}: {error}") from error
+        raise InvalidConfigError(
+            f"Observations must be of this space, but {observation.origin} is not: {error}"
+        ) from error
     return fixed

@@ -1,4 +1,4 @@
-"""Observations of earlier work, for a sampler to begin with: another sweep's study, or a CSV."""
+"""Observations that a sampler begins with: the study of another sweep, or a CSV."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 from search.config import SweepConfig
 from search.study.folder import open_sweep
 from search.study.records import Observation
 
 
 def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observation]:
-    """The rows of a CSV: one column an objective, the others parameters by name; empty cells none.
+    """Read the rows of a CSV with one column per objective.
+
+    The other columns are parameters by name; a parameter with an empty cell is left out.
 
     Raises:
         InvalidConfigError: a column or a number is missing, or an accuracy is outside [0, 1].
@@ -23,12 +25,19 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise InvalidConfigError(f"`a CSV in UTF-8` must be given, but {path} is none.") from error
+        raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not.") from error
     for number, row in enumerate(csv.DictReader(lines), 2):
         origin = f"{path}, line {number}"
-        require(None not in row, "as many cells as columns", origin)
+        if None in row:
+            raise InvalidConfigError(
+                f"A row must have as many cells as there are columns, but {origin} has more."
+            )
         missing = [name for name in objectives if not row.get(name)]
-        require(not missing, "a column for each objective", f"no {missing} in {origin}")
+        if missing:
+            raise InvalidConfigError(
+                "A CSV must have a column for each objective, and a number in it, but "
+                f"{', '.join(missing)} is missing in {origin}."
+            )
         accuracies = {name: _accuracy(row.pop(name), name, origin) for name in objectives}
         params = {name: _value(cell) for name, cell in row.items() if cell}
         yield Observation(params=params, accuracies=accuracies, origin=origin)
@@ -36,13 +45,13 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
 
 def _accuracy(cell: str, name: str, origin: str) -> float:
     value = _value(cell)
-    fits = isinstance(value, int | float) and 0 <= value <= 1
-    if not fits:
+    if not (isinstance(value, int | float) and 0 <= value <= 1):
         raise InvalidConfigError(f"`0 <= {name} <= 1` must hold, but got {cell!r} in {origin}.")
     return float(value)
 
 
 def _value(cell: str) -> Any:
+    """The JSON value in a cell; a text that is no JSON is itself the value."""
     try:
         return json.loads(cell)
     except json.JSONDecodeError:
@@ -50,11 +59,19 @@ def _value(cell: str) -> Any:
 
 
 def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
-    """What a sweep's folder or a CSV has to say about this sweep's objectives."""
+    """The observations in the folder of another sweep, or in a CSV.
+
+    Raises:
+        InvalidConfigError: a row of the CSV is invalid, or the sweep has other objectives.
+        SweepFolderError: the folder holds no sweep.
+    """
     objectives = config.base.evaluation.objectives
     if not path.is_dir():
         return list(read_observations(path, objectives))
-    ledger = open_sweep(path).ledger
-    same = ledger.results.objectives == objectives
-    require(same, "a warm start with the same objectives", f"{ledger.results.objectives} in {path}")
-    return ledger.results.observations(str(path))
+    results = open_sweep(path).results
+    if results.objectives != objectives:
+        raise InvalidConfigError(
+            f"The sweep of a warm start must have the objectives {', '.join(objectives)}, but "
+            f"{path} has {', '.join(results.objectives)}."
+        )
+    return results.observations(str(path))

@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.cli.main import main
 from search.files import load_tensors
-from search.study.folder import JOURNAL, open_sweep
+from search.folders import SweepFolder
+from search.study.folder import open_sweep
 from search.study.storage import open_storage
 
 FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -33,7 +34,7 @@ class Outcome:
 
 def study_of(folder: Path) -> list[FrozenTrial]:
     """The trials in a sweep's journal, read without the ledger."""
-    storage = open_storage(None, folder / JOURNAL)
+    storage = open_storage(None, SweepFolder(folder).journal)
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
     return study.get_trials(deepcopy=False)

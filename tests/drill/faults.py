@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from search.folders import SweepFolder
 from search.running.trial import CHECKPOINT, METRICS
-from search.study.folder import JOURNAL
 from tests.drill.sweeps import Disk, Driver, await_that, kill
 
 WORKER = ("Trainable",)
@@ -95,14 +95,14 @@ def kill_and_set_read_only(driver: Driver, disk: Disk, _: Random) -> None:
 
 def tear_next_record(driver: Driver, disk: Disk, rng: Random) -> None:
     """Cut the driver off in the middle of a record: no file may grow beyond that."""
-    size = (disk.folder / JOURNAL).stat().st_size
+    size = SweepFolder(disk.folder).journal.stat().st_size
     limit = size + rng.randrange(1, 200)
     if driver.is_running:
         resource.prlimit(driver.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def half_a_record(folder: Path, rng: Random) -> None:
-    _append_half_a_line(folder / JOURNAL, rng)
+    _append_half_a_line(SweepFolder(folder).journal, rng)
 
 
 def half_an_epoch(folder: Path, rng: Random) -> None:
@@ -119,9 +119,10 @@ def _append_half_a_line(path: Path, rng: Random) -> None:
 
 
 def stale_lock(folder: Path, _: Random) -> None:
-    lock = folder / f"{JOURNAL}.lock"
+    journal = SweepFolder(folder).journal
+    lock = journal.with_name(f"{journal.name}.lock")
     if not lock.is_symlink():
-        lock.symlink_to(folder / JOURNAL)
+        lock.symlink_to(journal)
 
 
 def parts_of_files(folder: Path, rng: Random) -> None:

@@ -1,4 +1,4 @@
-"""A simulated search, watched: what a sweep shows, without Ray."""
+"""A simulated search with a callback: what a sweep shows, without Ray."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
+from search.study.records import Proposal
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, Trial, paper_suggestion
 
@@ -23,7 +24,7 @@ BASE = replace_at(short(), "evaluation.every_epochs", 1)
 
 
 def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """The space `smoke`, of which it refuses about a half."""
+    """The space `smoke`, which refuses about half of its suggestions."""
     start = trial.suggest_int("refused", 0, 1)
     return replace_at(SPACES["smoke"](trial, base), "sync.start_epoch", 99 if start else 5)
 
@@ -36,7 +37,7 @@ def new_ledger(space: Space) -> Ledger:
 
 
 def watch(callback: Callback, ledger: Ledger, space: Space, *, n_trials: int = 12) -> None:
-    """Run a search with early stopping and two workers before the callback."""
+    """Run a search with early stopping, two workers and this callback."""
     searcher = Searcher(
         Proposer(ledger, space, BASE, None),
         n_trials=n_trials,
@@ -46,8 +47,8 @@ def watch(callback: Callback, ledger: Ledger, space: Space, *, n_trials: int = 1
     )
     warmups = WarmupsInMemory()
 
-    def begin(proposal: object) -> Training:
-        config = with_release_ratio(proposal.config, proposal.mixing_ratio)  # type: ignore[attr-defined]
+    def begin(proposal: Proposal) -> Training:
+        config = with_release_ratio(proposal.config, proposal.mixing_ratio)
         return Training(SimulatedTrainer(config, World()), warmups)
 
     run_here(searcher, begin)

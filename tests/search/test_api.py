@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from optuna.storages import InMemoryStorage
 
 import search
 from generalist_core.training.evaluator import OperatingPoint
@@ -19,13 +18,10 @@ from search.api.export import export
 from search.api.report import write_report
 from search.api.train import train
 from search.errors import SweepFolderError
-from search.front.points import values_of
 from search.study.folder import Sweep
-from search.study.ledger import Ledger
-from search.study.tables import points_table, trials_table
 from tests import ROOT
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 OBJECTIVES = ("natural", "robust")
 PACKAGES = ("generalist_core", "spaces", "search")
@@ -73,33 +69,6 @@ def test_types_are_for_users_too(package: str) -> None:
 @pytest.fixture(scope="module")
 def swept(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return copy_of(two_trials, tmp_path_factory.mktemp("api") / "sweep")
-
-
-def test_trials_are_a_table_with_a_row_each(swept: Sweep) -> None:
-    table = swept.trials
-    assert list(table.index) == ["0000", "0001"]
-    assert set(table["state"]) == {"completed"}
-    assert table["on_front"].sum() == len(swept.front.points)
-    assert (table["forward_images"] > 0).all()
-    assert "experts.natural.optimizer.lr" in table.columns
-    for trial, row in table.iterrows():
-        own = [point for point in swept.results.points() if point.trial == trial]
-        best = values_of(own, OBJECTIVES).max(0)
-        assert [row[f"best_{name}"] for name in OBJECTIVES] == pytest.approx(best.tolist())
-
-
-def test_points_are_a_table_with_a_row_each(swept: Sweep) -> None:
-    table, points = swept.points, swept.results.points()
-    assert len(table) == len(points)
-    assert table["on_front"].sum() == len(swept.front.points)
-    for (trial, row), point in zip(table.iterrows(), points, strict=True):
-        assert (trial, row["mixing_ratio"]) == (point.trial, point.mixing_ratio)
-        assert (row["robust_low"], row["robust_high"]) == point.interval("robust")
-
-
-def test_without_trials_the_tables_are_empty() -> None:
-    ledger = Ledger(InMemoryStorage(), OBJECTIVES)
-    assert len(trials_table(ledger.results)) == len(points_table(ledger.results)) == 0
 
 
 def test_a_sweep_picks_reports_and_exports_itself(swept: Sweep, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 
 from search.errors import SweepFolderError
 from search.files import (
-    LOCK,
     create_folder,
     load_sealed,
     load_tensors,
@@ -19,6 +18,7 @@ from search.files import (
     write_json,
     write_text,
 )
+from search.folders import SweepFolder
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_unreadable_json_is_named(tmp_path: Path, content: str | None, message: 
 
 def test_an_output_folder_is_new_or_empty(tmp_path: Path) -> None:
     create_folder(tmp_path / "new" / "deep")
-    (tmp_path / "new" / "deep" / LOCK).touch()
+    SweepFolder(tmp_path / "new" / "deep").lock.touch()
     create_folder(tmp_path / "new" / "deep")
     (tmp_path / "new" / "deep" / "sweep.json").write_text("{}")
     with pytest.raises(SweepFolderError, match=r"new or empty.*Give another --out"):

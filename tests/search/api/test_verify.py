@@ -24,9 +24,9 @@ from search.files import read_json
 from search.front.front import Front, hypervolume
 from search.front.points import FrontPoint
 from search.study.folder import Sweep
+from tests.helpers.points import OBJECTIVES, point
 from tests.helpers.small_sweep import copy_of
-from tests.search.front.test_front import OBJECTIVES, point
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 REQUEST = VerifyConfig(attacks=("fgsm", "pgd-5"), n_images=60)
 

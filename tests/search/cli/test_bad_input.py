@@ -221,7 +221,7 @@ FILES = {
     "warm start of another space": Bad(
         command=f"{SWEEP} --space smoke --warm-start {{here}}/a.csv",
         files={"a.csv": "natural,robust,b\n0.5,0.1,7\n"},
-        says="observations are of this space.*line 2",
+        says="must be of this space.*line 2",
     ),
     "warm start from no sweep": Bad(
         command=f"{SWEEP} --warm-start {{here}}", says="sweep.json must exist"
@@ -410,7 +410,7 @@ SWEEPS |= {
     "a trial named by a path": Bad(
         command="resume {sweep}",
         spoil=replaced("study.journal", b'"trial":"0001"', b'"trial":"../1"'),
-        says="named by a number.*'../1'",
+        says="must be a number.*'../1'",
     ),
     "journal of another sweep": Bad(
         command="resume {sweep}",

@@ -1,4 +1,4 @@
-"""Law 5: the front and its worth."""
+"""Law 5: the front and its hypervolume."""
 
 from __future__ import annotations
 
@@ -6,24 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import beta
 
 from search.front.front import Front, hypervolume, non_dominated
-from search.front.points import FrontPoint
-
-OBJECTIVES = ("natural", "robust")
-
-
-def point(natural: float, robust: float, trial: str = "0000", n_images: int = 500) -> FrontPoint:
-    accuracies = {"natural": natural, "robust": robust}
-    return FrontPoint(
-        trial=trial,
-        mixing_ratio=0.5,
-        accuracies=accuracies,
-        n_images=n_images,
-        epoch=16,
-        config={},
-    )
+from tests.helpers.points import OBJECTIVES, point
 
 
 def dominated_by_definition(values: np.ndarray) -> np.ndarray:
@@ -63,8 +48,8 @@ class TestNonDominated:
         assert hypervolume(values) == pytest.approx(hypervolume(shuffled), abs=1e-15)
 
     def test_hypervolume_never_falls_when_a_point_is_added(self, values: np.ndarray) -> None:
-        worth = [hypervolume(values[: n + 1]) for n in range(len(values))]
-        assert all(b >= a - 1e-15 for a, b in itertools.pairwise(worth))
+        volumes = [hypervolume(values[: n + 1]) for n in range(len(values))]
+        assert all(b >= a - 1e-15 for a, b in itertools.pairwise(volumes))
 
 
 def test_hypervolume_of_two_objectives_is_the_area_under_the_staircase() -> None:
@@ -77,7 +62,7 @@ def test_a_reference_point_cuts_off_what_lies_below_it() -> None:
     assert hypervolume(values, [0.5, 0.0]) == pytest.approx(0.4 * 0.4 + 0.2 * 0.2)
 
 
-def test_nothing_has_no_worth_and_an_empty_front() -> None:
+def test_the_front_of_no_points_is_empty_and_has_hypervolume_0() -> None:
     front = Front.of([], OBJECTIVES)
     assert front.points == ()
     assert front.hypervolume == 0
@@ -86,30 +71,6 @@ def test_nothing_has_no_worth_and_an_empty_front() -> None:
 def test_the_front_is_ordered_by_its_first_objective() -> None:
     points = [point(0.9, 0.3), point(0.7, 0.6), point(0.6, 0.5), point(0.8, 0.4)]
     assert [p.accuracies["natural"] for p in Front.of(points, OBJECTIVES).points] == [0.7, 0.8, 0.9]
-
-
-@pytest.mark.parametrize(("n_correct", "n"), [(0, 20), (7, 20), (20, 20), (481, 500)])
-def test_intervals_are_clopper_pearson(n_correct: int, n: int) -> None:
-    low, high = point(n_correct / n, 0, n_images=n).interval("natural")
-    assert low == pytest.approx(beta.ppf(0.025, n_correct, n - n_correct + 1) if n_correct else 0)
-    assert high == pytest.approx(
-        beta.ppf(0.975, n_correct + 1, n - n_correct) if n_correct < n else 1
-    )
-
-
-def test_a_point_as_json_has_the_documented_fields() -> None:
-    row = point(0.9, 0.3).to_dict()
-    assert set(row) == {
-        "trial",
-        "mixing_ratio",
-        "natural",
-        "robust",
-        "natural_interval",
-        "robust_interval",
-        "n_images",
-        "epoch",
-        "config",
-    }
 
 
 def test_points_are_alike_if_their_intervals_overlap_in_every_objective() -> None:

@@ -58,8 +58,9 @@ ANSWERS = {
     "max of the other": (BENT, "max  natural", "0003"),
     "weights": (BENT, "natural=0.3,robust=0.7", "0001"),
     "one weight": (BENT, "natural=2", "0003"),
-    "by name": (BENT, "0002:0.5", "0002"),
-    "by number": (BENT, "2:0.5", "0002"),
+    "by name": (BENT, "0002-0.5", "0002"),
+    "by number": (BENT, "2-0.5", "0002"),
+    "typed with a colon": (BENT, "0002:0.5", "0002"),
 }
 
 
@@ -126,40 +127,61 @@ RATIOS: list[float | tuple[float, ...]] = [0.0, 0.123456, 0.5, 1.0, 1e-05, (0.2,
 
 @pytest.mark.parametrize(
     ("text", "index"),
-    [("0", 0), ("0.123", 1), ("0.123456", 1), ("0.50", 2), ("1e-05", 4), ("0.2-0.3-0.5", 5)],
+    [
+        ("0", 0),
+        ("0.123", 1),
+        ("0.123456", 1),
+        ("0.50", 2),
+        ("1.", 3),
+        ("1e-05", 4),
+        ("1E-5", 4),
+        ("0.00001", 4),
+        ("0.2-0.3-0.5", 5),
+        ("0.2-3e-1-.5", 5),
+    ],
 )
 def test_a_ratio_is_found_as_it_is_printed_and_exactly(text: str, index: int) -> None:
     (point,) = points_of([(0.5, 0.5)])
     released = [dataclasses.replace(point, mixing_ratio=ratio) for ratio in RATIOS]
     front = Front.of(released, NAMES[:2])
-    assert pick(front, f"0:{text}", released).point.mixing_ratio == RATIOS[index]
+    for sign in "-:":
+        assert pick(front, f"0{sign}{text}", released).point.mixing_ratio == RATIOS[index]
+
+
+def test_every_point_is_found_by_its_name() -> None:
+    (point,) = points_of([(0.5, 0.5)])
+    released = [dataclasses.replace(point, mixing_ratio=ratio) for ratio in RATIOS]
+    front = Front.of(released, NAMES[:2])
+    assert [pick(front, point.name, released).point for point in released] == released
 
 
 def test_a_point_off_the_front_is_given_with_one_that_is_as_good() -> None:
     points = points_of([*BENT, (0.6, 0.7)])
-    picked = pick(Front.of(points, NAMES[:2]), "4:0.5", points)
+    picked = pick(Front.of(points, NAMES[:2]), "4-0.5", points)
     assert picked.point.trial == "0004"
-    assert "not on the front: 0001:0.5 is as good or better" in picked.reason
+    assert "not on the front: 0001-0.5 is as good or better" in picked.reason
 
 
 BAD = {
-    "too much": ("natural>=0.95", "best natural is 0.9, of 0003:0.5"),
+    "too much": ("natural>=0.95", "best natural is 0.9, of 0003-0.5"),
     "too much together": ("natural>=0.8,robust>=0.5", "with robust>=0.5 the best natural is 0.7"),
     "in percent": ("natural>=85", "did you mean 0.85"),
     "unknown in a bound": ("robus>=0.5", "natural, robust.*'robus'"),
     "unknown in max": ("max robus", "natural, robust.*'robus'"),
     "unknown in weights": ("robus=1", "natural, robust.*'robus'"),
-    "negative weight": ("natural=-1,robust=1", "weights >= 0"),
-    "no weight": ("natural=0", "one > 0"),
+    "negative weight": ("natural=-1,robust=1", r"min\(weights\) >= 0"),
+    "no weight": ("natural=0", r"sum\(weights\) > 0"),
     "no number": ("natural>=high", "'natural>=0.85'.*natural>=high"),
-    "not a number": ("natural>=nan", "TRIAL:RATIO"),
-    "twice": ("natural=1,natural=2", "TRIAL:RATIO"),
-    "half": ("natural>=0.5,", "TRIAL:RATIO"),
-    "no rule": ("elbow", "TRIAL:RATIO.*'elbow'"),
-    "empty": ("", "TRIAL:RATIO.*''"),
-    "no such trial": ("9:0.5", "9.*0000, 0001, 0002, 0003"),
-    "no such ratio": ("0:0.7", "0.7.*0000 released 0.5"),
-    "no ratio at all": ("0:-", "0000 released 0.5"),
+    "not a number": ("natural>=nan", "TRIAL-RATIO"),
+    "twice": ("natural=1,natural=2", "TRIAL-RATIO"),
+    "half": ("natural>=0.5,", "TRIAL-RATIO"),
+    "no rule": ("elbow", "TRIAL-RATIO.*'elbow'"),
+    "empty": ("", "TRIAL-RATIO.*''"),
+    "no such trial": ("9-0.5", "9.*0000, 0001, 0002, 0003"),
+    "no such ratio": ("0-0.7", "0.7.*0000 released 0.5"),
+    "no ratio at all": ("0-", "TRIAL-RATIO"),
+    "half an exponent": ("0-1e", "TRIAL-RATIO"),
+    "other weights": ("0-0.5-0.5", "0000 released 0.5"),
 }
 
 

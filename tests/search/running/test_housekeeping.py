@@ -15,8 +15,7 @@ from search.running.trial import AVERAGES, CHECKPOINT
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
-from tests.search.study.test_ledger import COST, PLANTED, new_ledger, release
-from tests.search.study.test_resume_ledger import LOW
+from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, release
 
 FILES = ("config.json", CHECKPOINT, AVERAGES)
 

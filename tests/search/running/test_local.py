@@ -21,10 +21,10 @@ from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import read_json
-from search.front.repeats import REPEATS
+from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
     assert counts.completed + counts.stopped_early == 4
     inside = {path.name for path in found.folder.iterdir()}
     assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
-    rows = read_json(found.folder / REPEATS)
+    rows = read_json(SweepFolder(found.folder).repeats)
     assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
     assert torch.get_num_threads() == n_threads
     assert open_sweep(found.folder).hypervolume == found.hypervolume
@@ -155,7 +155,7 @@ def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> Non
 def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
     assert main(["sweep", *options]) == 2
-    assert "one worker and no address with local" in capsys.readouterr().err
+    assert "must have one worker and no address" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

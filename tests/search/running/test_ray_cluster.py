@@ -31,7 +31,7 @@ from search.running.ray_tuner import TuneSearcher
 from search.running.trial import read_metrics
 from search.study.folder import Sweep, open_sweep
 from tests import ROOT
-from tests.search.scheduling.test_searcher import searcher
+from tests.helpers.searches import searcher
 
 N_EPOCHS = 40
 PATIENCE_S = 240

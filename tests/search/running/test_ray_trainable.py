@@ -19,14 +19,15 @@ from generalist_core.config.codec import replace_at, to_json
 from generalist_core.models.build import ModelFactory
 from search.config import Limits, WarmupConfig
 from search.files import read_json
+from search.folders import TrialFolder
 from search.front.points import points_from_dicts
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import CHECKPOINT, METRICS, read_metrics
 from search.running.watchdog import HANG, has_hung, watched
-from search.study.failures import FAILURE, LASTING, Failure, classify, is_of_storage
+from search.study.failures import Failure, classify
 from tests import ROOT
 from tests.helpers.problems import tiny_dataset, two_experts
-from tests.search.running.test_resume_trial import begin, finish
+from tests.helpers.tiny import begin, finish
 
 CONFIG = two_experts()
 
@@ -80,7 +81,7 @@ def failure(actor: GeneralistTrainable) -> Failure:
     last = results(actor)[-1]
     assert "points" not in last
     found = Failure(kind=last["failure"], reason=last["reason"])
-    written = read_json(actor.worker.folder / FAILURE)
+    written = read_json(TrialFolder(actor.worker.folder).failure)
     assert {key: written[key] for key in ("kind", "reason")} == found.to_dict()
     return found
 
@@ -147,7 +148,7 @@ def test_an_error_is_a_failure_of_its_kind(error: Exception, kind: str, tmp_path
     assert found.kind == kind
     assert found.is_lasting
     assert type(error).__name__ in found.reason
-    assert "Traceback" in read_json(tmp_path / "0000" / FAILURE)["traceback"]
+    assert "Traceback" in read_json(TrialFolder(tmp_path / "0000").failure)["traceback"]
 
 
 def test_weights_that_are_no_numbers_are_a_divergence(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_what_is_too_large_is_trained_half_a_batch_at_a_time(tmp_path: Path) -> 
     last = results(actor)[-1]
     assert last["n_accumulations"] == 2
     assert last["points"]
-    assert not (tmp_path / "0000" / FAILURE).exists()
+    assert not (TrialFolder(tmp_path / "0000").failure).exists()
 
 
 def test_epochs_before_memory_ran_out_are_lost(tmp_path: Path) -> None:
@@ -269,24 +270,9 @@ def test_a_full_disk_is_no_fault_of_the_trials(tmp_path: Path) -> None:
 
 
 def test_where_not_even_the_failure_can_be_written_the_sweep_is_told(tmp_path: Path) -> None:
-    (tmp_path / "0000" / FAILURE / "in the way").mkdir(parents=True)
+    (TrialFolder(tmp_path / "0000").failure / "in the way").mkdir(parents=True)
     last = results(worker(tmp_path / "0000", model=faulty(ValueError("planted"))))[-1]
-    assert FAILURE in last["storage_error"]
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True), (errno.ENOENT, False)],
-)
-def test_which_errors_are_the_storages(number: int, expected: bool) -> None:
-    assert is_of_storage(OSError(number, "planted")) == expected
-    assert not is_of_storage(ValueError("planted"))
-
-
-def test_a_failure_that_would_come_again_is_lasting_and_kinds_are_known() -> None:
-    kinds = ("worker-died", "orphan")
-    assert not any(Failure(kind=kind, reason="").is_lasting for kind in kinds)  # type: ignore[arg-type]
-    assert all(Failure(kind=kind, reason="").is_lasting for kind in LASTING)  # type: ignore[arg-type]
+    assert "failure.json" in last["storage_error"]
 
 
 def test_a_trial_in_the_folder_of_another_fails(tmp_path: Path) -> None:

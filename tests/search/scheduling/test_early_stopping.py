@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
-from generalist_core.config import SyncConfig, TrainConfig
+from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
@@ -25,7 +25,7 @@ RUNG = "global@4"
 
 
 def stops_by_asha(values: list[float], eta: float) -> bool:
-    """The newcomer, last, is below the floor(n / eta)-th largest of at least eta results."""
+    """Whether the last value is below the floor(n / eta)-th largest of at least eta results."""
     if len(values) < eta:
         return False
     threshold = sorted(values, reverse=True)[math.floor(len(values) / eta) - 1]
@@ -33,7 +33,7 @@ def stops_by_asha(values: list[float], eta: float) -> bool:
 
 
 def stops(points: np.ndarray, eta: float) -> list[bool]:
-    """The decisions on results (n, k, m) that come to one rung one after the other."""
+    """The decisions on results (n, k, m) that reach one rung one after the other."""
     rungs = Rungs(SuccessiveHalving(eta=eta))
     return [rungs.report(f"{i:04d}", RUNG, result).stop for i, result in enumerate(points)]
 
@@ -44,7 +44,7 @@ def cloud(seed: int, n: int = 60, k: int = 1, m: int = 2, decimals: int = 9) -> 
 
 
 def place_by_definition(points: np.ndarray) -> int:
-    """The last row's place in two objectives: peel fronts, then areas between neighbours."""
+    """The place of the last row in two objectives: peel fronts, then compare exclusive areas."""
     at_least = (points[:, None] >= points[None]).all(2)
     dominates = at_least & ~at_least.T
     left, n_better = np.arange(len(points)), 0
@@ -58,7 +58,7 @@ def place_by_definition(points: np.ndarray) -> int:
 
 
 def own_area(point: np.ndarray, others: np.ndarray) -> float:
-    """What `point` dominates above (-0.1, -0.1) and none of the rest of its front does."""
+    """The area above (-0.1, -0.1) that `point` dominates, and no other point of its front."""
     if (others == point).all(1).any():
         return 0.0
     x = max([-0.1, *others[others[:, 0] < point[0], 0]])
@@ -99,7 +99,7 @@ def test_an_objective_that_is_the_same_for_all_changes_nothing(constant: int) ->
 def test_with_identical_objectives_it_is_optunas_pruner_once_eta_results_are_there(
     eta: int,
 ) -> None:
-    """Before that Optuna stops all but the best; we wait. Trials go on as we decide.
+    """Before that, Optuna stops all but the best, and we wait. Trials continue as we decide.
 
     Ray's AsyncHyperBand is no oracle: it compares the newcomer with an interpolated percentile of
     the results before it, from the second result on.
@@ -161,7 +161,9 @@ class TestInvariance:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("m", "k"), [(2, 1), (2, 4), (3, 2)])
-def test_who_holds_the_best_of_an_objective_is_never_stopped(seed: int, m: int, k: int) -> None:
+def test_a_trial_that_holds_the_best_of_an_objective_is_never_stopped(
+    seed: int, m: int, k: int
+) -> None:
     points = cloud(seed, n=80, k=k, m=m)
     best = np.maximum.accumulate(points.max(1), axis=0)
     holds = (points.max(1) == best).any(1)
@@ -212,7 +214,7 @@ def test_a_result_without_all_objectives_decides_nothing_and_leaves_no_trace(
 def test_results_of_other_objectives_are_refused() -> None:
     rungs = Rungs(SuccessiveHalving())
     rungs.report("a", RUNG, [[0.1, 0.2]])
-    with pytest.raises(InvalidConfigError, match="objectives as in the rung's other results"):
+    with pytest.raises(InvalidConfigError, match="m objectives as in the other results"):
         rungs.report("b", RUNG, [[0.1, 0.2, 0.3]])
     with pytest.raises(InvalidConfigError, match=r"got shape \(2,\)"):
         rungs.report("b", RUNG, [0.1, 0.2])
@@ -235,8 +237,8 @@ def reports(n: int = 40) -> Iterator[Report]:
             yield f"{i:04d}", rung, source.random((3, 2))
 
 
-def test_a_decision_leaves_out_who_is_unseen() -> None:
-    """So trials of one round do not see each other, in whatever order they report."""
+def test_a_decision_leaves_out_unseen_trials() -> None:
+    """So trials of one round do not affect each other, in whatever order they report."""
     for first, second in (("a", "b"), ("b", "a")):
         rungs = Rungs(SuccessiveHalving(eta=2))
         for i in range(3):
@@ -275,7 +277,7 @@ def alone(name: str, epoch: int, *objectives: str) -> dict[str, float]:
 
 
 def together(epoch: int, **judged: Sequence[str]) -> dict[str, float]:
-    """The metrics of an epoch of both experts, and who was judged in which objectives."""
+    """The metrics of an epoch of both experts; `judged` gives the objectives of each learner."""
     epochs = {"epoch": epoch, "epoch/natural": epoch, "epoch/robust": epoch}
     names = {f"accuracy/{learner}/{o}": 0.5 for learner, of in judged.items() for o in of}
     return {**epochs, **names}
@@ -358,53 +360,3 @@ def test_rungs_do_not_change_what_they_are_given() -> None:
     points = cloud(0)
     stops(points, 3)
     np.testing.assert_array_equal(points, cloud(0))
-
-
-@pytest.mark.parametrize(
-    ("halving", "epochs", "expected"),
-    [
-        (SuccessiveHalving(), 30, (1, 3, 9, 27)),
-        (SuccessiveHalving(), 27, (1, 3, 9)),
-        (SuccessiveHalving(eta=2, first_rung=5), 41, (5, 10, 20, 40)),
-        (SuccessiveHalving(first_rung=4, growth=1.5), 16, (4, 6, 9, 14)),
-        (SuccessiveHalving(growth=1.2), 6, (1, 2, 3, 4, 5)),
-        (SuccessiveHalving(first_rung=16), 16, ()),
-    ],
-)
-def test_rungs_are_geometric_distinct_and_before_the_end(
-    halving: SuccessiveHalving, epochs: int, expected: tuple[int, ...]
-) -> None:
-    assert halving.rungs(epochs) == expected
-
-
-@pytest.mark.parametrize(
-    ("start", "every", "expected"),
-    [
-        (8, 1, {9: 9, 14: 14}),
-        (4, 3, {7: 6, 10: 9}),
-        (5, 8, {13: 9}),
-        (2, 3, {5: 4, 8: 6, 11: 9, 14: 14}),
-        (14, 9, {}),
-    ],
-)
-def test_a_trial_reports_at_the_first_sync_at_or_after_a_rung(
-    start: int, every: int, expected: dict[int, int]
-) -> None:
-    sync = SyncConfig(start_epoch=start, every_epochs=every)
-    boundaries = [epoch for epoch in range(start + 1, 17) if sync.is_sync(epoch)]
-    halving = SuccessiveHalving(first_rung=4, growth=1.5)
-    assert halving.reports(boundaries, 16) == expected
-    assert halving.reports([*reversed(boundaries), *boundaries], 16) == expected
-
-
-def test_a_warm_up_reports_at_the_rungs_themselves() -> None:
-    assert SuccessiveHalving(eta=2).reports(range(1, 13), 12) == {1: 1, 2: 2, 4: 4, 8: 8}
-
-
-@pytest.mark.parametrize(
-    "fields", [{"eta": 1}, {"eta": math.nan}, {"first_rung": 0}, {"growth": 1.0}]
-)
-def test_halving_without_meaning_is_refused(fields: dict[str, float]) -> None:
-    name = next(iter(fields))
-    with pytest.raises(InvalidConfigError, match=name):
-        SuccessiveHalving(**fields)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Branches share what comes before the first sync, and are proposed where they pay."""
+"""Branches share what comes before the first sync; families that paid get more of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from optuna.storages import InMemoryStorage
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
-from generalist_core.validation import InvalidConfigError
-from search.config import Branching
+from search.config import SAMPLERS, Branching
 from search.scheduling.proposer import Proposer, warmup_params
 from search.study.records import Proposal, RejectedError
-from search.study.samplers import SAMPLERS
 from spaces import SPACES, Trial, base_suggestion, paper_suggestion
-from tests.search.study.test_ledger import COST, PLANTED, new_ledger, release
+from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
 
 SPACE = SPACES["full"]
 
@@ -112,15 +110,6 @@ def test_without_branching_the_sampler_decides_alone() -> None:
         ledger.tell_released(asked.trial, release(asked), COST)
 
 
-@pytest.mark.parametrize(
-    ("fields", "law"),
-    [({"first": 0}, "first >= 1"), ({"more": -1}, "more"), ({"most": 2}, "most <= 1")],
-)
-def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
-    with pytest.raises(InvalidConfigError, match=law):
-        Branching(**fields)
-
-
 def test_a_space_without_co_training_has_no_branches() -> None:
     proposer = Proposer(new_ledger(), SPACES["experts"], short(), Branching(first=9, most=1.0))
     for _ in range(3):
@@ -129,15 +118,15 @@ def test_a_space_without_co_training_has_no_branches() -> None:
 
 
 def moody(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Few warm-ups, so that the sampler comes back to them by itself, and some refusals."""
+    """A space with few warm-ups, which the sampler suggests repeatedly, and with refusals."""
     rate = trial.suggest_categorical("rate", ["0.1", "0.2"])
     base = replace_at(base, "experts.natural.optimizer.lr", float(rate))
     start = trial.suggest_int("sync.start_epoch", 1, 19)
     return replace_at(base, "sync.start_epoch", start)
 
 
-def test_a_proposer_that_goes_on_knows_what_it_knew() -> None:
-    """After refusals (of late first syncs) and accidental branches, too."""
+def test_a_reopened_proposer_knows_what_it_knew() -> None:
+    """Also after refusals (of late first syncs) and accidental branches."""
     storage, branching = InMemoryStorage(), Branching(first=2, more=1)
     proposer = Proposer(new_ledger(storage=storage), moody, short(), branching)
     for n in range(14):
@@ -150,6 +139,6 @@ def test_a_proposer_that_goes_on_knows_what_it_knew() -> None:
         again = Proposer(new_ledger(storage=storage, is_new=False), moody, short(), branching)
         assert again.families == proposer.families
         assert again.n_branches == proposer.n_branches
-        assert again.worth == proposer.worth
+        assert again.hypervolume == proposer.hypervolume
     assert proposer.ledger.results.failure_kinds().keys() == {"error", "invalid"}
     assert proposer.n_branches > 2

@@ -1,75 +1,36 @@
-"""The search itself: what is counted, when it is full, what ends it, and Ray's view of it."""
+"""The search itself: what is counted, when it is full, and what ends it."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher as RaySearcher
-from ray.tune.search import SearchGenerator
 
 from benchmarks.simulated_loop import run_here
 from generalist_core.config import TrainConfig
-from generalist_core.config.codec import from_json, replace_at
+from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
-from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import StopWhenDone, SuccessiveHalving
 from search.errors import WorkerError
-from search.front.points import point_to_dict
-from search.running.ray_tuner import RungStopper, TuneSearcher
 from search.running.trial import Training, TrialRun
-from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer
-from search.scheduling.searcher import Rules, Searcher
+from search.scheduling.searcher import Searcher
 from search.study.failures import Failure
-from search.study.ledger import Ledger
 from search.study.records import Proposal
-from spaces import SPACES, Space, Trial
-from tests.search.running.test_trial import tiny_config
-from tests.search.study.test_ledger import new_ledger, release
-
-
-class Noting(Callback):
-    """Notes what it is told, in order."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-
-    def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
-        self.told.append(("metrics", trial))
-
-    def on_completed(self, trial: str, _: Sequence[OperatingPoint], __: Ledger) -> None:
-        self.told.append(("completed", trial))
-
-    def on_failed(self, trial: str, _: Failure, __: Ledger) -> None:
-        self.told.append(("failed", trial))
-
-    def on_stopped(self, trial: str, epoch: int, __: Ledger) -> None:
-        self.told.append((f"stopped after {epoch}", trial))
-
-    def close(self) -> None:
-        self.told.append(("closed", None))
+from spaces import SPACES, Trial
+from tests.helpers.ledgers import new_ledger, release
+from tests.helpers.searches import LAST, Noting, epoch, proposed, searcher
+from tests.helpers.tiny import tiny_config
 
 
 def sometimes_refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Refuses its first suggestion, which is 99, and no other of those in this file."""
+    """Refuses its first suggestion, which is 99, and no other that is made in this file."""
     epoch = trial.suggest_int("sync.start_epoch", 1, 99)
     return replace_at(base, "sync.start_epoch", epoch if epoch == 99 else 8)
-
-
-def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Searcher:
-    """A search on a small space; what is not an argument of `Searcher` is a rule."""
-    names = {field.name for field in dataclasses.fields(Rules)}
-    rules = Rules(**{name: others.pop(name) for name in names & set(others)})
-    base = replace_at(short(), "evaluation.every_epochs", 1)
-    proposer = Proposer(new_ledger(), space or SPACES["smoke"], base)
-    return Searcher(proposer, n_trials=n_trials, callback=Noting(), rules=rules, **others)
 
 
 def told(searching: Searcher) -> list[tuple[str, Any]]:
@@ -77,25 +38,7 @@ def told(searching: Searcher) -> list[tuple[str, Any]]:
     return searching.callback.told
 
 
-def proposed(searching: Searcher) -> Proposal:
-    proposal = searching.propose()
-    assert proposal is not None
-    return proposal
-
-
-def epoch(number: int, cost: float = 10.0, **others: float) -> dict[str, float]:
-    """The metrics of an epoch of two seconds, in co-training."""
-    return {
-        "epoch": number,
-        "forward_images": cost,
-        "reused_forward_images": 4.0,
-        "seconds": 2.0,
-        **others,
-    }
-
-
 PLANTED = Failure(kind="worker-died", reason="planted")
-LAST = {"forward_images": 30.0, "reused_forward_images": 4.0, "total_seconds": 9.0}
 
 
 def test_a_search_is_full_while_all_workers_have_a_trial() -> None:
@@ -116,7 +59,7 @@ def test_a_refused_suggestion_is_told_as_failed_and_counts() -> None:
     searching = searcher(2, sometimes_refusing)
     searching.ledger.enqueue({"sync.start_epoch": 99}, 0.5, 2)
     assert proposed(searching).trial == "0001"
-    assert told(searching) == [("failed", "0000")]
+    assert told(searching) == [("failed", "0000"), ("begun", "0001")]
     assert searching.propose() is None
     assert searching.ledger.results.counts().failed == 1
 
@@ -152,6 +95,8 @@ def test_what_happens_to_a_trial_is_told_once_and_in_order() -> None:
     searching.released(first.trial, release(first), LAST)
     searching.failed(second.trial, PLANTED)
     assert told(searching) == [
+        ("begun", first.trial),
+        ("begun", second.trial),
         ("metrics", first.trial),
         ("completed", first.trial),
         ("failed", second.trial),
@@ -218,92 +163,6 @@ def test_a_loop_drives_real_trainings(tmp_path: Path) -> None:
     assert all((run.folder / "points.json").is_file() for run in runs.values())
 
 
-# Ray's view
-
-
-def tuned(folder: Path, **others: Any) -> TuneSearcher:
-    return TuneSearcher(searcher(**others), folder)
-
-
-def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trials(
-    tmp_path: Path,
-) -> None:
-    ray = tuned(tmp_path, n_trials=2, n_workers=1)
-    first = ray.suggest("a")
-    assert first["folder"] == str(tmp_path / "0000")
-    assert from_json(first["config"], TrainConfig).experts[0].name == "natural"
-    assert ray.suggest("b") is None
-    ray.on_trial_complete("a", error=True)
-    assert ray.suggest("b")["trial"] == "0001"
-    assert ray.suggest("c") == RaySearcher.FINISHED
-
-
-def test_ray_saves_a_search_without_taking_it_for_a_wrapper(tmp_path: Path) -> None:
-    """Ray saves whatever is in an attribute `searcher` as one of its own."""
-    SearchGenerator(tuned(tmp_path)).save_to_dir(str(tmp_path), "session")
-    assert list(tmp_path.glob("search_gen_state-*"))
-
-
-def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
-    ray = tuned(tmp_path)
-    config = from_json(ray.suggest("a")["config"], TrainConfig)
-    asked = ray.search.running["0000"].mixing_ratio
-    assert asked in config.evaluation.release_ratios
-    assert len(config.evaluation.release_ratios) == 4
-
-
-def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: Path) -> None:
-    ray = tuned(tmp_path, n_workers=3)
-    for name in ("a", "b", "c"):
-        ray.suggest(name)
-    diverged = Failure(kind="diverged", reason="DivergedError: nan")
-    last = {**LAST, "failure": diverged.kind, "reason": diverged.reason}
-    assert not RungStopper(ray)("a", last)
-    ray.on_trial_complete("a", last)
-    ray.on_trial_complete("b", error=True)
-    ray.on_trial_complete("c", epoch(1))
-    failures = ray.search.ledger.results.failures()
-    assert failures["0000"] == diverged
-    assert failures["0001"].kind == "worker-died"
-    assert list(failures) == ["0000", "0001"]
-    assert list(ray.search.running) == ["0002"]
-    assert ray.search.ledger.results.cost()["forward_images"] == LAST["forward_images"]
-
-
-def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
-    ray = tuned(tmp_path)
-    ray.suggest("a")
-    points = release(ray.search.running["0000"])
-    last = {
-        **epoch(16),
-        **LAST,
-        "n_accumulations": 1,
-        "points": [point_to_dict(point) for point in points],
-    }
-    assert not RungStopper(ray)("a", last)
-    ray.on_trial_complete("a", last)
-    found = {
-        (point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.results.points()
-    }
-    assert found == {(point.mixing_ratio, str(point.accuracies)) for point in points}
-    assert ray.search.ledger.results.cost()["seconds"] == 9.0
-
-
-def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
-    rungs = Rungs(SuccessiveHalving(eta=2))
-    for i in range(3):
-        rungs.report(f"other{i}", "global@1", [[0.99, 0.99]])
-    ray = tuned(tmp_path, rungs=rungs)
-    ray.suggest("a")
-    weak = epoch(1, **{"accuracy/global/natural": 0.1, "accuracy/global/robust": 0.1})
-    stopper = RungStopper(ray)
-    assert stopper("a", weak)
-    assert not stopper.stop_all()
-    ray.on_trial_complete("a", weak)
-    assert ray.search.ledger.results.counts().stopped_early == 1
-    assert ray.search.ledger.results.counts().total == 1
-
-
 # What ends a search
 
 
@@ -352,7 +211,7 @@ def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | No
 
 
 def test_what_fails_ends_with_the_failure_of_its_round() -> None:
-    """Of a round all may fail alike: they were proposed before the first was told."""
+    """All trials of a round may fail: they were proposed before the first end was told."""
     searching = searcher(6, choosing, round_size=3, n_workers=3)
     first = [proposed(searching) for _ in range(3)]
     for proposal in reversed(first):
@@ -363,7 +222,7 @@ def test_what_fails_ends_with_the_failure_of_its_round() -> None:
 
 
 def test_a_search_that_cannot_write_leaves_its_trials_running() -> None:
-    """The study cannot be written either: nothing is paused, and all can go on later."""
+    """The study cannot be written either: nothing is paused, and all trials can continue later."""
     searching = searcher(4, n_workers=2)
     first, second = proposed(searching), proposed(searching)
     searching.abort(OSError("no space left"))

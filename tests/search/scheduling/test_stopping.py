@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,7 @@ GROWING: History = [(10, 0.2), (20, 0.4), (30, 0.5), (40, 0.505), (50, 0.505)]
 
 
 def random_history(seed: int) -> History:
-    """Costs and hypervolumes that rise, the latter ever less."""
+    """Costs and hypervolumes that rise, the latter more and more slowly."""
     source = np.random.default_rng(seed)
     worth = np.cumsum(source.random(40) * 0.7 ** np.arange(40))
     return list(zip(np.cumsum(source.random(40)).tolist(), worth.tolist(), strict=True))
@@ -69,11 +67,3 @@ def test_a_more_patient_rule_never_ends_a_sweep_earlier(seed: int) -> None:
 def test_a_history_out_of_order_is_refused() -> None:
     with pytest.raises(InvalidConfigError, match="rising cost"):
         is_done([(20, 0.1), (10, 0.2)], StopWhenDone(min_growth=0.1, within_cost=1))
-
-
-@pytest.mark.parametrize(
-    ("min_growth", "within_cost"), [(-0.1, 1), (1.0, 1), (0.1, 0), (0.1, math.inf)]
-)
-def test_a_rule_without_meaning_is_refused(min_growth: float, within_cost: float) -> None:
-    with pytest.raises(InvalidConfigError, match="must hold"):
-        StopWhenDone(min_growth=min_growth, within_cost=within_cost)

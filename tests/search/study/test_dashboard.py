@@ -1,4 +1,4 @@
-"""optuna-dashboard opens the study of a sweep that runs, as it is."""
+"""optuna-dashboard opens the study of a running sweep."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from search.study.folder import JOURNAL, open_sweep
+from search.folders import SweepFolder
+from search.study.folder import open_sweep
 from spaces import SPACES
 from tests.helpers.browser import CHROMIUM, browsing
 from tests.helpers.serving import ask, serving
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 PROGRAM = shutil.which("optuna-dashboard", path=sysconfig.get_path("scripts"))
@@ -24,7 +25,7 @@ PROGRAM = shutil.which("optuna-dashboard", path=sysconfig.get_path("scripts"))
 def address(two_trials: Path, tmp_path: Path) -> Iterator[str]:
     """A dashboard over two completed trials and one that runs."""
     copy_of(two_trials, tmp_path / "out").ledger.ask(SPACES["smoke"], tiny_config())
-    yield from serving(str(PROGRAM), str(tmp_path / "out" / JOURNAL))
+    yield from serving(str(PROGRAM), str(SweepFolder(tmp_path / "out").journal))
 
 
 def test_it_has_the_objectives_names_and_all_trials(address: str, tmp_path: Path) -> None:

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pytest
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict
 from generalist_core.config.presets import short
-from generalist_core.training.evaluator import OperatingPoint
-from search.config import Floor
-from search.errors import SweepFolderError
-from search.front.front import Front
-from search.running.trial import with_release_ratio
-from search.study.failures import Failure
-from search.study.ledger import Ledger
-from search.study.records import Proposal, RejectedError
-from search.study.samplers import SAMPLERS, build_samplers
+from search.config import SAMPLERS
+from search.study.records import RejectedError
 from spaces import SPACES, Trial, paper_suggestion, tune_int
-from spaces.release_ratio import ratio_params, suggest_ratio
-
-OBJECTIVES = ("natural", "robust")
-PLANTED = Failure(kind="error", reason="planted")
-COST = {
-    "forward_images": 10,
-    "reused_forward_images": 4,
-    "lost_forward_images": 2,
-    "seconds": 1.5,
-    "gpu_seconds": 0.75,
-}
-
-
-def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
-    built = build_samplers(sampler, seed=0, n_startup=8)
-    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler_of=built, is_new=is_new)  # type: ignore[arg-type]
-
-
-def release(proposal: Proposal) -> list[OperatingPoint]:
-    """Operating points on a known curve."""
-    config = with_release_ratio(proposal.config, proposal.mixing_ratio)
-    return [
-        OperatingPoint(
-            mixing_ratio=ratio,
-            accuracies={"natural": 1 - 0.1 * as_weights(ratio, 2)[1], "robust": 0.5},
-            n_images=100,
-            epoch=16,
-        )
-        for ratio in config.evaluation.release_ratios
-    ]
+from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
 
 
 def test_every_released_mixture_is_an_observation_with_its_own_ratio() -> None:
@@ -101,17 +61,6 @@ def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.ask(SPACES["smoke"], short()).trial == "0001"
 
 
-def test_a_study_of_an_earlier_version_is_refused_in_words(tmp_path: Path) -> None:
-    """When points did not name the epoch that they were released from."""
-    journal = tmp_path / "study.journal"
-    first = new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))))
-    proposal = first.ask(SPACES["smoke"], short())
-    first.tell_released(proposal.trial, release(proposal), COST)
-    journal.write_text(journal.read_text().replace('"epoch":', '"era":'))
-    with pytest.raises(SweepFolderError, match=r"trial 0000 do not\. Open it with the version"):
-        new_ledger(storage=JournalStorage(JournalFileBackend(str(journal))), is_new=False)
-
-
 def test_what_is_asked_is_in_the_study_before_it_runs(tmp_path: Path) -> None:
     def journal() -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
@@ -152,16 +101,6 @@ def test_a_stopped_trial_says_when_and_how_good_it_was() -> None:
     assert ledger.results.points() == []
 
 
-def test_costs_add_up_over_all_ends() -> None:
-    ledger = new_ledger()
-    done, stopped, failed, lost = (ledger.ask(SPACES["smoke"], short()) for _ in range(4))
-    ledger.tell_released(done.trial, release(done), COST)
-    ledger.tell_stopped(stopped.trial, 1, COST, {"natural": 0.5, "robust": 0.25})
-    ledger.tell_failed(failed.trial, PLANTED, COST)
-    ledger.tell_failed(lost.trial, PLANTED)
-    assert ledger.results.cost() == {name: 3 * value for name, value in COST.items()}
-
-
 def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
     ledger = new_ledger()
     proposal = ledger.ask(SPACES["mixing"], short())
@@ -172,51 +111,6 @@ def test_siblings_do_not_repeat_the_configuration_and_points_have_it() -> None:
     assert not any("config" in trial.user_attrs for trial in siblings)
     configs = [from_dict(point.config, TrainConfig) for point in ledger.results.points()]
     assert configs == [proposal.config] * len(ledger.results.points())
-
-
-def scattered(proposal: Proposal, source: np.random.Generator) -> list[OperatingPoint]:
-    """A trial's points, at random on a coarse grid below a diagonal: there are many ties."""
-    points = []
-    for point in release(proposal):
-        natural = int(source.integers(9))
-        values = (natural / 8, int(source.integers(9 - natural)) / 8)
-        accuracies = dict(zip(OBJECTIVES, values, strict=True))
-        points.append(dataclasses.replace(point, accuracies=accuracies))
-    return points
-
-
-def told_out_of_order(ledger: Ledger, seed: int) -> Iterator[Ledger]:
-    """The ledger after each of twelve trials, of which three run at a time."""
-    source, running = np.random.default_rng(seed), []
-    for _ in range(12):
-        while len(running) < 3:
-            running.append(ledger.ask(SPACES["smoke"], short()))
-        proposal = running.pop(int(source.integers(len(running))))
-        ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
-        yield ledger
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("floors", [(), (Floor(objective="natural", accuracy=0.4),)])
-def test_after_every_trial_the_front_is_that_of_all_points(
-    seed: int, floors: tuple[Floor, ...]
-) -> None:
-    """Law 5."""
-    ledger = Ledger(InMemoryStorage(), OBJECTIVES, floors=floors)
-    for told in told_out_of_order(ledger, seed):
-        expected = Front.of(told.results.points(), OBJECTIVES, told.results.reference)
-        assert told.results.front() == expected
-    assert 1 < len(ledger.results.front().points) < len(ledger.results.points())
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_reopened_ledger_has_the_same_points_and_the_same_front(seed: int) -> None:
-    """Trials that end in another order than they began, with points of equal values."""
-    storage = InMemoryStorage()
-    for told in told_out_of_order(new_ledger(storage=storage), seed):
-        again = new_ledger(storage=storage, is_new=False)
-        assert again.results.points() == told.results.points()
-        assert again.results.front() == told.results.front()
 
 
 def test_the_enqueued_suggestion_comes_first() -> None:
@@ -240,13 +134,3 @@ def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: st
             ledger.tell_released(proposal.trial, release(proposal), COST)
     assert ledger.results.counts().completed == 4
     assert len(ledger.results.points()) >= 4 * len(short().evaluation.release_ratios)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "n_experts"),
-    [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3), ((0.0, 0.0, 1.0), 3), ((1.0, 0, 0, 0), 4)],
-)
-def test_breaking_the_stick_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
-    trial = optuna.trial.FixedTrial(ratio_params(ratio, n_experts))
-    found = suggest_ratio(trial, n_experts)  # type: ignore[arg-type]
-    assert as_weights(found, n_experts) == pytest.approx(as_weights(ratio, n_experts))

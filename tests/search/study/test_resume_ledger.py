@@ -9,25 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.samplers import TPESampler
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from search.config import Floor
-from search.errors import SweepFolderError
 from search.study.failures import LASTING, Failure
 from search.study.ledger import MAX_ATTEMPTS, Ledger
 from search.study.records import Observation, Proposal, RejectedError
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.storage import mend_journal, open_storage
 from spaces import SPACES, Space, Trial
-from tests.search.study.test_ledger import COST, OBJECTIVES, PLANTED, new_ledger, scattered
+from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, scattered
+from tests.helpers.points import OBJECTIVES
 
 SPACE = SPACES["smoke"]
 LOST = Failure(kind="worker-died", reason="planted")
-LOW = {"natural": 0.5, "robust": 0.25}
 
 
 # Crashes
@@ -64,7 +63,7 @@ def story(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def known(ledger: Ledger) -> dict[str, Any]:
-    """All that a ledger says, the running trials as whom they are to go on."""
+    """All that a ledger says; of running trials, what they continue as."""
     trials = ledger.study.get_trials(deepcopy=False)
     asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
     return {
@@ -81,7 +80,7 @@ def known(ledger: Ledger) -> dict[str, Any]:
 
 
 def crashed(journal: Path, content: bytes) -> Ledger:
-    """The ledger that goes on with so much of a journal."""
+    """The ledger that continues with this content of a journal."""
     journal.write_bytes(content)
     mend_journal(journal)
     return new_ledger(storage=open_storage(None, journal), is_new=False)
@@ -110,7 +109,7 @@ def test_after_a_crash_anywhere_a_call_has_taken_place_or_has_not(tmp_path: Path
 
 
 def test_what_was_mended_once_is_whole(tmp_path: Path) -> None:
-    """Whoever resumes a second time finds what the first left: nothing is added twice."""
+    """A second `resume` finds what the first one left: nothing is added twice."""
     journal = tmp_path / "study.journal"
     for _ in story(new_ledger(storage=open_storage(None, journal))):
         pass
@@ -125,7 +124,7 @@ def test_what_was_mended_once_is_whole(tmp_path: Path) -> None:
     assert known(again) == known(once)
 
 
-def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
+def test_a_paused_trial_waits_and_continues(tmp_path: Path) -> None:
     def database() -> BaseStorage:
         return open_storage(f"sqlite:///{tmp_path}/study.db", tmp_path / "none")
 
@@ -143,7 +142,7 @@ def test_a_paused_trial_waits_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
-    """Its configuration is of a version that had other fields."""
+    """Its configuration was written by a version with other fields."""
     ledger = new_ledger()
     trial = ledger.ask(SPACE, short()).trial
     changed = {**ledger.study.get_trials()[0].user_attrs["config"], "epochs": "many"}
@@ -152,30 +151,6 @@ def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
     (failure,) = ledger.results.failures().values()
     assert failure.kind == "orphan"
     assert "epochs" in failure.reason
-
-
-@pytest.mark.parametrize("line", ["{", "[]", "{}", "\xff\xfe"])
-def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
-    journal = tmp_path / "study.journal"
-    for _ in story(new_ledger(storage=open_storage(None, journal))):
-        pass
-    lines = journal.read_bytes().split(b"\n")
-    lines[4] = line.encode("latin-1")
-    journal.write_bytes(b"\n".join(lines))
-    with pytest.raises(SweepFolderError, match="its line 5 is damaged"):
-        open_storage(None, journal)
-
-
-def test_mending_takes_half_a_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
-    journal, lock = tmp_path / "study.journal", tmp_path / "study.journal.lock"
-    mend_journal(journal)
-    assert not journal.exists()
-    journal.write_bytes(b'{"op_code": 1}\n{"op_c')
-    lock.symlink_to(journal)
-    mend_journal(journal)
-    assert journal.read_bytes() == b'{"op_code": 1}\n'
-    assert list(tmp_path.iterdir()) == [journal]
-    assert isinstance(open_storage(None, tmp_path / "new"), JournalStorage)
 
 
 # Suggestions
@@ -191,7 +166,7 @@ def suggestions(
     n_earlier: int = 0,
     floors: tuple[Floor, ...] = (),
 ) -> list[dict[str, Any]]:
-    """What is suggested in a search whose trials end in all ways; begun anew after each, or not."""
+    """The suggestions of a search whose trials end in all ways; reopened after each, or not."""
     storage, source, running = InMemoryStorage(), np.random.default_rng(1), []
 
     def opened(*, is_new: bool) -> Ledger:
@@ -222,7 +197,7 @@ def earlier(number: int, space: Space) -> dict[str, Any]:
 
 
 def end(ledger: Ledger, proposal: Proposal, source: np.random.Generator) -> None:
-    """One trial in five each is stopped, fails for good, or is lost with its worker."""
+    """One trial in five is stopped, one fails for good, and one is lost with its worker."""
     way = int(source.integers(5))
     if way == 0:
         ledger.tell_stopped(proposal.trial, 3, COST, LOW)
@@ -256,7 +231,7 @@ def test_interruptions_do_not_change_what_is_suggested(
 
 
 @pytest.mark.parametrize("n_earlier", [0, 60])
-def test_nor_do_they_where_observations_are_thinned(
+def test_interruptions_do_not_change_suggestions_where_observations_are_thinned(
     n_earlier: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OBSERVATION_LIMITS, TPESampler, 15)
@@ -267,8 +242,8 @@ def test_nor_do_they_where_observations_are_thinned(
     assert parts == whole
 
 
-def test_nor_do_they_over_generations() -> None:
-    """NSGA-II has 50 trials a generation, and keeps the parents of each in its study."""
+def test_interruptions_do_not_change_suggestions_over_generations() -> None:
+    """NSGA-II has 50 trials per generation, and keeps the parents of each in its study."""
     ledger, source, running = new_ledger("nsga2"), np.random.default_rng(1), []
     for _ in range(106):
         while len(running) < 3:
@@ -338,7 +313,7 @@ def test_where_all_has_failed_the_sampler_gives_up() -> None:
 
     for _ in range(3):
         ledger.tell_failed(ledger.ask(batch_sizes, short()).trial, PLANTED)
-    with pytest.raises(RejectedError, match="again and again what has failed"):
+    with pytest.raises(RejectedError, match="keeps suggesting what has failed before"):
         ledger.ask(counted, short())
     assert n_asked == MAX_ATTEMPTS
     assert ledger.results.failure_kinds() == {"error": 3, "invalid": 1}

@@ -1,4 +1,4 @@
-"""What samplers are shown: thinned, and with every trial that runs."""
+"""What samplers see: thinned observations, and every running trial."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from search.study.records import Observation
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.sampling import SLACK, Sampling, thinned
 from spaces import SPACES
-from tests.search.study.test_ledger import COST, OBJECTIVES, new_ledger, release
+from tests.helpers.ledgers import COST, new_ledger, release
+from tests.helpers.points import OBJECTIVES
 
 RANGE = FloatDistribution(0.0, 1.0)
 LIMIT = 40
 
 
 class FewSampler(RandomSampler):
-    """A sampler that could model but few observations."""
+    """A sampler that can model only few observations."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def observed(values: Sequence[float] | None, x: float = 0.5) -> FrozenTrial:
-    """An observation; without values one of a trial that was stopped."""
+    """An observation; without values it is that of a stopped trial."""
     state = TrialState.PRUNED if values is None else TrialState.COMPLETE
     return create_trial(
         state=state,
@@ -57,7 +58,7 @@ def cloud(n: int, seed: int = 0, stopped: float = 0.2) -> list[FrozenTrial]:
 
 
 def best(observations: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that no other dominates."""
+    """The observations that no other dominates."""
     complete = [trial for trial in observations if trial.state == TrialState.COMPLETE]
     kept = non_dominated(np.array([trial.values for trial in complete]))
     return [trial for trial, keep in zip(complete, kept, strict=True) if keep]
@@ -109,7 +110,7 @@ def test_the_order_stays(seed: int) -> None:
 
 
 def test_the_rest_is_spread_from_first_to_last() -> None:
-    """Ever better ones: of the 380 first, 20 at about equal distances."""
+    """Each is better than the last: of the first 380, 20 at equal distances are kept."""
     rising = [observed([i / 400, i / 400], x=i / 400) for i in range(400)]
     kept = xs(thinned(rising, LIMIT))
     assert kept[20:] == xs(rising[-20:])

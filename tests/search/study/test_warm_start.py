@@ -1,28 +1,20 @@
-"""Regions of interest, and beginning with what is known."""
+"""Observations that a sampler begins with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from optuna.storages import InMemoryStorage
 
-from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
-from search.config import Floor
 from search.study.ledger import Ledger
-from search.study.samplers import build_samplers
 from search.study.warm_start import read_observations
-from spaces import SPACES, Trial, tune_float
-from tests.search.study.test_ledger import COST, OBJECTIVES, new_ledger, release
+from spaces import SPACES
+from tests.helpers.ledgers import COST, new_ledger, release
+from tests.helpers.points import OBJECTIVES
 
 HEADER = "experts.natural.optimizer.lr,sync.start_epoch,sync.every_epochs,release_ratio.1"
-
-
-def level(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """A space of one number."""
-    return tune_float(trial, base, "mixing.decay", 0.0, 0.99)
 
 
 def observed(path: Path) -> Ledger:
@@ -44,7 +36,7 @@ def test_rows_of_a_csv_are_observations_but_not_on_the_front(tmp_path: Path) -> 
     assert ledger.ask(SPACES["smoke"], short()).trial == "0000"
 
 
-def test_another_sweeps_study_is_one_too(tmp_path: Path) -> None:
+def test_the_study_of_another_sweep_holds_observations_too(tmp_path: Path) -> None:
     earlier, later = new_ledger(), new_ledger()
     proposal = earlier.ask(SPACES["smoke"], short())
     earlier.tell_released(proposal.trial, release(proposal), COST)
@@ -58,10 +50,10 @@ def test_another_sweeps_study_is_one_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("natural,a\n0.9,1\n", "a column for each objective.*robust"),
+        ("natural,a\n0.9,1\n", "a column for each objective.*robust is missing.*line 2"),
         (f"natural,robust,{HEADER}\n90,0.5,0.05,9,1,0.4\n", "0 <= natural <= 1.*'90'.*line 2"),
-        (f"natural,robust,{HEADER}\n0.9,0.5,0.05,99,1,0.4\n", "of this space.*line 2"),
-        ("natural,robust,mixing.decay\n0.9,0.5,0.5\n", "of this space.*line 2"),
+        (f"natural,robust,{HEADER}\n0.9,0.5,0.05,99,1,0.4\n", "must be of this space.*line 2"),
+        ("natural,robust,mixing.decay\n0.9,0.5,0.5\n", "must be of this space.*line 2"),
     ],
     ids=["no column", "percent", "outside its range", "another space"],
 )
@@ -72,25 +64,3 @@ def test_what_is_no_observation_is_named_by_its_line(
     path.write_text(text)
     with pytest.raises(InvalidConfigError, match=message):
         observed(path)
-
-
-def test_floors_set_the_reference_and_constrain_the_sampler() -> None:
-    ledger = Ledger(
-        InMemoryStorage(),
-        OBJECTIVES,
-        sampler_of=build_samplers("tpe", seed=0, n_startup=4),
-        floors=[Floor(objective="natural", accuracy=0.95)],
-    )
-    proposal = ledger.ask(level, short())
-    points = release(proposal)
-    ledger.tell_released(proposal.trial, points, COST)
-    feasible = [trial for trial in ledger.study.get_trials() if trial.constraints["natural"] <= 0]
-    assert len(feasible) == sum(point.accuracies["natural"] >= 0.95 for point in points)
-    assert ledger.results.front().reference == (0.95, 0.0)
-    assert ledger.results.front().hypervolume == pytest.approx((1 - 0.95) * 0.5)
-
-
-@pytest.mark.parametrize("accuracy", [-0.1, 80.0])
-def test_a_floor_is_an_accuracy(accuracy: float) -> None:
-    with pytest.raises(InvalidConfigError, match="0 <= accuracy <= 1"):
-        Floor(objective="natural", accuracy=accuracy)

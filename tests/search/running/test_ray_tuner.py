@@ -1,0 +1,102 @@
+"""Ray's view of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher as RaySearcher
+from ray.tune.search import SearchGenerator
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import from_json
+from search.config import SuccessiveHalving
+from search.front.points import point_to_dict
+from search.running.ray_tuner import RungStopper, TuneSearcher
+from search.scheduling.early_stopping import Rungs
+from search.study.failures import Failure
+from tests.helpers.ledgers import release
+from tests.helpers.searches import LAST, epoch, searcher
+
+
+def tuned(folder: Path, **others: Any) -> TuneSearcher:
+    return TuneSearcher(searcher(**others), folder)
+
+
+def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trials(
+    tmp_path: Path,
+) -> None:
+    ray = tuned(tmp_path, n_trials=2, n_workers=1)
+    first = ray.suggest("a")
+    assert first["folder"] == str(tmp_path / "0000")
+    assert from_json(first["config"], TrainConfig).experts[0].name == "natural"
+    assert ray.suggest("b") is None
+    ray.on_trial_complete("a", error=True)
+    assert ray.suggest("b")["trial"] == "0001"
+    assert ray.suggest("c") == RaySearcher.FINISHED
+
+
+def test_ray_saves_a_search_without_taking_it_for_a_wrapper(tmp_path: Path) -> None:
+    """Ray saves whatever is in an attribute `searcher` as one of its own."""
+    SearchGenerator(tuned(tmp_path)).save_to_dir(str(tmp_path), "session")
+    assert list(tmp_path.glob("search_gen_state-*"))
+
+
+def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    config = from_json(ray.suggest("a")["config"], TrainConfig)
+    asked = ray.search.running["0000"].mixing_ratio
+    assert asked in config.evaluation.release_ratios
+    assert len(config.evaluation.release_ratios) == 4
+
+
+def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: Path) -> None:
+    ray = tuned(tmp_path, n_workers=3)
+    for name in ("a", "b", "c"):
+        ray.suggest(name)
+    diverged = Failure(kind="diverged", reason="DivergedError: nan")
+    last = {**LAST, "failure": diverged.kind, "reason": diverged.reason}
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
+    ray.on_trial_complete("b", error=True)
+    ray.on_trial_complete("c", epoch(1))
+    failures = ray.search.ledger.results.failures()
+    assert failures["0000"] == diverged
+    assert failures["0001"].kind == "worker-died"
+    assert list(failures) == ["0000", "0001"]
+    assert list(ray.search.running) == ["0002"]
+    assert ray.search.ledger.results.cost()["forward_images"] == LAST["forward_images"]
+
+
+def test_the_last_result_releases_its_points(tmp_path: Path) -> None:
+    ray = tuned(tmp_path)
+    ray.suggest("a")
+    points = release(ray.search.running["0000"])
+    last = {
+        **epoch(16),
+        **LAST,
+        "n_accumulations": 1,
+        "points": [point_to_dict(point) for point in points],
+    }
+    assert not RungStopper(ray)("a", last)
+    ray.on_trial_complete("a", last)
+    found = {
+        (point.mixing_ratio, str(point.accuracies)) for point in ray.search.ledger.results.points()
+    }
+    assert found == {(point.mixing_ratio, str(point.accuracies)) for point in points}
+    assert ray.search.ledger.results.cost()["seconds"] == 9.0
+
+
+def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
+    rungs = Rungs(SuccessiveHalving(eta=2))
+    for i in range(3):
+        rungs.report(f"other{i}", "global@1", [[0.99, 0.99]])
+    ray = tuned(tmp_path, rungs=rungs)
+    ray.suggest("a")
+    weak = epoch(1, **{"accuracy/global/natural": 0.1, "accuracy/global/robust": 0.1})
+    stopper = RungStopper(ray)
+    assert stopper("a", weak)
+    assert not stopper.stop_all()
+    ray.on_trial_complete("a", weak)
+    assert ray.search.ledger.results.counts().stopped_early == 1
+    assert ray.search.ledger.results.counts().total == 1

@@ -1,0 +1,97 @@
+"""Rounds: the result depends neither on the speed of trials nor on interruptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.simulator import WarmupsInMemory
+from search.config import Branching
+from tests.helpers.rounds import Search, few_warmups
+
+
+def outcome(search: Search) -> dict[str, Any]:
+    """The result, and the order in which it was told."""
+    ledger = search.ledger()
+    records = ledger.results.records()
+    return {
+        "suggestions": [(record.trial, record.params, record.asked_after) for record in records],
+        "ends": [(record.state, record.stopped_at, record.failure) for record in records],
+        "told": [growth.trial for growth in ledger.results.history()],
+        "points": [(point.name, point.accuracies) for point in ledger.results.points()],
+        "hypervolume": ledger.results.front().hypervolume,
+    }
+
+
+def ways(search: Search) -> set[str]:
+    return {record.state for record in search.ledger().results.records()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
+def test_in_rounds_the_number_of_workers_changes_nothing(
+    sampler: str, branching: Branching | None
+) -> None:
+    one = Search(1, sampler, branching=branching, seed=1).run()
+    assert {"completed", "stopped early"} <= ways(one)
+    for n_workers in (2, 3):
+        assert outcome(Search(n_workers, sampler, branching=branching, seed=1).run()) == outcome(
+            one
+        )
+
+
+def test_without_rounds_it_does() -> None:
+    found = [outcome(Search(n, "tpe", round_size=None).run()) for n in (1, 3)]
+    assert found[0] != found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "every"), [("random", 5), ("tpe", 16)])
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_in_rounds_an_interruption_changes_nothing(
+    n_workers: int, sampler: str, every: int
+) -> None:
+    """After any number of epochs; each case takes every so many."""
+    whole = Search(n_workers, sampler).run()
+    n_epochs = sum(map(len, whole.metrics.values()))
+    expected = outcome(whole)
+    for cut in range(n_workers, n_epochs, every):
+        assert outcome(Search(n_workers, sampler).run(cut).run()) == expected
+
+
+@pytest.mark.slow
+def test_in_rounds_many_interruptions_and_other_workers_change_nothing() -> None:
+    search = Search(1, "tpe", branching=Branching())
+    expected = outcome(Search(2, "tpe", branching=Branching()).run())
+    for n in range(12):
+        search.n_workers = 1 + n % 3
+        search.run(13)
+    assert outcome(search.run()) == expected
+
+
+@pytest.mark.parametrize("round_size", [1, 2, 5, 50])
+def test_a_round_of_any_size_comes_to_its_end(round_size: int) -> None:
+    found = [Search(n_workers, round_size=round_size, n_trials=9).run() for n_workers in (1, 2, 9)]
+    assert found[0].ledger().results.counts().total == 9
+    assert outcome(found[0]) == outcome(found[1]) == outcome(found[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
+def test_in_rounds_it_does_not_matter_which_trial_trains_a_shared_warm_up(
+    seed: int, branching: Branching | None
+) -> None:
+    def search(n_workers: int, warmups: WarmupsInMemory | None) -> Search:
+        return Search(n_workers, space=few_warmups, seed=seed, warmups=warmups, branching=branching)
+
+    alone = search(2, None)
+    shared, interrupted = (search(n_workers, WarmupsInMemory()) for n_workers in (3, 2))
+    for _ in range(8):
+        interrupted.run(9)
+    found = [outcome(one.run()) for one in (alone, shared, interrupted)]
+    assert found[0] == found[1] == found[2]
+    assert "stopped early" in ways(alone)
+    assert shared.ledger().results.cost()["reused_forward_images"] > 0

@@ -1,0 +1,52 @@
+"""The storage of a study: damaged journals are refused, and those that a crash left are mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.storages import JournalStorage
+
+from generalist_core.config.presets import short
+from generalist_core.validation import InvalidConfigError
+from search.errors import SweepFolderError
+from search.study.storage import mend_journal, open_storage
+from spaces import SPACES
+from tests.helpers.ledgers import COST, new_ledger, release
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", "\xff\xfe"])
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    ledger = new_ledger(storage=open_storage(None, journal))
+    proposal = ledger.ask(SPACES["smoke"], short())
+    ledger.tell_released(proposal.trial, release(proposal), COST)
+    lines = journal.read_bytes().split(b"\n")
+    lines[4] = line.encode("latin-1")
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(SweepFolderError, match="its line 5 is damaged"):
+        open_storage(None, journal)
+
+
+def test_mending_takes_half_a_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
+    journal, lock = tmp_path / "study.journal", tmp_path / "study.journal.lock"
+    mend_journal(journal)
+    assert not journal.exists()
+    journal.write_bytes(b'{"op_code": 1}\n{"op_c')
+    lock.symlink_to(journal)
+    mend_journal(journal)
+    assert journal.read_bytes() == b'{"op_code": 1}\n'
+    assert list(tmp_path.iterdir()) == [journal]
+    assert isinstance(open_storage(None, tmp_path / "new"), JournalStorage)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/where/a.db"])
+def test_a_url_without_a_storage_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=f"must be an Optuna URL, but got '{url}'"):
+        open_storage(url, tmp_path / "study.journal")
+
+
+def test_a_record_that_optuna_cannot_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_text('{"op_code": 99}\n')
+    with pytest.raises(SweepFolderError, match="holds an invalid record"):
+        open_storage(None, tmp_path / "study.journal")

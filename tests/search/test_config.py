@@ -1,0 +1,84 @@
+"""All that a sweep can be asked for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from generalist_core.config import SyncConfig
+from generalist_core.validation import InvalidConfigError
+from search.config import Branching, Floor, StopWhenDone, SuccessiveHalving
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 80.0])
+def test_a_floor_is_an_accuracy(accuracy: float) -> None:
+    with pytest.raises(InvalidConfigError, match="0 <= accuracy <= 1"):
+        Floor(objective="natural", accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("fields", "law"),
+    [({"first": 0}, "first >= 1"), ({"more": -1}, "more"), ({"most": 2}, "most <= 1")],
+)
+def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
+    with pytest.raises(InvalidConfigError, match=law):
+        Branching(**fields)
+
+
+@pytest.mark.parametrize(
+    ("min_growth", "within_cost"), [(-0.1, 1), (1.0, 1), (0.1, 0), (0.1, math.inf)]
+)
+def test_a_rule_without_meaning_is_refused(min_growth: float, within_cost: float) -> None:
+    with pytest.raises(InvalidConfigError, match="must hold"):
+        StopWhenDone(min_growth=min_growth, within_cost=within_cost)
+
+
+@pytest.mark.parametrize(
+    ("halving", "epochs", "expected"),
+    [
+        (SuccessiveHalving(), 30, (1, 3, 9, 27)),
+        (SuccessiveHalving(), 27, (1, 3, 9)),
+        (SuccessiveHalving(eta=2, first_rung=5), 41, (5, 10, 20, 40)),
+        (SuccessiveHalving(first_rung=4, growth=1.5), 16, (4, 6, 9, 14)),
+        (SuccessiveHalving(growth=1.2), 6, (1, 2, 3, 4, 5)),
+        (SuccessiveHalving(first_rung=16), 16, ()),
+    ],
+)
+def test_rungs_are_geometric_distinct_and_before_the_end(
+    halving: SuccessiveHalving, epochs: int, expected: tuple[int, ...]
+) -> None:
+    assert halving.rungs(epochs) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "every", "expected"),
+    [
+        (8, 1, {9: 9, 14: 14}),
+        (4, 3, {7: 6, 10: 9}),
+        (5, 8, {13: 9}),
+        (2, 3, {5: 4, 8: 6, 11: 9, 14: 14}),
+        (14, 9, {}),
+    ],
+)
+def test_a_trial_reports_at_the_first_sync_at_or_after_a_rung(
+    start: int, every: int, expected: dict[int, int]
+) -> None:
+    sync = SyncConfig(start_epoch=start, every_epochs=every)
+    boundaries = [epoch for epoch in range(start + 1, 17) if sync.is_sync(epoch)]
+    halving = SuccessiveHalving(first_rung=4, growth=1.5)
+    assert halving.reports(boundaries, 16) == expected
+    assert halving.reports([*reversed(boundaries), *boundaries], 16) == expected
+
+
+def test_a_warm_up_reports_at_the_rungs_themselves() -> None:
+    assert SuccessiveHalving(eta=2).reports(range(1, 13), 12) == {1: 1, 2: 2, 4: 4, 8: 8}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"eta": 1}, {"eta": math.nan}, {"first_rung": 0}, {"growth": 1.0}]
+)
+def test_halving_without_meaning_is_refused(fields: dict[str, float]) -> None:
+    name = next(iter(fields))
+    with pytest.raises(InvalidConfigError, match=name):
+        SuccessiveHalving(**fields)  # type: ignore[arg-type]
