@@ -52,7 +52,7 @@ class SuiteConfig:
         require_ball(self.norm, self.epsilon)
         if not self.attacks:
             raise InvalidConfigError(
-                f"There must be at least one attack, but got none. There is {KNOWN}."
+                f"`attacks` must name at least one attack, but got none. There is {KNOWN}."
             )
         for name in self.attacks:
             require_attack_name(name)

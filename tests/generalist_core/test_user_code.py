@@ -1,4 +1,4 @@
-"""The layers of DESIGN.md: who may import what; and functions that users name."""
+"""Functions that users name, and the files that they are held to."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_a_function_is_found_by_file_or_module(tmp_path: Path) -> None:
         ("answer", "`space` must be a built-in name or FILE.py:FUNCTION, but got 'answer'"),
         ("nowhere.py:answer", "nowhere.py"),
         ("no_such_module:answer", "no_such_module"),
-        ("math:answer", "There is no function 'answer' in math"),
-        ("math:pi", "There is no function 'pi' in math"),
-        ("math:", "There is no function '' in math"),
+        ("math:answer", "there is no function 'answer' in math"),
+        ("math:pi", "there is no function 'pi' in math"),
+        ("math:", "there is no function '' in math"),
         (":answer", "':answer'"),
     ],
 )

@@ -181,3 +181,8 @@ def interior_images(n: int = 128, seed: int = 0) -> Tensor:
     """Images, (n, 1, 8, 8), of pixels in [0.45, 0.55], far from 0 and 1."""
     source = torch.Generator().manual_seed(seed)
     return 0.45 + 0.1 * torch.rand(n, *SHAPE, generator=source)
+
+
+def bits(text: str) -> Tensor:
+    """Verdicts as `1` for correct and `0` for broken."""
+    return torch.tensor([letter == "1" for letter in text])

@@ -1,4 +1,4 @@
-"""What a space can ask for, found before it is asked."""
+"""The parameters that a space can ask for are known before any trial."""
 
 from __future__ import annotations
 

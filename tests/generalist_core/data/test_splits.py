@@ -151,12 +151,12 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
     [
         ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\)"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n > 0.*\(0, 1, 3, 3\)"),
-        ({"labels": LABELS[:1]}, r"one label an image.*\(1,\) for 2 images"),
-        ({"labels": LABELS.float()}, r"labels are integers.*torch\.float32"),
-        ({"labels": LABELS - 1}, "labels >= 0.*-1"),
-        ({"images": IMAGES + 2}, r"images in \[0, 1\].*values in \[2, 2\].*Scale"),
-        ({"images": IMAGES - 0.5}, r"images in \[0, 1\].*values in \[-0\.5, -0\.5\]"),
-        ({"images": IMAGES * torch.nan}, r"images in \[0, 1\].*nan"),
+        ({"labels": LABELS[:1]}, r"one label per image.*\(1,\) for 2 images"),
+        ({"labels": LABELS.float()}, r"`labels` must be integers.*torch\.float32"),
+        ({"labels": LABELS - 1}, r"min\(labels\) >= 0.*-1"),
+        ({"images": IMAGES + 2}, r"must be in \[0, 1\].*values in \[2, 2\].*Scale"),
+        ({"images": IMAGES - 0.5}, r"must be in \[0, 1\].*values in \[-0\.5, -0\.5\]"),
+        ({"images": IMAGES * torch.nan}, r"must be in \[0, 1\].*nan"),
         ({"images": IMAGES.int()}, r"floats or bytes.*torch\.int32"),
     ],
 )
