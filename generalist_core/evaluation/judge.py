@@ -34,7 +34,7 @@ class Judge:
     is_randomised: bool
 
     def verdicts(self, name: str, x: Tensor, y: Tensor, index: Tensor) -> Judged:
-        """Verdicts on images `x` with labels `y` and indices `index`, (n,), under the attack `name`.
+        """Verdicts on images `x` with labels `y` and indices `index`, (n,), under attack `name`.
 
         Raises:
             EvaluationError: the attack, or the model under it, breaks a law.

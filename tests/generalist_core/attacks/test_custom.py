@@ -24,7 +24,7 @@ from generalist_core.config import (
 from generalist_core.config.codec import from_json, replace_at, to_json
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
-from generalist_core.user_code import callable_name, pinned
+from generalist_core.user_code import pinned
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers import custom_functions
 from tests.helpers.problems import (
@@ -160,12 +160,6 @@ def test_a_module_can_be_named_too() -> None:
     attack = replace(custom_attack("pgd"), function="tests.helpers.custom_functions:pgd")
     net = LinearNet((2, 4, 4))
     assert torch.equal(perturb(attack, net, X, Y, noise()), perturb(LIKE_PGD, net, X, Y, noise()))
-
-
-def test_a_function_has_a_name_if_it_is_at_the_top_of_a_file() -> None:
-    assert callable_name(custom_functions.pgd) == f"{FILE.absolute()}:pgd"
-    with pytest.raises(InvalidConfigError, match="top of a file"):
-        callable_name(lambda x: x)
 
 
 def test_a_custom_loss_smooths_its_labels_itself() -> None:
