@@ -40,7 +40,7 @@ class EvaluationConfig:
 
     The objectives are the accuracy on natural images and the accuracy under each of `attacks`. The
     mixtures of the trained experts are evaluated on the first `n_images` validation images (all if
-    None). During training, which needs less precision, the learners are evaluated every
+    None). During training, where precision matters less, the learners are evaluated every
     `every_epochs` epochs on the first `n_images_during_training` (`n_images` if None).
 
     The mixtures at `release_ratios` are released, and with two experts up to `n_refinements` more,

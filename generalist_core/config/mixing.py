@@ -85,14 +85,14 @@ class MixingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """When experts restart from the global learner: at `start_epoch`, then every `every_epochs`.
+    """When experts restart from the global learner.
 
-    Epochs count from 0. At the `boundary`, experts restart once, before a sync epoch begins; at
-    `every_step`, they restart after each step of a sync epoch (the official code). Momentum and
-    averages survive a sync unless they are told to restart. An expert whose weight is 0 in every
-    epoch up to and including the first sync loses there all that it has learned, except what
-    remains in its average; with `skip_discarded_warmup` it is not trained before that sync, and
-    begins as the global learner.
+    The sync epochs, counted from 0, are `start_epoch` and every `every_epochs` epochs after it. At
+    the `boundary`, experts restart once, before a sync epoch begins; at `every_step`, they restart
+    after each step of a sync epoch (the official code). Momentum and averages survive a sync unless
+    they are told to restart. An expert whose weight is 0 in every epoch up to and including the
+    first sync loses there all that it has learned, except what remains in its average; with
+    `skip_discarded_warmup` it is not trained before that sync, and begins as the global learner.
     """
 
     start_epoch: int = 75

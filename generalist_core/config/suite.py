@@ -90,7 +90,7 @@ def require_attack_name(name: str) -> None:
 
 
 def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, int] | None:
-    """The attack that `name` means and its number of random starts; None if it is not built in.
+    """The attack that `name` means and its number of random starts; None for any other name.
 
     PGD and CW (PGD on the margin) take steps of 2.5 epsilon / K, so that they can cross the ball
     (Madry et al. 2018). MIM takes steps of epsilon / K with momentum 1, from the image itself (Dong

@@ -78,9 +78,9 @@ class TrainConfig:
     `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
     models are evaluated; `channels_last` keeps images and weights in that memory format. Both are
     exact up to rounding. A step works through its batch in `n_accumulations` parts and adds their
-    gradients up, which needs that many times less memory. This is exact too, except for BatchNorm,
-    whose statistics are then those of a part. `compile` lets torch compile the forwards of training
-    and of the attack, which takes time at the start and changes rounding.
+    gradients up, which divides the memory needed by about that number. This is exact too, except
+    for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the forwards of
+    training and of the attack, which takes time at the start and changes rounding.
     """
 
     experts: tuple[ExpertConfig, ...]

@@ -124,7 +124,7 @@ def library_cost(attack: LibraryAttack) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def library_state() -> Iterator[None]:
-    """Restore torch's random states on all devices in use, and the trace function, after the block."""
+    """Restore the trace function and torch's random states, on all devices, after the block."""
     trace = sys.gettrace()
     kind = torch.accelerator.current_accelerator()
     module = torch.get_device_module(kind) if kind is not None else None

@@ -120,7 +120,7 @@ def test_an_attack_that_breaks_a_law_is_told(name: str, law: str) -> None:
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        ("one_loss_an_image", r"scalar with a gradient.*\[8\]"),
+        ("one_loss_per_image", r"scalar with a gradient.*\[8\]"),
         ("detached", "scalar with a gradient"),
         ("two_forwards", r"at most n_forwards=1 an image.*got 2\. Declare"),
     ],
