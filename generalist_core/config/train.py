@@ -79,8 +79,8 @@ class TrainConfig:
     models are evaluated; `channels_last` keeps images and weights in that memory format. Both are
     exact up to rounding. A step works through its batch in `n_accumulations` parts and adds their
     gradients up, which divides the memory needed by about that number. This is exact too, except
-    for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the forwards of
-    training and of the attack, which takes time at the start and changes rounding.
+    for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the
+    forwards of training and of the attack, which takes time at the start and changes rounding.
     """
 
     experts: tuple[ExpertConfig, ...]

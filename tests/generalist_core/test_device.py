@@ -47,13 +47,13 @@ def test_a_run_on_a_device_that_is_not_there_is_refused() -> None:
 
 
 def rounding() -> tuple[bool, str, bool]:
-    """What float32 is rounded to in convolutions and matrix products, and whether by autocast."""
+    """The precision of float32 in convolutions and matrix products, and whether autocast is on."""
     matmul = torch.get_float32_matmul_precision()
     return torch.backends.cudnn.allow_tf32, matmul, torch.is_autocast_enabled("cpu")
 
 
 class Recording(LinearNet):
-    """Notes the rounding that each forward is computed with; copies write into the same list."""
+    """Records the rounding of each forward; copies write into the same list."""
 
     seen: ClassVar[list[tuple[bool, str, bool]]] = []
 

@@ -11,7 +11,7 @@ from tests.helpers.problems import three_experts
 
 
 def test_the_ratio_is_constant_up_to_the_first_sync() -> None:
-    """So warm-ups do not depend on the knot or the end, and can be shared."""
+    """Warm-ups therefore do not depend on the knot or the end, and can be shared."""
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     for _ in range(30):
         config = mixing(study.ask(), short(epochs=24))

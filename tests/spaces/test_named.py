@@ -21,7 +21,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def three_experts() -> TrainConfig:
-    """Linf and L2 experts beside a natural one (Generalist++)."""
+    """A natural expert, one for linf and one for l2 (Generalist++)."""
     base = short()
     l2 = ExpertConfig(name="l2", attack=PGD(epsilon=1.0, norm="l2"))
     attacks = (*base.evaluation.attacks, NamedAttack(name="l2", attack=PGD(epsilon=1, norm="l2")))
@@ -45,7 +45,7 @@ BASES: dict[str, Callable[[], TrainConfig]] = {
 
 
 class EndOfRange:
-    """Suggests the lowest or the highest of everything, and the choice at the same end."""
+    """Suggests the lowest or the highest value of every range, and the first or the last choice."""
 
     def __init__(self, end: int) -> None:
         self.end = end

@@ -67,7 +67,7 @@ def test_a_custom_pgd_is_pgd_to_the_bit() -> None:
 def test_a_run_with_custom_functions_is_the_run_without(
     custom: CustomLoss, built_in: CrossEntropy | TRADES | MART, n_accumulations: int
 ) -> None:
-    """Weights, points and cost; the robust expert and the evaluation have the attack."""
+    """Weights, points and cost are equal, with the attack in training and evaluation."""
 
     def ended(attack: PGD | CustomAttack, loss: Any) -> GeneralistTrainer:
         config = with_expert(two_experts(), "robust", attack=attack, loss=loss)
@@ -143,7 +143,7 @@ def test_a_function_that_is_not_there_is_told_before_any_work(function: str) -> 
 
 
 def test_a_run_knows_the_file_that_it_began_with(tmp_path: Path) -> None:
-    """By digest: warm-ups of changed files are others, and a pinned run refuses the change."""
+    """A changed file has other warm-ups, and a pinned run refuses it."""
     file = tmp_path / "mine.py"
     file.write_text(FILE.read_text())
     config = pinned(with_custom_loss(f"{file}:cross_entropy"))

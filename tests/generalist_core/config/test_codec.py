@@ -289,7 +289,7 @@ def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: st
 
 
 def replaced_in_json(config: TrainConfig, path: str, value: Any) -> TrainConfig:
-    """Through the whole configuration: encode, set, decode."""
+    """The whole configuration is encoded, changed and decoded."""
     value_at(config, path)
     whole = to_dict(config)
     here: Any = whole
@@ -309,7 +309,7 @@ def index_of(items: list[Any], step: str) -> int:
 
 
 def outcome(replace: Any, config: TrainConfig, path: str, value: Any) -> TrainConfig | str:
-    """The new configuration, or what is said to a value that does not fit."""
+    """The new configuration, or the message about a value that does not fit."""
     try:
         return cast(TrainConfig, replace(config, path, value))
     except InvalidConfigError as error:
@@ -334,7 +334,7 @@ def test_suggestions_replace_what_they_would_replace_in_json(space: str) -> None
 
 
 def leaves(value: Any, path: str = "") -> list[str]:
-    """The paths of all values in a JSON object but the names of classes."""
+    """The paths of all values in a JSON object, except the names of classes."""
     if isinstance(value, dict):
         pairs = [(name, inside) for name, inside in value.items() if name != "type"]
     elif isinstance(value, list):

@@ -14,7 +14,7 @@ from tests.helpers.problems import same_bits
 
 
 def numbered(counts: tuple[int, ...]) -> Split:
-    """So many images of each class; every image is its own number."""
+    """As many images of each class as `counts` says; the value of every image is its number."""
     labels = torch.cat([torch.full((n,), label) for label, n in enumerate(counts)])
     images = torch.arange(len(labels)).div(255).view(-1, 1, 1, 1)
     return Split(images=images, labels=labels)

@@ -44,8 +44,8 @@ def test_idx_files(name: str, place: str, tmp_path: Path) -> None:
     assert data.test is not None
     assert torch.equal(data.test.images, TEST.unsqueeze(1))
     assert data.test.labels.tolist() == [0, 1, 0, 1]
-    found = torch.cat([data.train.images, data.validation.images])[:, 0]
-    assert torch.equal(found[found[:, 0, 0].argsort()], TRAIN)
+    images = torch.cat([data.train.images, data.validation.images])[:, 0]
+    assert torch.equal(images[images[:, 0, 0].argsort()], TRAIN)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"])
@@ -57,7 +57,7 @@ def test_missing_data_are_named_with_their_place_and_the_cure(name: str, tmp_pat
 
 
 def write_folder(folder: Path, parts: dict[str, dict[str, int]], size: tuple[int, int]) -> None:
-    """Images a class: red for the first, green, blue."""
+    """Images by part and class: red for class a, green for b, blue for c."""
     for part, classes in parts.items():
         for name, n in classes.items():
             (folder / part / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Splits and batches: order and augmentation from (seed, epoch) alone, against a naive loop."""
+"""Splits and batches, whose order and augmentation depend only on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def epoch(
 
 
 def numbered(n: int) -> Split:
-    """Images that are all their own number / 255."""
+    """Images whose value is their number, as bytes."""
     images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 2, 2)
     return Split(images=images, labels=torch.arange(n))
 
@@ -92,7 +92,7 @@ def test_bytes_and_floats_are_the_same_images(dtype: torch.dtype) -> None:
 
 
 def naive_crop(x: Tensor, padding: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixel by pixel: what lies outside of the image is 0."""
+    """The crop computed pixel by pixel; what lies outside the image is 0."""
     n, _, h, w = x.shape
     cropped = torch.zeros_like(x)
     for i in range(n):

@@ -77,7 +77,7 @@ def test_a_model_that_hides_when_attacked_differs_at_radius_zero() -> None:
     ],
 )
 def test_each_planted_fault_is_found(build: Any, epsilon: float, names: set[str]) -> None:
-    assert {found.name for found in probed_indicators(probe(build(), epsilon))} == names
+    assert {indicator.name for indicator in probed_indicators(probe(build(), epsilon))} == names
 
 
 @pytest.mark.slow
@@ -89,8 +89,8 @@ def test_faults_are_found_in_other_norms(norm: Norm) -> None:
         (Scaled, {"zero-gradient", "scale-dependent", "above-chance"}),
         (Quantised, {"zero-gradient", "quantised", "above-chance"}),
     ):
-        found = probed_indicators(probe(build(), epsilon, norm=norm))
-        assert {indicator.name for indicator in found} == names
+        indicators = probed_indicators(probe(build(), epsilon, norm=norm))
+        assert {indicator.name for indicator in indicators} == names
 
 
 def test_indicators_are_deterministic_and_leave_the_model() -> None:
@@ -101,10 +101,10 @@ def test_indicators_are_deterministic_and_leave_the_model() -> None:
 
 
 def test_values_are_the_fractions_they_name() -> None:
-    found = {indicator.name: indicator for indicator in probed_indicators(probe(Quantised(), n=32))}
-    assert found["quantised"].value == 1
-    assert "100.0%" in found["quantised"].message
-    assert math.isclose(found["above-chance"].value, 0.7, abs_tol=0.2)
+    indicators = {each.name: each for each in probed_indicators(probe(Quantised(), n=32))}
+    assert indicators["quantised"].value == 1
+    assert "100.0%" in indicators["quantised"].message
+    assert math.isclose(indicators["above-chance"].value, 0.7, abs_tol=0.2)
 
 
 def test_too_few_steps_leave_the_loss_moving() -> None:
@@ -119,7 +119,7 @@ def test_accuracy_that_rises_with_epsilon() -> None:
     truth = torch.nn.functional.one_hot(split.labels, 10).float()
 
     def recovers(x: Tensor) -> Tensor:
-        """Wrong near the image and right far from it, with a slope that leads away."""
+        """Wrong near the image and right far from it, with a gradient that points away."""
         distance = (x - split.images).abs().flatten(1).amax(1)
         is_far = (distance > 0.15).float()[:, None]
         return (2 * is_far - 1) * truth - 1e-3 * truth * x.flatten(1).mean(1, keepdim=True)
@@ -127,9 +127,9 @@ def test_accuracy_that_rises_with_epsilon() -> None:
     planted = Probe(
         logits_of=recovers, x=split.images, y=split.labels, norm="linf", epsilon=0.1, seed=0
     )
-    found = rises_with_epsilon(planted, planted.under(PGD(epsilon=0.1)))
-    assert found is not None
-    assert found.value == 1
+    indicator = rises_with_epsilon(planted, planted.under(PGD(epsilon=0.1)))
+    assert indicator is not None
+    assert indicator.value == 1
     healthy = probe(natural_net())
     assert rises_with_epsilon(healthy, healthy.under(PGD(epsilon=0.1))) is None
 
@@ -145,9 +145,9 @@ def test_chance_is_the_commonest_label() -> None:
         logits_of=guesses, x=split.images, y=split.labels, norm="linf", epsilon=0.1, seed=0
     )
     assert above_chance(guessing) is None
-    found = above_chance(probe(Quantised()))
-    assert found is not None
-    assert found.value > 0.5
+    indicator = above_chance(probe(Quantised()))
+    assert indicator is not None
+    assert indicator.value > 0.5
 
 
 def test_order_violations_name_neighbours_beyond_chance() -> None:
@@ -182,9 +182,9 @@ def test_square_counts_only_what_no_gradient_attack_breaks() -> None:
     verdicts = {"natural": natural, "pgd-20": white, "square": square}
     assert square_stronger(verdicts) is None
     square[:103] = False
-    found = square_stronger(verdicts)
-    assert found is not None
-    assert found.value == pytest.approx(0.003)
+    indicator = square_stronger(verdicts)
+    assert indicator is not None
+    assert indicator.value == pytest.approx(0.003)
     assert square_stronger({"natural": natural, "square": square}) is None
 
 
