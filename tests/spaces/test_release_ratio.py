@@ -20,11 +20,14 @@ def test_every_suggestion_is_a_ratio_and_its_parameters_suggest_it(n_experts: in
         assert ratio_params(ratio, n_experts) == pytest.approx(trial.params)
 
 
-@pytest.mark.parametrize("corner", range(4))
-def test_every_corner_of_the_simplex_can_be_suggested(corner: int) -> None:
-    ratio = tuple(float(i == corner) for i in range(4))
-    trial = optuna.trial.FixedTrial(ratio_params(ratio, 4))
-    assert suggest_ratio(trial, 4) == ratio
+@pytest.mark.parametrize(
+    ("ratio", "n_experts"),
+    [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3)]
+    + [(tuple(float(i == corner) for i in range(4)), 4) for corner in range(4)],
+)
+def test_breaking_the_stick_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
+    suggested = suggest_ratio(optuna.trial.FixedTrial(ratio_params(ratio, n_experts)), n_experts)
+    assert as_weights(suggested, n_experts) == pytest.approx(as_weights(ratio, n_experts))
 
 
 def test_with_two_experts_the_parameter_is_the_ratio() -> None:
