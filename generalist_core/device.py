@@ -1,4 +1,4 @@
-"""Which device a run uses, and how precisely; the one file that names an accelerator."""
+"""The device of a run and its floating-point precision; the only file that names an accelerator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def resolve_device(name: str) -> torch.device:
     """The device that a configuration asks for; `auto` is the accelerator if there is one.
 
     Raises:
-        InvalidConfigError: no such device on this machine.
+        InvalidConfigError: there is no such device on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,9 +37,10 @@ def resolve_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def training_precision(precision: Precision) -> Iterator[None]:
-    """Float32 inside the block: TF32 on a GPU that has it if `tfloat32`, in full otherwise.
+    """Compute float32 inside the block as TF32 if `precision` is `tfloat32`, in full otherwise.
 
-    With `tfloat32` and `bfloat16` a GPU also tries out which convolutions are fastest.
+    TF32 needs a GPU that supports it. With `tfloat32` and `bfloat16` a GPU also tries out which
+    convolution algorithms are the fastest.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before, allowed = matmul.allow_tf32, precision == "tfloat32"
@@ -59,7 +60,7 @@ def training_precision(precision: Precision) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Float32 in full inside the block: no TF32, no autocast, deterministic convolutions."""
+    """Compute float32 in full inside the block: no TF32 or autocast, deterministic convolutions."""
     before = torch.get_float32_matmul_precision()
     enabled = torch.backends.cudnn.enabled
     convolutions = torch.backends.cudnn.flags(

@@ -1,6 +1,6 @@
 """Digests of content: files, tensors, models, data and JSON.
 
-Torch is imported where it is needed, so that digests of files do not wait for it.
+Torch is imported only where it is needed, so that digests of files do not wait for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def file_digest(path: Path) -> str:
 
 
 def json_digest(content: Any) -> str:
-    """128 bits of the digest of the content's JSON, in which floats are exact."""
+    """The first 128 bits of the digest of the content as JSON, in which floats are exact."""
     return content_digest(json.dumps(content, sort_keys=True))[:32]
 
 
@@ -52,15 +52,15 @@ def state_digest(model: nn.Module) -> str:
 
 
 def split_fingerprint(split: Split) -> str:
-    """A hash of images and labels, in their order."""
+    """A digest of images and labels, in their order."""
     return content_digest(tensor_bytes(split.images), tensor_bytes(split.labels.long()))
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """A hash of what a model is: its tensors, its modules' attributes, and their classes' code.
+    """A digest of a model: its tensors, its modules' attributes, and the code of their classes.
 
-    The code is the whole file that defines a module's `forward`; what that imports from further
-    files is not seen.
+    The code is the whole file that defines a module's `forward`; the files that it imports are not
+    included.
     """
     from torch import nn
 
@@ -81,7 +81,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def _code_digest(code: CodeType) -> str:
-    """The digest of the file that the code is in; of the code itself where there is no file."""
+    """The digest of the file that holds the code, or of the code itself if there is no file."""
     path = Path(code.co_filename)
     if path.is_file():
         return file_digest(path)

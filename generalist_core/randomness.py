@@ -1,7 +1,8 @@
 """Random streams that depend only on what they are for, never on what was drawn before.
 
-Order and augmentation of the data depend on (seed, epoch), an expert's noise on (seed, epoch,
-expert): a run can stop at any epoch, and experts can train apart or together, with equal bits.
+The order and augmentation of the data depend on (seed, epoch), and an expert's noise on (seed,
+epoch, expert). A run can therefore stop at any epoch, and experts can train apart or together, with
+bit-equal results.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def generator(device: torch.device, seed: int, *purpose: str | int) -> torch.Gen
 
 
 class Noise(Protocol):
-    """Where attacks draw from."""
+    """The random numbers that attacks draw."""
 
     def uniform(self, like: Tensor, /) -> Tensor:
         """Uniform in [0, 1), of the shape, dtype and device of `like`."""
@@ -53,10 +54,10 @@ class GeneratorNoise:
 
 
 class PartNoise:
-    """The rows of a whole batch's noise that belong to one part of it.
+    """The rows of a batch's noise that belong to one part of the batch.
 
-    All parts share `drawn`: the first one to ask draws for the whole batch, the others, who ask for
-    the same in the same order, find their rows there.
+    All parts share `drawn`: the first part that asks draws for the whole batch, and the others,
+    which must ask for the same in the same order, find their rows there.
     """
 
     def __init__(self, whole: Noise, rows: slice, n_images: int, drawn: list[Tensor]) -> None:
@@ -67,12 +68,12 @@ class PartNoise:
         self.n_asked = 0
 
     def uniform(self, like: Tensor, /) -> Tensor:
-        return self._own_rows(self.whole.uniform, like)
+        return self._rows_of(self.whole.uniform, like)
 
     def normal(self, like: Tensor, /) -> Tensor:
-        return self._own_rows(self.whole.normal, like)
+        return self._rows_of(self.whole.normal, like)
 
-    def _own_rows(self, draw: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    def _rows_of(self, draw: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
         if self.n_asked == len(self.drawn):
             self.drawn.append(draw(like[:1].expand(self.n_images, *like.shape[1:])))
         self.n_asked += 1
@@ -80,15 +81,15 @@ class PartNoise:
 
 
 def noise_of_parts(noise: Noise, sizes: Sequence[int]) -> list[Noise]:
-    """The noise of each part of a batch, such that together they draw what the batch would."""
+    """The noise of each part of a batch; together the parts draw what the whole batch would."""
     ends, drawn = list(accumulate(sizes)), list[Tensor]()
     rows = (slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
-    return [PartNoise(noise, own, ends[-1], drawn) for own in rows]
+    return [PartNoise(noise, of_part, ends[-1], drawn) for of_part in rows]
 
 
 @contextlib.contextmanager
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside the block (dropout draws there), restore them after."""
+    """Seed torch's global generators (dropout uses them) inside the block, then restore them."""
     if device.type == "cpu":
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(seed)

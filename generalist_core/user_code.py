@@ -1,4 +1,4 @@
-"""Functions that users name: their own models, spaces, losses and attacks."""
+"""Functions that users name: custom models, spaces, losses and attacks."""
 
 from __future__ import annotations
 
@@ -14,42 +14,51 @@ from typing import Any, TypeVar
 
 from generalist_core.config import CustomAttack, CustomLoss, TrainConfig
 from generalist_core.fingerprints import file_digest
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 
 def load_callable(name: str, *, what: str) -> Callable[..., object]:
     """The function that `FILE.py:FUNCTION` or `MODULE:FUNCTION` names. Runs that file's code.
 
     Raises:
-        InvalidConfigError: not of this form, no such file, or no such function in it.
+        InvalidConfigError: the name is not of this form, or there is no such file or function.
     """
     place, _, function = name.rpartition(":")
-    known = f"`{what}` must be a built-in name or FILE.py:FUNCTION, but got {name!r}."
     if not place:
-        raise InvalidConfigError(known)
+        raise InvalidConfigError(
+            f"`{what}` must be a built-in name or FILE.py:FUNCTION, but got {name!r}."
+        )
     try:
         module = (
             _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         )
     except (ImportError, FileNotFoundError, SyntaxError) as error:
-        raise InvalidConfigError(f"{known} {error}") from error
-    if not callable(getattr(module, function, None)):
-        raise InvalidConfigError(f"{known} There is no function {function!r} in {place}.")
-    found: Callable[..., object] = getattr(module, function)
-    return found
+        raise InvalidConfigError(
+            f"`{what}` must be a built-in name or FILE.py:FUNCTION, but {name!r} cannot be loaded: "
+            f"{error}."
+        ) from error
+    loaded: Callable[..., object] | None = getattr(module, function, None)
+    if not callable(loaded):
+        raise InvalidConfigError(
+            f"`{what}` must be a built-in name or FILE.py:FUNCTION, but there is no function "
+            f"{function!r} in {place}."
+        )
+    return loaded
 
 
 def callable_name(function: Callable[..., object]) -> str:
     """The name `FILE.py:FUNCTION` by which `load_callable` finds a function.
 
     Raises:
-        InvalidConfigError: it is not at the top of a file.
+        InvalidConfigError: the function is not at the top of a file.
     """
     name, place = getattr(function, "__qualname__", ""), inspect.getsourcefile(function)
-    cure = "Define it with `def` in a file, outside other functions."
-    at_top = place is not None and name.isidentifier()
-    require(at_top, "a function at the top of a file", f"{function!r}", cure)
-    return f"{Path(str(place)).absolute()}:{name}"
+    if place is None or not name.isidentifier():
+        raise InvalidConfigError(
+            f"A function must stand at the top of a file, but got {function!r}. Define it with "
+            "`def` in a file, outside other functions."
+        )
+    return f"{Path(place).absolute()}:{name}"
 
 
 def _load_file(path: Path) -> object:
@@ -65,10 +74,10 @@ Part = TypeVar("Part")
 
 
 def pinned(config: TrainConfig) -> TrainConfig:
-    """The configuration with its own functions at absolute paths, and the digests of their files.
+    """The configuration with absolute paths to its custom functions, and digests of their files.
 
     Raises:
-        InvalidConfigError: a file is not there, or is not the one that was pinned before.
+        InvalidConfigError: a file is missing, or is not the one that was pinned before.
     """
     experts = tuple(
         replace(expert, attack=_pin(expert.attack), loss=_pin(expert.loss))
@@ -82,7 +91,7 @@ def pinned(config: TrainConfig) -> TrainConfig:
 
 
 def has_custom(*parts: object) -> bool:
-    """Whether one of a configuration's parts is the user's own function."""
+    """Whether one of these parts of a configuration is a custom attack or loss."""
     return any(isinstance(part, CustomAttack | CustomLoss) for part in parts)
 
 
@@ -99,35 +108,40 @@ def _pin(part: Part) -> Part:
 
 @functools.cache
 def load_pinned(name: str, digest: str) -> Callable[..., Any]:
-    """The function, loaded once a process, from the file with that digest if one is given."""
-    found = load_callable(name, what="function")
+    """The function, loaded once per process, from the file with that digest if one is given."""
+    function = load_callable(name, what="function")
     _require_unchanged(name, digest, _file_digest(name.rpartition(":")[0]))
-    return found
+    return function
 
 
 def _require_unchanged(name: str, pinned: str, digest: str) -> None:
-    cure = "Put the file back, or begin anew."
-    require(pinned in ("", digest), f"{name} as it was when the run began", "another file", cure)
+    if pinned not in ("", digest):
+        raise InvalidConfigError(
+            f"`{name}` must be as it was when the run began, but its file has changed. Put the "
+            "file back, or start a new run."
+        )
 
 
 def _file_digest(place: str) -> str:
-    """The digest of a file, or of that of a module."""
+    """The digest of a file, or of the file of a module."""
     if not place.endswith(".py"):
         spec = importlib.util.find_spec(place) if place else None
         place = (spec.origin if spec is not None else None) or place
     try:
         return file_digest(Path(place))
     except OSError as error:
-        law = "`function` must be FILE.py:FUNCTION or MODULE:FUNCTION"
-        raise InvalidConfigError(f"{law}, but {place!r} cannot be read: {error}.") from error
+        raise InvalidConfigError(
+            "`function` must be FILE.py:FUNCTION or MODULE:FUNCTION, but "
+            f"{place!r} cannot be read: {error}."
+        ) from error
 
 
 @contextlib.contextmanager
 def running_user_code(code: str) -> Iterator[None]:
-    """Run what a user wrote; `code` names it.
+    """Run code of the user, which the message calls `code`.
 
     Raises:
-        InvalidConfigError: instead of any error that is not one of ours.
+        InvalidConfigError: the code failed, with any error but an OSError.
     """
     try:
         yield
@@ -138,7 +152,7 @@ def running_user_code(code: str) -> Iterator[None]:
 
 
 def described(error: Exception) -> str:
-    """An error in a line, and where it was raised."""
+    """An error and the place where it was raised, on one line."""
     (*_, last) = traceback.extract_tb(error.__traceback__)
-    said = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {said} ({Path(last.filename).name}, line {last.lineno})"
+    message = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {message} ({Path(last.filename).name}, line {last.lineno})"

@@ -1,4 +1,4 @@
-"""Checks at the border, with one grammar: the law, then what came, then the cure."""
+"""Checks of input, whose messages state the law, then the value that breaks it, then the cure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Collection
 
 
 class InvalidConfigError(ValueError):
-    """A value that breaks a law; nothing has been done with it yet."""
+    """A value that breaks a law, raised before anything is done with it."""
 
 
 class EvaluationError(RuntimeError):
-    """An evaluation that broke a law of its own: what it measured must not be reported."""
+    """An evaluation that broke a law: its measurements must not be reported."""
 
 
 def require(holds: bool, law: str, got: str, cure: str = "") -> None:
-    """Raise InvalidConfigError unless `holds`."""
+    """Raise InvalidConfigError unless `holds`; `law` is an expression such as `low <= high`."""
     if not holds:
         raise InvalidConfigError(f"`{law}` must hold, but got {got}.{' ' + cure if cure else ''}")
 

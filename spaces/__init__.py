@@ -1,4 +1,4 @@
-"""What may be searched: functions from a trial and a base configuration to a configuration."""
+"""Search spaces: functions from a trial and a base configuration to a configuration."""
 
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing

@@ -14,7 +14,7 @@ LOSSES = ("CrossEntropy", "TRADES", "MART")
 
 
 def experts(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Every expert's optimizer and learning-rate schedule, each with its own fields."""
+    """Every expert's optimizer and learning-rate schedule, each with the fields of its kind."""
     config = base
     for expert in base.experts:
         config = tune_optimizer(trial, config, f"experts.{expert.name}.optimizer")
@@ -23,7 +23,7 @@ def experts(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Robust experts' attack and loss, natural experts' label smoothing."""
+    """The attack and loss of robust experts, and the label smoothing of natural experts."""
     config = base
     for expert in base.experts:
         path = f"experts.{expert.name}"
@@ -35,7 +35,7 @@ def tasks(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def tune_optimizer(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
-    """The kind of optimizer, its level of learning rate, weight decay and momentum."""
+    """The kind of optimizer, its learning rate, weight decay and momentum."""
     config = tune_choice(trial, config, path, OPTIMIZERS)
     kind = value_at(config, path)
     here = f"{path}.{kind}"
@@ -51,7 +51,7 @@ def tune_optimizer(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
 
 
 def tune_schedule(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
-    """The shape of the learning rate, above all in its late phase."""
+    """The shape of the learning-rate schedule, above all in its late phase."""
     config = tune_schedule_kind(trial, config, path)
     kind = value_at(config, path)
     here = f"{path}.{kind}"
@@ -64,7 +64,7 @@ def tune_schedule(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
 
 
 def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainConfig:
-    """The kind of schedule; a piecewise linear one on thirds of the run."""
+    """The kind of schedule; a piecewise linear one has its knots at thirds of the run."""
     kind = trial.suggest_categorical(path, SCHEDULES)
     thirds = {"knots": [0, 1 / 3, 2 / 3, 1], "values": [1, 1, 0.1, 0.01], "per_step": True}
     fields = thirds if kind == "PiecewiseLinear" else {}
@@ -72,7 +72,7 @@ def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainCon
 
 
 def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
-    """The loss and its weight, and the steps of an iterated attack; an own one stays."""
+    """The loss and its weight, and the steps of PGD; a custom loss or attack is kept."""
     path = f"experts.{expert.name}"
     if not isinstance(expert.loss, CustomLoss):
         config = tune_choice(trial, config, f"{path}.loss", LOSSES)

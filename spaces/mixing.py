@@ -8,23 +8,23 @@ from spaces.protocol import Trial, tune_float, tune_int
 
 
 def mixing(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Start and interval of syncs, and the mixing ratio: level, where it turns, end.
+    """The start and the interval of syncs, and the mixing ratio: its level, knot and end.
 
-    The ratio is searched for two experts; more keep the schedule of `base`.
+    The ratio is searched only for two experts; more experts keep the schedule of `base`.
     """
     config = tune_sync(trial, base)
     return tune_ratio(trial, config) if len(base.experts) == 2 else config
 
 
 def averaging(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """How long averages remember."""
+    """The decay of the averages."""
     return tune_float(trial, base, "mixing.decay", 0.9, 0.9995)
 
 
 def tune_ratio(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """A ratio that keeps a level until a knot and then goes straight to its end.
+    """A mixing ratio that is constant until a knot and then linear to its end.
 
-    The knot is not before the first sync: so warm-ups do not depend on the ratio.
+    The knot is not before the first sync, so that warm-ups do not depend on it.
     """
     config = replace_at(base, "mixing.ratio", {"knots": [0, 2 / 3, 1], "values": [1, 1, 0.4]})
     config = tune_float(trial, config, "mixing.ratio.values.0", 0.0, 1.0)
@@ -35,7 +35,7 @@ def tune_ratio(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def tune_sync(trial: Trial, config: TrainConfig) -> TrainConfig:
-    """Start of the syncs in the last three quarters of the run, and their interval."""
+    """The start of the syncs, in the last three quarters of the run, and their interval."""
     epochs = config.epochs
     config = tune_int(trial, config, "sync.start_epoch", epochs // 4, epochs - 1)
     return tune_int(trial, config, "sync.every_epochs", 1, max(1, epochs // 6), log=True)

@@ -1,4 +1,4 @@
-"""The spaces that have a name, and the user's own."""
+"""The built-in spaces by name, and custom spaces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spaces.protocol import Space, Trial, tune_float
 
 
 def smoke(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """The first expert's learning rate and the syncs: small, to see that all works."""
+    """The first expert's learning rate and the syncs: a small space for a quick check."""
     first = base.experts[0]
     path = f"experts.{first.name}.optimizer.lr"
     config = tune_float(
@@ -36,24 +36,28 @@ SPACES: dict[str, Space] = {"smoke": smoke, "mixing": mixing, "experts": experts
 
 
 def load_space(name: str) -> Space:
-    """A named space, or the function `FILE.py:FUNCTION` or `MODULE:FUNCTION` (whose code runs).
+    """A built-in space by name, or the function `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
+
+    Loading a function runs the code of its file.
 
     Raises:
-        InvalidConfigError: unknown name, or no such function.
+        InvalidConfigError: the name is unknown, or there is no such function.
     """
     if name in SPACES:
         return SPACES[name]
     if ":" not in name:
-        known = f"`space` must be one of {', '.join(SPACES)}, or FILE.py:FUNCTION"
-        raise InvalidConfigError(f"{known}, but got {name!r}.")
+        raise InvalidConfigError(
+            f"`space` must be one of {', '.join(SPACES)}, or FILE.py:FUNCTION, but got {name!r}."
+        )
     return cast(Space, load_callable(name, what="space"))
 
 
 class FieldReader:
-    """A trial that suggests what configurations hold: the first that has the field decides.
+    """A trial that suggests the values of configurations; the first that has the field decides.
 
-    A value outside its range becomes the nearest bound, a choice not offered the first one, and a
-    field that no configuration has the middle. `params` collects what was suggested.
+    A value outside the range becomes the nearest bound, a choice that is not offered becomes the
+    first one, and a field that no configuration has gets the middle of its range. `params` collects
+    the suggestions.
     """
 
     def __init__(self, *configs: TrainConfig) -> None:
@@ -61,24 +65,24 @@ class FieldReader:
         self.params: dict[str, float | int | str] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The field's value, brought into [low, high]."""
+        """The field's value, clamped to [low, high]."""
         require(low <= high, "low <= high", f"low={low}, high={high} for {name!r}")
-        require(not log or low > 0, "low > 0 with log", f"low={low} for {name!r}")
+        require(not log or low > 0, "low > 0", f"low={low} for {name!r} with log=True")
         middle = math.sqrt(low * high) if log else (low + high) / 2
         value = min(max(float(self._read(name, middle)), low), high)
         self.params[name] = value
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """The field's value, brought into [low, high]."""
+        """The field's value, clamped to [low, high]."""
         value = round(self.suggest_float(name, low, high, log=log))
         self.params[name] = value
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[str], /) -> str:
-        """The field's value if it is offered."""
-        found = self._read(name, choices[0])
-        value = str(found) if found in choices else choices[0]
+        """The field's value if it is one of `choices`, else the first of them."""
+        held = self._read(name, choices[0])
+        value = str(held) if held in choices else choices[0]
         self.params[name] = value
         return value
 
@@ -90,19 +94,19 @@ class FieldReader:
 
 
 def base_suggestion(space: Space, base: TrainConfig) -> tuple[dict[str, Any], Ratio]:
-    """The suggestion that makes `space` as `base` is, and the ratio to release there.
+    """The suggestion with which `space` returns `base`, and the ratio to release there.
 
     Raises:
-        InvalidConfigError: the space makes an invalid configuration.
+        InvalidConfigError: the space returns an invalid configuration.
     """
     return _suggestion(space, base, base)
 
 
 def paper_suggestion(space: Space, base: TrainConfig) -> tuple[dict[str, Any], Ratio]:
-    """The suggestion that makes `space` as it is in the paper, and the ratio to release there.
+    """The suggestion with which `space` returns the paper's values, and the ratio to release there.
 
-    Fields that the paper does not have, such as those of a third expert, are as in `base`. Errors
-    as of `base_suggestion`.
+    Fields that the paper does not have, such as those of a third expert, are as in `base`. Raises
+    as `base_suggestion` does.
     """
     published = paper(data=base.data, model=base.model, epochs=base.epochs)
     return _suggestion(space, base, published)
@@ -113,6 +117,7 @@ def _suggestion(
 ) -> tuple[dict[str, Any], Ratio]:
     reader = FieldReader(wanted, base)
     made = space(reader, base)
-    require(isinstance(made, TrainConfig), "a space returns a TrainConfig", repr(made))
+    if not isinstance(made, TrainConfig):
+        raise InvalidConfigError(f"A space must return a TrainConfig, but got {made!r}.")
     same_experts = len(base.experts) == len(wanted.experts)
     return reader.params, (wanted if same_experts else base).mixing.ratio.values[-1]

@@ -1,4 +1,4 @@
-"""Every parameter that a space can ask for, conditional ones too, found by asking."""
+"""All parameters that a space can ask for, including conditional ones, found by calling it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spaces import Space
 from spaces.release_ratio import suggest_ratio
 
 PATIENCE = 50
-"""How many walks through a space may find nothing new, until that is taken for all there is."""
+"""Number of calls of a space in a row that find no new parameter, after which the search ends."""
 
 Choices = tuple[Any, ...]
 
 
 class Explorer:
-    """A trial that takes of each parameter the choice taken least so far, and any number."""
+    """A trial that suggests for each parameter the rarest choice so far, or a random number."""
 
     def __init__(self) -> None:
         self.found: dict[str, Choices] = {}
@@ -39,7 +39,7 @@ class Explorer:
         return self._random.randint(low, high)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
-        """The choice that was taken least; of several any, so that all combinations occur."""
+        """A random one of the rarest choices so far, so that all combinations occur."""
         known = self.found.get(name, ())
         self.found[name] = (*known, *(choice for choice in choices if choice not in known))
         least = min(self._taken[name, choice] for choice in choices)
@@ -52,21 +52,21 @@ class Explorer:
 def parameters_of_space(space: Space, base: TrainConfig) -> Mapping[str, Choices]:
     """Each parameter of a space and of the release, with its choices; () for a number.
 
-    A suggestion that the space refuses shows what was asked until then. A parameter behind a
-    condition on numbers that is hardly ever met may be missed.
+    If the space refuses a suggestion, the parameters that it asked for before that are still found.
+    A parameter may be missed if it depends on a condition on numbers that is rarely met.
     """
-    explorer, since = Explorer(), 0
+    explorer, n_in_vain = Explorer(), 0
     suggest_ratio(explorer, len(base.experts))
-    while since < PATIENCE:
+    while n_in_vain < PATIENCE:
         before = dict(explorer.found)
         with suppress(InvalidConfigError), running_user_code("space"):
             space(explorer, base)
-        since = since + 1 if explorer.found == before else 0
+        n_in_vain = n_in_vain + 1 if explorer.found == before else 0
     return explorer.found
 
 
 def with_seen(known: Mapping[str, Choices], params: Mapping[str, Any]) -> dict[str, Choices]:
-    """Known parameters, and those that a trial had beside them."""
+    """The known parameters and those that only a trial had, with their choices."""
     numbers = (int, float)
     seen = {name: () if isinstance(v, numbers) else (v,) for name, v in params.items()}
     return {**seen, **known}

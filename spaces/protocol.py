@@ -1,7 +1,8 @@
 """What a search space is: a function from a trial and a base configuration to a configuration.
 
-Every searched name is the dotted path of the field it sets (see `generalist_core.config.codec`), so a
-suggestion can be read off a configuration and a configuration off a suggestion.
+Every searched name is the dotted path of the field that it sets (see
+`generalist_core.config.codec`), so that a suggestion can be read from a configuration and a
+configuration from a suggestion.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from generalist_core.config.codec import replace_at
 
 
 class Trial(Protocol):
-    """Whatever suggests values; `optuna.Trial` does."""
+    """An object that suggests values, such as `optuna.Trial`."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A number in [low, high], on a logarithmic scale if `log`."""

@@ -1,7 +1,7 @@
 """The release ratio as parameters of a study.
 
-A stick is broken: parameter `release_ratio.i` is the fraction that expert i takes of what the
-experts after it have left. For two experts `release_ratio.1` is the mixing ratio itself.
+It is parametrised by stick breaking: `release_ratio.i` is the fraction that expert i takes of what
+the experts after it have left. For two experts, `release_ratio.1` is the mixing ratio itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
 
 
 def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
-    """The known ratio that `ratio` differs from by rounding alone, else itself."""
+    """The known ratio that equals `ratio` up to rounding, or `ratio` itself if there is none."""
     for other in known:
         pairs = zip(ratio_key(ratio), ratio_key(other), strict=True)
         if all(abs(a - b) < 1e-9 for a, b in pairs):

@@ -1,1 +1,1 @@
-"""Attacks: adversarial images, the balls they stay in, and the laws they keep."""
+"""Attacks: adversarial images, the balls that they stay in, and the laws that they keep."""

@@ -1,7 +1,7 @@
-"""The balls that attacks move in: a uniform start, the steepest step, the projection.
+"""The balls that attacks move in: uniform start, steepest step, projection.
 
-Perturbations `delta` have the shape of the images (n, ...); radii are floats; every function acts
-on each image by itself.
+Perturbations `delta` have the shape of the images, (n, ...), and radii are floats. Every function
+treats each image separately.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from generalist_core.randomness import Noise
 
 
 class Ball(Protocol):
-    """One norm's geometry."""
+    """The geometry of one norm."""
 
     @staticmethod
     def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
@@ -25,12 +25,12 @@ class Ball(Protocol):
 
     @staticmethod
     def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        """The direction, of norm 1, in which a linear loss rises most."""
+        """The direction of norm 1 in which a linear loss rises most."""
         ...
 
     @staticmethod
     def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        """The perturbation brought into the ball, with x + delta in [0, 1]."""
+        """The perturbation projected onto the ball, with x + delta in [0, 1]."""
         ...
 
 
@@ -55,7 +55,7 @@ class L2:
 
     @staticmethod
     def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
-        """A uniform direction, and a radius whose d-th power is uniform."""
+        """A uniform direction, and a radius whose d-th power is uniform in d dimensions."""
         direction = normalised(noise.normal(x), 2)
         radius = noise.uniform(per_image(x[:, :1].flatten(1)[:, 0], x)) ** (1 / x[0].numel())
         return epsilon * radius * direction
@@ -71,11 +71,11 @@ class L2:
 
 
 class L1:
-    """The sum of all pixels' changes; steps are sparse, as the optimum of a linear loss is."""
+    """All changes add up to at most epsilon; steps are sparse, as the linear optimum is."""
 
     @staticmethod
     def start(x: Tensor, epsilon: float, noise: Noise) -> Tensor:
-        """Signed exponentials over their sum with one more exponential: uniform in the ball.
+        """Signed exponentials, divided by their sum plus one more exponential: uniform in the ball.
 
         Barthe et al. 2005, "A probabilistic approach to the geometry of the l_p^n-ball".
         """
@@ -87,10 +87,10 @@ class L1:
 
     @staticmethod
     def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        """The gradient on the pixels that a linear loss would spend epsilon on.
+        """The gradient on the pixels that the optimum of a linear loss would spend epsilon on.
 
-        Those are the pixels of largest gradient, as many as the room up to 0 or 1 makes necessary
-        (Tramer & Boneh 2019 take a fixed share; Croce & Hein 2021 treat ball and box together).
+        Those are the pixels with the largest gradients, as many as their room up to 0 or 1 requires
+        (Tramer & Boneh 2019 take a fixed fraction; Croce & Hein 2021 treat ball and box together).
         """
         flat, room = gradient.flatten(1), room_along(gradient, x).flatten(1)
         order = flat.abs().argsort(dim=1, descending=True)
@@ -101,7 +101,7 @@ class L1:
 
     @staticmethod
     def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        """Exact projection onto ball and box together: soft thresholding, by bisection."""
+        """Exact projection onto the intersection of ball and box, by soft thresholding."""
         size, room = delta.abs(), room_along(delta, x)
         low = torch.zeros_like(per_image(size.flatten(1)[:, 0], x))
         high = per_image(size.flatten(1).amax(1), x)
@@ -124,17 +124,17 @@ def norms(delta: Tensor, p: float) -> Tensor:
 
 
 def normalised(direction: Tensor, p: float) -> Tensor:
-    """Each image's direction at p-norm 1; a zero stays zero."""
+    """Each image's direction scaled to p-norm 1; zero stays zero."""
     return direction / norms(direction, p).clamp(min=torch.finfo(direction.dtype).tiny)
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:
-    """One value an image, (n,), shaped (n, 1, ...) to multiply with the images."""
+    """One value per image, (n,), shaped (n, 1, ...) to multiply with the images."""
     return values.view(-1, *[1] * (x.dim() - 1))
 
 
 def room_along(direction: Tensor, x: Tensor) -> Tensor:
-    """How far each pixel can move along the sign of `direction` until it meets 0 or 1."""
+    """How far each pixel can move along the sign of `direction` before it meets 0 or 1."""
     return torch.where(direction > 0, 1 - x, x)
 
 

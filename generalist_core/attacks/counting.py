@@ -1,4 +1,4 @@
-"""Forwards that count the images they see and the gradients that come back."""
+"""Models that count the images they see and the gradients that flow back through them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Counted:
-    """A forward that counts the images it sees, and the gradients that come back."""
+    """A forward that counts the images it sees and the gradients that flow back."""
 
     def __init__(self, logits_of: Callable[[Tensor], Tensor]) -> None:
         self.logits_of = logits_of
         self.forward_images = self.gradient_images = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of `x`; a gradient that later flows back through them counts once."""
+        """Logits of `x`; gradients that later flow back through them are counted."""
         self.forward_images += len(x)
         logits = self.logits_of(x)
         if logits.requires_grad:
@@ -27,9 +27,9 @@ class Counted:
 
 
 class CountingModel(nn.Module):
-    """A model whose forward is counted.
+    """A model whose forwards and gradients are counted.
 
-    An attack's claim about its steps is thus checked against what it really asked for.
+    An attack's claim about its steps can thus be checked against what it really computed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -40,12 +40,12 @@ class CountingModel(nn.Module):
 
     @property
     def forward_images(self) -> int:
-        """The images it has seen."""
+        """The number of images that the model has seen."""
         return self.counted.forward_images
 
     @property
     def gradient_images(self) -> int:
-        """The gradients that came back."""
+        """The number of images whose gradient flowed back."""
         return self.counted.gradient_images
 
     def forward(self, x: Tensor) -> Tensor:

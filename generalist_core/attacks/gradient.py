@@ -1,8 +1,8 @@
-"""Attacks as plain functions over tensors: images in, adversarial images out.
+"""Attacks as plain functions over tensors, from images to adversarial images.
 
-`logits_of` maps images (n, c, h, w) in [0, 1] to logits (n, classes); `y` are labels (n,). Only the
-gradient with respect to the images is taken: parameters, their `.grad`, buffers, the train/eval
-mode and the global random state are left alone. Craft with the model in eval mode.
+`logits_of` maps images (n, c, h, w) in [0, 1] to logits (n, classes); `y` holds labels (n,). Only
+the gradient with respect to the images is taken: parameters, their `.grad`, buffers, the train/eval
+mode and the global random state are left alone. The model should be in eval mode.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def fgsm(attack: FGSM, logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
 
 
 def n_fgsm(attack: NFGSM, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    """One step from a noisy image, not projected to the ball (de Jorge et al. 2022, eq. 5)."""
+    """One step from a noisy image, not projected onto the ball (de Jorge et al. 2022, eq. 5)."""
     noisy = x + Linf.start(x, attack.noise_scale * attack.epsilon, noise)
     gradient = input_gradient(logits_of, noisy, cross_entropy_of(y))
     step = attack.relative_step_size * attack.epsilon * gradient.sign()
@@ -69,7 +69,7 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
 
 
 def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:
-    """The gradient of `loss(logits_of(x))` with respect to the images alone."""
+    """The gradient of `loss(logits_of(x))` with respect to the images only."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = loss(logits_of(x).to(x.dtype))
@@ -78,7 +78,7 @@ def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:
 
 
 def attack_loss(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor) -> AttackLoss:
-    """What PGD maximises, summed over the images so that each one's gradient is its own."""
+    """What PGD maximises: a sum over the images, so that their gradients are independent."""
     match attack.loss:
         case "cross-entropy":
             return cross_entropy_of(y)
@@ -96,9 +96,10 @@ def cross_entropy_of(y: Tensor) -> AttackLoss:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Best wrong logit minus the true one, (n,): positive where misclassified.
+    """The largest wrong logit minus the true one, (n,): positive where misclassified.
 
-    The objective f_6 of Carlini & Wagner 2017 without its hinge, as in untargeted CW-loss PGD.
+    The objective f_6 of Carlini & Wagner 2017 without its hinge, as in untargeted PGD on the CW
+    loss.
     """
     true = logits.gather(1, y[:, None]).squeeze(1)
     wrong = logits.scatter(1, y[:, None], -torch.inf).amax(1)

@@ -1,4 +1,4 @@
-"""The laws of an attack, checked on what it really asked for and returned."""
+"""The laws of an attack, checked against what it really computed and returned."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ _ORDERS: dict[Norm, float] = {"linf": torch.inf, "l2": 2, "l1": 1}
 
 
 def require_law(holds: bool, law: str, got: str, cure: str) -> None:
-    """Raise EvaluationError unless `holds`."""
+    """Raise EvaluationError unless `holds`; `law` is an expression such as `spent <= declared`."""
     if not holds:
         raise EvaluationError(f"`{law}` must hold, but got {got}. {cure}")
-
-
-# The attack
 
 
 def audited(
@@ -34,13 +31,13 @@ def audited(
     epsilon: float,
     claimed: tuple[int, int | None],
 ) -> Tensor:
-    """The adversarial images of an attack, once it has kept the laws of an attack.
+    """The adversarial images that `craft` makes, checked against the laws of an attack.
 
-    `craft` gets the model, whose counters tell how many gradients it takes; `claimed` is the
-    fewest and the most it may take for all of `x` together, without upper limit if None.
+    `craft` gets the model, which counts the gradients that the attack takes. `claimed` has the
+    fewest and the most gradients that it may take for all of `x` together (None: no upper limit).
 
     Raises:
-        EvaluationError: another number of gradients, or images outside ball or box.
+        EvaluationError: the number of gradients is not as claimed, or images leave ball or box.
     """
     before = model.gradient_images
     images = craft(model)
@@ -50,22 +47,34 @@ def audited(
 
 
 def require_gradients(name: str, claimed: tuple[int, int | None], counted: int) -> None:
-    """Check the number of input gradients an attack took against the fewest and most it claims."""
+    """Check the number of input gradients that an attack took against the bounds it claims."""
     fewest, most = claimed
-    right = fewest <= counted and (most is None or counted <= most)
-    law = f"{name} takes {'at least ' if most is None else ''}{fewest} input gradients"
-    cure = "It runs other steps than it claims; its accuracy is not that of its name."
-    require_law(right, law, f"{counted}", cure)
+    if counted < fewest or (most is not None and counted > most):
+        raise EvaluationError(
+            f"The attack {name} must take {'at least ' if most is None else ''}{fewest} input "
+            f"gradients, but got {counted}. It runs other steps than it claims, so its accuracy is "
+            "not that of its name."
+        )
 
 
 def require_in_ball(name: str, images: Tensor, x: Tensor, *, norm: Norm, epsilon: float) -> None:
     """Check that images lie in the ball around `x` and in [0, 1], up to float32 rounding."""
-    cure = "The attack must project onto the ball and clip to [0, 1]."
-    require_law(images.shape == x.shape, f"{name} keeps the shape", f"{tuple(images.shape)}", cure)
-    require_law(not bool(images.isnan().any()), f"{name} yields numbers", "NaN pixels", cure)
+    if images.shape != x.shape:
+        raise EvaluationError(
+            f"The attack {name} must keep the shape {tuple(x.shape)} of the images, but got "
+            f"{tuple(images.shape)}."
+        )
+    if images.isnan().any():
+        raise EvaluationError(f"The attack {name} must return numbers, but got NaN pixels.")
     low, high = float(images.min()), float(images.max())
-    in_box = low >= -1e-6 and high <= 1 + 1e-6
-    require_law(in_box, f"{name} stays in [0, 1]", f"values in [{low:g}, {high:g}]", cure)
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise EvaluationError(
+            f"The attack {name} must stay in [0, 1], but got values in [{low:g}, {high:g}]. "
+            "Clip the images to [0, 1]."
+        )
     largest = float(norms(images - x, _ORDERS[norm]).max())
-    law = f"{name} stays in the {norm} ball of radius {epsilon:g}"
-    require_law(largest <= epsilon * (1 + 1e-5) + 1e-6, law, f"a norm of {largest:g}", cure)
+    if largest > epsilon * (1 + 1e-5) + 1e-6:
+        raise EvaluationError(
+            f"The attack {name} must stay in the {norm} ball of radius {epsilon:g}, but got a norm "
+            f"of {largest:g}. Project the perturbation onto the ball."
+        )

@@ -1,7 +1,7 @@
 """The configuration of one training run: frozen, validated, with a lossless JSON form.
 
 Nothing here imports torch, so that search spaces and the command line stay light. Accuracies,
-images and `epsilon` live in [0, 1]; a run's progress is its share of epochs done, in [0, 1].
+images and `epsilon` live in [0, 1]; progress is the fraction of a run that is done, in [0, 1].
 """
 
 from __future__ import annotations

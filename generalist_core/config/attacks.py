@@ -1,4 +1,4 @@
-"""What an expert is attacked by, and a model judged under."""
+"""The attacks that experts train on and models are evaluated under."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from generalist_core.validation import require, require_one_of, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_one_of,
+    require_positive,
+)
 
 Norm = Literal["linf", "l2", "l1"]
 
@@ -28,8 +33,8 @@ class FGSM:
 class NFGSM:
     """One unprojected step from a noisy image (de Jorge et al. 2022).
 
-    Noise is uniform with radius `noise_scale * epsilon`, and the result is clipped to [0, 1] but
-    not to the ball: a training attack, of no use for evaluation.
+    The noise is uniform with radius `noise_scale * epsilon`, and the result is clipped to [0, 1]
+    but not to the ball: it is an attack for training, not for evaluation.
     """
 
     epsilon: float
@@ -46,10 +51,10 @@ class NFGSM:
 class PGD:
     """Projected gradient ascent (Madry et al. 2018) from a uniform start in the ball.
 
-    A step is `relative_step_size * epsilon` long. `momentum` > 0 accumulates gradients normalised
-    by their L1 norm (MIM, Dong et al. 2018). `loss` is what is maximised: the cross-entropy, the
-    `margin` of Carlini & Wagner (2017), or the KL divergence from the prediction on the clean
-    image (TRADES, Zhang et al. 2019).
+    A step has length `relative_step_size * epsilon`. `momentum` > 0 accumulates gradients that are
+    normalised by their L1 norm (MIM, Dong et al. 2018). `loss` is what is maximised: the
+    cross-entropy, the `margin` of Carlini & Wagner (2017), or the KL divergence from the prediction
+    on the clean image (TRADES, Zhang et al. 2019).
     """
 
     epsilon: float
@@ -66,22 +71,20 @@ class PGD:
         require_positive("relative_step_size", self.relative_step_size)
         require(self.momentum >= 0, "momentum >= 0", f"momentum={self.momentum}")
         require_one_of("attack loss", self.loss, ("cross-entropy", "margin", "kl"))
-        if self.loss == "kl":
-            require(
-                self.random_start,
-                "random_start with loss='kl'",
-                "random_start=False",
-                "At the clean image the gradient of the divergence is zero.",
+        if self.loss == "kl" and not self.random_start:
+            raise InvalidConfigError(
+                "`random_start` must be True with loss='kl', but got random_start=False. At the "
+                "clean image the gradient of the divergence is zero."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomAttack:
-    """A function of the user, named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
+    """A custom attack: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
-    It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 a
-    forward, 1 more an input gradient; so much is charged. `digest` is the digest of the file, which
-    a run fills in when it begins: the function of a changed file is refused.
+    It must stay in the ball. `forward_images` is the most that an adversarial image may cost, and
+    what is charged for it: 1 per forward and 1 more per input gradient. `digest` is the digest of
+    the file, which a run fills in when it begins: a function whose file has changed is refused.
     """
 
     function: str
@@ -104,4 +107,4 @@ def require_ball(norm: str, epsilon: float) -> None:
     require(0 <= epsilon < math.inf, "epsilon >= 0", f"epsilon={epsilon}")
     if norm == "linf":
         cure = f"Images live in [0, 1]; did you mean {epsilon:g}/255?"
-        require(epsilon <= 1, "epsilon <= 1 for linf", f"epsilon={epsilon}", cure)
+        require(epsilon <= 1, "epsilon <= 1", f"epsilon={epsilon} for linf", cure)

@@ -1,8 +1,8 @@
 """The lossless JSON form of configurations, and access to their fields by dotted path.
 
-A dataclass is an object of its fields; where its place allows several classes, `type` names the
-class. A path such as `experts.robust.optimizer.SGD.lr` goes by field, by index or expert's name,
-and may name a class, which then must be the one that is there.
+A dataclass becomes an object of its fields; where several classes are allowed, `type` names the
+class. A step of a path such as `experts.robust.optimizer.SGD.lr` is a field, an index, or the name
+of an expert or attack. It may also name a class, which must then be the class of the value there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 T = TypeVar("T")
 
 
 def to_json(config: object) -> str:
-    """The JSON text of a configuration dataclass, fields in their declared order."""
+    """The JSON text of a configuration dataclass, with its fields in their declared order."""
     return json.dumps(to_dict(config), indent=2)
 
 
@@ -37,7 +37,7 @@ def from_json(text: str, kind: type[T]) -> T:
     """The dataclass of class `kind` that `text` describes.
 
     Raises:
-        InvalidConfigError: no JSON, or not of this class; the message names the field.
+        InvalidConfigError: the text is not JSON, or not of this class; the message names the field.
     """
     try:
         loaded = json.loads(text)
@@ -47,7 +47,7 @@ def from_json(text: str, kind: type[T]) -> T:
 
 
 def from_dict(data: Any, kind: type[T]) -> T:
-    """The dataclass of class `kind` that a JSON object describes; errors as `from_json`."""
+    """The dataclass of class `kind` that a JSON object describes; raises as `from_json` does."""
     decoded: T = _decode(data, kind, kind.__name__)
     return decoded
 
@@ -64,7 +64,7 @@ def load_config(path: str | Path) -> TrainConfig:
 
 
 def value_at(config: Any, path: str) -> Any:
-    """The value at a dotted path; where that is a dataclass, the name of its class."""
+    """The value at a dotted path; for a dataclass, the name of its class."""
     for step in path.split("."):
         config = _child(config, step, path)
     return type(config).__name__ if dataclasses.is_dataclass(config) else config
@@ -74,7 +74,7 @@ def replace_at(config: T, path: str, value: Any) -> T:
     """A copy of `config` with the JSON-like `value` at a dotted path.
 
     Raises:
-        InvalidConfigError: no such field, or a value that the field does not take.
+        InvalidConfigError: there is no such field, or it does not take this value.
     """
     kind = type(config)
     replaced: T = _replaced(config, kind, path.split("."), value, path, kind.__name__)
@@ -82,7 +82,7 @@ def replace_at(config: T, path: str, value: Any) -> T:
 
 
 def _replaced(node: Any, kind: Any, steps: list[str], value: Any, path: str, where: str) -> Any:
-    """`node` with `value` where the steps lead; only what lies on the way is made anew."""
+    """`node` with `value` at the end of the steps; only what lies on the way is replaced."""
     if not steps:
         return _decode(value, kind, where)
     step, *rest = steps
@@ -106,18 +106,24 @@ def _child(node: Any, step: str, path: str) -> Any:
 
 
 def _key(node: Any, step: str, path: str) -> str | int:
-    """The field name or index that one step of a path means at `node`."""
+    """The field name or the index that one step of a path means at `node`."""
     if dataclasses.is_dataclass(node):
         names = [field.name for field in dataclasses.fields(node)]
-        cure = f"{type(node).__name__} has {', '.join(names)}."
-        require(step in names, "a path names fields", f"{step!r} in {path!r}", cure)
+        if step not in names:
+            raise InvalidConfigError(
+                f"A path must name fields, but got {step!r} in {path!r}. {type(node).__name__} has "
+                f"{', '.join(names)}."
+            )
         return step
-    require(isinstance(node, tuple), "a path ends at a value", f"{step!r} in {path!r}")
+    if not isinstance(node, tuple):
+        raise InvalidConfigError(f"A path must end at a value, but got {step!r} in {path!r}.")
     names = [getattr(item, "name", str(index)) for index, item in enumerate(node)]
     if step in names:
         return names.index(step)
-    inside = step.isdigit() and int(step) < len(node)
-    require(inside, "a path names items", f"{step!r} in {path!r}", f"There is {', '.join(names)}.")
+    if not step.isdigit() or int(step) >= len(node):
+        raise InvalidConfigError(
+            f"A path must name items, but got {step!r} in {path!r}. There is {', '.join(names)}."
+        )
     return int(step)
 
 
@@ -141,20 +147,26 @@ def _decode(data: Any, kind: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_fields(data, kind, where)
     if typing.get_origin(kind) is tuple:
-        require(isinstance(data, list | tuple), f"{where} is a list", repr(data))
+        if not isinstance(data, list | tuple):
+            raise InvalidConfigError(f"`{where}` must be a list, but got {data!r}.")
         return tuple(_decode(item, _item_kind(kind), f"{where}.{i}") for i, item in enumerate(data))
     return _decode_scalar(data, kind, where)
 
 
 def _decode_fields(data: Any, kind: Any, where: str) -> Any:
-    require(isinstance(data, dict), f"{where} is an object", repr(data))
+    if not isinstance(data, dict):
+        raise InvalidConfigError(f"`{where}` must be an object, but got {data!r}.")
     hints = _hints(kind)
     unknown = sorted(name for name in data if name not in hints and data[name] != kind.__name__)
-    cure = f"{kind.__name__} has {', '.join(hints)}."
-    require(not unknown, f"{where} has known fields", ", ".join(unknown), cure)
+    if unknown:
+        raise InvalidConfigError(
+            f"`{where}` must have only known fields, but got {', '.join(unknown)}. "
+            f"{kind.__name__} has {', '.join(hints)}."
+        )
     required = {f.name for f in dataclasses.fields(kind) if _is_required(f)}
     missing = sorted(required - set(data))
-    require(not missing, f"{where} is complete", f"no {', '.join(missing)}")
+    if missing:
+        raise InvalidConfigError(f"`{where}` must be complete, but lacks {', '.join(missing)}.")
     values = {
         name: _decode(data[name], hints[name], f"{where}.{name}") for name in data if name in hints
     }
@@ -162,7 +174,7 @@ def _decode_fields(data: Any, kind: Any, where: str) -> Any:
 
 
 def _decode_union(data: Any, kind: Any, where: str) -> Any:
-    """A union of dataclasses goes by `type`, one of a number and a tuple (Ratio) by its shape."""
+    """Choose the member of a union: by `type` among dataclasses, else by the shape of `data`."""
     members = typing.get_args(kind)
     if not any(dataclasses.is_dataclass(member) for member in members):
         fits = [
@@ -171,19 +183,25 @@ def _decode_union(data: Any, kind: Any, where: str) -> Any:
         return _decode(data, fits[0], where)
     by_name = {member.__name__: member for member in members}
     name = data if isinstance(data, str) else data.get("type") if isinstance(data, dict) else None
-    known = isinstance(name, str) and name in by_name
-    require(known, f"{where}.type in {{{', '.join(by_name)}}}", repr(name))
-    return _decode_fields({} if isinstance(data, str) else data, by_name[str(name)], where)
+    if not isinstance(name, str) or name not in by_name:
+        raise InvalidConfigError(
+            f"`{where}.type` must be one of {', '.join(by_name)}, but got {name!r}."
+        )
+    return _decode_fields({} if isinstance(data, str) else data, by_name[name], where)
 
 
 def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
-        require(data in choices, f"{where} in {choices}", repr(data))
+        if data not in choices:
+            raise InvalidConfigError(
+                f"`{where}` must be one of {', '.join(choices)}, but got {data!r}."
+            )
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    require(type(data) is kind, f"{where} is of type {kind.__name__}", repr(data))
+    if type(data) is not kind:
+        raise InvalidConfigError(f"`{where}` must be of type {kind.__name__}, but got {data!r}.")
     return data
 
 
@@ -198,7 +216,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def _without_none(kind: Any, value: Any) -> Any:
-    """The annotation that applies to `value`: of `X | None` the one half or the other."""
+    """The annotation that applies to `value`: X or None where `kind` is `X | None`."""
     if not _is_union(kind) or type(None) not in typing.get_args(kind):
         return kind
     if value is None:
@@ -209,7 +227,7 @@ def _without_none(kind: Any, value: Any) -> Any:
 
 
 def _item_kind(kind: Any) -> Any:
-    """The annotation of a tuple's items; of Ratio's tuple member where `kind` is that union."""
+    """The annotation of a tuple's items; if `kind` is a union (Ratio), of its tuple member."""
     if _is_union(kind):
         kind = next(m for m in typing.get_args(kind) if typing.get_origin(m) is tuple)
     return typing.get_args(kind)[0]

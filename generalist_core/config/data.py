@@ -1,20 +1,20 @@
-"""Which images, and which architecture."""
+"""The images of a run, and its architecture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.validation import require, require_positive
+from generalist_core.validation import InvalidConfigError, require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images, how they are split, and how training batches are augmented.
+    """Which images are used, how they are split, and how training batches are augmented.
 
     `name` is one of `generalist_core.data.datasets.DATASETS` or a folder with `train/` and `test/`.
-    Validation images are taken from the training images, stratified by label; `split_seed` alone
-    decides which, so that runs with other seeds are judged on the same images. `n_train` keeps so
-    many of the rest. `image_size` resizes to a square.
+    Validation images are taken from the training images, stratified by label; only `split_seed`
+    decides which, so that runs with different seeds are evaluated on the same images. Of the rest,
+    `n_train` images are kept (all if None). `image_size` resizes the images to a square.
     """
 
     name: str = "digits"
@@ -42,10 +42,11 @@ class DataConfig:
 class ModelConfig:
     """The architecture that all experts share.
 
-    `name` is one of `generalist_core.models.build.MODELS`, `torchvision:NAME`, or `FILE.py:FUNCTION` or
-    `MODULE:FUNCTION` of a callable `(n_classes, input_shape) -> torch.nn.Module`. `width` scales
-    the built-in models (their published width if None). With `mean` and `std`, one number a
-    channel, the model itself normalises its inputs: attacks always see [0, 1].
+    `name` is one of `generalist_core.models.build.MODELS`, `torchvision:NAME`, or the name
+    `FILE.py:FUNCTION` or `MODULE:FUNCTION` of a callable `(n_classes, input_shape) ->
+    torch.nn.Module`. `width` scales the built-in models (None: their published width). With `mean`
+    and `std`, one number per channel, the model itself normalises its inputs: attacks always see
+    images in [0, 1].
     """
 
     name: str = "convnet"
@@ -55,9 +56,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(self.width is None or self.width > 0, "width > 0", f"width={self.width}")
-        both = (self.mean is None) == (self.std is None)
-        require(both, "mean and std given together", f"mean={self.mean}, std={self.std}")
+        if (self.mean is None) != (self.std is None):
+            raise InvalidConfigError(
+                "`mean` and `std` must be given together, but got "
+                f"mean={self.mean}, std={self.std}."
+            )
         if self.mean is not None and self.std is not None:
-            fits = len(self.mean) == len(self.std) > 0
-            require(fits, "one std a mean", f"mean={self.mean}, std={self.std}")
-            require(min(self.std) > 0, "std > 0", f"std={self.std}")
+            if not len(self.mean) == len(self.std) > 0:
+                raise InvalidConfigError(
+                    "`mean` and `std` must have the same length > 0, but got "
+                    f"mean={self.mean}, std={self.std}."
+                )
+            require(min(self.std) > 0, "min(std) > 0", f"std={self.std}")

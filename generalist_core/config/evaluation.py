@@ -1,4 +1,4 @@
-"""How learners are judged while the search runs."""
+"""How learners are evaluated while the search runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Literal
 
 from generalist_core.config.attacks import NFGSM, Attack
 from generalist_core.config.mixing import Ratio
-from generalist_core.validation import require, require_one_of, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_one_of,
+    require_positive,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,24 +23,30 @@ class NamedAttack:
     attack: Attack
 
     def __post_init__(self) -> None:
-        fits = self.name.isidentifier() and self.name != "natural"
-        require(fits, "an objective's name is an identifier other than 'natural'", repr(self.name))
-        bounded = not isinstance(self.attack, NFGSM)
-        require(bounded, "an evaluation attack stays in its ball", f"{self.attack}")
+        if not self.name.isidentifier() or self.name == "natural":
+            raise InvalidConfigError(
+                "The name of an objective must be an identifier other than 'natural', but got "
+                f"{self.name!r}."
+            )
+        if isinstance(self.attack, NFGSM):
+            raise InvalidConfigError(
+                f"An evaluation attack must stay in its ball, but got {self.attack}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How learners are judged while the search runs.
+    """How learners are evaluated while the search runs.
 
-    Accuracy on natural images and under each of `attacks`. The mixtures of the trained experts are
-    judged on the first `n_images` validation images (all if None); every `every_epochs`
-    epochs the learners in training are judged on the first `n_images_during_training` (None: as
-    many), which need not be exact.
+    The objectives are the accuracy on natural images and the accuracy under each of `attacks`. The
+    mixtures of the trained experts are evaluated on the first `n_images` validation images (all if
+    None). During training, where precision matters less, the learners are evaluated every
+    `every_epochs` epochs on the first `n_images_during_training` (`n_images` if None).
 
-    Released are the mixtures at `release_ratios`, and with two experts up to `n_refinements` more,
-    each halfway between the two neighbours with the most room for a front between them. They are of
-    the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always of the `last`.
+    The mixtures at `release_ratios` are released, and with two experts up to `n_refinements` more,
+    each halfway between the two neighbours with the most room for a front between them. They are
+    mixed from the experts at the `best` evaluated boundary (see
+    `generalist_core.training.best_boundary`), or always from those at the `last`.
     """
 
     attacks: tuple[NamedAttack, ...]
@@ -49,18 +60,23 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.attacks]
-        require(len(names) > 0, "at least one evaluation attack", "none")
-        require(len(set(names)) == len(names), "objectives of different names", f"{names}")
+        if not names:
+            raise InvalidConfigError("There must be at least one evaluation attack, but got none.")
+        if len(set(names)) < len(names):
+            raise InvalidConfigError(f"Objectives must have different names, but got {names}.")
         require_positive("every_epochs", self.every_epochs)
         for name in ("n_images", "n_images_during_training"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"{name} > 0", f"{value}")
-        require(self.n_refinements >= 0, "n_refinements >= 0", f"{self.n_refinements}")
+            require(value is None or value > 0, f"{name} > 0", f"{name}={value}")
+        require(
+            self.n_refinements >= 0, "n_refinements >= 0", f"n_refinements={self.n_refinements}"
+        )
         require_positive("batch_size", self.batch_size)
         require_one_of("release", self.release, ("best", "last"))
-        require(len(self.release_ratios) > 0, "at least one release ratio", "none")
+        if not self.release_ratios:
+            raise InvalidConfigError("There must be at least one release ratio, but got none.")
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The names of the objectives: `natural`, then one an attack."""
+        """The names of the objectives: `natural`, then one per attack."""
         return ("natural", *(attack.name for attack in self.attacks))

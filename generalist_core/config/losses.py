@@ -1,4 +1,4 @@
-"""What an expert minimises, and how a natural one may mix its images."""
+"""The losses that experts minimise, and the ways in which natural experts may mix their images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from generalist_core.validation import require, require_positive
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross-entropy, on adversarial images where the expert has an attack (Madry et al. 2018)."""
+    """Cross-entropy, on adversarial images if the expert has an attack (Madry et al. 2018)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class MART:
 
 @dataclass(frozen=True, kw_only=True)
 class CustomLoss:
-    """A function of the user, named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
+    """A custom loss: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
-    `n_forwards` is how often it may pass an image through the model, at the cost of an update each.
-    `digest` as in `CustomAttack`.
+    `n_forwards` is the most forwards that it may take per image, each of which costs as much as an
+    update. `digest` is as in `CustomAttack`.
     """
 
     function: str
@@ -69,7 +69,7 @@ class MixUp:
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix:
-    """Patches of one image pasted into another (Yun et al. 2019), by torchvision."""
+    """Images with a patch of another image (Yun et al. 2019), by torchvision."""
 
     alpha: float = 1.0
 

@@ -1,4 +1,4 @@
-"""How experts are mixed, and when they meet."""
+"""How experts are mixed, and when they restart from the mixture."""
 
 from __future__ import annotations
 
@@ -7,33 +7,44 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from generalist_core.config.schedules import locate, require_knots
-from generalist_core.validation import require, require_between, require_one_of, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_between,
+    require_one_of,
+    require_positive,
+)
 
 Ratio = float | tuple[float, ...]
-"""A mixing ratio: with two experts the weight of the second, else one weight an expert."""
+"""A mixing ratio: the weight of the second of two experts, or one weight per expert."""
 
 
 def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
     """The weight of each expert, in their order: a point on the simplex.
 
     Raises:
-        InvalidConfigError: a number outside [0, 1] or with other than two experts; weights that
-            are negative, do not add up to 1, or are not one an expert.
+        InvalidConfigError: the ratio is a number outside [0, 1], or not for two experts; or its
+            weights are negative, do not add up to 1, or are not one per expert.
     """
+    n_weights = 2 if isinstance(ratio, int | float) else len(ratio)
+    if n_weights != n_experts:
+        raise InvalidConfigError(
+            "A mixing ratio must have one weight per expert, but got "
+            f"mixing_ratio={ratio} for {n_experts} experts."
+        )
     if isinstance(ratio, int | float):
-        require(n_experts == 2, "one weight an expert", f"ratio={ratio} for {n_experts} experts")
-        require_between("mixing ratio", ratio, 0, 1)
+        require_between("mixing_ratio", ratio, 0, 1)
         return (1.0 - ratio, float(ratio))
-    require(len(ratio) == n_experts, "one weight an expert", f"{ratio} for {n_experts} experts")
-    require(
-        min(ratio) >= 0 and abs(sum(ratio) - 1) < 1e-9, "weights >= 0 that sum to 1", f"{ratio}"
-    )
+    if not (min(ratio) >= 0 and abs(sum(ratio) - 1) < 1e-9):
+        raise InvalidConfigError(
+            f"The weights of a mixing ratio must be >= 0 and sum to 1, but got {ratio}."
+        )
     return tuple(float(weight) for weight in ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RatioSchedule:
-    """The mixing ratio over the run: linear between `values` at `knots`, constant in an epoch."""
+    """The mixing ratio over a run: linear between `values` at `knots`, constant within an epoch."""
 
     knots: tuple[float, ...] = (0.0, 1.0)
     values: tuple[Ratio, ...] = (0.5, 0.5)
@@ -52,9 +63,10 @@ class RatioSchedule:
 class MixingConfig:
     """How experts are averaged over time and mixed into the global learner.
 
-    At update t = 0, 1, ... every average keeps `decay` of itself, or with `decay_warmup`
-    min(decay, (t + 1) / (t + 10)). The global learner is such an average too: of the mixture of
-    the `experts` (the paper, algorithm 1) or of their `averages` (the official code).
+    At update t = 0, 1, ... every average keeps the fraction `decay` of itself, or with
+    `decay_warmup` the fraction min(decay, (t + 1) / (t + 10)). The global learner is such an
+    average too: of the mixture of the `experts` (algorithm 1 of the paper) or of the mixture of
+    their `averages` (the official code).
     """
 
     ratio: RatioSchedule = field(default_factory=RatioSchedule)
@@ -67,19 +79,20 @@ class MixingConfig:
         require(0 <= self.decay < 1, "0 <= decay < 1", f"decay={self.decay}")
 
     def decay_at(self, update: int) -> float:
-        """The decay of the average's update number `update` = 0, 1, ..."""
+        """The decay of the averages at update number `update` = 0, 1, ..."""
         return min(self.decay, (update + 1) / (update + 10)) if self.decay_warmup else self.decay
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """When experts restart from the global learner: epochs start, start + every, ...
+    """When experts restart from the global learner.
 
-    Epochs count from 0. At the `boundary` means once, before such an epoch begins; at `every_step`
-    means after each step of such an epoch (the official code). Momentum and averages survive a
-    sync unless they are told to restart. An expert whose weight is 0 in every epoch up to and
-    including the first sync loses all it has learned there, but for a rest in its average; with
-    `skip_discarded_warmup` it is not trained before, and begins as the global learner.
+    The sync epochs, counted from 0, are `start_epoch` and every `every_epochs` epochs after it. At
+    the `boundary`, experts restart once, before a sync epoch begins; at `every_step`, they restart
+    after each step of a sync epoch (the official code). Momentum and averages survive a sync unless
+    they are told to restart. An expert whose weight is 0 in every epoch up to and including the
+    first sync loses there all that it has learned, except what remains in its average; with
+    `skip_discarded_warmup` it is not trained before that sync, and begins as the global learner.
     """
 
     start_epoch: int = 75
@@ -101,15 +114,15 @@ class SyncConfig:
 
 
 def ratio_key(ratio: Ratio) -> tuple[float, ...]:
-    """A ratio by which others can be sorted."""
+    """The ratio as a tuple, by which ratios can be sorted."""
     return ratio if isinstance(ratio, tuple) else (ratio,)
 
 
 def ratio_text(ratio: Ratio) -> str:
-    """A ratio for people, in three digits, such as `0.312` or `0.2-0.3-0.5`."""
+    """The ratio as text with three digits per weight, such as `0.312` or `0.2-0.3-0.5`."""
     return "-".join(f"{weight:.3g}" for weight in ratio_key(ratio))
 
 
 def as_ratio(stored: float | Sequence[float]) -> Ratio:
-    """A ratio as it was before JSON made lists of tuples."""
+    """A ratio as it was before JSON turned its tuple into a list."""
     return tuple(stored) if isinstance(stored, list | tuple) else float(stored)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Optimizers; `lr` is the level that the schedule scales."""
+"""Optimizers; `lr` is the learning rate that the schedule scales."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class SGD:
     def __post_init__(self) -> None:
         require_optimizer(self.lr, self.weight_decay)
         require(0 <= self.momentum < 1, "0 <= momentum < 1", f"momentum={self.momentum}")
-        require(not self.nesterov or self.momentum > 0, "momentum > 0 with nesterov", "momentum=0")
+        if self.nesterov:
+            require(self.momentum > 0, "momentum > 0", "momentum=0 with nesterov=True")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ Optimizer = SGD | AdamW | Adam | RMSprop
 
 
 def require_optimizer(lr: float, weight_decay: float) -> None:
-    """Check what all optimizers share."""
+    """Check the fields that all optimizers share."""
     require_positive("lr", lr)
     require(weight_decay >= 0, "weight_decay >= 0", f"weight_decay={weight_decay}")
 

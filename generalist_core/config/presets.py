@@ -1,8 +1,8 @@
-"""Published settings, and one scaled to short runs.
+"""Published settings, and one that is scaled to short runs.
 
-Each is a function from a run's frame (data, model, epochs, attack radius) to a TrainConfig, so a
-setting can be carried to other data: rates and ratios are functions of progress, and the first
-sync and its interval keep their share of the run.
+Each is a function from a run's frame (data, model, epochs, attack radius) to a TrainConfig, so that
+a setting can be carried over to other data: rates and ratios are functions of progress, and the
+first sync and the interval between syncs keep their fraction of the run.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def official(
     epochs: int = 120,
     epsilon: float = 0.031,
 ) -> TrainConfig:
-    """The official code's rule, exactly (commit f0dc153), with its values for ResNet-18 or a WRN.
+    """The exact rule of the official code (commit f0dc153), with its values for ResNet-18 or a WRN.
 
-    The global learner averages the mixture of averages; the robust expert has all the weight until
-    two thirds of the run, then 0.4 at its end; syncs follow every step of a sync epoch. The natural
-    expert is trained from the start, though the first sync overwrites it. The last epoch counts.
+    The global learner averages the mixture of averages. The robust expert has all the weight for
+    two thirds of the run, and a weight that falls to 0.4 after that. Experts restart after every
+    step of a sync epoch. The natural expert is trained from the start, although the first sync
+    overwrites it. The experts of the last epoch are released.
     """
     exact = _config(data, model, epochs, epsilon, source="averages", at="every_step")
     return replace(exact, evaluation=replace(exact.evaluation, release="last"))
@@ -56,7 +57,7 @@ def paper(
     epochs: int = 120,
     epsilon: float = 8 / 255,
 ) -> TrainConfig:
-    """The paper's algorithm 1: the mixture of the experts themselves, one sync at a boundary."""
+    """Algorithm 1 of the paper: the mixture of the experts themselves, and syncs at boundaries."""
     exact = _config(data, model, epochs, epsilon, source="experts", at="boundary")
     return replace(exact, precision="tfloat32", fold_batchnorm=True, channels_last=True)
 
@@ -70,7 +71,7 @@ def short(
 ) -> TrainConfig:
     """The paper's algorithm with rates, averages and syncs that suit a small net and few epochs.
 
-    Its defaults show a real trade-off on the digits: a net of width 8 at radius 0.2.
+    The defaults, a net of width 8 and radius 0.2, show a real trade-off on the digits.
     """
     data = data or DataConfig(name="digits", n_validation=500)
     model = model or ModelConfig(name="convnet", width=8)

@@ -1,4 +1,4 @@
-"""Values that change over a run, as functions of its progress in [0, 1]."""
+"""Factors that change over a run, as functions of its progress in [0, 1]."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from generalist_core.validation import require, require_between, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_between,
+    require_positive,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """The factor 1 throughout."""
+    """The factor 1 throughout the run."""
 
     per_step: bool = False
 
@@ -23,8 +28,8 @@ class Constant:
 class PiecewiseLinear:
     """Linear interpolation between `values` at `knots`.
 
-    `knots` are fractions of the run, increasing from 0 to 1. With `per_step` the value follows
-    every step, else it holds for an epoch (as in the official Generalist code).
+    `knots` are fractions of the run, increasing from 0 to 1. With `per_step` the value changes at
+    every step, otherwise only from epoch to epoch (as in the official Generalist code).
     """
 
     knots: tuple[float, ...]
@@ -33,7 +38,7 @@ class PiecewiseLinear:
 
     def __post_init__(self) -> None:
         require_knots(self.knots, len(self.values))
-        require(min(self.values) >= 0, "every value >= 0", f"values={self.values}")
+        require(min(self.values) >= 0, "min(values) >= 0", f"values={self.values}")
 
     def __call__(self, progress: float, /) -> float:
         left, fraction = locate(self.knots, progress)
@@ -42,7 +47,7 @@ class PiecewiseLinear:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Half a cosine from 1 down to `final` (Loshchilov & Hutter 2017, without restarts)."""
+    """Half a period of a cosine, from 1 to `final` (Loshchilov & Hutter 2017, without restarts)."""
 
     final: float = 0.0
     per_step: bool = True
@@ -78,16 +83,18 @@ Schedule = Constant | PiecewiseLinear | Cosine | OneCycle
 
 
 def require_knots(knots: tuple[float, ...], n_values: int) -> None:
-    """Check that knots rise from 0 to 1 and that each has one value."""
+    """Check that knots increase from 0 to 1 and that there is one value for each."""
+    rising = list(knots) == sorted(set(knots))
+    if not (len(knots) >= 2 and knots[0] == 0 and knots[-1] == 1 and rising):
+        raise InvalidConfigError(f"`knots` must increase from 0 to 1, but got knots={knots}.")
     require(
-        len(knots) >= 2 and knots[0] == 0 and knots[-1] == 1 and list(knots) == sorted(set(knots)),
-        "knots increasing from 0 to 1",
-        f"knots={knots}",
+        len(knots) == n_values,
+        "len(knots) == len(values)",
+        f"{len(knots)} knots and {n_values} values",
     )
-    require(len(knots) == n_values, "one value a knot", f"{len(knots)} knots, {n_values} values")
 
 
 def locate(knots: tuple[float, ...], progress: float) -> tuple[int, float]:
-    """Index of the interval that holds `progress` and the fraction of it already passed."""
+    """The index of the interval that holds `progress`, and the fraction of it that has passed."""
     left = min(bisect_right(knots, progress), len(knots) - 1) - 1
     return left, (progress - knots[left]) / (knots[left + 1] - knots[left])

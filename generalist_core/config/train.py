@@ -1,4 +1,4 @@
-"""One base learner."""
+"""The configuration of an expert, and of a whole training run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
-from generalist_core.validation import require, require_one_of, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_one_of,
+    require_positive,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
-    """One base learner: its task (natural images, or an attack), loss, optimizer and schedule."""
+    """One base learner: its task (natural images or an attack), loss, optimizer and schedule."""
 
     name: str
     attack: Attack | None = None
@@ -28,30 +33,32 @@ class ExpertConfig:
     batch_augmentation: MixUp | CutMix | None = None
 
     def __post_init__(self) -> None:
-        fits = self.name.isidentifier() and self.name != "global"
-        law = "an expert's name is an identifier other than 'global'"
-        require(fits, law, f"name={self.name!r}")
+        if not self.name.isidentifier() or self.name == "global":
+            raise InvalidConfigError(
+                "The name of an expert must be an identifier other than 'global', but got "
+                f"name={self.name!r}."
+            )
         require(
             0 <= self.label_smoothing < 1,
             "0 <= label_smoothing < 1",
             f"label_smoothing={self.label_smoothing}",
         )
-        if isinstance(self.loss, CustomLoss):
-            smooths = self.label_smoothing > 0
-            got = f"label_smoothing={self.label_smoothing} for expert {self.name!r}"
-            require(
-                not smooths, "no label smoothing beside an own loss", got, "Smooth in the loss."
+        if isinstance(self.loss, CustomLoss) and self.label_smoothing > 0:
+            raise InvalidConfigError(
+                "`label_smoothing` must be 0 with a custom loss, but got "
+                f"label_smoothing={self.label_smoothing} for expert {self.name!r}. Smooth the "
+                "labels in the loss."
             )
-        if self.attack is None:
-            plain = isinstance(self.loss, CrossEntropy | CustomLoss)
-            require(plain, "an attack for TRADES and MART", f"attack=None for expert {self.name!r}")
-        else:
-            cure = "Mixing images is for natural experts."
-            require(
-                self.batch_augmentation is None,
-                "no batch_augmentation with an attack",
-                f"batch_augmentation={self.batch_augmentation}",
-                cure,
+        if self.attack is None and not isinstance(self.loss, CrossEntropy | CustomLoss):
+            raise InvalidConfigError(
+                "TRADES and MART must have an attack, but got "
+                f"attack=None for expert {self.name!r}."
+            )
+        if self.attack is not None and self.batch_augmentation is not None:
+            raise InvalidConfigError(
+                "`batch_augmentation` must be None with an attack, but got "
+                f"batch_augmentation={self.batch_augmentation}. Only natural experts can mix "
+                "images."
             )
 
 
@@ -64,16 +71,16 @@ PRECISIONS = ("float32", "float64", "tfloat32", "bfloat16")
 class TrainConfig:
     """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
 
-    `precision` is that of training; models are judged in float32 (float64 if that is asked for).
-    With `tfloat32` GPUs multiply in TF32, elsewhere it is float32; with `bfloat16` layers compute
-    in that, while weights, images and logits stay float32.
+    `precision` is the precision of training; models are evaluated in float32 (in float64 if
+    `precision` is `float64`). With `tfloat32`, GPUs multiply in TF32, and other devices in float32.
+    With `bfloat16`, layers compute in bfloat16, while weights, images and logits stay float32.
 
     `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
-    models judged; `channels_last` keeps images and weights in that order in memory. Both are exact
-    up to rounding. With `n_accumulations` a step works through its batch in so many parts and adds
-    their gradients up, which takes about that share of the memory: exact too, but for BatchNorm,
-    whose statistics are then those of a part. `compile` lets torch compile the forward of training
-    and of the attack, which takes its time at the start and changes rounding.
+    models are evaluated; `channels_last` keeps images and weights in that memory format. Both are
+    exact up to rounding. A step works through its batch in `n_accumulations` parts and adds their
+    gradients up, which divides the memory needed by about that number. This is exact too, except
+    for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the
+    forwards of training and of the attack, which takes time at the start and changes rounding.
     """
 
     experts: tuple[ExpertConfig, ...]
@@ -94,9 +101,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         names = [expert.name for expert in self.experts]
-        cure = "Generalist mixes experts; add a natural or a robust one."
-        require(len(names) >= 2, "two or more experts", f"experts={names}", cure)
-        require(len(set(names)) == len(names), "experts of different names", f"experts={names}")
+        if len(names) < 2:
+            raise InvalidConfigError(
+                f"There must be two or more experts, but got experts={names}. Generalist mixes "
+                "experts; add a natural or a robust one."
+            )
+        if len(set(names)) < len(names):
+            raise InvalidConfigError(f"Experts must have different names, but got {names}.")
         for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
             as_weights(ratio, len(names))
         require_positive("epochs", self.epochs)
@@ -105,14 +116,14 @@ class TrainConfig:
             1 <= self.n_accumulations <= self.batch_size,
             "1 <= n_accumulations <= batch_size",
             f"n_accumulations={self.n_accumulations}, batch_size={self.batch_size}",
-            "A part of a batch is one image at least.",
+            "A part of a batch has at least one image.",
         )
         require_one_of("precision", self.precision, PRECISIONS)
         require(
             self.sync.start_epoch < self.epochs,
             "sync.start_epoch < epochs",
             f"start_epoch={self.sync.start_epoch}, epochs={self.epochs}",
-            "Without a sync the experts would never meet.",
+            "Without a sync the experts would never restart from the mixture.",
         )
 
     def weights_at(self, epoch: int) -> tuple[float, ...]:

@@ -1,1 +1,1 @@
-"""Data: labelled images as tensors, by name or from files, split and augmented."""
+"""Labelled images as tensors: loaded by name or from files, split and augmented."""

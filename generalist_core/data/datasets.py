@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, torchvision's, folders; and their splits."""
+"""Data sets by name (scikit-learn's digits, torchvision's, folders of images) and their splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from generalist_core.config import DataConfig
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -19,7 +19,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     """The data set that `config` names, on the CPU.
 
     Raises:
-        InvalidConfigError: unknown name, no data in `root`, or fewer images than asked for.
+        InvalidConfigError: the name is unknown, or there are no data in `root`, or too few images.
     """
     train, test = _digits() if config.name == "digits" else _on_disk(config)
     if config.image_size is not None:
@@ -30,28 +30,33 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 def make_dataset(config: DataConfig, train: Split, test: Split | None) -> Dataset:
-    """Split training images into train and validation, stratified by label, and name the whole."""
+    """A named data set, whose validation images are split off from `train`, stratified by label."""
     kept, held_out = _stratified(train, config.n_validation, config.split_seed)
-    if config.n_train is not None:
-        require(
-            config.n_train <= len(kept),
-            "n_train <= images left",
-            f"{config.n_train} of {len(kept)}",
+    if config.n_train is not None and config.n_train > len(kept):
+        raise InvalidConfigError(
+            "`n_train` must be at most the number of images left for training, but got "
+            f"n_train={config.n_train} and {len(kept)} images."
         )
-        if config.n_train < len(kept):
-            _, kept = _stratified(kept, config.n_train, config.split_seed)
+    if config.n_train is not None and config.n_train < len(kept):
+        _, kept = _stratified(kept, config.n_train, config.split_seed)
     return Dataset(name=config.name, train=kept, validation=held_out, test=test)
 
 
 def _stratified(split: Split, n: int, seed: int) -> tuple[Split, Split]:
-    """The rest and `n` images with the label frequencies of the whole, both in random order."""
+    """The rest, and `n` images with the label frequencies of the whole, both in random order."""
     from sklearn.model_selection import train_test_split
 
     counts = torch.unique(split.labels, return_counts=True)[1]
     n_classes = len(counts)
-    require(int(counts.min()) >= 2, "two images of each class", f"{int(counts.min())}")
-    enough = n_classes <= n <= len(split) - n_classes
-    require(enough, "each split holds an image a class", f"{n} of {len(split)} images")
+    if int(counts.min()) < 2:
+        raise InvalidConfigError(
+            f"There must be two images of each class, but got {int(counts.min())}."
+        )
+    if not n_classes <= n <= len(split) - n_classes:
+        raise InvalidConfigError(
+            "Each split must have at least one image per class, but got "
+            f"{n} of {len(split)} images for {n_classes} classes."
+        )
     rest, chosen = train_test_split(
         np.arange(len(split)),
         test_size=n,
@@ -62,7 +67,7 @@ def _stratified(split: Split, n: int, seed: int) -> tuple[Split, Split]:
 
 
 def _digits() -> tuple[Split, Split]:
-    """The 1,797 scikit-learn digits, 8x8; every fifth is test."""
+    """The 1,797 digits of scikit-learn, 8x8; every fifth is a test image."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -81,5 +86,7 @@ def _on_disk(config: DataConfig) -> tuple[Split, Split]:
         return published(config, is_train=True), published(config, is_train=False)
     if Path(config.name).is_dir():
         return image_folder(config, "train"), image_folder(config, "test")
-    known = f"`data` must be one of {', '.join(DATASETS)}, or a folder with train/ and test/"
-    raise InvalidConfigError(f"{known}, but got {config.name!r}.")
+    raise InvalidConfigError(
+        f"`data` must be one of {', '.join(DATASETS)}, or a folder with train/ and test/, but got "
+        f"{config.name!r}."
+    )

@@ -1,6 +1,6 @@
-"""Images on disk, read by torchvision: published data sets, folders of images, and their sizes.
+"""Images on disk, read by torchvision: published data sets, folders of images, and resizing.
 
-Its import takes a second, so it waits until it is needed.
+Importing torchvision takes a second, so this module is imported only where it is needed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torchvision.transforms.v2 import functional as TF
 
 from generalist_core.config import DataConfig
 from generalist_core.data.splits import Split
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 
 def published(config: DataConfig, *, is_train: bool) -> Split:
-    """One part of a torchvision data set; idx files without torchvision's folders work too."""
+    """One part of a torchvision data set; idx files outside torchvision's folders are read too."""
     build, plain_folder = PUBLISHED[config.name]
     root = Path(config.root)
     if plain_folder and (plain := _idx_files(root, is_train)):
@@ -28,9 +28,9 @@ def published(config: DataConfig, *, is_train: bool) -> Split:
     try:
         return build(root, is_train, config.download)
     except (RuntimeError, OSError) as error:
-        cure = "Give --data-root the folder that holds it, or --download to fetch it."
         raise InvalidConfigError(
-            f"`data` must be there, but {config.name} was not found in {root} ({error}). {cure}"
+            f"`data` must be there, but {config.name} was not found in {root} ({error}). Name the "
+            "folder that holds it with --data-root, or fetch it with --download."
         ) from error
 
 
@@ -66,7 +66,7 @@ PUBLISHED: dict[str, tuple[Callable[[Path, bool, bool], Split], bool]] = {
 
 
 def _idx_files(root: Path, is_train: bool) -> tuple[Path, Path] | None:
-    """Images and labels of one part as published, gzipped or not, if both lie in `root`."""
+    """The published files of a part's images and labels, gzipped or not, if both are in `root`."""
     part = "train" if is_train else "t10k"
     for end in ("", ".gz"):
         images = root / f"{part}-images-idx3-ubyte{end}"
@@ -77,7 +77,7 @@ def _idx_files(root: Path, is_train: bool) -> tuple[Path, Path] | None:
 
 
 def _read_idx(path: Path) -> Tensor:
-    """The bytes tensor of an idx file, which torchvision reads once it is unpacked."""
+    """The tensor of bytes in an idx file, which is unpacked for torchvision to read."""
     import gzip
     import tempfile
 
@@ -92,16 +92,21 @@ def _read_idx(path: Path) -> Tensor:
 
 
 def image_folder(config: DataConfig, part: str) -> Split:
-    """One folder a class below NAME/train and NAME/test; images are brought to one square size."""
+    """One part of a data set with one folder per class; its images are resized to a square."""
     folder = Path(config.name) / part
     if not folder.is_dir():
         raise InvalidConfigError(f"`data` must have train/ and test/, but there is no {folder}.")
-    found, expected = _classes(folder), _classes(folder.parent / "train")
-    require(found == expected, "the same classes in train/ and test/", f"{found} in {part}/")
+    classes, expected = _classes(folder), _classes(folder.parent / "train")
+    if classes != expected:
+        raise InvalidConfigError(
+            "`data` must have the same classes in train/ and test/, but got "
+            f"{expected} in train/ and {classes} in {part}/."
+        )
     size = config.image_size
-    require(
-        size is not None, "image_size given for an image folder", "None", "Use --image-size 32."
-    )
+    if size is None:
+        raise InvalidConfigError(
+            "`image_size` must be given for an image folder, but got None. Use --image-size 32."
+        )
 
     def load(image: Any) -> Tensor:
         return cast(Tensor, TF.resize(TF.pil_to_tensor(image), [size, size]))
@@ -119,7 +124,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def resized(split: Split, size: int) -> Split:
-    """Images brought to (size, size), bilinear with antialiasing."""
+    """The images resized to (size, size), bilinearly with antialiasing."""
     if split.images.shape[2:] == (size, size):
         return split
     images = TF.resize(split.images, [size, size])

@@ -1,4 +1,4 @@
-"""Images as tensors on the device, in epochs whose order and augmentation follow from the seed."""
+"""Images as tensors on the device, in epochs whose order and augmentation depend on the seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from generalist_core.config import DataConfig
 from generalist_core.randomness import generator
-from generalist_core.validation import require
+from generalist_core.validation import InvalidConfigError, require
 
 Batch = tuple[Tensor, Tensor]
 
@@ -25,20 +25,25 @@ class Split:
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
-        require(len(shape) == 4 and shape[0] > 0, "images of shape (n, c, h, w), n > 0", f"{shape}")
-        labels = tuple(self.labels.shape)
-        require(labels == shape[:1], "one label an image", f"{labels} for {shape[0]} images")
-        require(not self.labels.is_floating_point(), "labels are integers", f"{self.labels.dtype}")
-        require(int(self.labels.min()) >= 0, "labels >= 0", f"{int(self.labels.min())}")
-        if self.images.is_floating_point():
-            low, high = float(self.images.min()), float(self.images.max())
-            cure = "Scale the images; normalisation belongs into the model (ModelConfig.mean, std)."
-            require(
-                low >= 0 and high <= 1, "images in [0, 1]", f"values in [{low:g}, {high:g}]", cure
+        if len(shape) != 4 or shape[0] == 0:
+            raise InvalidConfigError(
+                f"`images` must have shape (n, c, h, w) with n > 0, but got {shape}."
             )
-        else:
-            dtype = self.images.dtype
-            require(dtype == torch.uint8, "images are floats or bytes", f"{dtype}")
+        if tuple(self.labels.shape) != shape[:1]:
+            raise InvalidConfigError(
+                "There must be one label per image, but got labels of shape "
+                f"{tuple(self.labels.shape)} for {shape[0]} images."
+            )
+        if self.labels.is_floating_point():
+            raise InvalidConfigError(f"`labels` must be integers, but got {self.labels.dtype}.")
+        lowest = int(self.labels.min())
+        require(lowest >= 0, "min(labels) >= 0", f"{lowest}")
+        if self.images.is_floating_point():
+            _require_in_unit_range(self.images)
+        elif self.images.dtype != torch.uint8:
+            raise InvalidConfigError(
+                f"`images` must be floats or bytes, but got {self.images.dtype}."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,7 +66,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The three splits. A search sees `train` and `validation`; `test` is for the end."""
+    """Three splits: a search sees `train` and `validation`, and `test` is kept for its end."""
 
     name: str
     train: Split
@@ -70,7 +75,7 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """One more than the largest label to train on or to select by; test labels have no say."""
+        """One more than the largest label of `train` and `validation`; test labels do not count."""
         return 1 + max(int(split.labels.max()) for split in (self.train, self.validation))
 
     @property
@@ -80,13 +85,23 @@ class Dataset:
         return (c, h, w)
 
 
+def _require_in_unit_range(images: Tensor) -> None:
+    """Check that images lie in [0, 1]."""
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise InvalidConfigError(
+            f"`images` must be in [0, 1], but got values in [{low:g}, {high:g}]. Scale the images; "
+            "normalisation belongs in the model (ModelConfig.mean, std)."
+        )
+
+
 def train_batches(
     split: Split, config: DataConfig, *, batch_size: int, seed: int, epoch: int, dtype: torch.dtype
 ) -> Iterator[Batch]:
-    """One epoch in an order and with augmentation that depend only on (seed, epoch).
+    """One epoch, with an order and an augmentation that depend only on (seed, epoch).
 
-    Batches have equal size: the up to `batch_size - 1` images left over at the end of an epoch's
-    order wait for another epoch, as BatchNorm has no good statistics for them.
+    Batches have equal size: up to `batch_size - 1` images at the end of an epoch's order are left
+    out, because BatchNorm has no good statistics for a small batch.
     """
     device = split.images.device
     rng = generator(device, seed, "data", epoch)
@@ -103,7 +118,7 @@ def n_batches(split: Split, batch_size: int) -> int:
 
 
 def augment(x: Tensor, config: DataConfig, rng: torch.Generator) -> Tensor:
-    """Random crops out of the zero-padded image and horizontal flips, drawn for each image."""
+    """Random crops of the zero-padded images and horizontal flips, drawn for each image."""
     if config.crop_padding:
         x = random_crop(x, config.crop_padding, rng)
     if config.flip:
@@ -126,5 +141,5 @@ def random_crop(x: Tensor, padding: int, rng: torch.Generator) -> Tensor:
 
 
 def as_floats(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Images in [0, 1] of type `dtype`; bytes are divided by 255."""
+    """The images in [0, 1] as `dtype`; bytes are divided by 255."""
     return images.to(dtype) if images.is_floating_point() else images.to(dtype) / 255

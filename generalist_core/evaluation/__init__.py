@@ -1,1 +1,1 @@
-"""Evaluation: the attack suite, its laws, and indicators of failed attacks."""
+"""Evaluation: the attack suite, its laws, and indicators of attack failure."""

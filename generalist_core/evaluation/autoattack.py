@@ -1,9 +1,9 @@
-"""AutoAttack's components (Croce & Hein 2020) through pyautoattack, made safe to call.
+"""The components of AutoAttack (Croce & Hein 2020) from pyautoattack, made safe to call.
 
-The library reseeds torch's global generators, ends tracing, indexes out of range below ten
-classes, warns to a logger only and, in FAB, runs `.backward()` through the model. Here the random
-state and the trace function are restored, target classes fit the model, what cannot run says why,
-warnings are returned, and the model is a frozen copy. Needs `pip install pyautoattack`.
+The library reseeds torch's global generators, ends tracing, indexes out of range with fewer than
+ten classes, sends warnings only to a logger and, in FAB, runs `.backward()` through the model. Here
+the random state and the trace function are restored, target classes fit the model, an attack that
+cannot run says why, warnings are returned, and the model is a frozen copy.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 @dataclass(frozen=True, kw_only=True)
 class LibraryAttack:
-    """One component at AutoAttack's standard settings.
+    """One component with the standard settings of AutoAttack.
 
-    The seed goes to the library as it is, anew for every batch, as AutoAttack does: verdicts equal
-    those of the library called directly. `n_iterations` is for APGD and FAB, `n_queries` for
-    Square; below 100 and 5,000 they are not AutoAttack's.
+    The seed is passed to the library unchanged and again for every batch, as AutoAttack does, so
+    that verdicts equal those of the library called directly. `n_iterations` is for APGD and FAB,
+    `n_queries` for Square; AutoAttack's own values are 100 and 5,000.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LibraryAttack:
 class Crafted:
     """Images (n, c, h, w), whether the attack claims to have broken each, (n,), and its warnings.
 
-    Where it does not, the image is the natural one.
+    An image that it does not claim to have broken is the natural one.
     """
 
     images: Tensor
@@ -66,23 +66,23 @@ def unavailable(name: str, norm: Norm, n_classes: int, shape: tuple[int, ...]) -
     if name == "apgd-t" and n_classes < 4:
         return f"the targeted DLR loss compares 4 logits, and there are {n_classes} classes"
     if name == "square" and norm != "linf" and min(shape[1:]) < 5:
-        return f"Square tiles {norm} images 5 x 5, and they are {shape[1]} x {shape[2]}"
+        return f"Square needs {norm} images of at least 5 x 5, and they are {shape[1]} x {shape[2]}"
     return None
 
 
 def library_attack(attack: LibraryAttack, model: nn.Module, x: Tensor, y: Tensor) -> Crafted:
     """Adversarial images for float32 images `x` in [0, 1] with labels `y`.
 
-    Images that the model misclassifies come back as they are; at epsilon 0, all do. A model that
-    takes gradients or is in train mode is copied and the copy frozen; the caller's model, random
-    state and trace function stay as they are.
+    Images that the model misclassifies are returned unchanged; at epsilon 0, all are. A model that
+    takes gradients or is in train mode is copied and the copy is frozen; the caller's model, random
+    state and trace function stay unchanged.
 
     Raises:
         InvalidConfigError: pyautoattack is missing, or the attack is `unavailable` here.
     """
     reason = unavailable(attack.name, attack.norm, attack.n_classes, tuple(x.shape[1:]))
     if reason is not None:
-        raise InvalidConfigError(f"`{attack.name} fits the model` must hold, but {reason}.")
+        raise InvalidConfigError(f"`{attack.name}` must fit the model, but {reason}.")
     log = _Warnings()
     adversarial = x
     if attack.epsilon > 0:
@@ -94,12 +94,12 @@ def library_attack(attack: LibraryAttack, model: nn.Module, x: Tensor, y: Tensor
 
 
 def library_checks(model: nn.Module, x: Tensor, y: Tensor) -> tuple[str, ...]:
-    """The warnings of AutoAttack's own checks: randomised or dynamic model, outputs not logits."""
+    """The warnings of AutoAttack's checks: randomised or dynamic model, outputs are not logits."""
     log = _Warnings()
     checks = _library("checks")
     with library_state():
         model = _as_frozen(model, x)
-        checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # else one dynamic model taints all
+        checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # else one dynamic model affects all
         checks.check_randomized(model, x, y, logger=log)
         checks.check_range_output(model, x, logger=log)
         checks.check_dynamic(model, x, logger=log)
@@ -107,7 +107,7 @@ def library_checks(model: nn.Module, x: Tensor, y: Tensor) -> tuple[str, ...]:
 
 
 def library_cost(attack: LibraryAttack) -> tuple[int, int]:
-    """(forwards, gradients) that the attack asks for an image it never breaks."""
+    """(forwards, gradients) that the attack needs for one image that it never breaks."""
     n = attack.n_iterations
     targets = n_targets(attack.name, attack.norm, attack.n_classes)
     n_points = n + 3 if attack.norm == "l1" else n + 1  # l1: three radii, each with a start
@@ -124,7 +124,7 @@ def library_cost(attack: LibraryAttack) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def library_state() -> Iterator[None]:
-    """Restore torch's random states, on every device in use, and the trace function after."""
+    """Restore the trace function and torch's random states, on all devices, after the block."""
     trace = sys.gettrace()
     kind = torch.accelerator.current_accelerator()
     module = torch.get_device_module(kind) if kind is not None else None
@@ -140,7 +140,7 @@ def library_state() -> Iterator[None]:
 
 
 class _Warnings:
-    """Takes the place of the library's logger, so that nothing global is touched."""
+    """A replacement for the library's logger, so that no global logger is touched."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -156,7 +156,7 @@ class _Warnings:
 def _component(
     attack: LibraryAttack, model: nn.Module, device: torch.device, log: _Warnings
 ) -> Any:
-    """The library's object, with the settings that AutoAttack's `standard` version gives it."""
+    """The library's object, with the settings of AutoAttack's `standard` version."""
     common = {
         "norm": _NORMS[attack.norm],
         "eps": attack.epsilon,
@@ -180,13 +180,13 @@ def _component(
 
 
 def _library(module: str) -> Any:
-    """A module of pyautoattack; imported on use, as only a suite that names it needs it."""
+    """A module of pyautoattack, imported on use: only suites that name its attacks need it."""
     try:
         return importlib.import_module(f"pyautoattack.{module}")
     except ModuleNotFoundError as error:
-        cure = "Install it with pip install pyautoattack, or leave its attacks out."
         raise InvalidConfigError(
-            f"`pyautoattack` must be installed, but {error}. {cure}"
+            f"`pyautoattack` must be installed, but {error}. Install it with pip install "
+            "pyautoattack, or leave its attacks out."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The model under evaluation: a frozen float32 copy, which counts what attacks ask of it."""
+"""The model under evaluation: a frozen float32 copy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 
 
 def frozen(model: nn.Module, device: torch.device) -> nn.Module:
-    """A float32 copy on `device`, in eval mode, whose parameters take no gradient and hold none.
+    """A float32 copy on `device`, in eval mode, whose parameters have and take no gradients.
 
-    A backward pass through it (FAB's) can leave nothing behind in the original.
+    A backward pass through it, such as FAB's, cannot change the original.
     """
     copied = copy.deepcopy(model).to(device=device, dtype=torch.float32).eval()
     copied.zero_grad(set_to_none=True)

@@ -1,8 +1,9 @@
-"""ReportContents: documented signs that an attack failed, so that robustness may be overstated.
+"""Indicators: documented signs that an attack failed, so that robustness may be overstated.
 
-They are probed on a few images with attacks of our own, and are no errors: a finding tells what to
-look at. After Carlini et al. 2019 ("On evaluating adversarial robustness"), Pintor et al. 2022
-("Indicators of attack failure") and the flags of AutoAttack (Croce & Hein 2020).
+They are probed on a few images with the attacks of `generalist_core.attacks`, and are not errors:
+an indicator says what to look at. After Carlini et al. 2019 ("On evaluating adversarial
+robustness"), Pintor et al. 2022 ("Indicators of attack failure") and the flags of AutoAttack (Croce
+& Hein 2020).
 """
 
 from __future__ import annotations
@@ -30,34 +31,34 @@ from generalist_core.randomness import GeneratorNoise, generator
 from generalist_core.validation import require_one_of
 
 INDICATORS = {
-    "randomised": "Two forwards of the same images differ: attacks need expectation over draws.",
-    "zero-gradient": "Cross-entropy has no gradient at some images: attacks on it stand still.",
-    "quantised": "Not even the logits have a gradient: the model is a staircase, use Square.",
-    "scale-dependent": "The verdicts change with the scale of the logits: over-confidence masks.",
-    "loss-still-moving": "PGD's loss still rises in its last 10 steps: it needs more of them.",
+    "randomised": "Two forwards of the same images differ: attacks must average over draws.",
+    "zero-gradient": "Cross-entropy has no gradient at some images: attacks on it do not move.",
+    "quantised": "Not even the logits have a gradient: the model is a step function, use Square.",
+    "scale-dependent": "The verdicts change with the scale of the logits: it masks gradients.",
+    "loss-still-moving": "PGD's loss still rises in its last 10 steps: it needs more steps.",
     "order-violated": "A stronger attack breaks fewer images than a weaker one.",
     "rises-with-epsilon": "Accuracy is higher in a larger ball.",
-    "above-chance": "Accuracy beats guessing at linf 0.5, where any image can be made grey.",
-    "square-stronger": "Square, blind, breaks images that no gradient attack breaks.",
-    "reduced-budget": "AutoAttack ran with fewer iterations or queries than its standard.",
-    "library-warning": "AutoAttack's own checks warn.",
+    "above-chance": "Accuracy is above chance at linf 0.5, where any image can be made grey.",
+    "square-stronger": "Square, without gradients, breaks images that no gradient attack breaks.",
+    "reduced-budget": "AutoAttack ran with fewer iterations or queries than is standard.",
+    "library-warning": "AutoAttack's own checks gave a warning.",
 }
-"""What each finding's name means."""
+"""The meaning of each indicator's name."""
 
 STRENGTH = ("natural", "fgsm", "pgd-10", "pgd-20", "pgd-100", "autoattack")
-"""Attacks that should break ever more images."""
+"""Attacks of increasing strength, each of which should break at least as many images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Indicator:
-    """One sign: its name among `INDICATORS`, what was seen, and its size, mostly a fraction."""
+    """One indicator: its name in `INDICATORS`, what was seen, and its size, mostly a fraction."""
 
     name: str
     message: str
     value: float
 
     def __post_init__(self) -> None:
-        require_one_of("finding", self.name, tuple(INDICATORS))
+        require_one_of("indicator", self.name, tuple(INDICATORS))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +74,7 @@ class Probe:
     n_steps: int = 50
 
     def correct(self, x: Tensor) -> Tensor:
-        """Verdicts, (n,), on images in place of the probe's."""
+        """Verdicts, (n,), on images `x` instead of the probe's."""
         with torch.no_grad():
             return self.logits_of(x).argmax(1) == self.y
 
@@ -87,22 +88,22 @@ class Probe:
 
 
 def probed_indicators(probe: Probe) -> tuple[Indicator, ...]:
-    """All findings on a probe, for about 270 forwards an image.
+    """All indicators on a probe, at about 270 forwards per image.
 
-    A randomised model is told so and no more: what the rest compares would differ by chance.
+    A randomised model has no other indicator, because the other comparisons would differ by chance.
 
     Raises:
         EvaluationError: an attack of radius 0 changes a verdict.
     """
-    if found := randomised(probe):
-        return (found,)
+    if random := randomised(probe):
+        return (random,)
     natural = probe.correct(probe.x)
     require_natural_at_zero(natural, probe.under(standard_pgd(probe.norm, 0.0, 2)))
     ten, twenty = (
         probe.under(standard_pgd(probe.norm, probe.epsilon, steps)) for steps in (10, 20)
     )
     fgsm = probe.under(FGSM(norm=probe.norm, epsilon=probe.epsilon))
-    found_or_not = (
+    indicators = (
         zero_gradient(probe),
         quantised(probe),
         scale_dependent(probe, ten),
@@ -111,11 +112,11 @@ def probed_indicators(probe: Probe) -> tuple[Indicator, ...]:
         rises_with_epsilon(probe, ten),
         above_chance(probe),
     )
-    return tuple(found for found in found_or_not if found is not None)
+    return tuple(indicator for indicator in indicators if indicator is not None)
 
 
 def randomised(probe: Probe) -> Indicator | None:
-    """Two forwards of the same images whose logits differ by more than rounding."""
+    """The logits of two forwards of the same images differ by more than rounding."""
     with torch.no_grad():
         first, second = probe.logits_of(probe.x), probe.logits_of(probe.x)
     differs = (first - second).abs().amax(1) > 1e-5 * first.abs().amax(1)
@@ -125,7 +126,7 @@ def randomised(probe: Probe) -> Indicator | None:
 
 
 def zero_gradient(probe: Probe) -> Indicator | None:
-    """Images at which the cross-entropy has no gradient at all."""
+    """The cross-entropy has no gradient at all at some images."""
     fraction = _fraction_of_zeros(
         input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y))
     )
@@ -136,7 +137,7 @@ def zero_gradient(probe: Probe) -> Indicator | None:
 
 
 def quantised(probe: Probe) -> Indicator | None:
-    """Images at which the margin, which cannot saturate, has no gradient either."""
+    """The margin, which cannot saturate, has no gradient at some images either."""
     gradient = input_gradient(
         probe.logits_of, probe.x, lambda logits: margin(logits, probe.y).sum()
     )
@@ -145,18 +146,19 @@ def quantised(probe: Probe) -> Indicator | None:
     return Indicator(name="quantised", message=message, value=fraction) if fraction > 0 else None
 
 
-def scale_dependent(probe: Probe, as_is: Tensor) -> Indicator | None:
-    """PGD-10 finds more once the logits are scaled to a mean gap of 1 between the best two.
+def scale_dependent(probe: Probe, unscaled: Tensor) -> Indicator | None:
+    """PGD-10 breaks more once the logits are scaled to a mean gap of 1 between the two largest.
 
-    A model at a healthy scale is attacked as well as it is; one whose logits were blown up (by 30,
-    or by 1,000) saturates the cross-entropy and is broken only when that is undone. `as_is` are
-    the verdicts, (n,), of the unscaled attack; the value is the accuracy that the scale feigned.
+    A model of a healthy scale is attacked equally well without scaling. A model whose logits were
+    multiplied (by 30 or by 1,000) saturates the cross-entropy and is broken only when that is
+    undone. `unscaled` has the verdicts, (n,), of the attack without scaling; the value is the
+    accuracy that was due to the scale alone.
     """
     with torch.no_grad():
         best, second = probe.logits_of(probe.x).topk(2, 1).values.T
     scale = 1 / max(float((best - second).mean()), 1e-12)
     scaled = probe.under(standard_pgd(probe.norm, probe.epsilon, 10), scale=scale)
-    excess = significant_excess(as_is, scaled)
+    excess = significant_excess(unscaled, scaled)
     message = f"PGD-10 breaks {excess:.1%} more of the images on logits times {scale:.3g}"
     return Indicator(name="scale-dependent", message=message, value=excess) if excess else None
 
@@ -164,9 +166,9 @@ def scale_dependent(probe: Probe, as_is: Tensor) -> Indicator | None:
 def loss_still_moving(probe: Probe) -> Indicator | None:
     """PGD's loss makes more than a fifth of its rise in its last 10 steps.
 
-    Judged over images that stay correct, of which more steps might break some. Steps add up to 2.5
-    epsilon and a start may lie 2 epsilon from the optimum, so from 50 steps on an attack that works
-    has arrived before the last 10.
+    Only images that stay correct are considered, as more steps might break some of them. The steps
+    add up to 2.5 epsilon, and a start may lie 2 epsilon from the optimum, so with 50 or more steps
+    an attack that works has arrived before the last 10.
     """
     losses: list[Tensor] = []
 
@@ -182,7 +184,7 @@ def loss_still_moving(probe: Probe) -> Indicator | None:
         stays_correct = recorded(images).argmax(1) == probe.y
     late, whole = (float((losses[-1] - losses[i])[stays_correct].sum()) for i in (-11, 0))
     fraction = late / whole if whole > 0 else 0.0
-    message = f"{fraction:.1%} of the rise of PGD-{probe.n_steps}'s loss falls in its last 10 steps"
+    message = f"{fraction:.1%} of the rise of PGD-{probe.n_steps}'s loss is in its last 10 steps"
     return (
         Indicator(name="loss-still-moving", message=message, value=fraction)
         if fraction > 0.2
@@ -191,7 +193,7 @@ def loss_still_moving(probe: Probe) -> Indicator | None:
 
 
 def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
-    """Accuracy under PGD-10 at epsilon / 2, epsilon (`middle`, (n,)) and 2 epsilon must fall."""
+    """Accuracy under PGD-10 rises from epsilon / 2 to epsilon (`middle`, (n,)) or to 2 epsilon."""
     small, large = (
         probe.under(standard_pgd(probe.norm, _capped(probe.norm, factor * probe.epsilon), 10))
         for factor in (0.5, 2)
@@ -202,7 +204,7 @@ def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
 
 
 def above_chance(probe: Probe) -> Indicator | None:
-    """Accuracy under PGD-20 at linf 0.5 above always guessing the commonest label."""
+    """Accuracy under PGD-20 at linf 0.5 is above that of always guessing the commonest label."""
     accuracy = fraction_of(probe.under(standard_pgd("linf", 0.5, 20)))
     chance = int(probe.y.bincount().max()) / len(probe.y)
     tolerance = 2 * math.sqrt(chance * (1 - chance) / len(probe.y))
@@ -212,22 +214,22 @@ def above_chance(probe: Probe) -> Indicator | None:
 
 
 def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
-    """Neighbours in `STRENGTH` of which the stronger breaks fewer images, beyond chance.
+    """Of two neighbours in `STRENGTH`, the stronger breaks fewer images, beyond chance.
 
     `verdicts`, (n,) by attack, must come from attacks that each saw every naturally correct image.
     """
     present = [name for name in STRENGTH if name in verdicts]
-    found = []
+    violations = []
     for weaker, stronger in itertools.pairwise(present):
         excess = significant_excess(verdicts[stronger], verdicts[weaker])
         message = f"accuracy under {stronger} is {excess:.1%} above that under {weaker}"
         if excess:
-            found.append(Indicator(name="order-violated", message=message, value=excess))
-    return tuple(found)
+            violations.append(Indicator(name="order-violated", message=message, value=excess))
+    return tuple(violations)
 
 
 def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
-    """Square breaks more than 0.2 points of images, (n,), that no gradient attack breaks."""
+    """Square breaks more than 0.2 % of the images, none of which a gradient attack breaks."""
     gradient_based = [v for name, v in verdicts.items() if name not in ("natural", "square")]
     if "square" not in verdicts or not gradient_based:
         return None
@@ -242,7 +244,7 @@ def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
 
 
 def reduced_budget(n_iterations: int, n_queries: int) -> Indicator | None:
-    """AutoAttack with less than its standard 100 iterations and 5,000 queries."""
+    """AutoAttack ran with fewer than its standard 100 iterations or 5,000 queries."""
     fraction = min(1.0, n_iterations / 100, n_queries / 5000)
     message = f"{n_iterations} of 100 iterations, {n_queries} of 5000 queries"
     return (
@@ -251,7 +253,7 @@ def reduced_budget(n_iterations: int, n_queries: int) -> Indicator | None:
 
 
 def library_warnings(messages: Sequence[str]) -> tuple[Indicator, ...]:
-    """AutoAttack's own warnings, one finding each; the value counts its occurrences."""
+    """AutoAttack's own warnings, one indicator each, whose value counts the occurrences."""
     return tuple(
         Indicator(name="library-warning", message=message, value=messages.count(message))
         for message in dict.fromkeys(messages)
@@ -259,10 +261,10 @@ def library_warnings(messages: Sequence[str]) -> tuple[Indicator, ...]:
 
 
 def significant_excess(verdicts: Tensor, reference: Tensor) -> float:
-    """How much higher an accuracy is than the reference, 0 where that can be chance.
+    """How much higher an accuracy is than the reference, or 0 if that can be chance.
 
-    Verdicts, (n,), of the same images are compared in pairs (McNemar 1947): of the images on which
-    they differ, those in favour must outnumber the others by two standard deviations.
+    Verdicts, (n,), on the same images are compared in pairs (McNemar 1947): among the images on
+    which they differ, the gains must outnumber the losses by two standard deviations.
     """
     gained = int((verdicts & ~reference).sum())
     lost = int((~verdicts & reference).sum())
@@ -272,7 +274,7 @@ def significant_excess(verdicts: Tensor, reference: Tensor) -> float:
 
 
 def fraction_of(verdicts: Tensor) -> float:
-    """The fraction of True, exact where float32 means are not."""
+    """The fraction of True verdicts, which is exact where a float32 mean is not."""
     return int(verdicts.sum()) / len(verdicts)
 
 

@@ -18,12 +18,12 @@ from generalist_core.evaluation.laws import require_claim, require_numbers
 from generalist_core.randomness import generator
 
 Judged = tuple[Tensor, tuple[str, ...]]
-"""Verdicts, (n,), True where still correct; and the warnings of the attack."""
+"""Verdicts, (n,), True where still correct, and the warnings of the attack."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judge:
-    """A model under evaluation and the suite it stands up to.
+    """A model under evaluation and the suite that attacks it.
 
     Every attack is audited, and its verdicts are recomputed on the images that it returns.
     """
@@ -34,38 +34,38 @@ class Judge:
     is_randomised: bool
 
     def verdicts(self, name: str, x: Tensor, y: Tensor, index: Tensor) -> Judged:
-        """Judge images `x` with labels `y` and numbers `index`, (n,), under the attack `name`.
+        """Verdicts on images `x` with labels `y` and indices `index`, (n,), under attack `name`.
 
         Raises:
             EvaluationError: the attack, or the model under it, breaks a law.
         """
         if name in LIBRARY_ATTACKS:
             return self._under_library(self.library(name), x, y)
-        own = gradient_attack(name, self.config.norm, self.config.epsilon)
-        if own is None:
+        named = gradient_attack(name, self.config.norm, self.config.epsilon)
+        if named is None:
             return self.correct(x, y), ()
-        attack, restarts = own
+        attack, restarts = named
         correct = torch.ones_like(y, dtype=torch.bool)
         for restart in range(restarts):
             left = correct.nonzero()[:, 0]
             if len(left) > 0:
                 noise = ImageNoise(self.config.seed, (name, restart), index[left.cpu()])
-                correct[left] = self._under_gradient_attack(name, attack, x[left], y[left], noise)
+                correct[left] = self._under_gradients(name, attack, x[left], y[left], noise)
         return correct, ()
 
     def full_cost(self, name: str) -> tuple[int, int]:
-        """(forwards, gradients) for one image that is never broken, verdict included."""
+        """(forwards, gradients) for one image that is never broken, including its verdict."""
         if name in LIBRARY_ATTACKS:
             n_forwards, n_taken = library_cost(self.library(name))
             return n_forwards + 1, n_taken
-        own = gradient_attack(name, self.config.norm, self.config.epsilon)
-        if own is None:
+        named = gradient_attack(name, self.config.norm, self.config.epsilon)
+        if named is None:
             return 1, 0
-        attack, restarts = own
+        attack, restarts = named
         return restarts * (n_gradients(attack) + 1), restarts * n_gradients(attack)
 
     def library(self, name: str) -> LibraryAttack:
-        """The suite's settings of one of AutoAttack's components."""
+        """One of AutoAttack's components with the suite's settings."""
         return LibraryAttack(
             name=name,
             norm=self.config.norm,
@@ -84,10 +84,10 @@ class Judge:
         verdicts: Tensor = logits.argmax(1) == y
         return verdicts
 
-    def _under_gradient_attack(
+    def _under_gradients(
         self, name: str, attack: FGSM | PGD, x: Tensor, y: Tensor, noise: ImageNoise
     ) -> Tensor:
-        exactly = len(x) * n_gradients(attack)
+        n_taken = len(x) * n_gradients(attack)
         images = audited(
             name,
             lambda model: perturb(attack, model, x, y, noise),
@@ -95,7 +95,7 @@ class Judge:
             x,
             norm=self.config.norm,
             epsilon=self.config.epsilon,
-            claimed=(exactly, exactly),
+            claimed=(n_taken, n_taken),
         )
         return self.correct(images, y)
 
@@ -124,7 +124,7 @@ class Judge:
 
 
 class ImageNoise:
-    """Noise that depends on the seed, a purpose and each image's index, not on its batch."""
+    """Noise that depends on the seed, a purpose and each image's index, but not on the batch."""
 
     def __init__(self, seed: int, purpose: tuple[str | int, ...], index: Tensor) -> None:
         cpu = torch.device("cpu")

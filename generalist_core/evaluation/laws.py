@@ -1,6 +1,7 @@
-"""Laws of an evaluation: where one is broken, its numbers mean nothing, and it ends in an error.
+"""Laws of an evaluation: if one is broken, its numbers mean nothing, and it ends in an error.
 
-Signs that an attack may have failed are no errors but findings; see `generalist_core.evaluation.indicators`.
+Signs that an attack may have failed are not errors but indicators; see
+`generalist_core.evaluation.indicators`.
 """
 
 from __future__ import annotations
@@ -12,50 +13,67 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from generalist_core.attacks.laws import require_law
 from generalist_core.fingerprints import state_digest
-
-# The model
+from generalist_core.validation import EvaluationError
 
 
 def require_sound_model(model: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Check a model on a few images, and against all labels `y`; returns its number of classes.
+    """Check a model on a few images `x` and against all labels `y`; return its number of classes.
 
     Raises:
-        EvaluationError: train mode, no (n, classes) logits, fewer classes than labels, NaN,
-            probabilities instead of logits, or no gradient with respect to the images.
+        EvaluationError: the model is in train mode, returns no logits of shape (n, classes) but
+            NaN or probabilities, has fewer classes than labels, or has no gradient with respect to
+            the images.
     """
     require_eval_mode(model)
     with torch.enable_grad():
         logits: Tensor = model(x.detach().requires_grad_())
-    shape = tuple(logits.shape)
-    law = "logits of shape (n, classes), classes >= 2"
-    cure = "The model must map images (n, c, h, w) to one logit a class."
-    require_law(len(shape) == 2 and shape[0] == len(x) and shape[1] >= 2, law, f"{shape}", cure)
-    n_labels = 1 + int(y.max())
-    cure = "Is this the data that the model was trained for?"
-    require_law(shape[1] >= n_labels, "a logit for each label", f"{shape[1]} of {n_labels}", cure)
+    n_classes = require_classes(logits, n_images=len(x), n_labels=1 + int(y.max()))
     require_numbers(logits)
     require_logits(logits)
-    cure = (
-        "A model that cuts the gradient defeats every attack but Square; attack what it computes."
-    )
-    require_law(logits.requires_grad, "logits differentiable in the images", "no gradient", cure)
+    if not logits.requires_grad:
+        raise EvaluationError(
+            "The logits must be differentiable with respect to the images, but got no gradient. A "
+            "model that cuts the gradient defeats every attack but Square; attack what it computes "
+            "without the cut."
+        )
+    return n_classes
+
+
+def require_classes(logits: Tensor, *, n_images: int, n_labels: int) -> int:
+    """Check that there are logits, (n, classes), for each image and label; return their number."""
+    shape = tuple(logits.shape)
+    if len(shape) != 2 or shape[0] != n_images or shape[1] < 2:
+        raise EvaluationError(
+            "The model must map images (n, c, h, w) to logits of shape (n, classes) with classes "
+            f">= 2, but got {shape} for {n_images} images."
+        )
+    if shape[1] < n_labels:
+        raise EvaluationError(
+            f"The model must have a logit for each label, but got {shape[1]} of {n_labels}. Is "
+            "this the data that the model was trained for?"
+        )
     return shape[1]
 
 
 def require_eval_mode(model: nn.Module) -> None:
     """Check that no part of the model is in train mode."""
     training = [name or "the model" for name, part in model.named_modules() if part.training]
-    got = f"train mode of {', '.join(training[:3])}"
-    require_law(not training, "a model in eval mode", got, "Call model.eval() first.")
+    if training:
+        raise EvaluationError(
+            f"The model must be in eval mode, but got train mode of {', '.join(training[:3])}. "
+            "Call model.eval() first."
+        )
 
 
 def require_numbers(logits: Tensor) -> None:
     """Check that no logit is NaN."""
     n_bad = int(logits.isnan().any(1).sum())
-    got = f"NaN for {n_bad} of {len(logits)} images"
-    require_law(n_bad == 0, "logits are numbers", got, "Training may have diverged.")
+    if n_bad > 0:
+        raise EvaluationError(
+            f"Logits must be numbers, but got NaN for {n_bad} of {len(logits)} images. Training "
+            "may have diverged."
+        )
 
 
 def require_logits(logits: Tensor) -> None:
@@ -63,50 +81,58 @@ def require_logits(logits: Tensor) -> None:
     values = logits.detach()
     in_range = bool(((values >= 0) & (values <= 1 + 1e-5)).all())
     sums_to_one = bool(((values.sum(1) - 1).abs() < 1e-4).all())
-    got, cure = "rows in [0, 1] that sum to 1", "Take the softmax off the model's end."
-    require_law(not (in_range and sums_to_one), "outputs are logits", got, cure)
-
-
-# The verdicts
+    if in_range and sums_to_one:
+        raise EvaluationError(
+            "Outputs must be logits, but got rows in [0, 1] that sum to 1. Remove the softmax at "
+            "the end of the model."
+        )
 
 
 def require_claim(name: str, claimed_correct: Tensor, recomputed: Tensor) -> None:
     """Check claimed verdicts, (n,) True = correct, against verdicts recomputed on the same images.
 
-    One verdict in a thousand, or one at all, may differ: rounding depends on the batch.
+    One verdict in a thousand, and always one, may differ, because rounding depends on the batch.
     """
     n_differing = int((claimed_correct != recomputed).sum())
-    claimed, found = float(claimed_correct.float().mean()), float(recomputed.float().mean())
-    law = f"recomputed accuracy under {name} equals its claim of {claimed:.4f}"
-    got = f"{found:.4f} ({n_differing} of {len(recomputed)} verdicts differ)"
-    cure = "The model answers differently when asked again, or the claim is of another model."
-    require_law(n_differing <= max(1, len(recomputed) // 1000), law, got, cure)
+    if n_differing > max(1, len(recomputed) // 1000):
+        claimed, counted = (float(v.float().mean()) for v in (claimed_correct, recomputed))
+        raise EvaluationError(
+            f"The recomputed accuracy under {name} must equal its claim of {claimed:.4f}, but got "
+            f"{counted:.4f} ({n_differing} of {len(recomputed)} verdicts differ). The model "
+            "answers differently when asked again, or the claim is about another model."
+        )
 
 
 def require_natural_at_zero(natural: Tensor, at_zero: Tensor) -> None:
-    """Check that an attack of radius 0 leaves the natural verdicts, (n,), as they are."""
-    law = f"accuracy at epsilon 0 equals the natural {float(natural.float().mean()):.4f}"
-    cure = "Attack and natural evaluation do not see the same images, labels or model."
-    same = bool((natural == at_zero).all())
-    require_law(same, law, f"{float(at_zero.float().mean()):.4f}", cure)
+    """Check that an attack of radius 0 leaves the natural verdicts, (n,), unchanged."""
+    if not torch.equal(natural, at_zero):
+        accuracy, attacked = (float(v.float().mean()) for v in (natural, at_zero))
+        raise EvaluationError(
+            f"The accuracy at epsilon 0 must equal the natural {accuracy:.4f} image by image, but "
+            f"got {attacked:.4f}. The attack and the natural evaluation do not see the same "
+            "images, labels or model."
+        )
 
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Check that the block leaves the model and the process as they were.
 
-    That is: parameters, buffers, their `.grad`, the mode of each part, torch's global random state
-    on the CPU, the trace function.
+    It checks parameters, buffers, their `.grad`, the mode of each part, torch's global random state
+    on the CPU, and the trace function.
 
     Raises:
-        EvaluationError: one of them changed; the message names it.
+        EvaluationError: one of them has changed; the message names it.
     """
     before = _traces(model)
     yield
     after = _traces(model)
     changed = [name for name, value in before.items() if after[name] != value]
-    cure = "The attack must work on a copy of the model and draw from generators of its own."
-    require_law(not changed, "evaluation changes nothing", f"new {', '.join(changed)}", cure)
+    if changed:
+        raise EvaluationError(
+            f"An evaluation must change nothing, but got new {', '.join(changed)}. The attack must "
+            "work on a copy of the model and draw from separate generators."
+        )
 
 
 def _traces(model: nn.Module) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The attack suite: which images a model classifies correctly under each of several attacks.
 
-It advances by one batch of one attack at a time, the cheapest attack first; images that one has
-broken are spared the rest, and an evaluation can be stored after any batch and continued.
+It advances by one batch of one attack at a time, with the cheapest attack first. An image that one
+attack has broken is spared the others. An evaluation can be stored after any batch and resumed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks.counting import CountingModel
-from generalist_core.attacks.laws import require_law
 from generalist_core.config.codec import to_json
 from generalist_core.config.suite import AUTOATTACK, LIBRARY_ATTACKS, SuiteConfig, longest_pgd
 from generalist_core.data.splits import Batch, Split, as_floats
@@ -38,7 +37,7 @@ from generalist_core.evaluation.laws import require_eval_mode, require_sound_mod
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from generalist_core.fingerprints import content_digest, state_digest, tensor_bytes
 from generalist_core.randomness import derive_seed, global_seed
-from generalist_core.validation import require
+from generalist_core.validation import EvaluationError, InvalidConfigError
 
 __all__ = ["Progress", "SuiteConfig", "SuiteEvaluation", "SuiteResult", "run_suite"]
 
@@ -50,10 +49,10 @@ def run_suite(
     *,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuiteResult:
-    """The whole suite at once; `on_progress` is told after every batch.
+    """The result of the whole suite; `on_progress` is called after every batch.
 
     Raises:
-        EvaluationError: the model, an attack or its verdicts break a law (`checks`).
+        EvaluationError: the model, an attack or its verdicts break a law.
         InvalidConfigError: pyautoattack is needed and missing.
     """
     with untouched(model):
@@ -65,11 +64,11 @@ def run_suite(
 
 
 class SuiteEvaluation:
-    """An evaluation in progress: iterate over it, store it after any batch, then ask its result.
+    """An evaluation in progress: iterate over it, store it after any batch, then get its result.
 
-    The model is copied and the copy judged in float32 on the device of the images. Noise depends
-    on the seed, the attack and the image (AutoAttack's on the batch), never on what was drawn
-    before, so a continued evaluation ends bit-equal to one that never stopped (on a CPU).
+    The model is copied, and the copy is evaluated in float32 on the device of the images. Noise
+    depends on the seed, the attack and the image (AutoAttack's on the batch), never on what was
+    drawn before, so a resumed evaluation ends bit-equal to one that never stopped (on a CPU).
     """
 
     def __init__(self, model: nn.Module, split: Split, config: SuiteConfig) -> None:
@@ -107,7 +106,7 @@ class SuiteEvaluation:
         return self.stage == len(self.names)
 
     def advance(self) -> Progress:
-        """Run one batch of the attack whose turn it is."""
+        """Run the next batch of the current attack."""
         start = time.perf_counter()
         name, batches = self.names[self.stage], self._batches()
         if batches:
@@ -125,14 +124,22 @@ class SuiteEvaluation:
         return progress
 
     def result(self) -> SuiteResult:
-        """The result of a finished evaluation, with its findings."""
-        cure = "Iterate to the end first."
-        require_law(self.is_done, "every attack has run", f"{self.names[self.stage :]} left", cure)
-        findings = self._indicators()
-        cure = "Its forward writes to its own buffers, so verdicts depend on what came before."
-        require_law(
-            state_digest(self.model) == self.digest, "a model that stays", "other weights", cure
-        )
+        """The result of a finished evaluation, with its indicators.
+
+        Raises:
+            EvaluationError: attacks are left to run, or the model has changed.
+        """
+        if not self.is_done:
+            raise EvaluationError(
+                f"Every attack must have run, but {self.names[self.stage :]} are left. Iterate to "
+                "the end first."
+            )
+        indicators = self._indicators()
+        if state_digest(self.model) != self.digest:
+            raise EvaluationError(
+                "The model must stay the same, but got other weights. Its forward writes to its "
+                "buffers, so verdicts depend on what came before."
+            )
         return SuiteResult(
             config=self.config,
             n_images=len(self.images),
@@ -143,11 +150,11 @@ class SuiteEvaluation:
             full_costs={name: sum(self.judge.full_cost(name)) for name in self.names},
             seconds=self._by_name(self.seconds.tolist()),
             skipped=self.skipped,
-            findings=findings,
+            indicators=indicators,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and text that load with `weights_only=True`."""
+        """The whole state, as tensors and text that load with `weights_only=True`."""
         return {
             "fingerprint": self.fingerprint,
             "position": torch.tensor([self.stage, self.batch]),
@@ -162,18 +169,20 @@ class SuiteEvaluation:
         """Continue from `state`.
 
         Raises:
-            InvalidConfigError: it is of another configuration, model or data.
+            InvalidConfigError: it is the state of another configuration, model or data.
         """
-        same = "fingerprint" in state and state["fingerprint"] == self.fingerprint
-        cure = "Evaluate with the model, data and settings it began with, or start anew."
-        require(same, "a stored evaluation of this model, data and suite", "another", cure)
+        if state.get("fingerprint") != self.fingerprint:
+            raise InvalidConfigError(
+                "A stored evaluation must be of this model, data and suite, but got another. "
+                "Evaluate with the model, data and settings that it began with, or start anew."
+            )
         self.stage, self.batch = state["position"].tolist()
         for name in ("verdicts", "attacked", "counts", "seconds"):
             getattr(self, name).copy_(state[name])
         self.warnings = list(state["warnings"])
 
     def _ordered(self) -> tuple[list[str], dict[str, str]]:
-        """The attacks that can run, by cost; and why the others cannot."""
+        """The attacks that can run, by increasing cost, and the reasons why the others cannot."""
         shape = tuple(self.images.images.shape[1:])
         reasons = {
             name: unavailable(name, self.config.norm, self.judge.n_classes, shape)
@@ -186,7 +195,8 @@ class SuiteEvaluation:
     def _batches(self) -> Sequence[Tensor]:
         """The indices of the images that the current attack sees, batch by batch.
 
-        Survivors come first: their batches, and so all noise, are the same with `attack_all`.
+        Survivors come first, so that their batches, and thus all noise, are the same with
+        `attack_all`.
         """
         survivors = self.verdicts[: self.stage].all(0)
         batches = _split(survivors, self.config.batch_size)
@@ -195,7 +205,7 @@ class SuiteEvaluation:
         return batches
 
     def _open_next_stage(self) -> None:
-        """Until it has attacked, an attack has the verdicts of its start."""
+        """Begin the next attack, whose verdicts are those before it until it has attacked."""
         self.stage, self.batch = self.stage + 1, 0
         if not self.is_done:
             seen = 1 if self.config.attack_all else self.stage
@@ -213,21 +223,21 @@ class SuiteEvaluation:
         self.attacked[self.stage, index] = name != "natural"
 
     def _indicators(self) -> tuple[Indicator, ...]:
-        """From the verdicts, then from a probe of a few images."""
+        """The indicators from the verdicts, then from a probe of a few images."""
         verdicts = self._by_name(self.verdicts)
         runs_library = any(name in LIBRARY_ATTACKS for name in self.names)
         budget = reduced_budget(self.config.n_iterations, self.config.n_queries)
-        found = [square_stronger(verdicts), budget if runs_library else None]
+        seen = [square_stronger(verdicts), budget if runs_library else None]
         if self.config.attack_all:
-            found += order_violations(verdicts | _autoattack_of(verdicts))
+            seen += order_violations(verdicts | _autoattack_of(verdicts))
         warnings = list(self.warnings)
         if self.config.n_check_images:
             with self._conditions("checks"):
                 probe = self._probe(self.config.n_check_images)
-                found += probed_indicators(probe)
+                seen += probed_indicators(probe)
                 warnings += library_checks(self.model, probe.x, probe.y) if runs_library else ()
-        found += library_warnings(warnings)
-        return tuple(dict.fromkeys(finding for finding in found if finding is not None))
+        seen += library_warnings(warnings)
+        return tuple(dict.fromkeys(indicator for indicator in seen if indicator is not None))
 
     def _probe(self, n: int) -> Probe:
         x, y = self._images_at(torch.arange(min(n, len(self.images))))
@@ -247,7 +257,7 @@ class SuiteEvaluation:
 
     @contextlib.contextmanager
     def _conditions(self, *purpose: str | int) -> Iterator[None]:
-        """Full precision, and global random states that depend on the purpose alone."""
+        """Full precision, and global random states that depend only on the purpose."""
         seed = derive_seed(self.config.seed, "suite", *purpose)
         with global_seed(seed, self.device), full_precision(self.device):
             yield
@@ -256,7 +266,7 @@ class SuiteEvaluation:
         return dict(zip(self.names, rows, strict=True))
 
     def _fingerprint(self) -> str:
-        """A hash of configuration, model and data."""
+        """A digest of configuration, model and data."""
         images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
         return content_digest(to_json(self.config), self.digest, images, labels)
 
@@ -267,7 +277,7 @@ def _split(mask: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def _autoattack_of(verdicts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The verdicts of AutoAttack as a whole, if all its components ran."""
+    """The verdicts of the whole of AutoAttack, if all its components ran."""
     if not all(name in verdicts for name in AUTOATTACK):
         return {}
     return {"autoattack": torch.stack([verdicts[name] for name in AUTOATTACK]).all(0)}

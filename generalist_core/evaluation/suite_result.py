@@ -1,4 +1,4 @@
-"""What an attack suite reports: progress after every batch, the result at its end."""
+"""What an attack suite reports: its progress after every batch, and its result at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generalist_core.evaluation.indicators import Indicator, fraction_of
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """After a batch: the attack, its images done and to do, the accuracy still possible."""
+    """After a batch: the attack, its images done and in total, and the accuracy still possible."""
 
     attack: str
     n_done: int
@@ -24,13 +24,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SuiteResult:
-    """What the suite found, each mapping by attack in the order in which they ran.
+    """The result of a suite; mappings are by attack, in the order in which the attacks ran.
 
     `verdicts`, (n_images,), are True where the image is still classified correctly, and `attacked`
-    where the attack saw it. What was broken before counts as broken: without
-    `config.attack_all` accuracies are running worst cases. `full_costs` are the forwards and
-    gradients of one image that is never broken; counts hold those really computed. `skipped` has
-    the reason why each attack was left out.
+    is True where the attack saw the image. An image that was broken before counts as broken, so
+    that without `config.attack_all` accuracies are running worst cases. `forward_images` and
+    `gradient_images` count what was really computed, `full_costs` the forwards and gradients of one
+    image that is never broken. `skipped` has the reason why each attack was left out.
     """
 
     config: SuiteConfig
@@ -42,11 +42,11 @@ class SuiteResult:
     full_costs: Mapping[str, int]
     seconds: Mapping[str, float]
     skipped: Mapping[str, str]
-    findings: tuple[Indicator, ...]
+    indicators: tuple[Indicator, ...]
 
     @property
     def accuracies(self) -> dict[str, float]:
-        """The share of images still correct, by attack."""
+        """The fraction of images still correct, by attack."""
         return {name: fraction_of(correct) for name, correct in self.verdicts.items()}
 
     @property
@@ -56,14 +56,15 @@ class SuiteResult:
 
     @property
     def worst_case_accuracy(self) -> float:
-        """The share of images that withstood every attack."""
+        """The fraction of images that withstood every attack."""
         return fraction_of(self.worst_case)
 
     @property
     def saved_fraction(self) -> float | None:
-        """The share of AutoAttack's cost that early exits saved; None if it was not run.
+        """The fraction of AutoAttack's cost that early exits saved; None if it was not run.
 
-        Forwards and gradients computed, against those of attacking every image to the end.
+        It compares the forwards and gradients computed with those of attacking every image to the
+        end.
         """
         parts = [name for name in AUTOATTACK if name in self.verdicts]
         if not parts:

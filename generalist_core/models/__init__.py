@@ -1,1 +1,1 @@
-"""Classifiers: the architectures that experts can have."""
+"""Classifiers: the architectures of experts."""

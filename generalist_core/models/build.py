@@ -1,4 +1,4 @@
-"""Classifiers by name, and the user's own. All take images (n, c, h, w) in [0, 1]."""
+"""Classifiers by name, built-in and custom. All take images (n, c, h, w) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from generalist_core.models.resnet import resnet18
 from generalist_core.models.wide_resnet import wide_resnet
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.user_code import load_callable
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 
 Shape = tuple[int, int, int]
 ModelFactory = Callable[[int, Shape], nn.Module]
@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[Callable[[int, Shape, int], nn.Module], int]] = {
 
 
 class Normalised(nn.Module):
-    """A model behind the normalisation of its inputs, channel by channel."""
+    """A model that first normalises its inputs, channel by channel."""
 
     mean: Tensor
     std: Tensor
@@ -49,18 +49,21 @@ class Normalised(nn.Module):
 
 
 def build_model(config: ModelConfig, n_classes: int, shape: Shape, *, seed: int) -> nn.Module:
-    """The model with its initial weights, which depend on `seed` alone; float32, on the CPU.
+    """The model with its initial weights, which depend only on `seed`, in float32 on the CPU.
 
     Raises:
-        InvalidConfigError: unknown name, or a user's callable that cannot be found.
+        InvalidConfigError: the name is unknown, or a custom model cannot be loaded, or the
+            normalisation does not fit the images.
     """
     with global_seed(derive_seed(seed, "init"), torch.device("cpu")):
         model = _build(config, n_classes, shape)
     if config.mean is None or config.std is None:
         return model
-    require(
-        len(config.mean) == shape[0], "one mean a channel", f"{config.mean} for {shape[0]} channels"
-    )
+    if len(config.mean) != shape[0]:
+        raise InvalidConfigError(
+            "`mean` must have one number per channel, but got "
+            f"{config.mean} for {shape[0]} channels."
+        )
     return Normalised(model, config.mean, config.std)
 
 
@@ -69,16 +72,18 @@ def _build(config: ModelConfig, n_classes: int, shape: Shape) -> nn.Module:
     if name in MODELS:
         build, width = MODELS[name]
         return build(n_classes, shape, config.width or width)
-    require(
-        config.width is None, "width is for built-in models", f"width={config.width} for {name}"
-    )
+    if config.width is not None:
+        raise InvalidConfigError(
+            "`width` must be None except for built-in models, but got "
+            f"width={config.width} for {name}."
+        )
     if name.startswith("torchvision:"):
         return _torchvision_model(name.removeprefix("torchvision:"), n_classes)
     return cast(ModelFactory, load_callable(name, what="model"))(n_classes, shape)
 
 
 def _torchvision_model(name: str, n_classes: int) -> nn.Module:
-    """A torchvision classifier, untrained; the import is slow, so it waits until it is needed."""
+    """An untrained classifier of torchvision, whose slow import waits until it is needed."""
     from torchvision.models import get_model, list_models
 
     known = list_models(module=importlib.import_module("torchvision.models"))

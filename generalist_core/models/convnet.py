@@ -1,4 +1,4 @@
-"""A small convolutional net for any input size."""
+"""A small convolutional network for any input size."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PreActBlock(nn.Module):
-    """BatchNorm and ReLU before each 3x3 convolution; the shortcut carries the raw sum."""
+    """BatchNorm and ReLU before each 3x3 convolution; none follows the sum with the shortcut."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()

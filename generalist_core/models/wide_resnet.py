@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016), of pre-activation blocks."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016) of pre-activation blocks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def wide_resnet(
 ) -> nn.Sequential:
     """Three stages of `n_blocks` blocks, 16, 32 and 64 times `width` channels wide.
 
-    Four blocks a stage make WRN-28 by the authors' count (6 n + 4 layers, shortcuts included),
-    five make WRN-32 by that of Madry et al. 2018 (6 n + 2, without them).
+    Four blocks per stage make WRN-28 by the authors' count (6 n + 4 layers, shortcuts included);
+    five make WRN-32 by the count of Madry et al. 2018 (6 n + 2, shortcuts excluded).
     """
     widths = (16, 16 * width, 32 * width, 64 * width)
     layers: list[nn.Module] = [nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)]

@@ -56,7 +56,7 @@ def suite_document(result: SuiteResult) -> dict[str, Any]:
         "worst_case_interval": accuracy_interval(result.worst_case_accuracy, n_images),
         "accuracy_after": result.accuracies,
         "skipped": dict(result.skipped),
-        "findings": [asdict(finding) for finding in result.findings],
+        "findings": [asdict(finding) for finding in result.indicators],
         "forward_images": sum(result.forward_images.values()),
         "gradient_images": sum(result.gradient_images.values()),
         "autoattack_cost_saved": result.saved_fraction,

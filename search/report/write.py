@@ -13,7 +13,7 @@ from search.report.plots import front_plot, image_of, table_csv, write_plots
 from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
 from search.study.results import Results
-from search.study.tables import points_table
+from search.study.tables import front_rows
 
 
 def front_document(folder: Path, results: Results) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoi
     """
     files, points, front = SweepFolder(folder), results.points(), results.front()
     write_json(files.front_json, front_document(folder, results))
-    write_text(files.front_csv, _front_csv(results))
+    write_text(files.front_csv, table_csv(front_rows(results)))
     write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))
     write_models(folder, front)
     write_plots(files.plots, results)
@@ -65,10 +65,3 @@ def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoin
 
     page = report_html(gather(folder, results, reference))
     write_text(SweepFolder(folder).report, page)
-
-
-def _front_csv(results: Results) -> str:
-    """The rows of `points_table` on the front, by rising first objective."""
-    table = points_table(results)
-    rows = table[table["on_front"].astype(bool)].drop(columns="on_front")
-    return table_csv(rows.sort_values(list(results.objectives)))

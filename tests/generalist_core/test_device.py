@@ -47,13 +47,13 @@ def test_a_run_on_a_device_that_is_not_there_is_refused() -> None:
 
 
 def rounding() -> tuple[bool, str, bool]:
-    """What float32 is rounded to in convolutions and matrix products, and whether by autocast."""
+    """The precision of float32 in convolutions and matrix products, and whether autocast is on."""
     matmul = torch.get_float32_matmul_precision()
     return torch.backends.cudnn.allow_tf32, matmul, torch.is_autocast_enabled("cpu")
 
 
-class Watching(LinearNet):
-    """Notes the rounding that each forward is computed with; copies write into the same list."""
+class Recording(LinearNet):
+    """Records the rounding of each forward; copies write into the same list."""
 
     seen: ClassVar[list[tuple[bool, str, bool]]] = []
 
@@ -74,15 +74,15 @@ class Watching(LinearNet):
 def test_only_training_is_rounded(precision: Precision, in_training: object) -> None:
     before, config = rounding(), two_experts(precision=precision)
     trainer = GeneralistTrainer(
-        config, tiny_dataset(), model=lambda n_classes, shape: Watching(shape, torch.float32)
+        config, tiny_dataset(), model=lambda n_classes, shape: Recording(shape, torch.float32)
     )
-    Watching.seen.clear()
+    Recording.seen.clear()
     trainer.train_epoch()
-    assert set(Watching.seen) == {in_training}
-    Watching.seen.clear()
+    assert set(Recording.seen) == {in_training}
+    Recording.seen.clear()
     trainer.evaluate()
     trainer.release()
-    assert set(Watching.seen) == {FULL}
+    assert set(Recording.seen) == {FULL}
     assert rounding() == before
 
 

@@ -15,7 +15,7 @@ FRAMEWORKS = {"ray", "optuna", "spaces", "search"}
 
 
 def loaded_by(*packages: str) -> set[str]:
-    """The top-level packages that a fresh interpreter holds after all modules were imported."""
+    """The top-level packages that a fresh interpreter has loaded after importing all modules."""
     names = [
         module.name
         for package in packages

@@ -1,4 +1,4 @@
-"""Streams that depend on their purpose alone."""
+"""Random streams that depend only on their purpose."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def test_a_global_seed_ends_with_its_block_even_after_an_error() -> None:
 
 
 def test_parts_of_a_batch_share_out_the_noise_of_the_whole() -> None:
-    """Each asks for the same in the same order, one after another."""
+    """The parts ask for the same in the same order, one after another."""
     x = torch.zeros(7, 1, 2, 2, dtype=torch.float64)
     whole = GeneratorNoise(generator(CPU, 0))
     expected = [whole.uniform(x), whole.normal(x[:, :, :1, :1])]
     parts = noise_of_parts(GeneratorNoise(generator(CPU, 0)), [3, 3, 1])
     drawn = [
-        (part.uniform(own), part.normal(own[:, :, :1, :1]))
-        for part, own in zip(parts, x.split(3), strict=True)
+        (part.uniform(rows), part.normal(rows[:, :, :1, :1]))
+        for part, rows in zip(parts, x.split(3), strict=True)
     ]
-    for found, of_whole in zip(zip(*drawn, strict=True), expected, strict=True):
-        assert torch.equal(torch.cat(found), of_whole)
+    for of_parts, of_whole in zip(zip(*drawn, strict=True), expected, strict=True):
+        assert torch.equal(torch.cat(of_parts), of_whole)

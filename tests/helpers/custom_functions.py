@@ -1,4 +1,4 @@
-"""Losses and attacks as users write them, right and wrong; tests name them by this file."""
+"""Custom losses and attacks, right and wrong; tests name them by this file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def costs_more(logits_of: Logits, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return x
 
 
-def one_loss_an_image(logits_of: Logits, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+def one_loss_per_image(logits_of: Logits, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits_of(x_adv), y, reduction="none")
 
 

@@ -1,4 +1,4 @@
-"""Models with a planted fault, and a small net trained on digits to plant it in."""
+"""Models with a planted fault, and a small net, trained on digits, to plant it in."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def natural_net(n_classes: int = 10) -> nn.Module:
 
 
 class Planted(nn.Module):
-    """A net behind one fault."""
+    """A net with one fault."""
 
     def __init__(self, net: nn.Module | None = None) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Planted(nn.Module):
 
 
 class Scaled(Planted):
-    """Logits blown up: cross-entropy saturates."""
+    """Large logits, which saturate the cross-entropy."""
 
     factor = 30.0
 
@@ -65,7 +65,7 @@ class ScaledFar(Scaled):
 
 
 class Quantised(Planted):
-    """Inputs rounded to eighths: no gradient."""
+    """Inputs rounded to eighths, so that there is no gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net((8 * x).round() / 8)
@@ -96,7 +96,7 @@ class NotANumber(Planted):
 
 
 class Flattened(Planted):
-    """One number an image instead of logits."""
+    """One number per image instead of logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).amax(1)
@@ -115,7 +115,7 @@ class Remembering(Planted):
 
 
 class Dynamic(Planted):
-    """Takes a gradient inside its forward, as defences that purify their input do."""
+    """A gradient is taken inside the forward, as by defences that purify their input."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -125,9 +125,9 @@ class Dynamic(Planted):
 
 
 class HiddenFromGradients(Planted):
-    """Cross-entropy and margin point nowhere near the decision; only queries find it.
+    """The gradients of cross-entropy and margin mislead; only queries find adversarial images.
 
-    Logits follow a staircase of the mean, plus a slope far too weak to change the class.
+    Logits are those of rounded images, plus a slope far too weak to change the class.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,9 +136,9 @@ class HiddenFromGradients(Planted):
 
 
 class Unbreakable(nn.Module):
-    """The label is written in the first pixel, in steps that no small perturbation crosses.
+    """A model whose label is the first pixel, in steps that no small perturbation crosses.
 
-    With `x[0] = label / n_classes`, so that every attack runs to its end on every image.
+    If `x[0] = label / n_classes`, every attack runs to its end on every image.
     """
 
     def __init__(self, n_classes: int) -> None:
@@ -151,7 +151,7 @@ class Unbreakable(nn.Module):
 
 
 class Linear(nn.Module):
-    """Logits linear in the pixels, of random but fixed weights."""
+    """Logits that are linear in the pixels, with random but fixed weights."""
 
     def __init__(self, n_classes: int, seed: int = 0) -> None:
         super().__init__()
@@ -168,8 +168,8 @@ class Linear(nn.Module):
     def radii(self, x: Tensor, y: Tensor, dual: float) -> Tensor:
         """The distance, (n,), of each image from the nearest boundary, if no pixel meets 0 or 1.
 
-        For each wrong class: the lead of the true logit over the dual norm of the difference in
-        weights; `dual` is that norm's order.
+        For each wrong class, it is the lead of the true logit over the dual norm of the difference
+        in weights; `dual` is the order of that norm.
         """
         logits = self(x)
         lead = logits.gather(1, y[:, None]) - logits
@@ -178,6 +178,11 @@ class Linear(nn.Module):
 
 
 def interior_images(n: int = 128, seed: int = 0) -> Tensor:
-    """Images, (n, 1, 8, 8), of pixels in [0.45, 0.55], far from 0 and 1."""
+    """Images, (n, 1, 8, 8), with pixels in [0.45, 0.55], far from 0 and 1."""
     source = torch.Generator().manual_seed(seed)
     return 0.45 + 0.1 * torch.rand(n, *SHAPE, generator=source)
+
+
+def bits(text: str) -> Tensor:
+    """Verdicts as `1` for correct and `0` for broken."""
+    return torch.tensor([letter == "1" for letter in text])

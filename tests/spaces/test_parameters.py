@@ -1,4 +1,4 @@
-"""What a space can ask for, found before it is asked."""
+"""The parameters that a space can ask for are known before any trial."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from spaces.parameters import parameters_of_space, with_seen
 
 @pytest.mark.parametrize("name", SPACES)
 def test_no_trial_has_a_parameter_that_was_not_found(name: str) -> None:
-    found = parameters_of_space(SPACES[name], short())
+    parameters = parameters_of_space(SPACES[name], short())
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     asked: set[str] = {"release_ratio.1"}
     for _ in range(60):
         trial = study.ask()
         SPACES[name](trial, short())
         asked |= trial.params.keys()
-    assert asked == found.keys()
+    assert asked == parameters.keys()
 
 
 def test_choices_are_all_that_were_offered() -> None:
-    found = parameters_of_space(SPACES["experts"], short())
-    assert found["experts.robust.optimizer"] == ("SGD", "AdamW", "Adam", "RMSprop")
-    assert found["experts.robust.optimizer.Adam.lr"] == ()
+    parameters = parameters_of_space(SPACES["experts"], short())
+    assert parameters["experts.robust.optimizer"] == ("SGD", "AdamW", "Adam", "RMSprop")
+    assert parameters["experts.robust.optimizer.Adam.lr"] == ()
 
 
 def test_a_space_that_fails_at_times_shows_what_it_asked_until_then() -> None:
@@ -37,8 +37,8 @@ def test_a_space_that_fails_at_times_shows_what_it_asked_until_then() -> None:
             raise ZeroDivisionError
         return base
 
-    found = parameters_of_space(failing, short())
-    assert found == {"release_ratio.1": (), "kind": ("good", "bad"), "deep": ()}
+    parameters = parameters_of_space(failing, short())
+    assert parameters == {"release_ratio.1": (), "kind": ("good", "bad"), "deep": ()}
 
 
 def test_what_only_a_trial_had_is_added() -> None:

@@ -1,19 +1,50 @@
-"""The release ratio as parameters."""
+"""Ratios as parameters: the two forms convert into each other."""
 
 from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
 
 from generalist_core.config import Ratio, as_weights
-from spaces.release_ratio import ratio_params, suggest_ratio
+from spaces.release_ratio import nearest, ratio_params, suggest_ratio
+
+
+@pytest.mark.parametrize("n_experts", [2, 3, 4])
+def test_every_suggestion_is_a_ratio_and_its_parameters_suggest_it(n_experts: int) -> None:
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    for _ in range(30):
+        trial = study.ask()
+        ratio = suggest_ratio(trial, n_experts)
+        assert sum(as_weights(ratio, n_experts)) == pytest.approx(1)
+        assert ratio_params(ratio, n_experts) == pytest.approx(trial.params)
 
 
 @pytest.mark.parametrize(
     ("ratio", "n_experts"),
-    [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3), ((0.0, 0.0, 1.0), 3), ((1.0, 0, 0, 0), 4)],
+    [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3)]
+    + [(tuple(float(i == corner) for i in range(4)), 4) for corner in range(4)],
 )
 def test_breaking_the_stick_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
-    trial = optuna.trial.FixedTrial(ratio_params(ratio, n_experts))
-    found = suggest_ratio(trial, n_experts)  # type: ignore[arg-type]
-    assert as_weights(found, n_experts) == pytest.approx(as_weights(ratio, n_experts))
+    suggested = suggest_ratio(optuna.trial.FixedTrial(ratio_params(ratio, n_experts)), n_experts)
+    assert as_weights(suggested, n_experts) == pytest.approx(as_weights(ratio, n_experts))
+
+
+def test_with_two_experts_the_parameter_is_the_ratio() -> None:
+    assert ratio_params(0.3, 2) == {"release_ratio.1": 0.3}
+    assert suggest_ratio(optuna.trial.FixedTrial({"release_ratio.1": 0.3}), 2) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "known", "expected"),
+    [
+        (0.1 + 0.2, [0.5, 0.3], 0.3),
+        (0.31, [0.5, 0.3], 0.31),
+        ((0.1 + 0.2, 0.7), [(0.3, 0.7)], (0.3, 0.7)),
+        (0.5, [], 0.5),
+    ],
+)
+def test_the_nearest_ratio_differs_by_rounding_alone(
+    ratio: Ratio, known: list[Ratio], expected: Ratio
+) -> None:
+    assert nearest(ratio, known) == expected

@@ -17,7 +17,7 @@ FLOATS = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 
 
 def perturbations(dtype: torch.dtype = torch.float64) -> Tensor:
-    """Sparse, dense, small and huge ones for images (6, 1, 2, 3)."""
+    """Perturbations from small to huge for images (6, 1, 2, 3)."""
     normal = torch.randn(6, 1, 2, 3, generator=torch.Generator().manual_seed(4), dtype=dtype)
     scale = torch.tensor([0.01, 0.1, 0.5, 1, 10, 1000], dtype=dtype)
     return normal * scale.view(-1, 1, 1, 1)
@@ -124,11 +124,11 @@ def nearest_by_quadratic_program(delta: np.ndarray, x: np.ndarray, epsilon: floa
 def test_l1_projection_is_the_nearest_point_of_ball_and_box(epsilon: float) -> None:
     x, delta = random_images(4, 1, 2, 3), 3 * perturbations()[:4]
     projected = L1.project(delta, x, epsilon).flatten(1).numpy()
-    for found, d, image in zip(
+    for nearest, d, image in zip(
         projected, delta.flatten(1).numpy(), x.flatten(1).numpy(), strict=True
     ):
         expected = nearest_by_quadratic_program(d, image, epsilon)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(nearest, expected, atol=1e-6)
 
 
 def test_the_box_neither_grows_nor_turns_a_pixel() -> None:

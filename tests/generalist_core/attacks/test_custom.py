@@ -1,4 +1,4 @@
-"""The user's losses and attacks: as built-in ones where they imitate them, and held to the laws."""
+"""Custom losses and attacks: equal to the built-in ones that they imitate, and held to the laws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from generalist_core.config.codec import from_json, replace_at, to_json
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import warmup_keys
-from generalist_core.user_code import callable_name, pinned
+from generalist_core.user_code import pinned
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers import custom_functions
 from tests.helpers.problems import (
@@ -52,23 +52,23 @@ def custom_loss(name: str, n_forwards: int = 1) -> CustomLoss:
     return CustomLoss(function=f"{FILE}:{name}", n_forwards=n_forwards)
 
 
-def test_an_own_pgd_is_pgd_to_the_bit() -> None:
+def test_a_custom_pgd_is_pgd_to_the_bit() -> None:
     net = LinearNet((2, 4, 4))
-    found = perturb(custom_attack("pgd"), net, X, Y, noise())
-    assert torch.equal(found, perturb(LIKE_PGD, net, X, Y, noise()))
-    assert not torch.equal(found, X)
+    images = perturb(custom_attack("pgd"), net, X, Y, noise())
+    assert torch.equal(images, perturb(LIKE_PGD, net, X, Y, noise()))
+    assert not torch.equal(images, X)
 
 
 @pytest.mark.parametrize("n_accumulations", [1, 2])
 @pytest.mark.parametrize(
-    ("own", "built_in"),
+    ("custom", "built_in"),
     [(custom_loss("cross_entropy"), CrossEntropy()), (custom_loss("trades", 2), TRADES(beta=6.0))],
     ids=["cross-entropy", "trades"],
 )
-def test_a_run_with_own_functions_is_the_run_without(
-    own: CustomLoss, built_in: CrossEntropy | TRADES | MART, n_accumulations: int
+def test_a_run_with_custom_functions_is_the_run_without(
+    custom: CustomLoss, built_in: CrossEntropy | TRADES | MART, n_accumulations: int
 ) -> None:
-    """Weights, points and cost; the robust expert and the evaluation have the attack."""
+    """Weights, points and cost are equal, with the attack in training and evaluation."""
 
     def ended(attack: PGD | CustomAttack, loss: Any) -> GeneralistTrainer:
         config = with_expert(two_experts(), "robust", attack=attack, loss=loss)
@@ -77,13 +77,13 @@ def test_a_run_with_own_functions_is_the_run_without(
         config = replace(config, evaluation=evaluation, n_accumulations=n_accumulations)
         return train_to(GeneralistTrainer(config, tiny_dataset()), config.epochs)
 
-    mine, theirs = ended(custom_attack("pgd"), own), ended(LIKE_PGD, built_in)
+    mine, theirs = ended(custom_attack("pgd"), custom), ended(LIKE_PGD, built_in)
     assert same_bits(mine.averages(), theirs.averages())
     assert mine.release([0.3]) == theirs.release([0.3])
     assert mine.forward_images == theirs.forward_images
 
 
-def test_a_natural_expert_may_have_an_own_loss() -> None:
+def test_a_natural_expert_may_have_a_custom_loss() -> None:
     def ended(loss: CustomLoss | CrossEntropy) -> GeneralistTrainer:
         config = with_expert(two_experts(), "natural", loss=loss, label_smoothing=0.0)
         return train_to(GeneralistTrainer(config, tiny_dataset()), config.epochs)
@@ -104,13 +104,13 @@ def test_cost_is_what_is_declared() -> None:
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        ("leaves_the_ball", r"stays in the linf ball of radius 0\.1"),
-        ("leaves_the_box", r"stays in \[0, 1\]"),
-        ("is_no_number", "yields numbers"),
-        ("crops", "keeps the shape"),
+        ("leaves_the_ball", r"must stay in the linf ball of radius 0\.1"),
+        ("leaves_the_box", r"must stay in \[0, 1\]"),
+        ("is_no_number", "must return numbers"),
+        ("crops", "must keep the shape"),
         ("rounds", r"images of type torch\.float64"),
         ("draws_from_torch", "global random state alone.*Draw from `noise`"),
-        ("costs_more", r"at most forward_images=6 an image.*got 8\. Declare"),
+        ("costs_more", r"at most forward_images=6 per image.*got 8\. Declare"),
     ],
 )
 def test_an_attack_that_breaks_a_law_is_told(name: str, law: str) -> None:
@@ -121,7 +121,7 @@ def test_an_attack_that_breaks_a_law_is_told(name: str, law: str) -> None:
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        ("one_loss_an_image", r"scalar with a gradient.*\[8\]"),
+        ("one_loss_per_image", r"scalar with a gradient.*\[8\]"),
         ("detached", "scalar with a gradient"),
         ("two_forwards", r"at most n_forwards=1 per image.*got 2\. Declare"),
     ],
@@ -133,25 +133,25 @@ def test_a_loss_that_breaks_a_law_is_told(name: str, law: str) -> None:
         train_to(trainer, config.epochs)
 
 
-def with_own(function: str) -> TrainConfig:
+def with_custom_loss(function: str) -> TrainConfig:
     return with_expert(two_experts(), "robust", loss=CustomLoss(function=function))
 
 
 @pytest.mark.parametrize("function", ["nowhere.py:loss", "no_such_module:loss", "loss", ""])
 def test_a_function_that_is_not_there_is_told_before_any_work(function: str) -> None:
     with pytest.raises(InvalidConfigError, match=r"FILE\.py:FUNCTION"):
-        GeneralistTrainer(with_own(function), tiny_dataset())
+        GeneralistTrainer(with_custom_loss(function), tiny_dataset())
 
 
 def test_a_run_knows_the_file_that_it_began_with(tmp_path: Path) -> None:
-    """By digest: warm-ups of changed files are others, and a pinned run refuses the change."""
+    """A changed file has other warm-ups, and a pinned run refuses it."""
     file = tmp_path / "mine.py"
     file.write_text(FILE.read_text())
-    config = pinned(with_own(f"{file}:cross_entropy"))
+    config = pinned(with_custom_loss(f"{file}:cross_entropy"))
     assert pinned(config) == config == from_json(to_json(config), TrainConfig)
     before = warmup_keys(GeneralistTrainer(config, tiny_dataset()), "robust")
     file.write_text(FILE.read_text() + "\n# another\n")
-    after = GeneralistTrainer(with_own(f"{file}:cross_entropy"), tiny_dataset())
+    after = GeneralistTrainer(with_custom_loss(f"{file}:cross_entropy"), tiny_dataset())
     assert not set(before) & set(warmup_keys(after, "robust"))
     with pytest.raises(InvalidConfigError, match=r"mine\.py.*as it was.*Put the file back"):
         GeneralistTrainer(config, tiny_dataset())
@@ -163,18 +163,12 @@ def test_a_module_can_be_named_too() -> None:
     assert torch.equal(perturb(attack, net, X, Y, noise()), perturb(LIKE_PGD, net, X, Y, noise()))
 
 
-def test_a_function_has_a_name_if_it_is_at_the_top_of_a_file() -> None:
-    assert callable_name(custom_functions.pgd) == f"{FILE.absolute()}:pgd"
-    with pytest.raises(InvalidConfigError, match="top of a file"):
-        callable_name(lambda x: x)
-
-
-def test_an_own_loss_smooths_its_labels_itself() -> None:
-    with pytest.raises(InvalidConfigError, match="no label smoothing beside an own loss"):
+def test_a_custom_loss_smooths_its_labels_itself() -> None:
+    with pytest.raises(InvalidConfigError, match="`label_smoothing` must be 0 with a custom loss"):
         ExpertConfig(name="a", loss=custom_loss("cross_entropy"), label_smoothing=0.1)
 
 
-def test_paths_lead_into_own_functions() -> None:
+def test_paths_lead_into_custom_functions() -> None:
     config = replace_at(
         two_experts(),
         "experts.robust.attack",

@@ -44,7 +44,7 @@ CONFIGS: dict[str, TrainConfig] = {
     "preset official": official(),
     "preset paper": paper(),
     "preset short": short(),
-    "own functions": with_expert(
+    "custom functions": with_expert(
         two_experts(),
         "robust",
         attack=CustomAttack(function="mine.py:attack", epsilon=0.1, forward_images=4),
@@ -134,35 +134,51 @@ def changed(place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 
 ATTACK = ("experts", 1, "attack")
 WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
-    (("epoch",), 3, "`TrainConfig has known fields`, epoch"),
-    (("data", "size"), 3, "`TrainConfig.data has known fields`, size"),
-    ((*ATTACK, "step"), 3, "`TrainConfig.experts.1.attack has known fields`, step"),
+    (("epoch",), 3, "`TrainConfig` must have only known fields, but got epoch"),
+    (("data", "size"), 3, "`TrainConfig.data` must have only known fields, but got size"),
+    (
+        (*ATTACK, "step"),
+        3,
+        "`TrainConfig.experts.1.attack` must have only known fields, but got step",
+    ),
     (
         (*ATTACK, "type"),
         "PDG",
-        "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD, CustomAttack}",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, CustomAttack,",
     ),
     (
         (*ATTACK, "type"),
         ["PGD"],
-        "TrainConfig.experts.1.attack.type in {FGSM, NFGSM, PGD, CustomAttack}",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, CustomAttack,",
     ),
-    (ATTACK, {"type": "PGD"}, "TrainConfig.experts.1.attack is complete"),
-    (ATTACK, {"epsilon": 0.1}, "TrainConfig.experts.1.attack.type in"),
-    (ATTACK, 3, "TrainConfig.experts.1.attack.type in"),
-    ((*ATTACK, "steps"), 2.5, "TrainConfig.experts.1.attack.steps is of type int"),
-    ((*ATTACK, "steps"), True, "TrainConfig.experts.1.attack.steps is of type int"),
-    ((*ATTACK, "steps"), None, "TrainConfig.experts.1.attack.steps is of type int"),
-    ((*ATTACK, "epsilon"), "0.1", "TrainConfig.experts.1.attack.epsilon is of type float"),
-    ((*ATTACK, "epsilon"), True, "TrainConfig.experts.1.attack.epsilon is of type float"),
-    ((*ATTACK, "random_start"), 1, "TrainConfig.experts.1.attack.random_start is of type bool"),
-    ((*ATTACK, "norm"), "l3", "TrainConfig.experts.1.attack.norm in"),
-    (("experts", 0), "natural", "TrainConfig.experts.0 is an object"),
-    (("experts",), "natural", "TrainConfig.experts is a list"),
-    (("data",), None, "TrainConfig.data is an object"),
-    (("data", "n_train"), 0.5, "TrainConfig.data.n_train is of type int"),
-    (("mixing", "ratio", "values"), [0.5, "x"], "TrainConfig.mixing.ratio.values.1 is of type"),
-    (("mixing", "ratio", "values"), [[0.5, "x"], 1], "TrainConfig.mixing.ratio.values.0.1 is of"),
+    (ATTACK, {"type": "PGD"}, "TrainConfig.experts.1.attack` must be complete, but lacks epsilon"),
+    (ATTACK, {"epsilon": 0.1}, "TrainConfig.experts.1.attack.type` must be one of"),
+    (ATTACK, 3, "TrainConfig.experts.1.attack.type` must be one of"),
+    ((*ATTACK, "steps"), 2.5, "TrainConfig.experts.1.attack.steps` must be of type int"),
+    ((*ATTACK, "steps"), True, "TrainConfig.experts.1.attack.steps` must be of type int"),
+    ((*ATTACK, "steps"), None, "TrainConfig.experts.1.attack.steps` must be of type int"),
+    ((*ATTACK, "epsilon"), "0.1", "TrainConfig.experts.1.attack.epsilon` must be of type float"),
+    ((*ATTACK, "epsilon"), True, "TrainConfig.experts.1.attack.epsilon` must be of type float"),
+    (
+        (*ATTACK, "random_start"),
+        1,
+        "TrainConfig.experts.1.attack.random_start` must be of type bool",
+    ),
+    ((*ATTACK, "norm"), "l3", "TrainConfig.experts.1.attack.norm` must be one of linf, l2, l1"),
+    (("experts", 0), "natural", "TrainConfig.experts.0` must be an object"),
+    (("experts",), "natural", "TrainConfig.experts` must be a list"),
+    (("data",), None, "TrainConfig.data` must be an object"),
+    (("data", "n_train"), 0.5, "TrainConfig.data.n_train` must be of type int"),
+    (
+        ("mixing", "ratio", "values"),
+        [0.5, "x"],
+        "TrainConfig.mixing.ratio.values.1` must be of type",
+    ),
+    (
+        ("mixing", "ratio", "values"),
+        [[0.5, "x"], 1],
+        "TrainConfig.mixing.ratio.values.0.1` must be of",
+    ),
     (("data", "type"), "ModelConfig", "TrainConfig.data"),
 ]
 
@@ -171,15 +187,15 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
 def test_what_does_not_fit_is_named_by_its_path(
     place: tuple[str | int, ...], value: Any, message: str
 ) -> None:
-    law, _, got = message.partition("`, ")
     with pytest.raises(InvalidConfigError) as error:
         from_dict(changed(place, value), TrainConfig)
-    assert law in str(error.value)
-    assert got in str(error.value)
+    assert message in str(error.value)
 
 
 def test_missing_fields_are_named() -> None:
-    with pytest.raises(InvalidConfigError, match=r"TrainConfig is complete.*evaluation, experts"):
+    with pytest.raises(
+        InvalidConfigError, match=r"`TrainConfig` must be complete.*evaluation, experts"
+    ):
         from_json("{}", TrainConfig)
 
 
@@ -189,8 +205,8 @@ def test_what_is_no_json_is_refused(text: str) -> None:
         from_json(text, TrainConfig)
 
 
-def test_a_law_broken_in_json_is_the_configurations_own_error() -> None:
-    with pytest.raises(InvalidConfigError, match=r"epsilon <= 1 for linf.*8/255"):
+def test_a_law_broken_in_json_is_the_error_of_the_configuration() -> None:
+    with pytest.raises(InvalidConfigError, match=r"epsilon <= 1.* for linf.*8/255"):
         from_dict(changed((*ATTACK, "epsilon"), 8), TrainConfig)
 
 
@@ -259,11 +275,11 @@ def test_a_path_that_leads_nowhere_is_refused(path: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("epochs", 2.5, "TrainConfig.epochs is of type int"),
+        ("epochs", 2.5, "TrainConfig.epochs` must be of type int"),
         ("epochs", 1, "sync.start_epoch < epochs"),
-        ("experts.robust.optimizer", "Sgd", "TrainConfig.experts.1.optimizer.type in"),
+        ("experts.robust.optimizer", "Sgd", "TrainConfig.experts.1.optimizer.type` must be one of"),
         ("experts.robust.attack.epsilon", -1, "epsilon >= 0"),
-        ("experts.robust.name", "natural", "experts of different names"),
+        ("experts.robust.name", "natural", "Experts must have different names"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: str) -> None:
@@ -272,11 +288,8 @@ def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: st
     assert message in str(error.value)
 
 
-# Replacing is what it would be in the JSON form
-
-
 def replaced_in_json(config: TrainConfig, path: str, value: Any) -> TrainConfig:
-    """Through the whole configuration: encode, set, decode."""
+    """The whole configuration is encoded, changed and decoded."""
     value_at(config, path)
     whole = to_dict(config)
     here: Any = whole
@@ -296,7 +309,7 @@ def index_of(items: list[Any], step: str) -> int:
 
 
 def outcome(replace: Any, config: TrainConfig, path: str, value: Any) -> TrainConfig | str:
-    """The new configuration, or what is said to a value that does not fit."""
+    """The new configuration, or the message about a value that does not fit."""
     try:
         return cast(TrainConfig, replace(config, path, value))
     except InvalidConfigError as error:
@@ -312,16 +325,16 @@ def test_suggestions_replace_what_they_would_replace_in_json(space: str) -> None
     n_replaced = n_refused = 0
     for config, other in itertools.product(configs[:4], trials[4:]):
         for path, value in other.params.items():
-            found = outcome(replace_at, config, path, value)
-            assert found == outcome(replaced_in_json, config, path, value), path
-            n_replaced += isinstance(found, TrainConfig)
-            n_refused += isinstance(found, str)
+            direct = outcome(replace_at, config, path, value)
+            assert direct == outcome(replaced_in_json, config, path, value), path
+            n_replaced += isinstance(direct, TrainConfig)
+            n_refused += isinstance(direct, str)
     assert n_replaced > 90
     assert (n_refused > 0) == (space in ("experts", "full"))
 
 
 def leaves(value: Any, path: str = "") -> list[str]:
-    """The paths of all values in a JSON object but the names of classes."""
+    """The paths of all values in a JSON object, except the names of classes."""
     if isinstance(value, dict):
         pairs = [(name, inside) for name, inside in value.items() if name != "type"]
     elif isinstance(value, list):
@@ -340,8 +353,8 @@ def test_any_value_at_any_path_replaces_what_it_would_replace_in_json(
 ) -> None:
     config = from_json(to_json(CONFIGS[name]), TrainConfig)
     for path in leaves(to_dict(config)):
-        found = outcome(replace_at, config, path, value)
-        assert found == outcome(replaced_in_json, config, path, value), path
+        direct = outcome(replace_at, config, path, value)
+        assert direct == outcome(replaced_in_json, config, path, value), path
 
 
 def test_what_lies_beside_the_path_is_not_made_anew() -> None:

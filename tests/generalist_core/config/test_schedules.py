@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from generalist_core.config import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
 from generalist_core.config.schedules import locate
+from tests.helpers.refused import Broken, assert_refused
 
 THREE = PiecewiseLinear(knots=(0.0, 0.25, 1.0), values=(0.0, 1.0, 0.4))
 
@@ -58,3 +61,47 @@ def test_locate(progress: float, place: tuple[int, float]) -> None:
     left, fraction = locate((0.0, 0.25, 1.0), progress)
     assert left == place[0]
     assert math.isclose(fraction, place[1])
+
+
+BROKEN: list[Broken] = [
+    (PiecewiseLinear, {"knots": (0.0, 0.5), "values": (1.0, 1.0)}, "from 0 to 1", "(0.0, 0.5)"),
+    (PiecewiseLinear, {"knots": (0.1, 1.0), "values": (1.0, 1.0)}, "from 0 to 1", "(0.1, 1.0)"),
+    (PiecewiseLinear, {"knots": (0.0,), "values": (1.0,)}, "from 0 to 1", "(0.0,)"),
+    (PiecewiseLinear, {"knots": (), "values": ()}, "from 0 to 1", "knots=()"),
+    (
+        PiecewiseLinear,
+        {"knots": (0.0, 0.7, 0.3, 1.0), "values": (1.0,) * 4},
+        "`knots` must increase",
+        "(0.0, 0.7, 0.3, 1.0)",
+    ),
+    (
+        PiecewiseLinear,
+        {"knots": (0.0, 0.5, 0.5, 1.0), "values": (1.0,) * 4},
+        "`knots` must increase",
+        "(0.0, 0.5, 0.5, 1.0)",
+    ),
+    (
+        PiecewiseLinear,
+        {"knots": (0.0, 1.0), "values": (1.0,)},
+        "len(knots) == len(values)",
+        "2 knots and 1 values",
+    ),
+    (
+        PiecewiseLinear,
+        {"knots": (0.0, 1.0), "values": (1.0, -1.0)},
+        "min(values) >= 0",
+        "values=(1.0, -1.0)",
+    ),
+    (Cosine, {"final": 1.5}, "0 <= final <= 1", "final=1.5"),
+    (OneCycle, {"peak": 0.0}, "peak > 0", "peak=0.0"),
+    (OneCycle, {"peak": 1.0}, "peak < 1", "peak=1.0"),
+    (OneCycle, {"initial": -0.1}, "0 <= initial <= 1", "initial=-0.1"),
+    (OneCycle, {"final": 1.1}, "0 <= final <= 1", "final=1.1"),
+]
+
+
+@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
+def test_a_broken_law_is_stated_with_what_broke_it(
+    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
+) -> None:
+    assert_refused(build, fields, law, got)

@@ -1,4 +1,4 @@
-"""Splits and batches: order and augmentation from (seed, epoch) alone, against a naive loop."""
+"""Splits and batches, whose order and augmentation depend only on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def epoch(
 
 
 def numbered(n: int) -> Split:
-    """Images that are all their own number / 255."""
+    """Images whose value is their number, as bytes."""
     images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 2, 2)
     return Split(images=images, labels=torch.arange(n))
 
@@ -92,7 +92,7 @@ def test_bytes_and_floats_are_the_same_images(dtype: torch.dtype) -> None:
 
 
 def naive_crop(x: Tensor, padding: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixel by pixel: what lies outside of the image is 0."""
+    """The crop computed pixel by pixel; what lies outside the image is 0."""
     n, _, h, w = x.shape
     cropped = torch.zeros_like(x)
     for i in range(n):
@@ -151,12 +151,12 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
     [
         ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\)"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n > 0.*\(0, 1, 3, 3\)"),
-        ({"labels": LABELS[:1]}, r"one label an image.*\(1,\) for 2 images"),
-        ({"labels": LABELS.float()}, r"labels are integers.*torch\.float32"),
-        ({"labels": LABELS - 1}, "labels >= 0.*-1"),
-        ({"images": IMAGES + 2}, r"images in \[0, 1\].*values in \[2, 2\].*Scale"),
-        ({"images": IMAGES - 0.5}, r"images in \[0, 1\].*values in \[-0\.5, -0\.5\]"),
-        ({"images": IMAGES * torch.nan}, r"images in \[0, 1\].*nan"),
+        ({"labels": LABELS[:1]}, r"one label per image.*\(1,\) for 2 images"),
+        ({"labels": LABELS.float()}, r"`labels` must be integers.*torch\.float32"),
+        ({"labels": LABELS - 1}, r"min\(labels\) >= 0.*-1"),
+        ({"images": IMAGES + 2}, r"must be in \[0, 1\].*values in \[2, 2\].*Scale"),
+        ({"images": IMAGES - 0.5}, r"must be in \[0, 1\].*values in \[-0\.5, -0\.5\]"),
+        ({"images": IMAGES * torch.nan}, r"must be in \[0, 1\].*nan"),
         ({"images": IMAGES.int()}, r"floats or bytes.*torch\.int32"),
     ],
 )

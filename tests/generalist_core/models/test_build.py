@@ -1,4 +1,4 @@
-"""Architectures by their published size, seeded weights, and the user's own models."""
+"""Architectures by their published size, seeded weights, and custom models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build(
         # et al. 2016, "Identity mappings", has one after the last sum: 2 * 512 more.
         ("preactresnet18", 11_171_146 + 2 * 512),
         ("wrn-28-10", 36_479_194),
-        # one more block a stage, each 2 * 9 n^2 in convolutions and 4 n in BatchNorm
+        # one more block per stage, each 2 * 9 n^2 in convolutions and 4 n in BatchNorm
         ("wrn-32-10", 36_479_194 + sum(18 * n**2 + 4 * n for n in (160, 320, 640))),
     ],
 )
@@ -100,7 +100,7 @@ def tiny(n_classes, shape):
 """
 
 
-def test_the_users_own_model_is_seeded_too(tmp_path: Path) -> None:
+def test_a_custom_model_is_seeded_too(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(USERS_MODEL)
     models = [build(f"{file}:tiny", (2, 3, 4), seed=seed) for seed in (0, 0, 1)]
@@ -116,8 +116,11 @@ def test_the_users_own_model_is_seeded_too(tmp_path: Path) -> None:
         ({"name": "torchvision:resnet19"}, "torchvision's.*resnet18.*'resnet19'"),
         ({"name": "torchvision:fcn_resnet50"}, "torchvision's"),
         ({"name": "nowhere.py:net"}, r"FILE\.py:FUNCTION.*nowhere\.py"),
-        ({"name": "torchvision:resnet18", "width": 2}, "width is for built-in models.*width=2"),
-        ({"name": "convnet", "mean": (0.5,), "std": (1.0,)}, "one mean a channel.*for 3 channels"),
+        ({"name": "torchvision:resnet18", "width": 2}, "except for built-in models.*width=2"),
+        (
+            {"name": "convnet", "mean": (0.5,), "std": (1.0,)},
+            "one number per channel.*for 3 channels",
+        ),
     ],
     ids=lambda case: str(case)[:40],
 )

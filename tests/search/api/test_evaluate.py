@@ -46,7 +46,7 @@ def test_progress_is_stored_and_continued(saved: Path, capsys: pytest.CaptureFix
         outputs.append(json.loads(capsys.readouterr().out))
     assert outputs[0] == outputs[1]
     assert main(["evaluate", str(saved), *DATA, "--attacks", "fgsm", *out]) == 2
-    assert "stored evaluation of this model, data and suite" in capsys.readouterr().err
+    assert "stored evaluation must be of this model, data and suite" in capsys.readouterr().err
 
 
 def test_a_whole_module_is_code_and_needs_trust(

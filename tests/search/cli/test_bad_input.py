@@ -179,7 +179,7 @@ FLAGS = {
     "field not a number": Bad(
         command=f"{TRAIN} --set experts.natural.optimizer.lr=NaN", says="lr > 0.*nan"
     ),
-    "one expert": Bad(command=f"{TRAIN} --set experts=[1]", says="experts.0 is an object.*1"),
+    "one expert": Bad(command=f"{TRAIN} --set experts=[1]", says="experts.0` must be an object.*1"),
 }
 
 FILES = {
@@ -192,7 +192,9 @@ FILES = {
         command=f"{TRAIN} --config {{here}}/a.json", files={"a.json": '{"epochs": 2'}, says="JSON"
     ),
     "config a list": Bad(
-        command=f"{TRAIN} --config {{here}}/a.json", files={"a.json": "[]"}, says="is an object"
+        command=f"{TRAIN} --config {{here}}/a.json",
+        files={"a.json": "[]"},
+        says="must be an object",
     ),
     "config of a sweep": Bad(
         command=f"{TRAIN} --config {{sweep}}/sweep.json", says="known fields.*request"

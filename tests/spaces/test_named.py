@@ -14,13 +14,14 @@ from generalist_core.config import PGD, ExpertConfig, ModelConfig, NamedAttack, 
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.config.presets import official, paper, short
 from generalist_core.validation import InvalidConfigError
-from spaces import SPACES, Space, Trial, load_space, paper_suggestion, tune_float
+from spaces import SPACES, Space, base_suggestion, load_space, paper_suggestion
+from spaces.named import FieldReader
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def three_experts() -> TrainConfig:
-    """Linf and L2 experts beside a natural one (Generalist++)."""
+    """A natural expert, one for linf and one for l2 (Generalist++)."""
     base = short()
     l2 = ExpertConfig(name="l2", attack=PGD(epsilon=1.0, norm="l2"))
     attacks = (*base.evaluation.attacks, NamedAttack(name="l2", attack=PGD(epsilon=1, norm="l2")))
@@ -44,7 +45,7 @@ BASES: dict[str, Callable[[], TrainConfig]] = {
 
 
 class EndOfRange:
-    """Suggests the lowest or the highest of everything, and the choice at the same end."""
+    """Suggests the lowest or the highest value of every range, and the first or the last choice."""
 
     def __init__(self, end: int) -> None:
         self.end = end
@@ -105,18 +106,7 @@ def test_the_first_suggestion_of_the_full_space_is_the_paper_throughout() -> Non
     assert ratio == 0.4
 
 
-def test_conditional_fields_are_suggested_only_under_their_condition() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(20):
-        trial = study.ask()
-        SPACES["experts"](trial, short())
-        kind = trial.params["experts.robust.optimizer"]
-        fields = [name for name in trial.params if name.startswith("experts.robust.optimizer.")]
-        assert fields
-        assert all(name.startswith(f"experts.robust.optimizer.{kind}.") for name in fields)
-
-
-USERS_SPACE = """
+CUSTOM_SPACE = """
 from spaces import tune_float
 
 def mine(trial, base):
@@ -124,8 +114,8 @@ def mine(trial, base):
 """
 
 
-def test_a_users_space_is_a_function_in_a_file(tmp_path: Path) -> None:
-    (tmp_path / "my_space.py").write_text(USERS_SPACE)
+def test_a_custom_space_is_a_function_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "my_space.py").write_text(CUSTOM_SPACE)
     space = load_space(f"{tmp_path}/my_space.py:mine")
     assert space(EndOfRange(0), short()).mixing.decay == 0.5
 
@@ -138,17 +128,47 @@ def test_a_users_space_is_a_function_in_a_file(tmp_path: Path) -> None:
         ("spaces:nothing", "no function 'nothing'"),
     ],
 )
-def test_an_unkncustom_space_is_refused_by_name(name: str, message: str) -> None:
+def test_an_unknown_space_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(InvalidConfigError, match=message):
         load_space(name)
 
 
-def test_a_space_that_names_no_field_is_refused() -> None:
-    def wrong(trial: Trial, base: TrainConfig) -> TrainConfig:
-        return tune_float(trial, base, "mixing.gamma", 0, 1)
+def test_the_base_can_be_the_first_suggestion() -> None:
+    base = short(epochs=40)
+    params, ratio = base_suggestion(SPACES["full"], base)
+    assert params["experts.robust.optimizer.SGD.lr"] == base.experts[1].optimizer.lr
+    assert params["mixing.decay"] == base.mixing.decay
+    assert ratio == base.mixing.ratio.values[-1]
 
-    with pytest.raises(InvalidConfigError, match=r"'gamma' in 'mixing\.gamma'"):
-        paper_suggestion(wrong, short())
+
+@pytest.mark.parametrize(
+    ("held", "low", "high", "log", "suggested"),
+    [(0.1, 0.0, 1.0, False, 0.1), (0.1, 0.2, 0.5, False, 0.2), (0.1, 1e-3, 1e-2, True, 1e-2)],
+)
+def test_what_a_configuration_holds_is_clamped_to_the_range(
+    held: float, low: float, high: float, log: bool, suggested: float
+) -> None:
+    reader = FieldReader(replace_at(short(), "mixing.decay", held))
+    assert reader.suggest_float("mixing.decay", low, high, log=log) == suggested
+    assert reader.params == {"mixing.decay": suggested}
+
+
+def test_what_no_configuration_holds_is_the_middle_of_its_range() -> None:
+    reader = FieldReader(short())
+    assert reader.suggest_float("mine", 1.0, 4.0) == 2.5
+    assert reader.suggest_float("mine", 1.0, 4.0, log=True) == 2.0
+    assert reader.suggest_int("mine", 1, 16, log=True) == 4
+    assert reader.suggest_categorical("mine", ["a", "b"]) == "a"
+
+
+def test_an_empty_range_is_refused() -> None:
+    with pytest.raises(InvalidConfigError, match=r"low <= high.*'mixing\.decay'"):
+        FieldReader(short()).suggest_float("mixing.decay", 0.9, 0.8)
+
+
+def test_a_space_that_returns_no_configuration_is_refused() -> None:
+    with pytest.raises(InvalidConfigError, match="must return a TrainConfig, but got None"):
+        paper_suggestion(lambda trial, base: None, short())  # type: ignore[arg-type,return-value]
 
 
 def test_a_space_that_leaves_the_laws_is_refused() -> None:

@@ -1,0 +1,54 @@
+"""Which values of attacks are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from generalist_core.config import FGSM, NFGSM, PGD
+from tests.helpers.refused import Broken, assert_refused
+
+BROKEN: list[Broken] = [
+    (FGSM, {"epsilon": -0.1}, "epsilon >= 0", "epsilon=-0.1"),
+    (
+        FGSM,
+        {"epsilon": 8.0},
+        "epsilon <= 1",
+        "epsilon=8.0 for linf. Images live in [0, 1]; did you mean 8/255?",
+    ),
+    (FGSM, {"epsilon": float("nan")}, "epsilon >= 0", "epsilon=nan"),
+    (FGSM, {"epsilon": 0.1, "norm": "l3"}, "`norm` must be one of linf, l2, l1", "'l3'"),
+    (NFGSM, {"epsilon": 1.1}, "epsilon <= 1", "epsilon=1.1 for linf"),
+    (NFGSM, {"epsilon": 0.1, "noise_scale": -1.0}, "noise_scale >= 0", "noise_scale=-1.0"),
+    (
+        NFGSM,
+        {"epsilon": 0.1, "relative_step_size": 0.0},
+        "relative_step_size > 0",
+        "relative_step_size=0.0",
+    ),
+    (PGD, {"epsilon": 2.0}, "epsilon <= 1", "epsilon=2.0 for linf"),
+    (PGD, {"epsilon": 0.1, "steps": 0}, "steps > 0", "steps=0"),
+    (
+        PGD,
+        {"epsilon": 0.1, "relative_step_size": -1.0},
+        "relative_step_size > 0",
+        "relative_step_size=-1.0",
+    ),
+    (PGD, {"epsilon": 0.1, "momentum": -0.5}, "momentum >= 0", "momentum=-0.5"),
+    (PGD, {"epsilon": 0.1, "loss": "hinge"}, "`attack loss` must be one of", "'hinge'"),
+    (
+        PGD,
+        {"epsilon": 0.1, "loss": "kl", "random_start": False},
+        "`random_start` must be True with loss='kl'",
+        "random_start=False",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
+def test_a_broken_law_is_stated_with_what_broke_it(
+    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
+) -> None:
+    assert_refused(build, fields, law, got)

@@ -1,0 +1,30 @@
+"""Which values of data and model configurations are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from generalist_core.config import DataConfig, ModelConfig
+from tests.helpers.refused import Broken, assert_refused
+
+BROKEN: list[Broken] = [
+    (DataConfig, {"n_validation": 0}, "n_validation > 0", "n_validation=0"),
+    (DataConfig, {"n_train": 0}, "n_train > 0", "n_train=0"),
+    (DataConfig, {"image_size": -1}, "image_size > 0", "image_size=-1"),
+    (DataConfig, {"crop_padding": -4}, "crop_padding >= 0", "crop_padding=-4"),
+    (ModelConfig, {"width": 0}, "width > 0", "width=0"),
+    (ModelConfig, {"mean": (0.5,)}, "`mean` and `std` must be given together", "std=None"),
+    (ModelConfig, {"mean": (0.5,), "std": (1.0, 2.0)}, "the same length", "(1.0, 2.0)"),
+    (ModelConfig, {"mean": (0.5,), "std": (0.0,)}, "min(std) > 0", "std=(0.0,)"),
+    (ModelConfig, {"mean": (), "std": ()}, "length > 0", "mean=(), std=()"),
+]
+
+
+@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
+def test_a_broken_law_is_stated_with_what_broke_it(
+    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
+) -> None:
+    assert_refused(build, fields, law, got)

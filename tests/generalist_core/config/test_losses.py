@@ -1,0 +1,25 @@
+"""Which values of losses and of mixed images are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from generalist_core.config import MART, TRADES, CutMix, MixUp
+from tests.helpers.refused import Broken, assert_refused
+
+BROKEN: list[Broken] = [
+    (TRADES, {"beta": -1.0}, "beta >= 0", "beta=-1.0"),
+    (MART, {"beta": -1.0}, "beta >= 0", "beta=-1.0"),
+    (MixUp, {"alpha": 0.0}, "alpha > 0", "alpha=0.0"),
+    (CutMix, {"alpha": -1.0}, "alpha > 0", "alpha=-1.0"),
+]
+
+
+@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
+def test_a_broken_law_is_stated_with_what_broke_it(
+    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
+) -> None:
+    assert_refused(build, fields, law, got)
