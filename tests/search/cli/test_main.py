@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from generalist_core.config.codec import to_json
-from search.cli.main import main
+from search.cli.main import main, program
+from tests.helpers.command_line import parse
 from tests.search.running.test_trial import tiny_config
 
 TINY = [
@@ -45,7 +48,10 @@ BAD_SWEEPS = {
     "model": (["--model", "resnet19"], "model.*resnet19"),
     "no such GPU": (["--gpus-per-trial", "1"], "0 GPUs.*--device cpu"),
     "config": (["--config", "/nowhere.json"], "/nowhere.json"),
-    "config and preset": (["--config", "a.json", "--preset", "paper"], "--config without --preset"),
+    "config and preset": (
+        ["--config", "a.json", "--preset", "paper"],
+        "`--config` must be given without `--preset`",
+    ),
     "validation": (["--n-validation", "5000"], "5000 of"),
 }
 
@@ -65,10 +71,69 @@ def test_bad_input_is_refused_before_any_work(
 
 def test_unknown_options_and_commands_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["sweep", "--trails", "3"], ["sweeep"], []):
-        with pytest.raises(SystemExit) as exit_info:
-            main(arguments)
-        assert exit_info.value.code == 2
+        assert main(arguments) == 2
         assert "--help" in capsys.readouterr().err
+
+
+NAMES = ["train", "sweep", "resume", "front", "export", "explain", "report", "verify", "evaluate"]
+
+
+def test_the_help_lists_the_commands_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2]
+    assert re.findall(r"^  (\w+) .*\.$", listed, flags=re.MULTILINE) == NAMES
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_every_help_ends_with_an_example_that_is_understood(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out.partition("example:\n")[2]
+    program, *arguments = shlex.split(shown.replace("\\\n", " "))
+    assert (program, arguments[0]) == ("generalist-search", command)
+    context = parse(arguments)
+    assert context.command.name == command
+    assert context.params["output__quiet"] is False
+
+
+def test_quiet_and_debug_stand_after_any_command() -> None:
+    for command in NAMES:
+        flags = {option for p in program.commands[command].params for option in p.opts}
+        assert {"--quiet", "--debug"} <= flags
+
+
+def test_the_shell_completes_commands_and_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_GENERALIST_SEARCH_COMPLETE", "bash_complete")
+    for words, expected in {
+        "": NAMES,
+        "front --p": ["--pick"],
+        "train --preset s": ["short"],
+    }.items():
+        monkeypatch.setenv("COMP_WORDS", f"generalist-search {words}")
+        monkeypatch.setenv("COMP_CWORD", str(1 + words.count(" ")))
+        with pytest.raises(SystemExit):
+            main([])
+        found = [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()]
+        assert found == expected
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert version("generalist-search") in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_command_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.open_sweep", interrupt)
+    assert main(["front", "anywhere"]) == 1
+    assert capsys.readouterr().err.strip() == "generalist-search: Interrupted."
 
 
 @pytest.mark.parametrize("command", ["front", "report"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.cli.main import EXAMPLES, _parser, main
 from search.monitoring.console import Lines, LiveView, shown, view_of
 from search.study.ledger import Ledger
 from spaces import SPACES
@@ -151,29 +149,3 @@ def test_noise_is_kept_and_our_own_words_are_shown(tmp_path: Path) -> None:
     for noise in ("of a C++ library", "misplaced", "of Optuna", "of Python", "of ours [a]"):
         assert kept.count(noise) >= 1
     assert "progress" not in kept
-
-
-# The commands' help
-
-
-@pytest.mark.parametrize("command", EXAMPLES)
-def test_every_help_ends_with_an_example_that_is_understood(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        main([command, "--help"])
-    assert exit_info.value.code == 0
-    text = capsys.readouterr().out.rstrip()
-    shown = text[text.index("example:\n") + len("example:\n") :]
-    program, *arguments = shlex.split(shown.replace("\\\n", " "))
-    assert (program, arguments[0]) == ("generalist-search", command)
-    options = _parser().parse_args(arguments)
-    assert options.run == f"run_{command}"
-    assert not options.quiet
-
-
-def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    found = re.findall(r"^    (\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
-    assert found == list(EXAMPLES)

@@ -20,7 +20,7 @@ from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.api.verify import verified_document
-from search.cli.commands import run_report
+from search.cli.main import main
 from search.config import VerifyConfig
 from search.files import write_json
 from search.front.repeats import attainment
@@ -441,14 +441,12 @@ def test_an_error_in_a_script_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_writes_the_page_again(two_trials: Path, tmp_path: Path) -> None:
-    from argparse import Namespace
-
     from tests.helpers.small_sweep import copy_of
 
     folder = copy_of(two_trials, tmp_path / "out").folder
     (folder / "report.html").unlink()
     path = csv_file(tmp_path, "name,natural,robust\nMadry et al.,87.3,45.8\n")
-    assert run_report(Namespace(folder=folder, reference=path)) == 0
+    assert main(["report", str(folder), "--reference", str(path)]) == 0
     page = Page((folder / "report.html").read_text())
     assert "Madry et al." in json.dumps(page.figures["front"])
     assert (folder / "plots" / "front.svg").is_file()
