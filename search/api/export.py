@@ -203,7 +203,7 @@ _PROGRAMS = {
 def _check(
     network: nn.Module, program: nn.Module, shape: tuple[int, int, int], file_format: str
 ) -> None:
-    """Check that a program agrees with its model on other numbers of images than it was traced with."""
+    """Check that a program agrees with its model on numbers of images other than `N_TRACED`."""
     for n in (1, N_TRACED + 1):
         images = torch.rand(n, *shape, generator=torch.Generator())
         try:

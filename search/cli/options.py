@@ -68,7 +68,7 @@ class TrainingOptions:
     batch_size: int | None = option("images per step", "N", sets="batch_size")
     precision: Precision | None = option("default float32", sets="precision")
     set: tuple[str, ...] = option(
-        "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE"
+        "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE", ()
     )
 
 

@@ -37,7 +37,9 @@ class SearchOptions:
     repeats: int = option("train each configuration on the front again with R other seeds", "R", 0)
     storage: str | None = option("Optuna storage; default a journal in the output folder", "URL")
     at_least: tuple[str, ...] = option(
-        "region of interest, such as natural=0.8; the hypervolume counts from there", "OBJECTIVE=X"
+        "region of interest, such as natural=0.8; the hypervolume counts from there",
+        "OBJECTIVE=X",
+        (),
     )
     branches: int | None = option("try N co-trainings on each warm-up, more on those that pay", "N")
     eta: float = option(
@@ -47,7 +49,7 @@ class SearchOptions:
     warmups: str | None = option("share warm-ups with all sweeps that name this folder", "FOLDER")
     no_sharing: bool = switch("let every trial train its own warm-ups")
     warm_start: tuple[str, ...] = option(
-        "first learn from the points of an earlier sweep's folder, or of a CSV file", "PATH"
+        "first learn from the points of an earlier sweep's folder, or of a CSV file", "PATH", ()
     )
     deterministic: bool = switch(
         "find the same points whatever the timing: trials run in rounds, one per worker"

@@ -57,7 +57,7 @@ class ReportContents:
     def suspicions(self, point: str) -> list[tuple[str, str]]:
         """Signs that an attack failed on a verified point: their names, and what they say."""
         suites = self.verified[point]["attacks"].values()
-        return [(sign["name"], sign["message"]) for suite in suites for sign in suite["findings"]]
+        return [(sign["name"], sign["message"]) for suite in suites for sign in suite["indicators"]]
 
     @property
     def curves(self) -> list[list[FrontPoint]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import click
 
 from search.cli.main import program
+
+TINY = shlex.split("--n-train 100 --n-validation 50 --width 2 --epochs 2 --batch-size 16")
+"""The options of a training of a second."""
 
 
 def parse(arguments: Sequence[str]) -> click.Context:

@@ -442,7 +442,9 @@ SWEEPS |= {
         command="report {sweep}", spoil=models_of_no_trial, says="averages.pt must exist"
     ),
     "verify nothing": Bad(
-        command="verify {sweep}", spoil=no_trial_completed, says="a front to verify.*no completed"
+        command="verify {sweep}",
+        spoil=no_trial_completed,
+        says="a front to verify, but no trial has completed",
     ),
     "verify by an unknown attack": Bad(command="verify {sweep} --attacks pgd20", says="pgd20"),
     "verify by no attack": Bad(command="verify {sweep} --attacks ,", says="attack"),
