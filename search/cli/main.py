@@ -17,19 +17,18 @@ from search.cli import commands
 from search.cli.option_groups import PROGRAM
 from search.errors import SweepInterruptedError, WorkerError
 
-EPILOG = r"""
-\b
+EPILOG = """\b
 examples:
   generalist-search sweep --data digits --trials 8 --out runs/digits
-  generalist-search sweep --data cifar10 --data-root data --download --preset paper \
+  generalist-search sweep --data cifar10 --data-root data --download --preset paper \\
       --space full --trials 100 --gpus-per-trial 0.5 --out runs/cifar10
   generalist-search front runs/digits --json
   tensorboard --logdir runs/digits/tensorboard
 
 \b
-to complete commands, options and files in bash (or zsh, or fish):
+shell completion of commands, options and files, in bash (also zsh and fish):
   eval "$(_GENERALIST_SEARCH_COMPLETE=bash_source generalist-search)"
-""".replace(r"\b", "\b")
+"""
 
 UNDONE = (EvaluationError, SweepInterruptedError, WorkerError)
 """Errors of work that was begun: exit code 1."""

@@ -13,7 +13,7 @@ import click
 PROGRAM = "generalist-search"
 
 
-def option(help: str, metavar: str | None = None, default: Any = None, **settings: Any) -> Any:  # noqa: A002
+def option(help: str, metavar: str | None = None, default: Any = None, **settings: Any) -> Any:
     """An option of the command line; its annotation says which values it takes.
 
     `default=MISSING` stands for an option that must be given. Among the settings, `flag` is the
@@ -23,7 +23,7 @@ def option(help: str, metavar: str | None = None, default: Any = None, **setting
     return field(default=default, metadata={"help": help, "metavar": metavar, **settings})
 
 
-def switch(help: str, flag: str | None = None) -> Any:  # noqa: A002
+def switch(help: str, flag: str | None = None) -> Any:
     """An option without a value: True if it is given."""
     return option(help, default=False, flag=flag)
 
