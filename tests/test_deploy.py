@@ -16,8 +16,8 @@ import pytest
 import ray
 import yaml
 
-from search.cli.main import _parser
 from tests import ROOT
+from tests.helpers.command_line import parse
 
 DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "clusters.md"
@@ -87,7 +87,7 @@ def test_a_script_can_be_parsed(path: Path) -> None:
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_the_command_line_accepts_every_command(path: Path) -> None:
     for arguments in commands(path.read_text()):
-        assert _parser().parse_args(arguments).run
+        assert parse(arguments)
 
 
 def test_commands_are_found() -> None:

@@ -58,6 +58,7 @@ ONLY_IN = {
     "matplotlib": {"search/report/plots.py", "search/monitoring/tensorboard.py"},
     "plotly": {"search/report"},
     "tensorboard": {"search/monitoring"},
+    "click": {"search/cli"},
     "rich": {"search/monitoring", "search/report", "search/running", "search/api", "search/cli"},
 }
 """The folders and files that may import a library."""

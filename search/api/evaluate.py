@@ -1,4 +1,4 @@
-"""The attack suite on a model: resumable, and its result as a document and a table."""
+"""Run the attack suite on a model, resumably; its result as a JSON document and as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generalist_core.data.splits import Split
 from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from search.files import load_tensors, save_tensors
-from search.front.points import accuracy_interval
+from search.front.points import accuracy_interval, interval_text
 
 
 def evaluate_resumably(
@@ -28,7 +28,7 @@ def evaluate_resumably(
     place: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuiteResult:
-    """Run the suite; with `place` it is stored there after every batch and continued from there.
+    """Run the suite; with the file `place`, progress is stored there and continued from there.
 
     Raises:
         EvaluationError: the model or an attack breaks a law of the evaluation.
@@ -46,7 +46,7 @@ def evaluate_resumably(
 
 
 def suite_document(result: SuiteResult) -> dict[str, Any]:
-    """The result as JSON: worst case, accuracy after each attack, findings, and what it took."""
+    """The result as JSON: worst case, accuracy after each attack, indicators, and the cost."""
     n_images = result.n_images
     return {
         "suite": to_dict(result.config),
@@ -56,7 +56,7 @@ def suite_document(result: SuiteResult) -> dict[str, Any]:
         "worst_case_interval": accuracy_interval(result.worst_case_accuracy, n_images),
         "accuracy_after": result.accuracies,
         "skipped": dict(result.skipped),
-        "findings": [asdict(finding) for finding in result.indicators],
+        "indicators": [asdict(indicator) for indicator in result.indicators],
         "forward_images": sum(result.forward_images.values()),
         "gradient_images": sum(result.gradient_images.values()),
         "autoattack_cost_saved": result.saved_fraction,
@@ -65,18 +65,17 @@ def suite_document(result: SuiteResult) -> dict[str, Any]:
 
 
 def suite_table(document: Mapping[str, Any]) -> Table:
-    """Accuracy after each attack for the console, in % with 95 % intervals."""
+    """The accuracy after each attack for the console, in % with its 95 % interval."""
     suite, n_images = document["suite"], document["n_images"]
     title = f"{suite['norm']} {suite['epsilon']:.4g}, {n_images} images"
     table = Table("after", "accuracy %", title=title, title_justify="left")
     for name, accuracy in document["accuracy_after"].items():
-        low, high = accuracy_interval(accuracy, n_images)
-        table.add_row(name, f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        table.add_row(name, interval_text(accuracy, accuracy_interval(accuracy, n_images)))
     return table
 
 
 def follow(bar: ProgressBar, title: str) -> Callable[[Progress], None]:
-    """A callback that shows an evaluation's attack, images and running bound."""
+    """A callback that shows the attack of an evaluation, its images and the accuracy so far."""
     task = bar.add_task(title, total=None)
 
     def show(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The story of one trial in plain text: how it was proposed, what it did, what came of it."""
+"""The story of one trial in plain text: how it was proposed and trained, and what it released."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from generalist_core.config.codec import from_dict, value_at
 from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
 from generalist_core.training.trainer import Metrics
 from generalist_core.training.warmup_keys import discarded_warmups
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.files import read_json
-from search.folders import TrialFolder
-from search.front.points import FrontPoint, trial_id, values_of
+from search.folders import SweepFolder, TrialFolder
+from search.front.points import FrontPoint, interval_text, trial_id, values_of
 from search.running.trial import latest_epoch, read_metrics
-from search.running.watchdog import HANG
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
@@ -27,31 +26,33 @@ N_TRACE_LINES = 6
 
 
 def explain(sweep: Sweep, trial: str | int) -> str:
-    """The story of a trial, as far as the study and the trial's folder tell.
+    """The story of a trial, as far as the study and the trial's folder record it.
 
     Raises:
         InvalidConfigError: no such trial.
-        SweepFolderError: a file of the trial's is damaged.
+        SweepFolderError: a file of the trial is damaged.
     """
     records = {record.trial: record for record in sweep.results.records()}
     name = trial_id(int(trial)) if str(trial).isdigit() else str(trial)
-    known = f"It has {min(records)} to {max(records)}." if records else "It has none."
-    require(name in records, "a trial of the sweep", repr(trial), known)
-    record, metrics = records[name], read_metrics(sweep.folder / "trials" / name)
+    if name not in records:
+        known = f"It has {min(records)} to {max(records)}." if records else "It has none."
+        raise InvalidConfigError(f"`trial` must be one of the sweep, but got {trial!r}. {known}")
+    record, folder = records[name], SweepFolder(sweep.folder).trial(name)
+    metrics = read_metrics(folder.root)
     parts = [
         _head(sweep, record, metrics),
         _proposal(sweep, record),
         _training(record, metrics),
         _rungs(sweep, record, metrics),
         _released(sweep, record),
-        _failed(sweep, record),
+        _failed(record, folder),
         _cost(sweep, record, metrics),
     ]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
 
 
 def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
-    """What became of it, in one line."""
+    """How it ended, in one line."""
     text = f"Trial {record.trial}: {record.state}"
     if record.stopped_at is not None:
         text += f" after {_epochs(record.stopped_at)} of {sweep.config.base.epochs}"
@@ -59,38 +60,36 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
         text += f", {record.failure.kind}"
     elif record.state == "unfinished":
         done = max((latest_epoch(line) for line in metrics), default=0)
-        text += f", {_epochs(done)} of {sweep.config.base.epochs} trained; it runs, or waits for"
-        text += f" generalist-search resume {sweep.folder}"
+        text += f", {_epochs(done)} of {sweep.config.base.epochs} trained; it is running, or waits"
+        text += f" for: generalist-search resume {sweep.folder}"
     else:
-        n = sum(point.trial == record.trial for point in sweep.front.points)
-        of = (
-            f"{n} of the front's {len(sweep.front.points)} points" if n else "no point of the front"
-        )
-        text += f", {of}"
+        points = sweep.front.points
+        n = sum(point.trial == record.trial for point in points)
+        text += f", {n or 'none'} of the front's {len(points)} points"
     yield f"{text}."
 
 
 def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
-    """Who suggested it, and what differs from the sweep's own configuration."""
+    """Where its parameters come from, and which differ from the sweep's base configuration."""
     given = [other.trial for other in sweep.results.records() if other.is_given]
     rows = [row for name in record.params if (row := _difference(sweep, record, name))]
-    but = "It differs from the sweep's own configuration in"
+    heading = "It differs from the sweep's base configuration in"
     if not record.is_given:
         ended = f"{record.asked_after} trial{'s' if record.asked_after != 1 else ''} had ended"
         yield f"Suggested by the sampler ({sweep.config.sampler}) when {ended}."
     elif given.index(record.trial) == 0:
-        yield "Suggested first, as the paper's configuration, as far as the space reaches."
+        yield "Suggested first: the paper's configuration, as far as the space contains it."
     else:
-        yield "Suggested as the sweep's own configuration."
-        but = "The space reaches it but for"
-    yield but if rows else "No parameter differs from the sweep's own configuration."
+        yield "Suggested as the sweep's base configuration."
+        heading = "The space contains that configuration except for"
+    yield heading if rows else "No parameter differs from the sweep's base configuration."
     yield from _table(rows)
     if record.config is None:
-        yield "The space made no valid configuration of this suggestion."
+        yield "The space did not make a valid configuration from this suggestion."
 
 
 def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | None:
-    """A parameter with its value at the beginning and now; None if they are the same."""
+    """A parameter with its value in the base configuration and here; None if they are the same."""
     if name.startswith("release_ratio."):
         return None
     new = record.params[name]
@@ -104,12 +103,12 @@ def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | Non
 
 
 def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
-    """What each expert trained itself, what it adopted, and what the method leaves out."""
+    """The epochs that each expert trained, adopted from a warm-up, or left out."""
     if record.config is None or not metrics:
         return
     config = from_dict(record.config, TrainConfig)
     start = config.sync.start_epoch
-    yield f"Training: experts meet after epoch {start}, then every {_every(config)}."
+    yield f"Training: the experts sync after epoch {start}, then every {_every(config)}."
     discarded, rows = discarded_warmups(config), []
     synced = max(int(line["epoch"]) for line in metrics)
     for name in (expert.name for expert in config.experts):
@@ -117,13 +116,11 @@ def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
         reached = max([*trained, min(synced, start)])
         adopted = sorted(set(range(1, min(start, reached) + 1)) - set(trained))
         words = []
-        if name in discarded:
-            left_out = (
-                f"{_span(range(1, start + 1))} left out (the first sync would overwrite them)"
-            )
-            words += [left_out] if start else []
-        elif adopted:
-            words.append(f"{_span(adopted)} adopted from a warm-up in store")
+        if name in discarded and start:
+            span = _span(range(1, start + 1))
+            words.append(f"{span} left out (the first sync would overwrite them)")
+        elif name not in discarded and adopted:
+            words.append(f"{_span(adopted)} adopted from a stored warm-up")
         if trained:
             words.append(f"{_span(trained)} trained here")
         rows.append([f"  {name}", ", ".join(words) or "not trained"])
@@ -136,7 +133,7 @@ def _every(config: TrainConfig) -> str:
 
 
 def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
-    """The rungs that it came to, and its place there among all results by now."""
+    """The rungs that it reached, and its rank there among all results so far."""
     halving, objectives = sweep.config.early_stopping, sweep.results.objectives
     if halving is None:
         yield "Early stopping is off."
@@ -144,82 +141,77 @@ def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Ite
     if record.config is None:
         return
     config = from_dict(record.config, TrainConfig)
-    rows, found = (
-        [],
-        [
-            (rung, accuracies, line)
-            for line in metrics
-            for rung, accuracies in results(line, config, halving).items()
-        ],
-    )
-    if not found:
+    reached = [
+        (rung, accuracies, line)
+        for line in metrics
+        for rung, accuracies in results(line, config, halving).items()
+    ]
+    if not reached:
         return
-    others = _others(sweep, record.trial, halving)
-    for rung, accuracies, line in found:
+    rows, others = [], _others(sweep, record.trial, halving)
+    for rung, accuracies, line in reached:
         learner, standing = rung.split("@")[0], _standing(others, rung, accuracies, halving)
-        is_last = rung == found[-1][0] and record.state == "stopped early"
-        epoch = epoch_of(learner, line)
+        is_last = rung == reached[-1][0] and record.state == "stopped early"
         rows.append(
             [
-                f"  {epoch}",
+                f"  {epoch_of(learner, line)}",
                 "global learner" if learner == "global" else f"expert {learner}",
                 *(f"{100 * accuracy:.1f}" for accuracy in accuracies),
                 f"{standing.place} of {standing.n_results}",
-                "stopped here" if is_last else "went on",
+                "stopped here" if is_last else "continued",
             ]
         )
     yield (
-        f"Rungs: once there are {halving.eta:g} results, the best 1/{halving.eta:g} go on, and who "
-        "leads in an objective."
+        f"Rungs: once a rung holds {halving.eta:g} results, the best 1/{halving.eta:g} continue, "
+        "and so does the best in any objective."
     )
-    yield "Places are among all results of the sweep, of which some came after the decision."
-    yield from _table([["  epoch", "learner", *(f"{n} %" for n in objectives), "place", ""], *rows])
+    yield "Ranks are among all results of the sweep, including those after the decision."
+    yield from _table([["  epoch", "learner", *(f"{n} %" for n in objectives), "rank", ""], *rows])
 
 
 def _others(sweep: Sweep, trial: str, halving: SuccessiveHalving) -> dict[str, list[list[float]]]:
-    """What the other trials reported to each rung."""
+    """The results that the other trials reported to each rung."""
     reported: dict[str, list[list[float]]] = {}
     for proposal in sweep.results.proposals():
         if proposal.trial == trial:
             continue
-        for line in read_metrics(sweep.folder / "trials" / proposal.trial):
+        for line in read_metrics(SweepFolder(sweep.folder).trial(proposal.trial).root):
             for rung, accuracies in results(line, proposal.config, halving).items():
                 reported.setdefault(rung, []).append(accuracies)
     return reported
 
 
 def _standing(
-    others: Mapping[str, list[list[float]]], rung: str, own: list[float], halving: SuccessiveHalving
+    others: Mapping[str, list[list[float]]],
+    rung: str,
+    accuracies: list[float],
+    halving: SuccessiveHalving,
 ) -> Decision:
-    reported = [*others.get(rung, []), own]
-    return decide([np.array([accuracies]) for accuracies in reported], halving.eta)
+    reported = [*others.get(rung, []), accuracies]
+    return decide([np.array([values]) for values in reported], halving.eta)
 
 
 def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
-    """The curve: each mixture, and whether it is on the front or what beats it."""
-    own = [point for point in sweep.results.points() if point.trial == record.trial]
-    if not own:
+    """The release curve: each mixture, and whether it is on the front or what beats it."""
+    points = [point for point in sweep.results.points() if point.trial == record.trial]
+    if not points:
         return
-    own.sort(key=lambda point: ratio_key(point.mixing_ratio))
+    points.sort(key=lambda point: ratio_key(point.mixing_ratio))
     experts = [expert["name"] for expert in (record.config or {}).get("experts", [])]
-    of = f"share of {experts[1]}" if len(experts) == 2 else f"shares of {', '.join(experts)}"
+    of = f"weight of {experts[1]}" if len(experts) == 2 else f"weights of {', '.join(experts)}"
     yield (
-        f"Released after epoch {own[0].epoch} on {own[0].n_images} validation images, with 95 % "
-        f"intervals ({of}):"
+        f"Released after epoch {points[0].epoch}, measured on {points[0].n_images} validation "
+        f"images with 95 % intervals (ratio: {of}):"
     )
     objectives = sweep.results.objectives
     rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
-    for point in own:
-        cells = []
-        for name in objectives:
-            low, high = point.interval(name)
-            cells.append(f"{100 * point.accuracies[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        note = _place(sweep, point)
-        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, note])
+    for point in points:
+        cells = [interval_text(point.accuracies[name], point.interval(name)) for name in objectives]
+        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, _verdict(sweep, point)])
     yield from _table(rows)
 
 
-def _place(sweep: Sweep, point: FrontPoint) -> str:
+def _verdict(sweep: Sweep, point: FrontPoint) -> str:
     front, objectives = sweep.front, sweep.results.objectives
     if any(other.name == point.name for other in front.points):
         return "on the front"
@@ -227,26 +219,24 @@ def _place(sweep: Sweep, point: FrontPoint) -> str:
     return f"no better than {front.points[int(as_good.argmax())].name}"
 
 
-def _failed(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
+def _failed(record: TrialRecord, folder: TrialFolder) -> Iterator[str]:
     """Why it failed, the end of the traceback, and where it hung."""
     if record.failure is None:
         return
-    yield f"Why: {record.failure.reason}"
-    folder = sweep.folder / "trials" / record.trial
-    failure = TrialFolder(folder).failure
-    if failure.is_file():
-        trace = read_json(failure)["traceback"].rstrip().splitlines()
+    yield f"Reason: {record.failure.reason}"
+    if folder.failure.is_file():
+        trace = read_json(folder.failure)["traceback"].rstrip().splitlines()
         yield from (f"  {line}" for line in trace[-N_TRACE_LINES:])
-        yield f"All of it: {failure}"
-    if (folder / HANG).is_file():
-        yield "Where it hung, the innermost call first:"
-        lines = (folder / HANG).read_text(encoding="utf-8").splitlines()
+        yield f"Whole traceback: {folder.failure}"
+    if folder.hang.is_file():
+        yield "Where it hung, innermost call first:"
+        lines = folder.hang.read_text(encoding="utf-8").splitlines()
         yield from (f"  {line}" for line in lines[:N_TRACE_LINES])
-        yield f"All of it: {folder / HANG}"
+        yield f"All threads: {folder.hang}"
 
 
 def _cost(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
-    """What it cost, alone and of the sweep, and what sharing spared it."""
+    """Its cost, the fraction of the sweep's cost, and what was adopted or lost."""
     cost = dict(record.cost)
     if not cost and metrics:
         cost = {"forward_images": metrics[-1]["forward_images"]}
@@ -254,7 +244,7 @@ def _cost(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     images, total = cost.get("forward_images", 0), sweep.results.cost()["forward_images"]
     of = f", {images / total:.0%} of the sweep's" if total >= images > 0 else ""
     text = f"Cost: {images:.3g} forward images{of}, {cost.get('seconds', 0):.0f} s of training"
-    for name, words in (("reused", "adopted"), ("lost", "lost and done again")):
+    for name, words in (("reused", "adopted"), ("lost", "lost and repeated")):
         if amount := cost.get(f"{name}_forward_images", 0):
             text += f"; {amount:.3g} {words}"
     yield f"{text}."
@@ -281,6 +271,6 @@ def _epochs(n: int) -> str:
 
 
 def _span(epochs: Sequence[int]) -> str:
-    """Epochs as `epoch 3` or `epochs 1-4`; they follow each other."""
+    """Consecutive epochs as `epoch 3` or `epochs 1-4`."""
     first, last = epochs[0], epochs[-1]
     return f"epoch {first}" if first == last else f"epochs {first}-{last}"

@@ -1,9 +1,9 @@
-"""A model of the sweep for use elsewhere: weights or a whole program, and a card that tells all.
+"""Export a model of a sweep for use elsewhere: weights or a whole program, and its card.
 
     FILE        a state dict, a TorchScript program, or a program of `torch.export`
-    FILE.json   the card: how to load it, what it was measured at and how, where it came from
+    FILE.json   the card: how to load the model, its accuracies, how they were measured, its origin
 
-The card is written last: where it is, the model is whole.
+The card is written last: if it exists, the model is complete.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.training.averaging import load_weights
-from generalist_core.validation import InvalidConfigError, require, require_one_of
-from search.api.verify import VERIFIED
+from generalist_core.validation import InvalidConfigError, require_one_of
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, write_bytes, write_json
+from search.folders import SweepFolder
 from search.front.pick import Pick
 from search.front.points import FrontPoint
 from search.running.mixtures import empty_model, mixed_state
-from search.running.trial import AVERAGES, cached_dataset
+from search.running.trial import cached_dataset
 from search.study.folder import Sweep, require_custom_parts
 
 LOADING = {
@@ -38,12 +38,12 @@ LOADING = {
     "torchscript": ("import torch", "model = torch.jit.load({name!r})"),
     "exported": ("import torch", "model = torch.export.load({name!r}).module()"),
 }
-"""The formats, each with what loads it; a third line calls the model."""
+"""The formats, each with two lines that load it; a third line, `CALL`, calls the model."""
 
 CALL = "logits = model(images)"
 
 N_TRACED = 2
-"""Images that a program is made with; one would be taken for all that ever comes."""
+"""The images with which a program is traced; with one image, the program accepts only one."""
 
 
 def export(
@@ -61,17 +61,17 @@ def export(
     Args:
         sweep: a sweep in its folder.
         spec: which point, see `search.front.pick.pick`.
-        path: the new file; the card stands beside it.
+        path: the new file; the card is written beside it.
         file_format: `weights`, a state dict; `torchscript` or `exported`, whole programs for any
             batch size that need none of this code.
-        data: the images, if the sweep was given its own.
-        model: the factory of models, if the sweep was given its own.
-        force: write over files that are there.
+        data: the images, if the sweep began with custom ones.
+        model: the factory of models, if the sweep began with a custom one.
+        force: overwrite existing files.
 
     Raises:
-        InvalidConfigError: no such point or format, or a part of the sweep's own is missing.
-        SweepFolderError: the file is there, or the trial's weights are not.
-        ExportError: the model cannot be made a program.
+        InvalidConfigError: no such point or format, or a custom part of the sweep is missing.
+        SweepFolderError: the file exists, or the weights of the trial do not.
+        ExportError: the model cannot be exported as a program.
     """
     require_one_of("format", file_format, LOADING)
     path = Path(path)
@@ -97,19 +97,25 @@ def export(
 
 
 def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Module:
-    """The model that `export` wrote as weights, in eval mode; its architecture is in the card.
+    """The model that `export` wrote as weights, in eval mode; the card names its architecture.
 
     Raises:
-        InvalidConfigError: the card is of another format, or a `model` of one's own is missing.
-        SweepFolderError: no such file or card, or a damaged one.
+        InvalidConfigError: the file has another format, or the custom `model` is missing.
+        SweepFolderError: the file or its card is missing or damaged.
     """
     path = Path(path)
     card = read_json(path.with_name(f"{path.name}.json"))
     file_format = card["file"]["format"]
-    cure = f"Load it so: {'; '.join(card['load'])}"
-    require(file_format == "weights", "a file of weights", f"{file_format} in {path}", cure)
-    law, cure = "the model of the sweep", "Call load_export(path, model=...) with it."
-    require(model is not None or not card["sweep"]["custom_model"], law, "none", cure)
+    if file_format != "weights":
+        raise InvalidConfigError(
+            f"{path} must hold weights, but its format is {file_format}. Load it with: "
+            f"{'; '.join(card['load'])}"
+        )
+    if model is None and card["sweep"]["custom_model"]:
+        raise InvalidConfigError(
+            "`model` must be the custom model of the sweep, but is missing. Call "
+            "load_export(path, model=...) with it."
+        )
     config, shape = from_dict(card["config"], TrainConfig), tuple(card["input"]["shape"])
     classes = card["output"]["classes"]
     network = (model or _factory(config))(classes, shape)
@@ -118,7 +124,7 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
 
 
 class ExportError(InvalidConfigError):
-    """A model that cannot be made a program."""
+    """A model that cannot be exported as a program."""
 
 
 def _factory(config: TrainConfig) -> ModelFactory:
@@ -127,22 +133,23 @@ def _factory(config: TrainConfig) -> ModelFactory:
 
 def _check_target(path: Path, card: Path, *, force: bool) -> None:
     if not path.parent.is_dir():
-        raise SweepFolderError(f"{path.parent} must be a folder, but is none. Make it first.")
-    there = [str(file) for file in (path, card) if file.exists()]
-    if there and not force:
+        raise SweepFolderError(f"{path.parent} must be a folder, but is not. Make it first.")
+    existing = [str(file) for file in (path, card) if file.exists()]
+    if existing and not force:
         raise SweepFolderError(
-            f"{' and '.join(there)} must not be there yet. Give another --to, or --force."
+            f"The files to write must be new, but {' and '.join(existing)} exist. Give another "
+            "--to, or --force."
         )
 
 
 def _averages(sweep: Sweep, point: FrontPoint) -> dict[str, Any]:
-    """The experts' averages of a point's trial; kept are those of trials on the front."""
-    path = sweep.folder / "trials" / point.trial / AVERAGES
+    """The experts' averages of a point's trial; they are kept for the trials on the front."""
+    path = SweepFolder(sweep.folder).trial(point.trial).averages
     if not path.is_file():
         kept = ", ".join(sorted({point.trial for point in sweep.front.points}))
         raise SweepFolderError(
-            f"{path} must hold the weights of trial {point.trial}, but is not there. They are kept "
-            f"for trials on the front: {kept}."
+            f"{path} must hold the weights of trial {point.trial}, but does not exist. Weights are "
+            f"kept for trials on the front: {kept}."
         )
     return load_tensors(path)
 
@@ -164,7 +171,7 @@ def _serialised(network: nn.Module, shape: tuple[int, int, int], file_format: st
 
 def _write_torchscript(network: nn.Module, images: Tensor, buffer: io.BytesIO) -> None:
     with warnings.catch_warnings():
-        # torch advises torch.export, which is the other format; what has no Python needs this one
+        # torch recommends torch.export, the other format; programs without Python need this one
         warnings.simplefilter("ignore")
         program = torch.jit.trace(network, images, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(program, buffer)
@@ -197,7 +204,7 @@ _PROGRAMS = {
 def _check(
     network: nn.Module, program: nn.Module, shape: tuple[int, int, int], file_format: str
 ) -> None:
-    """Check that a program does as its model, for other numbers of images than it was made with."""
+    """Check that a program agrees with its model on numbers of images other than `N_TRACED`."""
     for n in (1, N_TRACED + 1):
         images = torch.rand(n, *shape, generator=torch.Generator())
         try:
@@ -210,8 +217,10 @@ def _check(
 
 def _cannot(file_format: str, reason: str) -> str:
     first = reason.strip().splitlines()[0]
-    cure = "Its forward must not depend on the number of images; or export the weights."
-    return f"The model must make a program for any number of images ({file_format}): {first} {cure}"
+    return (
+        f"The model must become a program for any number of images ({file_format}), but: {first} "
+        "Its forward must not depend on the number of images. Or export the weights."
+    )
 
 
 def _card(
@@ -227,7 +236,7 @@ def _card(
             "shape": list(images.shape),
             "range": [0, 1],
             "dtype": "float32",
-            "meaning": "images (n, channels, height, width), any n; not normalised",
+            "meaning": "images (n, channels, height, width) for any n, not normalised",
         },
         "output": {"classes": images.n_classes, "meaning": "logits (n, classes)"},
         "reason": picked.reason,
@@ -236,7 +245,7 @@ def _card(
         "experts": [expert.name for expert in config.experts],
         "objectives": list(sweep.front.objectives),
         "validation": _validation(point),
-        "test": _verified(sweep.folder, point.name),
+        "test": _verified(SweepFolder(sweep.folder).verified, point.name),
         "attacks": {
             named.name: {"type": type(named.attack).__name__, **to_dict(named.attack)}
             for named in config.evaluation.attacks
@@ -261,11 +270,11 @@ def _validation(point: FrontPoint) -> dict[str, Any]:
     return {"n_images": point.n_images, **measured}
 
 
-def _verified(folder: Path, name: str) -> dict[str, Any] | None:
-    """What `verify` measured of a point on test images; None if it was not verified."""
-    if not (folder / VERIFIED).is_file():
+def _verified(path: Path, name: str) -> dict[str, Any] | None:
+    """The results of `verify` for a point on test images; None if it was not verified."""
+    if not path.is_file():
         return None
-    rows: list[Mapping[str, Any]] = read_json(folder / VERIFIED)["points"]
+    rows: list[Mapping[str, Any]] = read_json(path)["points"]
     row = next((row for row in rows if row["name"] == name), None)
     if row is None:
         return None
@@ -278,7 +287,7 @@ def _verified(folder: Path, name: str) -> dict[str, Any] | None:
         **measured,
         "suites": {
             name: {
-                key: suite[key] for key in ("suite", "accuracy_after", "findings") if key in suite
+                key: suite[key] for key in ("suite", "accuracy_after", "indicators") if key in suite
             }
             for name, suite in row["attacks"].items()
         },

@@ -10,8 +10,8 @@ from search.study.folder import Sweep
 
 
 def write_report(sweep: Sweep, reference: Sequence[ReferencePoint] = ()) -> None:
-    """Write what a sweep found into its folder, and the weights of its front to `models/`.
+    """Write the report of a sweep into its folder, and the weights of its front to `models/`.
 
-    `reference` are published points that are drawn beside it.
+    `reference` are published points to be drawn beside the front.
     """
     write_files(sweep.folder, sweep.results, reference)

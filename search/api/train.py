@@ -1,4 +1,4 @@
-"""One training in a folder of its own, without Ray: the configuration in, operating points out."""
+"""Train one configuration in its own folder, without Ray."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import Metrics
 from generalist_core.user_code import pinned
 from search.files import create_folder
+from search.folders import SweepFolder, TrialFolder
 from search.monitoring.tensorboard import TrialWriter
 from search.running.preflight import preflight
-from search.running.trial import CHECKPOINT, TrialRun
+from search.running.trial import TrialRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A training in its folder: the operating points that it released, and what it cost."""
+    """A training in its folder: the operating points that it released, and its cost."""
 
     folder: Path
     points: tuple[OperatingPoint, ...]
@@ -40,15 +41,15 @@ def train(
 
     Args:
         config: the run.
-        folder: where metrics, points, the experts' averages and TensorBoard's files go.
-        data: the user's own images; by default those that the configuration names.
-        model: the user's own `(n_classes, (c, h, w)) -> torch.nn.Module`.
-        on_epoch: is told the metrics of each epoch.
+        folder: where metrics, points, the experts' averages and TensorBoard's files are written.
+        data: custom images; by default those that the configuration names.
+        model: a custom `(n_classes, (c, h, w)) -> torch.nn.Module`.
+        on_epoch: is called with the metrics of each epoch.
 
     Raises:
         InvalidConfigError: a setting that cannot work; found before any work is done.
-        SweepFolderError: the folder holds something already, or cannot be written.
-        DivergedError: an expert's loss is no number any more.
+        SweepFolderError: the folder is not empty, or cannot be written.
+        DivergedError: the loss of an expert is NaN or infinite.
     """
     folder = Path(folder)
     config, data = pinned(config), data or load_dataset(config.data)
@@ -65,8 +66,9 @@ def train_in(
     model: ModelFactory | None = None,
     on_epoch: Callable[[Metrics], None] | None = None,
 ) -> Trained:
-    """As `train`, in a folder that has been made."""
-    trial, writer = TrialRun(folder, config, data, model=model), TrialWriter(folder / "tensorboard")
+    """Like `train`, in an empty folder that exists, after the preflight."""
+    trial = TrialRun(folder, config, data, model=model)
+    writer = TrialWriter(SweepFolder(folder).tensorboard)
     while not trial.is_done:
         metrics = trial.advance()
         writer.write(metrics)
@@ -75,5 +77,5 @@ def train_in(
     points = tuple(trial.release())
     writer.release(points)
     writer.close()
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    TrialFolder(folder).checkpoint.unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

@@ -1,10 +1,10 @@
-"""The front measured again, once, on test images with the whole attack suite.
+"""Measure a front again, once, on test images with the whole attack suite.
 
-A front is chosen on validation images under a cheap attack, so it flatters itself twice: by the
-choice among noisy numbers, and by the attack's weakness. Both are shown: each point's accuracy on
-test images after the cheaper attacks, and after all.
+A front is chosen on validation images under a cheap attack, so its accuracies are too high for two
+reasons: the choice among noisy numbers, and the weakness of the attack. Both are shown: the
+accuracy of each point on test images after the cheaper attacks, and after all of them.
 
-    verify/<point>.<objective>.<suite>.pt   an evaluation under way, continued by the next call
+    verify/<point>.<objective>.<suite>.pt   an evaluation in progress, continued by the next call
     verified.json                           the result
 """
 
@@ -29,19 +29,18 @@ from generalist_core.device import resolve_device
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.averaging import load_weights
-from generalist_core.validation import require
+from generalist_core.validation import InvalidConfigError
 from search.api.evaluate import evaluate_resumably, follow, suite_document
 from search.config import Resources, VerifyConfig
 from search.errors import WorkerError
 from search.files import load_tensors, write_json
+from search.folders import SweepFolder
 from search.front.front import Front, hypervolume, non_dominated
-from search.front.points import FrontPoint, accuracy_interval, values_of
+from search.front.points import FrontPoint, accuracy_interval, interval_text, values_of
 from search.running.mixtures import empty_model, mixed_state
 from search.running.trial import cached_dataset
 from search.study.failures import Failure
 from search.study.folder import Sweep, require_custom_parts
-
-VERIFIED = "verified.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +66,24 @@ def verify(
 ) -> dict[str, Any]:
     """Verify every point of the front and write `verified.json`; returns its document.
 
-    With `resources` the points are spread over Ray's workers, else they are done here one by one
-    under a progress bar. An interrupted call is continued by the next.
+    With `resources` the points are spread over Ray's workers; otherwise they are verified in this
+    process, one by one, under a progress bar. The next call continues an interrupted one.
 
     Raises:
-        InvalidConfigError: no front, no test images, or an attack that there is not.
+        InvalidConfigError: no front, no test images, or an unknown attack.
         EvaluationError: a model or an attack breaks a law of the evaluation.
     """
     front = sweep.front
-    require(len(front.points) > 0, "a front to verify", "no completed trial")
+    if not front.points:
+        raise InvalidConfigError("A sweep must have a front to verify, but no trial has completed.")
     images = data or cached_dataset(sweep.config.base.data)
-    require(images.test is not None, "test images", "none", "Give data with a test split.")
+    if images.test is None:
+        raise InvalidConfigError(
+            "The data must have test images, but have none. Give data with a test split."
+        )
     folder = sweep.folder.absolute()
     require_custom_parts(folder, images if data is not None else None, model)
-    (folder / "verify").mkdir(exist_ok=True)
+    SweepFolder(folder).evaluations.mkdir(exist_ok=True)
     jobs = [_job(folder, point, request) for point in front.points]
     started = time.perf_counter()
     console = console or Console(stderr=True)
@@ -90,12 +93,12 @@ def verify(
         results = dict(_verify_on_ray(jobs, data, model, resources, console))
     document = verified_document(front, request, results)
     document["seconds"] = time.perf_counter() - started
-    write_json(folder / VERIFIED, document)
+    write_json(SweepFolder(folder).verified, document)
     return document
 
 
 class PointVerifier:
-    """Verifies one point: builds its mixture and runs the suite of every objective."""
+    """Verify one point: build its mixture, and run the suite of every objective."""
 
     def __init__(self, job: VerifyJob, data: Dataset | None, model: ModelFactory | None) -> None:
         self.job = job
@@ -104,18 +107,18 @@ class PointVerifier:
         assert data.test is not None
         self.split = data.test.to(device)
         self.model = empty_model(job.config, data, model)
-        averages = load_tensors(job.folder / "trials" / job.trial / "averages.pt")
+        averages = load_tensors(SweepFolder(job.folder).trial(job.trial).averages)
         load_weights(self.model, mixed_state(averages, job.mixing_ratio))
         self.model.to(device)
 
     def run(self, bar: ProgressBar | None = None) -> dict[str, Any]:
-        """The suite's document of each objective but `natural`."""
-        documents = {}
+        """The document of the suite for each objective other than `natural`."""
+        documents, folder = {}, SweepFolder(self.job.folder).evaluations
         for named in self.job.config.evaluation.attacks:
             assert not isinstance(named.attack, NFGSM)
             suite = self.job.request.suite(named.attack)
             key = content_digest(to_json(suite))[:8]
-            place = self.job.folder / "verify" / f"{self.job.name}.{named.name}.{key}.pt"
+            place = folder / f"{self.job.name}.{named.name}.{key}.pt"
             show = follow(bar, f"{self.job.name} {named.name}") if bar else None
             result = evaluate_resumably(
                 self.model, self.split, suite, place=place, on_progress=show
@@ -135,7 +138,7 @@ def run_job(
 def verified_document(
     front: Front, request: VerifyConfig, results: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Validation beside test: each point, its gaps, the hypervolumes, and who lost their place."""
+    """Validation beside test: points, gaps, hypervolumes, and the points that left the front."""
     rows = [_row(point, front.objectives, results[point.name]) for point in front.points]
     test = np.array([[row["test"][name] for name in front.objectives] for row in rows])
     validation = values_of(front.points, front.objectives)
@@ -156,27 +159,27 @@ def verified_document(
 
 
 def verified_table(document: Mapping[str, Any]) -> Table:
-    """The verified front for the console, in %: validation -> test, with the test's interval.
+    """The verified front for the console, in %: validation -> test, with the interval on test.
 
-    Between the two of a robust accuracy stands that on test images after the cheapest attack.
+    A robust accuracy on test images after the cheapest attack stands between the two.
     """
     table = Table(title="Front on test images", title_justify="left")
     table.add_column("point")
     for name in document["objectives"]:
         table.add_column(f"{name} %", justify="right")
-    table.add_column("findings")
+    table.add_column("indicators")
     table.add_column("kept")
     for row in document["points"]:
         cells = []
         for name in document["objectives"]:
-            low, high = row["test_interval"][name]
-            steps = [row["validation"][name], *_cheapest(row, name), row["test"][name]]
-            arrows = " -> ".join(f"{100 * accuracy:.1f}" for accuracy in steps)
-            cells.append(f"{arrows} [{100 * low:.1f}, {100 * high:.1f}]")
+            before = [row["validation"][name], *_cheapest(row, name)]
+            steps = [f"{100 * accuracy:.1f}" for accuracy in before]
+            steps.append(interval_text(row["test"][name], row["test_interval"][name]))
+            cells.append(" -> ".join(steps))
         suites = row["attacks"].values()
-        found = {finding["name"] for suite in suites for finding in suite["findings"]}
+        names = {indicator["name"] for suite in suites for indicator in suite["indicators"]}
         kept = "yes" if row["on_test_front"] else "no"
-        table.add_row(row["name"], *cells, ", ".join(sorted(found)) or "none", kept)
+        table.add_row(row["name"], *cells, ", ".join(sorted(names)) or "none", kept)
     return table
 
 
@@ -243,6 +246,6 @@ def _verify_on_ray(
         shared = {"threads": resources.threads, "data": data, "model": model}
         for job, outcome in map_on_ray(run_job, jobs, resources=resources, **shared):
             if isinstance(outcome, Failure):
-                raise WorkerError(f"Point {job.name} cannot be verified: {outcome.reason}")
+                raise WorkerError(f"Point {job.name} could not be verified: {outcome.reason}")
             console.print(f"point {job.name}  verified", soft_wrap=True)
             yield job.name, outcome

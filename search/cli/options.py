@@ -1,149 +1,223 @@
-"""The options that describe one training run, and the TrainConfig that they make."""
+"""The groups of options that several commands share, and the configurations that they make."""
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from generalist_core.config import NFGSM, PRECISIONS, DataConfig, ModelConfig, TrainConfig
+import click
+
+from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
 from generalist_core.config.codec import load_config, replace_at
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
+from search.cli.option_groups import given, option, switch
+from search.config import Limits, Resources
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ATTACKS = "pgd-20,autoattack"
+
+LOCAL = "run the trials in this process, without Ray; with --debug, raise a trial's first error"
+
+AUGMENTATION: dict[str, dict[str, Any]] = {
+    "cifar10": {"crop_padding": 4, "flip": True, "n_validation": 1000},
+    "cifar100": {"crop_padding": 4, "flip": True, "n_validation": 1000},
+    "svhn": {"crop_padding": 4, "n_validation": 1000},
+    "mnist": {"n_validation": 1000},
+    "fashion-mnist": {"n_validation": 1000},
+}
+"""How training images of each data set are usually augmented."""
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Options of a training: its folder, and a TrainConfig."""
-    add = parser.add_argument_group("training").add_argument
-    add("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
-    add("--n-train", type=int, metavar="N", help="use so many training images")
-    add("--epochs", type=int, metavar="N", help="epochs a trial")
-    add("--batch-size", type=int, metavar="N", help="images a step")
-    add("--precision", choices=PRECISIONS, help="default float32")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="fields",
-        help="set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)",
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What a command says."""
+
+    quiet: bool = switch("print only the result and errors")
+    debug: bool = switch("show the traceback of an error, and what Ray and Optuna write")
+
+    def console(self) -> Console:
+        """The console that shows progress: standard error, or nothing."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(OutputOptions):
+    """What a command says, and the form of its result."""
+
+    json: bool = switch("print the result as one JSON document")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The folder of a training, and how it trains."""
+
+    TITLE = "Training"
+
+    out: Path = option("a new or empty folder", "FOLDER", MISSING)
+    n_train: int | None = option("training images", "N", sets="data.n_train")
+    epochs: int | None = option("epochs per trial", "N", sets="epochs")
+    batch_size: int | None = option("images per step", "N", sets="batch_size")
+    precision: Precision | None = option("default float32", sets="precision")
+    set: tuple[str, ...] = option(
+        "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE", ()
     )
-    add_frame(parser)
 
 
-def add_frame(parser: argparse.ArgumentParser) -> None:
-    """Options that say which data, model and attack radius; from a file or a preset."""
-    add = parser.add_argument_group("data and model").add_argument
-    add("--config", type=Path, metavar="FILE", help="start from this JSON instead of a preset")
-    add("--preset", choices=PRESETS, help="short (default), paper or official")
-    add(
-        "--data",
-        metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder of images",
+@dataclass(frozen=True, kw_only=True)
+class ProblemOptions:
+    """The data, the model and the attack radius; what is not given is a preset's or a file's."""
+
+    TITLE = "Data and model"
+
+    config: Path | None = option("start from this JSON file instead of a preset", "FILE")
+    preset: str | None = option("short (default), paper or official", type=click.Choice([*PRESETS]))
+    data: str | None = option(
+        "digits, mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder of images",
+        "NAME",
+        sets="data.name",
     )
-    add("--data-root", metavar="FOLDER", help="where the data lie; default data")
-    add("--download", action="store_true", help="fetch the data if they are not there")
-    add("--n-validation", type=int, metavar="N", help="hold out so many for validation")
-    add("--image-size", type=int, metavar="N", help="resize images to N x N")
-    add(
-        "--model",
-        metavar="NAME",
-        help="convnet, resnet18, preactresnet18, wrn-28-10, wrn-32-10, torchvision:NAME, "
+    data_root: str | None = option("folder of the data; default data", "FOLDER", sets="data.root")
+    download: bool | None = option("download the data if they are missing", sets="data.download")
+    n_validation: int | None = option("validation images", "N", sets="data.n_validation")
+    image_size: int | None = option("resize images to N x N", "N", sets="data.image_size")
+    model: str | None = option(
+        "convnet, resnet18, preactresnet18, wrn-28-10, wrn-32-10, torchvision:NAME, "
         "or FILE.py:FUNCTION (runs that file)",
+        "NAME",
+        sets="model.name",
     )
-    add("--width", type=int, metavar="N", help="width of a built-in model")
-    add("--epsilon", type=float, metavar="E", help="radius of all attacks, images in [0, 1]")
-    add("--seed", type=int, metavar="N", help="seed of weights, data order and noise")
-    add("--device", metavar="NAME", help="auto (default), cpu or cuda[:N]")
+    width: int | None = option("width of a built-in model", "N", sets="model.width")
+    epsilon: float | None = option("radius of all attacks, images in [0, 1]", "E")
+    seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
+    device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
 
 
-def add_suite(parser: argparse.ArgumentParser, *, attacks: str) -> None:
-    """Options of an attack suite."""
-    add = parser.add_argument_group("attacks").add_argument
-    add("--attacks", default=attacks, metavar="A,B", help=f"default {attacks}; known: {KNOWN}")
-    add("--n-images", type=int, metavar="N", help="the first N images; default all")
-    add("--attack-batch-size", type=int, default=250, metavar="N", help="default 250")
-    add("--attack-seed", type=int, default=0, metavar="N", help="default 0")
+@dataclass(frozen=True, kw_only=True)
+class SuiteOptions:
+    """An attack suite."""
+
+    TITLE = "Attacks"
+
+    attacks: str = option(f"default {ATTACKS}; known: {KNOWN}", "A,B", ATTACKS)
+    n_images: int | None = option("attack only the first N images; default all", "N")
+    batch_size: int = option("default 250", "N", 250, flag="--attack-batch-size")
+    seed: int = option("default 0", "N", 0, flag="--attack-seed")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of `SuiteConfig` and `VerifyConfig`."""
+        return {**given(self), "attacks": tuple(self.attacks.split(","))}
 
 
-def build_suite(options: argparse.Namespace, config: TrainConfig) -> SuiteConfig:
-    """The suite that the options describe, in the ball of the configuration's first attack.
+@dataclass(frozen=True, kw_only=True)
+class FailureOptions:
+    """The limits of a sweep; what is not given stays as it was."""
+
+    TITLE = "Failures"
+
+    max_failures: int | None = option("end the sweep after N failed trials", "N")
+    fail_fast: bool = switch("end the sweep after the first failed trial")
+    max_retries: int | None = option("restarts of a trial whose worker died; default 3", "N")
+    trial_s: float | None = option("fail a trial that trains longer", "S", flag="--trial-limit")
+    epoch_s: float | None = option(
+        "treat an epoch that takes longer as a hang; default 3600", "S", flag="--epoch-limit"
+    )
+    may_accumulate: bool | None = option(
+        "restart a trial that ran out of memory, with each batch in two halves", flag="--accumulate"
+    )
+
+    def over(self, before: Limits) -> Limits:
+        """The limits as they were, changed by the options that were given."""
+        changes = given(self)
+        first = {"max_failures": 1} if changes.pop("fail_fast") else {}
+        return replace(before, **{**changes, **first})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceOptions:
+    """Where trials run; what is not given stays as it was."""
+
+    TITLE = "Resources"
+
+    workers: int | None = option("number of trials at a time; default as many as fit", "N")
+    cpus_per_trial: float | None = option("CPUs per trial; default 1", "X")
+    gpus_per_trial: float | None = option("GPUs per trial, may be a fraction; default 0", "X")
+    address: str | None = option("join a Ray cluster, or `auto`; default a local one", "HOST:PORT")
+
+    def over(self, before: Resources, *, local: bool | None = None) -> Resources:
+        """The resources as they were, changed by the options that were given."""
+        elsewhere = {"workers": None, "address": None} if local else {}
+        place = {} if local is None else {"local": local}
+        return replace(before, **{**elsewhere, **given(self), **place})
+
+
+def build_config(problem: ProblemOptions, training: TrainingOptions | None = None) -> TrainConfig:
+    """The TrainConfig that the options describe.
 
     Raises:
-        InvalidConfigError: an attack that there is not.
+        InvalidConfigError: a file, a field or a value that cannot be used.
     """
+    if problem.config is None:
+        config = _from_preset(problem, training)
+    elif problem.preset is None:
+        config = load_config(problem.config)
+        if problem.epsilon is not None:
+            config = _with_epsilon(config, problem.epsilon)
+    else:
+        raise InvalidConfigError(
+            f"`--config` must be given without `--preset`, but got --preset {problem.preset}."
+        )
+    for group in (problem, training) if training is not None else (problem,):
+        for path, value in _settings(group):
+            config = replace_at(config, path, value)
+    return with_absolute_paths(config)
+
+
+def build_suite(options: SuiteOptions, config: TrainConfig, norm: Norm | None) -> SuiteConfig:
+    """The suite in the ball of the configuration's first attack, or in another norm."""
     attack = config.evaluation.attacks[0].attack
     assert not isinstance(attack, NFGSM)
-    return SuiteConfig(
-        norm=options.norm or attack.norm,
-        epsilon=attack.epsilon,
-        attacks=tuple(options.attacks.split(",")),
-        n_images=options.n_images,
-        batch_size=options.attack_batch_size,
-        seed=options.attack_seed,
-    )
+    return SuiteConfig(norm=norm or attack.norm, epsilon=attack.epsilon, **options.settings())
 
 
-def build_config(options: argparse.Namespace) -> TrainConfig:
-    """The TrainConfig that the options describe."""
-    if options.config is None:
-        config, paths = _from_preset(options), _PATHS
-    else:
-        alone = options.preset is None
-        require(alone, "--config without --preset", f"--preset {options.preset}")
-        config, paths = load_config(options.config), _FRAME | _PATHS
-        if options.epsilon is not None:
-            config = _with_epsilon(config, options.epsilon)
-    for option, path in paths.items():
-        value = getattr(options, option, None)
-        if value is not None and value is not False:
-            config = replace_at(config, path, value)
-    for field in getattr(options, "fields", []):
-        path, equals, value = field.partition("=")
+def _settings(group: ProblemOptions | TrainingOptions) -> Iterator[tuple[str, Any]]:
+    """The fields of a TrainConfig that the options of a group set, with their values."""
+    for declared in fields(group):
+        value = getattr(group, declared.name)
+        if "sets" in declared.metadata and value is not None:
+            yield declared.metadata["sets"], value
+    for assignment in getattr(group, "set", ()):
+        path, equals, value = assignment.partition("=")
         if not equals:
-            raise InvalidConfigError(f"`--set` must be PATH=VALUE, but got {field!r}.")
-        config = replace_at(config, path, _parse_value(value))
-    return with_whole_paths(config)
+            raise InvalidConfigError(f"`--set` must be PATH=VALUE, but got {assignment!r}.")
+        yield path, _parse_value(value)
 
 
-_FRAME = {
-    "data": "data.name",
-    "model": "model.name",
-    "width": "model.width",
-    "epochs": "epochs",
-}
-
-_PATHS = {
-    "data_root": "data.root",
-    "download": "data.download",
-    "n_train": "data.n_train",
-    "n_validation": "data.n_validation",
-    "image_size": "data.image_size",
-    "batch_size": "batch_size",
-    "seed": "seed",
-    "precision": "precision",
-    "device": "device",
-}
-
-
-def _from_preset(options: argparse.Namespace) -> TrainConfig:
-    """A preset in the frame of data, model, epochs and radius that the options give."""
-    preset = PRESETS[options.preset or "short"]
+def _from_preset(problem: ProblemOptions, training: TrainingOptions | None) -> TrainConfig:
+    """A preset, which derives its schedules from data, model, epochs and radius."""
+    preset = PRESETS[problem.preset or "short"]
     frame: dict[str, Any] = {}
     default = preset()
-    if options.data is not None and options.data != default.data.name:
-        frame["data"] = DataConfig(name=options.data, **AUGMENTATION.get(options.data, {}))
-    if options.model is not None or options.width is not None:
-        frame["model"] = ModelConfig(name=options.model or default.model.name, width=options.width)
-    for name in ("epochs", "epsilon"):
-        if getattr(options, name, None) is not None:
-            frame[name] = getattr(options, name)
+    if problem.data is not None and problem.data != default.data.name:
+        frame["data"] = DataConfig(name=problem.data, **AUGMENTATION.get(problem.data, {}))
+    if problem.model is not None or problem.width is not None:
+        frame["model"] = ModelConfig(name=problem.model or default.model.name, width=problem.width)
+    if training is not None and training.epochs is not None:
+        frame["epochs"] = training.epochs
+    if problem.epsilon is not None:
+        frame["epsilon"] = problem.epsilon
     return preset(**frame)
 
 
-def with_whole_paths(config: TrainConfig) -> TrainConfig:
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths: workers, and later commands, may run elsewhere."""
     from generalist_core.data.datasets import DATASETS
     from generalist_core.user_code import pinned
@@ -151,9 +225,9 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
     config = replace_at(config, "data.root", str(Path(config.data.root).absolute()))
     if config.data.name not in DATASETS and Path(config.data.name).is_dir():
         config = replace_at(config, "data.name", str(Path(config.data.name).absolute()))
-    place, colon, function = config.model.name.rpartition(":")
-    if place.endswith(".py"):
-        config = replace_at(config, "model.name", f"{Path(place).absolute()}{colon}{function}")
+    file, colon, function = config.model.name.rpartition(":")
+    if file.endswith(".py"):
+        config = replace_at(config, "model.name", f"{Path(file).absolute()}{colon}{function}")
     return pinned(config)
 
 
@@ -164,16 +238,6 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
     for place in attacked + judged:
         config = replace_at(config, f"{place}.attack.epsilon", epsilon)
     return config
-
-
-AUGMENTATION: dict[str, dict[str, Any]] = {
-    "cifar10": {"crop_padding": 4, "flip": True, "n_validation": 1000},
-    "cifar100": {"crop_padding": 4, "flip": True, "n_validation": 1000},
-    "svhn": {"crop_padding": 4, "n_validation": 1000},
-    "mnist": {"n_validation": 1000},
-    "fashion-mnist": {"n_validation": 1000},
-}
-"""How training images of each data set are usually augmented."""
 
 
 def _parse_value(text: str) -> Any:

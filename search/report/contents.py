@@ -66,7 +66,7 @@ class ReportContents:
     def indicators(self, point: str) -> list[Mapping[str, str]]:
         """Signs that an attack failed on a verified point: `name`, and `message`, a sentence."""
         suites = self.verified[point]["attacks"].values()
-        return [indicator for suite in suites for indicator in suite["findings"]]
+        return [indicator for suite in suites for indicator in suite["indicators"]]
 
     @property
     def curves(self) -> list[list[FrontPoint]]:

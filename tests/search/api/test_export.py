@@ -121,7 +121,7 @@ def test_verified_results_stand_in_the_card(own: Sweep, tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", ["model.pt", "model.pt.json"])
 def test_nothing_is_overwritten_unless_forced(there: str, swept: Sweep, tmp_path: Path) -> None:
     (tmp_path / there).write_text("mine")
-    with pytest.raises(SweepFolderError, match=f"{there} must not be there yet.*--force"):
+    with pytest.raises(SweepFolderError, match=f"must be new, but .*{there} exist.*--force"):
         export(swept, "knee", tmp_path / "model.pt")
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
@@ -179,7 +179,7 @@ def test_a_model_for_one_batch_size_only_is_refused(file_format: str) -> None:
 
 def test_a_program_is_loaded_by_torch_not_as_weights(swept: Sweep, tmp_path: Path) -> None:
     export(swept, "knee", tmp_path / "model.pt2", file_format="exported")
-    with pytest.raises(InvalidConfigError, match=r"exported in .*torch.export.load"):
+    with pytest.raises(InvalidConfigError, match=r"format is exported.*torch.export.load"):
         load_export(tmp_path / "model.pt2")
 
 

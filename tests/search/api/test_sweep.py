@@ -104,7 +104,7 @@ def test_the_weights_on_the_front_have_the_accuracies_that_it_claims(finished: S
 def test_the_report_can_be_read_and_made_again(finished: Sweep) -> None:
     document = read_json(finished.folder / "front.json")
     again = open_sweep(finished.folder)
-    assert json.loads(json.dumps(front_document(again.folder, again.ledger))) == document
+    assert json.loads(json.dumps(front_document(again.folder, again.results))) == document
     assert again.config == finished.config
     rows = (finished.folder / "front.csv").read_text().splitlines()
     assert len(rows) == 1 + len(document["points"])

@@ -197,6 +197,6 @@ def test_of_nothing_there_is_nothing_to_pick() -> None:
 
 
 def test_the_command_line_prints_the_grammar() -> None:
-    from search.cli.main import PICK
+    from search.cli.commands import PICK
 
     assert PICK == GRAMMAR

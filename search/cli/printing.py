@@ -1,0 +1,157 @@
+"""What the commands print of their results, for users to read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from generalist_core.config import TrainConfig
+from generalist_core.data.splits import Dataset
+from generalist_core.training.trainer import Metrics
+from search.api.evaluate import suite_table
+from search.api.train import Trained
+from search.api.verify import verified_table
+from search.cli.options import ResultOptions
+from search.cli.profile import profile_training
+from search.errors import WorkerError
+from search.files import disk_bytes
+from search.folders import SweepFolder
+from search.front.pick import Pick
+from search.front.points import accuracies_text, point_to_dict
+from search.report.console_table import console_table
+from search.report.write import front_document
+from search.study.folder import Sweep
+
+
+def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
+    """A callback that prints one line per epoch, with losses and accuracies."""
+
+    def show(metrics: Metrics) -> None:
+        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/"))]
+        console.print(f"epoch {metrics['epoch']:>3}/{epochs}  {'  '.join(shown)}", soft_wrap=True)
+
+    return show
+
+
+def print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Console) -> None:
+    """Profile a few steps, and print which operations take their time."""
+    for name, fraction in profile_training(config, data, trace):
+        console.print(f"{fraction:6.1%}  {name}", highlight=False, markup=False)
+    console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
+
+
+def print_points(trained: Trained, output: ResultOptions) -> None:
+    """Print the operating points that a training released."""
+    points = [point_to_dict(point) for point in trained.points]
+    if output.json:
+        print(json.dumps({"points": points, "forward_images": trained.forward_images}))
+        return
+    for point in points:
+        accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
+        print(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
+
+
+def print_finished(finished: Sweep, output: ResultOptions) -> None:
+    """Print the front of a sweep that has ended, and where everything is.
+
+    Raises:
+        WorkerError: no trial succeeded.
+    """
+    if finished.counts.completed == 0:
+        reasons = sorted({failure.reason for failure in finished.results.failures().values()})
+        raise WorkerError(
+            f"No trial succeeded. Reasons: {'; '.join(reasons) or 'no trial has ended'}."
+        )
+    print_front(finished, output)
+    if output.json or output.quiet:
+        return
+    folder, unfinished = finished.folder, finished.counts.unfinished
+    print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
+    print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
+    if unfinished:
+        print(f"{unfinished} trials are unfinished; continue: generalist-search resume {folder}")
+
+
+def print_front(sweep: Sweep, output: ResultOptions) -> None:
+    """Print a sweep's front, how its trials ended and what it cost."""
+    if output.json:
+        document = front_document(sweep.folder, sweep.results)
+        print(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
+        return
+    front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
+    kinds = sweep.results.failure_kinds().items()
+    failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
+    _print_table(console_table(sweep.folder, front), width=100)
+    print(
+        f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
+        f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "
+        f"{counts.failed} failed{failures}; "
+        f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training, "
+        f"{disk_bytes(sweep.folder) / 1e6:.1f} MB on disk"
+    )
+
+
+def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
+    """Print the point that was picked, the reason, and how to export it."""
+    if output.json:
+        print(json.dumps(picked.to_dict()))
+        return
+    _print_point(picked)
+    name = picked.point.name
+    print(f"Export it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
+
+
+def print_exported(
+    picked: Pick, file: Path, card: Mapping[str, Any], output: ResultOptions
+) -> None:
+    """Print which point was exported, where to, and how to load it."""
+    if output.json:
+        print(json.dumps(card))
+        return
+    _print_point(picked)
+    size = f"{file.stat().st_size / 1e6:.2g} MB"
+    print(f"Written: {file} ({size}) and its card {file}.json. To use it:")
+    print("\n".join(f"    {line}" for line in card["load"]))
+
+
+def print_verified(folder: Path, document: Mapping[str, Any], output: ResultOptions) -> None:
+    """Print each point of a front on test images, beside what it was on validation images."""
+    if output.json:
+        print(json.dumps(document))
+        return
+    _print_table(verified_table(document), width=120)
+    hypervolume = document["hypervolume"]
+    print(
+        f"Hypervolume {hypervolume['validation']:.4f} on validation, "
+        f"{hypervolume['test']:.4f} on test; "
+        f"{len(document['lost_their_place'])} points lost their place; "
+        f"{document['seconds']:.0f} s. Details: {SweepFolder(folder).verified}"
+    )
+
+
+def print_suite(document: Mapping[str, Any], output: ResultOptions) -> None:
+    """Print the accuracy after each attack, the indicators, and the attacks that were left out."""
+    if output.json:
+        print(json.dumps(document))
+        return
+    _print_table(suite_table(document), width=100)
+    for indicator in document["indicators"]:
+        print(f"indicator: {indicator['name']}: {indicator['message']}")
+    for name, reason in document["skipped"].items():
+        print(f"left out: {name}: {reason}")
+
+
+def _print_point(picked: Pick) -> None:
+    print(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
+    print(picked.reason)
+
+
+def _print_table(table: Table, *, width: int) -> None:
+    """Print a table as wide as the terminal, or as `width` columns elsewhere."""
+    Console(width=None if sys.stdout.isatty() else width).print(table)

@@ -1,0 +1,100 @@
+"""The commands, from their arguments to what they print and write."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.cli.main import main
+from tests.helpers.command_line import TINY
+
+
+def test_a_folder_in_use_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["train", *TINY, "--out", str(tmp_path)]) == 2
+    assert "new or empty" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["train", *TINY, "--out", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [p["mixing_ratio"] for p in document["points"]][:3] == [0.0, 0.5, 1.0]
+    assert document["forward_images"] > 0
+    there = {path.name for path in out.iterdir()}
+    assert {"config.json", "metrics.jsonl", "averages.pt", "points.json", "tensorboard"} == there
+
+
+def requested(folder: Path) -> dict[str, Any]:
+    """The request that a sweep has written."""
+    found: dict[str, Any] = json.loads((folder / "sweep.json").read_text())["request"]
+    return found
+
+
+@pytest.mark.slow
+def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = ["--set", "experts.robust.optimizer.lr=1e38", "--space", "mixing", "--trials", "2"]
+    bad += ["--local"]
+    assert main(["sweep", *TINY, *bad, "--eta", "4", "--out", str(tmp_path / "out")]) == 1
+    assert requested(tmp_path / "out")["early_stopping"]["eta"] == 4.0
+    error = capsys.readouterr().err
+    assert "No trial succeeded" in error
+    assert "DivergedError: Expert 'robust' diverged" in error
+
+
+@pytest.mark.slow
+def test_a_sweep_prints_its_front_and_front_prints_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    options = ["--space", "mixing", "--trials", "2", "--no-early-stopping", "--json"]
+    assert main(["sweep", *TINY, *options, "--out", out]) == 0
+    assert requested(tmp_path / "out")["early_stopping"] is None
+    first = json.loads(capsys.readouterr().out)
+    assert main(["front", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert first["objectives"] == ["natural", "robust"]
+    assert first["trials"] == {"completed": 2, "stopped_early": 0, "failed": 0, "unfinished": 0}
+    assert main(["front", out]) == 0
+    assert "Hypervolume" in capsys.readouterr().out
+
+
+OWN_MODEL = """
+from torch import nn
+
+def build(n_classes, shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], n_classes))
+"""
+
+
+@pytest.mark.slow
+def test_relative_paths_reach_the_workers_and_later_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    monkeypatch.chdir(tmp_path)
+    few = ["--n-train", "100", "--n-validation", "50", "--epochs", "2", "--trials", "2"]
+    sweep = ["sweep", *few, "--space", "smoke", "--model", "own.py:build", "--out", "out"]
+    assert main([*sweep, "--workers", "99", "--storage", f"sqlite:///{tmp_path}/a.db"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    attacks = ["--attacks", "fgsm", "--n-images", "20"]
+    assert main(["verify", str(tmp_path / "out"), *attacks]) == 0
+    assert "Hypervolume" in capsys.readouterr().out
+
+
+def test_a_storage_that_is_none_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["sweep", *TINY, "--storage", "nonsense", "--out", str(out)]) == 2
+    assert "must be an Optuna URL" in capsys.readouterr().err
+    assert not out.exists()

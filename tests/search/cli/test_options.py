@@ -1,0 +1,105 @@
+"""The configuration that options, a preset or a file make, and the limits that they change."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from generalist_core.config.codec import to_json
+from search.cli.main import main
+from search.cli.options import (
+    FailureOptions,
+    ProblemOptions,
+    ResourceOptions,
+    TrainingOptions,
+    build_config,
+)
+from search.config import Limits, Resources
+from tests.search.running.test_trial import tiny_config
+
+BAD_SWEEPS = {
+    "data set": (["--data", "cifer10"], "cifar10.*cifer10"),
+    "no data there": (["--data", "cifar10", "--data-root", "/nowhere"], "--data-root.*--download"),
+    "space": (["--space", "ful"], "smoke, mixing, experts, full.*'ful'"),
+    "sampler": (["--sampler", "tpa"], "tpe, nsga2.*'tpa'"),
+    "epsilon below 0": (["--epsilon", "-0.1"], "epsilon >= 0.*-0.1"),
+    "epsilon in 255ths": (["--epsilon", "8"], "did you mean 8/255"),
+    "mixing ratio": (["--set", "mixing.ratio.values=[1.2, 0.4]"], "mixing ratio <= 1.*1.2"),
+    "sync start": (["--set", "sync.start_epoch=99"], "sync.start_epoch < epochs.*99"),
+    "one expert": (["--set", 'experts=[{"name": "natural"}]'], "two or more experts.*natural"),
+    "field": (["--set", "experts.natural.lr=1"], "'lr'.*ExpertConfig has"),
+    "type of a field": (["--set", "epochs=many"], "epochs is of type int.*'many'"),
+    "set without value": (["--set", "epochs"], "PATH=VALUE"),
+    "trials": (["--trials", "0"], "trials > 0"),
+    "eta": (["--eta", "1"], "eta > 1.*eta=1.0"),
+    "model": (["--model", "resnet19"], "model.*resnet19"),
+    "no such GPU": (["--gpus-per-trial", "1"], "0 GPUs.*--device cpu"),
+    "config": (["--config", "/nowhere.json"], "/nowhere.json"),
+    "config and preset": (
+        ["--config", "a.json", "--preset", "paper"],
+        "`--config` must be given without `--preset`",
+    ),
+    "validation": (["--n-validation", "5000"], "5000 of"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_SWEEPS.values(), ids=BAD_SWEEPS)
+def test_bad_input_is_refused_before_any_work(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["sweep", *options, "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    assert re.search(message, printed.err)
+    assert not out.exists()
+
+
+def test_a_config_file_and_fields_set_on_top(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(to_json(tiny_config()))
+    options = ["--config", str(tmp_path / "config.json"), "--set", "mixing.decay=0.5"]
+    options += ["--seed", "5", "--epochs", "3"]
+    assert main(["train", *options, "--out", str(tmp_path / "run")]) == 0
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (written["epochs"], written["seed"], written["mixing"]["decay"]) == (3, 5, 0.5)
+    assert "mixing ratio 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[]"], ids=["binary", "torn", "a list"])
+def test_a_damaged_configuration_is_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.json").write_bytes(content)
+    assert (
+        main(["train", "--config", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o")]) == 2
+    )
+    assert "must" in capsys.readouterr().err
+
+
+def test_options_change_a_preset_and_fields_come_last() -> None:
+    problem = ProblemOptions(data="mnist", width=3, epsilon=0.1, download=True)
+    training = TrainingOptions(out=Path("out"), epochs=7, set=("epochs=9", "data.flip=true"))
+    config = build_config(problem, training)
+    assert (config.data.name, config.data.n_validation) == ("mnist", 1000)
+    assert config.data.download
+    assert config.data.flip
+    assert (config.model.width, config.epochs) == (3, 9)
+    assert Path(config.data.root).is_absolute()
+
+
+def test_limits_and_resources_change_where_an_option_was_given() -> None:
+    limits = Limits(trial_s=9.0, max_retries=1)
+    assert FailureOptions().over(limits) == limits
+    changed = FailureOptions(epoch_s=5.0, fail_fast=True, may_accumulate=True).over(limits)
+    expected = Limits(trial_s=9.0, epoch_s=5.0, max_retries=1, max_failures=1, may_accumulate=True)
+    assert changed == expected
+    cluster = Resources(workers=8, address="auto", gpus_per_trial=0.5)
+    assert ResourceOptions().over(cluster) == cluster
+    assert ResourceOptions().over(cluster, local=True) == Resources(gpus_per_trial=0.5, local=True)
+    assert ResourceOptions(workers=2).over(cluster).workers == 2

@@ -1,0 +1,58 @@
+"""What surrounds a sweep while it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from search.errors import SweepFolderError, SweepInterruptedError
+from search.running.session import interrupted_by_sigterm, locked, write_errors_explained
+
+
+def test_a_folder_is_locked_once_and_free_again(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(SweepFolderError, match="one process at a time, but another runs it"),
+        locked(tmp_path),
+    ):
+        pytest.fail("The lock was held twice.")
+    with locked(tmp_path):
+        pass
+
+
+def test_sigterm_is_an_interrupt_inside_only() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_may_run_a_sweep() -> None:
+    entered: list[bool] = []
+
+    def run() -> None:
+        with interrupted_by_sigterm():
+            entered.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert entered == [True]
+
+
+def test_a_full_disk_says_how_to_continue(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SweepInterruptedError, match=r"space and be writable.*resume"),
+        write_errors_explained(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), write_errors_explained(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "No such file")
