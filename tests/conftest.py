@@ -31,6 +31,6 @@ def kept_trace() -> Iterator[None]:
 def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished sweep of `tiny_config()`, for tests to copy."""
     from tests.helpers.small_sweep import small_sweep
-    from tests.search.running.test_trial import tiny_config
+    from tests.helpers.tiny import tiny_config
 
     return small_sweep(tmp_path_factory.mktemp("two-trials") / "sweep", tiny_config()).folder

@@ -11,7 +11,7 @@ import pytest
 
 from spaces import load_space, paper_suggestion
 from tests import ROOT
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
 FASHION = Path(os.environ.get("DATA", "/usr/share/datasets/fashion-mnist"))

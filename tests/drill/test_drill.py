@@ -28,7 +28,7 @@ from tests.drill.drill import Drill, in_pairs
 from tests.drill.faults import DISTURBANCES
 from tests.drill.sweeps import REQUESTS
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 
 @pytest.mark.slow

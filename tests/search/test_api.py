@@ -25,7 +25,7 @@ from search.study.ledger import Ledger
 from search.study.tables import points_table, trials_table
 from tests import ROOT
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 OBJECTIVES = ("natural", "robust")
 PACKAGES = ("generalist_core", "spaces", "search")

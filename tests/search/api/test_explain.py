@@ -16,7 +16,7 @@ from search.study.failures import Failure
 from search.study.folder import Sweep, open_sweep
 from spaces import SPACES, base_suggestion, paper_suggestion
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")

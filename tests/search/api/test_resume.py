@@ -23,7 +23,7 @@ from search.study.folder import JOURNAL, REQUEST, open_sweep
 from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split
 from tests.helpers.small_sweep import small_sweep
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 DATA = tiny_dataset()
 

@@ -27,7 +27,7 @@ from search.files import load_tensors, read_json
 from search.report.write import front_document
 from search.study.folder import Sweep, open_sweep
 from spaces import Trial
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 

@@ -25,8 +25,8 @@ from search.front.front import Front, hypervolume
 from search.front.points import FrontPoint
 from search.study.folder import Sweep
 from tests.helpers.small_sweep import copy_of
+from tests.helpers.tiny import tiny_config
 from tests.search.front.test_front import OBJECTIVES, point
-from tests.search.running.test_trial import tiny_config
 
 REQUEST = VerifyConfig(attacks=("fgsm", "pgd-5"), n_images=60)
 

@@ -12,7 +12,7 @@ import pytest
 
 from generalist_core.config.codec import to_json
 from search.cli.main import main
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 TINY = [
     "--n-train",

@@ -19,7 +19,7 @@ from search.config import Resources, SweepConfig, VerifyConfig
 from spaces import SPACES
 from tests.helpers import custom_functions
 from tests.helpers.problems import tiny_dataset, with_expert
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 QUIET = Console(quiet=True)
 

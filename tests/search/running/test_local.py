@@ -24,7 +24,7 @@ from search.files import read_json
 from search.front.repeats import REPEATS
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,7 @@ from search.running.watchdog import HANG, has_hung, watched
 from search.study.failures import FAILURE, LASTING, Failure, classify, is_of_storage
 from tests import ROOT
 from tests.helpers.problems import tiny_dataset, two_experts
-from tests.search.running.test_resume_trial import begin, finish
+from tests.helpers.tiny import begin, finish
 
 CONFIG = two_experts()
 

@@ -10,29 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
 from search.running.trial import CHECKPOINT, METRICS, TrialRun, read_metrics
-from search.running.warmups import WarmupStore
-from tests.helpers.problems import same_bits, tiny_dataset, two_experts
+from tests.helpers.problems import same_bits, two_experts
+from tests.helpers.tiny import begin, finish
 
 CONFIG = two_experts()
 N_EPOCHS = CONFIG.epochs
-
-
-def begin(folder: Path, *, store: Path | None = None, config: TrainConfig = CONFIG) -> TrialRun:
-    """A trial as a new process finds it."""
-    warmups = WarmupStore(store, owner=str(folder)) if store is not None else None
-    return TrialRun(folder, config, tiny_dataset(), warmups=warmups)
-
-
-def finish(trial: TrialRun) -> TrialRun:
-    while not trial.is_done:
-        trial.advance()
-    trial.release()
-    return trial
 
 
 @pytest.fixture(scope="module")

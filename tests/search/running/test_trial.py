@@ -10,22 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.config.codec import load_config, replace_at
-from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from search.files import load_tensors, read_json
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.mixtures import mixed_state
 from search.running.trial import TrialRun, read_metrics, with_release_ratio
 from search.running.warmups import WarmupStore
-
-
-def tiny_config() -> TrainConfig:
-    """Two epochs on 200 digits."""
-    data = DataConfig(n_train=200, n_validation=50)
-    config = short(data=data, model=ModelConfig(width=4), epochs=2)
-    return dataclasses.replace(config, batch_size=16)
+from tests.helpers.tiny import tiny_config
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from search.study.failures import Failure
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES, Space, Trial
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 from tests.search.study.test_ledger import new_ledger, release
 
 

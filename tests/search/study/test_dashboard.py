@@ -14,7 +14,7 @@ from spaces import SPACES
 from tests.helpers.browser import CHROMIUM, browsing
 from tests.helpers.serving import ask, serving
 from tests.helpers.small_sweep import copy_of
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 PROGRAM = shutil.which("optuna-dashboard", path=sysconfig.get_path("scripts"))
