@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from generalist_core.config import PGD, SGD, SyncConfig, TrainConfig
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
-from search.running.warmups import WarmupStore, share_warmups
+from search.running.warmups import Claimed, WarmupStore, share_warmups
 from tests import ROOT
 from tests.helpers.problems import (
     RUNS,
@@ -102,9 +103,11 @@ def run_branch(root: str, end: str) -> None:
     torch.save({**state, "reused": trainer.reused_forward_images}, end)
 
 
-def in_new_process(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+def in_new_process(
+    code: str, *arguments: str, stdout: int | None = None
+) -> subprocess.Popen[bytes]:
     code = f"import sys; from {__name__} import *; {code}"
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=stdout)
 
 
 @pytest.mark.slow
@@ -219,21 +222,56 @@ def test_a_claim_is_free_after_its_release_an_error_and_an_early_end(tmp_path: P
     assert not path.exists()
 
 
-def test_a_dead_claim_is_taken_over_once_and_its_owner_cannot_release_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def claim_elsewhere(store: WarmupStore, monkeypatch: pytest.MonkeyPatch) -> Claimed:
+    """A claim as made on another machine, whose processes cannot be seen from here."""
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        claim = store.claim("key")
+    assert claim is not None
+    return claim
+
+
+def let_pass(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set this machine's clock forward; no heartbeat comes meanwhile."""
+    before = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: before() + seconds)
+
+
+@pytest.mark.parametrize("clock", [-10_000, 0, 10_000])
+def test_a_dead_claim_is_taken_over_once_and_its_holder_cannot_release_it(
+    clock: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the clock of its machine says."""
     store = WarmupStore(tmp_path, stale_after_s=500)
-    dead = store.claim("key")
-    forget(tmp_path / "key" / "claim")
+    dead = claim_elsewhere(WarmupStore(tmp_path, stale_after_s=500), monkeypatch)
+    forget(tmp_path / "key" / "claim", clock)
+    assert store.claim("key") is None
+    let_pass(499, monkeypatch)
+    assert store.claim("key") is None
+    let_pass(2, monkeypatch)
     taken = store.claim("key")
-    assert dead is not None
     assert taken is not None
-    assert "its owner is gone" in caplog.text
-    assert store.claim("key") is None
+    assert "its holder is dead" in caplog.text
+    assert WarmupStore(tmp_path, stale_after_s=500).claim("key") is None
     dead.release()
-    assert store.claim("key") is None
+    assert WarmupStore(tmp_path, stale_after_s=500).claim("key") is None
     taken.release()
     assert not (tmp_path / "key" / "claim").exists()
+
+
+@pytest.mark.parametrize("clock", [-10_000, 0, 10_000])
+def test_a_live_holder_keeps_its_claim(
+    clock: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat in each while keeps it, whatever the clock of its machine says."""
+    store = WarmupStore(tmp_path, stale_after_s=500)
+    held = claim_elsewhere(WarmupStore(tmp_path, stale_after_s=500), monkeypatch)
+    for beat in range(4):
+        assert store.claim("key") is None
+        let_pass(499, monkeypatch)
+        forget(tmp_path / "key" / "claim", clock + beat)
+    held.release()
+    assert store.claim("key") is not None
 
 
 def test_a_claim_is_kept_alive(tmp_path: Path) -> None:
@@ -247,16 +285,51 @@ def test_a_claim_is_kept_alive(tmp_path: Path) -> None:
     claim.release()
 
 
-def test_a_trial_that_comes_back_gets_its_own_claim(tmp_path: Path) -> None:
-    crashed = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
+def claim_and_wait(root: str) -> None:
+    """Hold a claim until the process is killed."""
+    claim = WarmupStore(Path(root)).claim("key")
+    assert claim is not None
+    print("claimed", flush=True)  # noqa: T201
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_the_claim_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    holder = in_new_process("claim_and_wait(*sys.argv[1:])", str(tmp_path), stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"claimed\n"
+    store = WarmupStore(tmp_path)
+    assert store.claim("key") is None
+    holder.kill()
+    holder.communicate()
+    assert store.claim("key") is not None
+
+
+def test_a_trial_that_comes_back_gets_its_own_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, although the lease alone would wait: the machine that was lost may be alive."""
+    crashed = claim_elsewhere(WarmupStore(tmp_path, owner="sweep/0001"), monkeypatch)
     assert WarmupStore(tmp_path, owner="sweep/0002").claim("key") is None
     assert WarmupStore(tmp_path).claim("key") is None
     again = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
     assert again is not None
-    assert crashed is not None
     crashed.release()
     assert WarmupStore(tmp_path).claim("key") is None
     again.release()
+    assert WarmupStore(tmp_path).claim("key") is not None
+
+
+def test_a_claim_that_another_trial_took_over_is_not_the_first_ones_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (WarmupStore(tmp_path, owner=f"sweep/{n}") for n in range(2))
+    claim_elsewhere(first, monkeypatch)
+    assert second.claim("key") is None
+    let_pass(121, monkeypatch)
+    taken = second.claim("key")
+    assert taken is not None
+    assert WarmupStore(tmp_path, owner="sweep/0").claim("key") is None
 
 
 def claimed(folder: Path, trainer: GeneralistTrainer) -> list[str]:
