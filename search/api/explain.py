@@ -15,11 +15,10 @@ from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError, require
 from search.config import SuccessiveHalving
 from search.files import read_json
+from search.folders import SweepFolder
 from search.front.points import FrontPoint, point_text, trial_id, values_of
 from search.running.trial import latest_epoch, read_metrics
-from search.running.watchdog import HANG
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
-from search.study.failures import FAILURE
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
 
@@ -232,16 +231,16 @@ def _failed(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     if record.failure is None:
         return
     yield f"Why: {record.failure.reason}"
-    folder = sweep.folder / "trials" / record.trial
-    if (folder / FAILURE).is_file():
-        trace = read_json(folder / FAILURE)["traceback"].rstrip().splitlines()
+    files = SweepFolder(sweep.folder).trial(record.trial)
+    if files.failure.is_file():
+        trace = read_json(files.failure)["traceback"].rstrip().splitlines()
         yield from (f"  {line}" for line in trace[-N_TRACE_LINES:])
-        yield f"All of it: {folder / FAILURE}"
-    if (folder / HANG).is_file():
+        yield f"All of it: {files.failure}"
+    if files.hang.is_file():
         yield "Where it hung, the innermost call first:"
-        lines = (folder / HANG).read_text(encoding="utf-8").splitlines()
+        lines = files.hang.read_text(encoding="utf-8").splitlines()
         yield from (f"  {line}" for line in lines[:N_TRACE_LINES])
-        yield f"All of it: {folder / HANG}"
+        yield f"All of it: {files.hang}"
 
 
 def _cost(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:

@@ -27,10 +27,11 @@ from generalist_core.validation import InvalidConfigError, require, require_one_
 from search.api.verify import VERIFIED
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, write_bytes, write_json
+from search.folders import SweepFolder
 from search.front.pick import Pick
 from search.front.points import FrontPoint
 from search.running.mixtures import empty_model, mixed_state
-from search.running.trial import AVERAGES, cached_dataset
+from search.running.trial import cached_dataset
 from search.study.folder import REQUEST, Sweep, require_custom_parts
 
 LOADING = {
@@ -136,7 +137,7 @@ def _check_target(path: Path, card: Path, *, force: bool) -> None:
 
 def _averages(sweep: Sweep, point: FrontPoint) -> dict[str, Any]:
     """The experts' averages of a point's trial; kept are those of trials on the front."""
-    path = sweep.folder / "trials" / point.trial / AVERAGES
+    path = SweepFolder(sweep.folder).trial(point.trial).averages
     if not path.is_file():
         kept = ", ".join(sorted({point.trial for point in sweep.front.points}))
         raise SweepFolderError(

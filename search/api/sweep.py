@@ -23,13 +23,14 @@ from generalist_core.user_code import pinned, running_user_code
 from generalist_core.validation import require
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.files import LOCK, create_folder
+from search.files import create_folder
+from search.folders import SweepFolder
 from search.monitoring.console import Lines, shown, view_of
 from search.monitoring.log import logged_to
 from search.monitoring.tensorboard import Monitor
 from search.report.write import write_files
-from search.running.housekeeping import Housekeeping, sweep_up
-from search.running.local import here, run_locally
+from search.running.housekeeping import Housekeeping, remove_leftovers
+from search.running.local import local_worker, run_locally
 from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.trial import read_metrics
@@ -162,7 +163,7 @@ def resume(
             mend_journal(folder / JOURNAL)
         ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
-        sweep_up(folder, ledger.results)
+        remove_leftovers(folder, ledger.results)
         if config != old:
             write_request(folder, config, study, custom_parts(data, model))
         done = ledger.results.counts().total
@@ -209,7 +210,7 @@ def _place(
 ) -> tuple[Callable[..., None], AbstractContextManager[int]]:
     """What runs trials, and where: Ray is imported only if it runs them."""
     if resources.local:
-        return partial(run_locally, raises=raises), here()
+        return partial(run_locally, raises=raises), local_worker()
     from search.running.ray_cluster import running_ray
     from search.running.ray_tuner import run_on_ray
 
@@ -281,7 +282,7 @@ def _no_room(folder: Path, error: Exception) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One process runs a sweep."""
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(SweepFolder(folder).lock, timeout=0):
             yield
     except Timeout as error:
         raise SweepFolderError(

@@ -16,7 +16,7 @@ from generalist_core.user_code import pinned
 from search.files import create_folder
 from search.monitoring.tensorboard import TrialWriter
 from search.running.preflight import preflight
-from search.running.trial import CHECKPOINT, TrialRun
+from search.running.trial import TrialRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +75,5 @@ def train_in(
     points = tuple(trial.release())
     writer.release(points)
     writer.close()
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    trial.files.checkpoint.unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

@@ -341,7 +341,7 @@ CHECKPOINTS = {
         command=WEIGHTS, files={"a.pt": saved({"a": torch.zeros(1)})}, says="unknown \\['a'\\]"
     ),
     "weights trusted, and torn": Bad(
-        command=f"{WEIGHTS} --trust", files={"a.pt": b"\x80"}, says="whole file of torch"
+        command=f"{WEIGHTS} --trust", files={"a.pt": b"\x80"}, says="complete file of torch"
     ),
     "averages as weights": Bad(
         command="evaluate {sweep}/trials/0000/averages.pt --width 4", says="weights of the archi"
@@ -352,7 +352,7 @@ CHECKPOINTS = {
     "progress in a text": Bad(
         command="evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
         files={"a.pt": "natural", "model.pt": weights()},
-        says="a.pt must hold tensors alone",
+        says="a.pt must hold only tensors",
     ),
 }
 

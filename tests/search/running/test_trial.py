@@ -77,7 +77,7 @@ def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> No
     assert [m is None for m in metrics] == [False, False, True, True]
     lines = (trial.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == metrics[:2]
-    other.close()
+    other.training.close()
     taken_over = trial.attempt()
     assert taken_over is not None
     assert taken_over["epoch/robust"] == 1

@@ -456,7 +456,7 @@ def test_what_is_damaged_is_put_aside_and_trained_again(
     path = tmp_path / first.warmup_keys("robust")[2] / "2.pt"
     damage(path)
     again = warmed(config, store)
-    assert f"{path} must be as it was written, but is damaged or foreign" in caplog.text
+    assert f"{path} must be as it was written, but the digest does not match" in caplog.text
     assert path.with_suffix(".damaged").is_file()
     assert again.forward_images == 2 * EPOCH_COST["robust"]
     assert same_bits(again.averages(), first.averages())
