@@ -21,7 +21,7 @@ from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import read_json
-from search.front.repeats import REPEATS
+from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
 from tests.helpers.tiny import tiny_config
@@ -57,7 +57,7 @@ class Failing(nn.Module):
 
 
 class Models:
-    """Makes models, of which the one numbered `faulty` raises; the first two are tried at once."""
+    """Makes models; number `faulty` raises, and the first two serve the preflight."""
 
     def __init__(self, error: BaseException, *, faulty: int, at: int = 0) -> None:
         self.error, self.faulty, self.at = error, faulty, at
@@ -81,7 +81,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
     assert counts.completed + counts.stopped_early == 4
     inside = {path.name for path in found.folder.iterdir()}
     assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
-    rows = read_json(found.folder / REPEATS)
+    rows = read_json(SweepFolder(found.folder).repeats)
     assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
     assert torch.get_num_threads() == n_threads
     assert open_sweep(found.folder).hypervolume == found.hypervolume
@@ -107,7 +107,7 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
 
 
 @pytest.mark.parametrize("kind", ["error", "out-of-memory"])
-def test_a_trial_that_fails_is_told_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
     error = RuntimeError("planted") if kind == "error" else MemoryError("planted")
     models = Models(error, faulty=3)
     found = sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
@@ -126,7 +126,7 @@ def test_debugging_raises_the_error_itself_and_a_resume_goes_on(tmp_path: Path) 
 
 
 def test_ctrl_c_in_an_epoch_leaves_the_trial_to_go_on(tmp_path: Path) -> None:
-    """What comes out in the end is what would have without it."""
+    """The final result is the same as without it."""
     models = Models(KeyboardInterrupt(), faulty=3, at=1)
     with pytest.raises(SweepInterruptedError, match="resume"):
         sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)

@@ -1,4 +1,4 @@
-"""The store of warm-ups: law 3, one training a warm-up, damage, and eviction."""
+"""The store of warm-ups: law 3, one training per warm-up, damage, and eviction."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def warmed(config: TrainConfig, store: WarmupStore, every_epochs: int = 2) -> Ge
 
 
 def forget(path: Path, seconds: float = 1000) -> None:
-    """As if nothing had happened to a file for so long."""
+    """Make a file look as if it had not been touched for so long."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
 
@@ -346,7 +346,7 @@ def test_the_costliest_expert_comes_first(tmp_path: Path) -> None:
     assert trained == ["loss/sparse"] * 2 + ["loss/robust"] * 2 + ["loss/natural"] * 2
 
 
-def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
+def test_a_trial_that_finds_a_claim_trains_the_other_expert_and_waits_without_claims(
     tmp_path: Path,
 ) -> None:
     config = to_sync(2)
@@ -366,7 +366,7 @@ def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
     assert same_bits(trainer.averages(), other.averages())
 
 
-def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
+def test_a_trial_that_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
     config = to_sync(2)
     begun = share_warmups(start(config), WarmupStore(tmp_path), every_epochs=2)
     next(begun)
@@ -380,7 +380,7 @@ def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
 
 
 def contend(root: str, n_processes: str, name: str) -> None:
-    """Wait until all are there, then ask for the same warm-ups; write what was computed."""
+    """Wait until all processes are ready, then train the same warm-ups; save the final state."""
     torch.set_num_threads(1)
     folder, trainer = Path(root), start(three_experts(epochs=6, sync=SyncConfig(start_epoch=5)))
     (folder / f"{name}.ready").touch()
@@ -405,12 +405,12 @@ def test_processes_that_want_the_same_train_each_stretch_once(tmp_path: Path) ->
     assert sum(end["cost"] > 0 for end in ends) > 1
     for end in ends:
         for name, expert in alone.state_dict()["experts"].items():
-            assert same_bits(own(end["experts"][name]), own(expert))
+            assert same_bits(state_of(end["experts"][name]), state_of(expert))
     assert not list(tmp_path.glob("store/*/claim"))
 
 
-def own(expert: Mapping[str, Any]) -> dict[str, Any]:
-    """An expert's state but for who trained it."""
+def state_of(expert: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of an expert, without the number of epochs that it adopted."""
     return {key: value for key, value in expert.items() if key != "adopted_epochs"}
 
 
@@ -432,7 +432,7 @@ def emptied(path: Path) -> None:
 
 
 def foreign(path: Path) -> None:
-    """A file of torch that would run code, were it unpickled."""
+    """A file of torch that would run code if it were unpickled."""
     torch.save({"code": Path}, path)
 
 
@@ -442,7 +442,7 @@ def with_plain_digest(path: Path) -> None:
 
 
 def swapped(path: Path) -> None:
-    """Another warm-up's state, whole."""
+    """The complete state of another warm-up."""
     (other,) = {*path.parents[1].glob("*/2.pt")} - {path}
     path.write_bytes(other.read_bytes())
 
@@ -482,7 +482,7 @@ LARGE = {"w": torch.zeros(3000)}
 
 
 def filled(folder: Path, **sizes: Mapping[str, Any]) -> WarmupStore:
-    """A store without a limit that holds states by key, all long unused."""
+    """A store without a limit that holds a state per key, all long unused."""
     store = WarmupStore(folder)
     for key, state in sizes.items():
         store.publish(key, 1, state, {})
@@ -494,7 +494,7 @@ def keys_in(folder: Path) -> set[str]:
     return {path.parent.name for path in folder.glob("*/*.pt")}
 
 
-def test_without_a_limit_all_stay(tmp_path: Path) -> None:
+def test_without_a_limit_all_states_stay(tmp_path: Path) -> None:
     filled(tmp_path, a=STATE, b=LARGE, c=STATE).publish("d", 1, STATE, {})
     assert keys_in(tmp_path) == {"a", "b", "c", "d"}
 
