@@ -155,7 +155,7 @@ def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> Non
 def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
     assert main(["sweep", *options]) == 2
-    assert "one worker and no address with local" in capsys.readouterr().err
+    assert "A local sweep must have one worker" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -23,10 +23,10 @@ def test_a_missing_cluster_is_reported_before_anything_is_written(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
+        request = SweepConfig(base=short(), resources=Resources(address=address))
         with pytest.raises(InvalidConfigError, match="Connection refused"):
             require_reachable(address)
         with pytest.raises(InvalidConfigError, match="running Ray cluster"):
-            request = SweepConfig(base=short(), resources=Resources(address=address))
             sweep(request, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
