@@ -32,7 +32,7 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
     with running_user_code(f"model {config.model.name}"):
         trainer = GeneralistTrainer(replace(config, n_accumulations=1), data, model=model)
     device, dtype = trainer.device, trainer.dtype
-    noise = GeneratorNoise(generator(device, 0, "rehearsal"))
+    noise = GeneratorNoise(generator(device, 0, "preflight"))
     x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, dtype)))
     for expert in trainer.experts:
         if has_custom(expert.config.attack, expert.config.loss):
