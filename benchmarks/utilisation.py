@@ -20,7 +20,7 @@ from rich.console import Console
 
 from generalist_core.config.presets import short
 from search import Resources, Sweep, SweepConfig, sweep
-from search.running.trial import POINTS
+from search.folders import SweepFolder, TrialFolder
 from spaces import SPACES
 
 
@@ -40,10 +40,10 @@ class Use:
 
 
 def use_of(finished: Sweep, n_workers: int) -> Use:
-    """Read from the trials' folders: a trial writes its configuration first, its points last."""
-    folders = list((finished.folder / "trials").iterdir())
-    begun = min((folder / "config.json").stat().st_mtime for folder in folders)
-    ended = max((folder / POINTS).stat().st_mtime for folder in folders)
+    """As the folders of the trials say: a trial writes its configuration first, its points last."""
+    folders = [TrialFolder(path) for path in SweepFolder(finished.folder).trials.iterdir()]
+    begun = min(folder.config.stat().st_mtime for folder in folders)
+    ended = max(folder.points.stat().st_mtime for folder in folders)
     busy_s = finished.results.cost()["seconds"]
     return Use(n_trials=len(folders), n_workers=n_workers, busy_s=busy_s, elapsed_s=ended - begun)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, flushed, then renamed."""
+"""Files that are complete or not there: each is written aside, flushed, then renamed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from search.errors import SweepFolderError
 from search.folders import SweepFolder
 
 N_DIGEST = 32
+"""Bytes of a SHA-256 digest."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,7 +32,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new, never a part."""
+    """Write a file atomically: a reader sees the old content or the new, never a part of it."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
@@ -56,16 +57,16 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def save_sealed(path: Path, state: Mapping[str, Any], seal: str) -> None:
-    """As `save_tensors`, with a digest behind it that binds the content to `seal`."""
+    """As `save_tensors`, followed by a digest that binds the content to `seal`."""
     body = _serialised(state)
     write_bytes(path, body + _digest(seal, body))
 
 
 def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
-    """What `save_sealed` wrote, None if there is no such file or any more.
+    """Load what `save_sealed` wrote; None if there is no such file.
 
     Raises:
-        SweepFolderError: not a bit may have changed, nor the file come from elsewhere.
+        SweepFolderError: the digest does not match.
     """
     try:
         content = path.read_bytes()
@@ -73,7 +74,7 @@ def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
         return None
     body, digest = content[:-N_DIGEST], content[-N_DIGEST:]
     if digest != _digest(seal, body):
-        raise SweepFolderError(f"{path} must be as it was written, but is damaged or foreign.")
+        raise SweepFolderError(f"{path} must be as it was written, but the digest does not match.")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state
 
@@ -89,22 +90,23 @@ def _digest(seal: str, body: bytes) -> bytes:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` wrote; loads weights only, so a foreign file cannot run code.
+    """Load what `save_tensors` wrote; weights only, so that no file can run code.
 
     Raises:
-        SweepFolderError: no such file, torn, or one that holds more than tensors and plain values.
+        SweepFolderError: the file does not exist, is incomplete, or holds more than tensors and
+            plain values.
     """
     try:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not.") from error
     except EOFError as error:
-        raise SweepFolderError(f"{path} must hold tensors alone, but is empty.") from error
+        raise SweepFolderError(f"{path} must hold only tensors, but is empty.") from error
     except RuntimeError as error:
-        raise SweepFolderError(f"{path} must hold tensors alone, but is torn.") from error
+        raise SweepFolderError(f"{path} must hold only tensors, but is damaged.") from error
     except pickle.UnpicklingError as error:
         raise SweepFolderError(
-            f"{path} must hold tensors alone, but holds something else, or code."
+            f"{path} must hold only tensors, but holds something else, or code."
         ) from error
     return loaded
 
@@ -113,7 +115,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        SweepFolderError: no such file, or torn.
+        SweepFolderError: the file does not exist or is damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -126,10 +128,10 @@ def read_json(path: Path) -> Any:
 def create_folder(path: Path) -> None:
     """Make a new output folder, or take an empty one, and check that it can be written.
 
-    The lock of a sweep that was killed before it wrote anything counts for nothing.
+    The lock of a sweep that was killed before it wrote anything is ignored.
 
     Raises:
-        SweepFolderError: it holds something already, or cannot be written.
+        SweepFolderError: the folder is not empty, or cannot be written.
     """
     lock = SweepFolder(path).lock
     if path.is_dir() and any(inside != lock for inside in path.iterdir()):
@@ -140,10 +142,10 @@ def create_folder(path: Path) -> None:
 
 
 def make_folder(path: Path, cure: str) -> None:
-    """Make a folder, or take one that is there, and check that it can be written.
+    """Make a folder, or take an existing one, and check that it can be written.
 
     Raises:
-        SweepFolderError: it cannot; the message ends with the cure.
+        SweepFolderError: the folder cannot be written; the message ends with `cure`.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -156,6 +158,6 @@ def make_folder(path: Path, cure: str) -> None:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What the files in a folder take."""
+    """The total size of all files in a folder."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return sum(path.stat().st_size for path in files)

@@ -25,8 +25,8 @@ from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
 from search.report.write import write_files
-from search.running.housekeeping import Housekeeping, sweep_up
-from search.running.local import here, run_locally
+from search.running.housekeeping import Housekeeping, remove_leftovers
+from search.running.local import local_worker, run_locally
 from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.session import (
@@ -160,7 +160,7 @@ def resume(
             mend_journal(files.journal)
         ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
-        sweep_up(folder, ledger.results)
+        remove_leftovers(folder, ledger.results)
         if config != old:
             write_request(folder, config, study, custom_parts(data, model))
         done = ledger.results.counts().total
@@ -208,7 +208,7 @@ def _runner(
 ) -> tuple[Callable[..., None], AbstractContextManager[int]]:
     """The function that runs trials, and the context of its workers; imports Ray only if needed."""
     if resources.local:
-        return partial(run_locally, raises=raises), here()
+        return partial(run_locally, raises=raises), local_worker()
     from search.running.ray_cluster import running_ray
     from search.running.ray_tuner import run_on_ray
 

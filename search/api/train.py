@@ -14,7 +14,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import Metrics
 from generalist_core.user_code import pinned
 from search.files import create_folder
-from search.folders import SweepFolder, TrialFolder
+from search.folders import SweepFolder
 from search.monitoring.tensorboard import TrialWriter
 from search.running.preflight import preflight
 from search.running.trial import TrialRun
@@ -77,5 +77,5 @@ def train_in(
     points = tuple(trial.release())
     writer.release(points)
     writer.close()
-    TrialFolder(folder).checkpoint.unlink(missing_ok=True)
+    trial.files.checkpoint.unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

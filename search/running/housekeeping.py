@@ -1,4 +1,4 @@
-"""What a sweep keeps on disk: what is needed to go on, and to make the mixtures on the front."""
+"""What a sweep keeps on disk: what it needs to resume and to make the mixtures on the front."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generalist_core.training.evaluator import OperatingPoint
-from search.running.trial import AVERAGES, CHECKPOINT
+from search.folders import SweepFolder, TrialFolder
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.results import Results
@@ -20,28 +20,28 @@ class Housekeeping(Callback):
 
     def on_completed(self, trial: str, _: Sequence[OperatingPoint], results: Results) -> None:
         """Keep the averages that the front needs."""
-        self._remove(trial, CHECKPOINT)
+        self._remove_checkpoint(trial)
         on_front = {point.trial for point in results.front().points}
-        for path in self.trials.glob(f"*/{AVERAGES}"):
-            if path.parent.name not in on_front and results.has_ended(path.parent.name):
-                path.unlink()
+        for folder in self.trials.glob("*"):
+            if folder.name not in on_front and results.has_ended(folder.name):
+                TrialFolder(folder).averages.unlink(missing_ok=True)
 
     def on_failed(self, trial: str, _: Failure, __: Results) -> None:
-        """Nobody goes on from here."""
-        self._remove(trial, CHECKPOINT)
+        """A failed trial is not resumed."""
+        self._remove_checkpoint(trial)
 
     def on_stopped(self, trial: str, _: int, __: Results) -> None:
-        """Nobody goes on from here."""
-        self._remove(trial, CHECKPOINT)
+        """A stopped trial is not resumed."""
+        self._remove_checkpoint(trial)
 
-    def _remove(self, trial: str, name: str) -> None:
-        (self.trials / trial / name).unlink(missing_ok=True)
+    def _remove_checkpoint(self, trial: str) -> None:
+        TrialFolder(self.trials / trial).checkpoint.unlink(missing_ok=True)
 
 
-def sweep_up(folder: Path, results: Results) -> None:
-    """Remove what a crash left: parts of files, and checkpoints of trials that have ended."""
+def remove_leftovers(folder: Path, results: Results) -> None:
+    """Remove what a crash left: partly written files, and checkpoints of trials that have ended."""
     for part in (*folder.glob(".*.*"), *folder.glob("trials/*/.*.*"), *folder.glob("models/.*.*")):
         part.unlink(missing_ok=True)
-    for path in (folder / "trials").glob(f"*/{CHECKPOINT}"):
-        if results.has_ended(path.parent.name):
-            path.unlink()
+    for trial in SweepFolder(folder).trials.glob("*"):
+        if results.has_ended(trial.name):
+            TrialFolder(trial).checkpoint.unlink(missing_ok=True)

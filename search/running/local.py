@@ -1,4 +1,4 @@
-"""A sweep without Ray: trials one after another in the calling process, for debugging."""
+"""A sweep without Ray: trials run one after another in the calling process, for debugging."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 
 from search.config import CustomParts, SweepConfig
+from search.folders import SweepFolder
 from search.running.trial import with_release_ratio
-from search.running.worker import Worker, is_epoch, tell
+from search.running.worker import Worker, has_metrics, report_end
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure, classify
 from search.study.records import Proposal
@@ -30,10 +31,10 @@ def run_locally(
     *,
     raises: bool = False,
 ) -> None:
-    """As `search.running.ray_tuner.run_on_ray`, but here, one trial after another.
+    """As `search.running.ray_tuner.run_on_ray`, but in this process, one trial after another.
 
-    Nothing ends an epoch that hangs but Ctrl-C, which leaves its trial for `resume`. If it
-    `raises`, the first error of a trial ends the search, and is the searcher's.
+    Only Ctrl-C ends an epoch that hangs; it leaves the trial for `resume`. With `raises` the first
+    error of a trial ends the search and becomes the searcher's.
     """
     worker = Worker(
         threads=config.resources.threads,
@@ -47,24 +48,24 @@ def run_locally(
     deadline = time.monotonic() + (config.time_budget_s or float("inf"))
     with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
         while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
-            place = folder / "trials" / proposal.trial
+            place = SweepFolder(folder).trial(proposal.trial).root
             worker.begin(place, with_release_ratio(proposal.config, proposal.mixing_ratio))
             _train(searcher, proposal, worker, deadline)
     worker.close()
 
 
 def _train(searcher: Searcher, proposal: Proposal, worker: Worker, deadline: float) -> None:
-    """Train a trial until it ends, or the time or the search does."""
+    """Train a trial until it ends, the time is up, or the search ends."""
     trial = proposal.trial
     while trial in searcher.running and searcher.error is None and time.monotonic() < deadline:
         result = worker.step()
-        if not (is_epoch(result) and searcher.report(trial, result)):
-            tell(searcher, trial, result)
+        if not (has_metrics(result) and searcher.report(trial, result)):
+            report_end(searcher, trial, result)
 
 
 @contextlib.contextmanager
-def here() -> Iterator[int]:
-    """This process as the one worker, with as many threads afterwards as before."""
+def local_worker() -> Iterator[int]:
+    """Yields 1, as this process is the only worker; restores its number of threads afterwards."""
     n_threads = torch.get_num_threads()
     try:
         yield 1
@@ -72,10 +73,10 @@ def here() -> Iterator[int]:
         torch.set_num_threads(n_threads)
 
 
-def map_here(
+def map_locally(
     function: Callable[..., Result], items: Sequence[Item], **shared: object
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """As `search.running.ray_cluster.map_on_ray`, but here, one item after another."""
+    """As `search.running.ray_cluster.map_on_ray`, but in this process, one item after another."""
     for item in items:
         try:
             outcome: Result | Failure = function(item, **shared)

@@ -1,4 +1,4 @@
-"""A training tried out before any work is done: what cannot run is said at once."""
+"""Tries out a training before any work is done, so that what cannot run is reported at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import GeneratorNoise, generator
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.user_code import has_custom, running_user_code
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 from search.config import SweepConfig
 from search.files import make_folder
 
@@ -32,7 +32,7 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
     with running_user_code(f"model {config.model.name}"):
         trainer = GeneralistTrainer(replace(config, n_accumulations=1), data, model=model)
     device, dtype = trainer.device, trainer.dtype
-    noise = GeneratorNoise(generator(device, 0, "rehearsal"))
+    noise = GeneratorNoise(generator(device, 0, "preflight"))
     x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, dtype)))
     for expert in trainer.experts:
         if has_custom(expert.config.attack, expert.config.loss):
@@ -45,14 +45,14 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
 
 
 CONNECTING_S = 10.0
-"""How long the head of a cluster may take to answer; Ray itself tries for many minutes."""
+"""How long the head of a cluster may take to answer; Ray itself would try for many minutes."""
 
 
 def require_reachable(address: str) -> None:
     """Check that something listens at HOST:PORT; `auto` is for Ray to find.
 
     Raises:
-        InvalidConfigError: nothing does.
+        InvalidConfigError: nothing listens there.
     """
     if address == "auto":
         return
@@ -61,14 +61,14 @@ def require_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING_S).close()
     except (OSError, OverflowError) as error:
         raise InvalidConfigError(
-            f"`address` must be that of a running Ray cluster, but at {address}: {error}."
+            f"`address` must be that of a running Ray cluster, but {address} gives: {error}."
         ) from error
 
 
 def check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
 ) -> None:
-    """Find out before any work is done: cluster, data, model and device are there."""
+    """Check before any work is done that the cluster, data, model and device can be used."""
     resources, device = config.resources, config.base.device
     if resources.address is not None:
         require_reachable(resources.address)
@@ -77,9 +77,12 @@ def check_that_it_can_start(
         resolve_device(device)
     elif resources.address is None and (resources.gpus_per_trial > 0 or names_gpu):
         resolve_device(device if names_gpu else "cuda")
-        cure = "Ray hides GPUs from trials that ask for none."
-        got = f"gpus_per_trial={resources.gpus_per_trial}, device={device}"
-        require(resources.gpus_per_trial > 0, "gpus_per_trial > 0 with a GPU device", got, cure)
+        if resources.gpus_per_trial == 0:
+            raise InvalidConfigError(
+                "`gpus_per_trial` must be > 0 with a GPU device, but got "
+                f"gpus_per_trial={resources.gpus_per_trial}, device={device}. "
+                "Ray hides GPUs from trials that ask for none."
+            )
     if config.warmups is not None:
         make_folder(Path(config.warmups.folder), "Give another --warmups.")
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)

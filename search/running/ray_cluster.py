@@ -1,4 +1,4 @@
-"""Ray, as little of it as possible: a cluster to run on, and a map over its workers."""
+"""A Ray cluster to run on, and a map over its workers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
-from ray._private import ray_constants
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from generalist_core.validation import InvalidConfigError, require
+from generalist_core.validation import InvalidConfigError
 from search.config import Resources
 from search.running.preflight import require_reachable
 from search.study.failures import Failure, classify
@@ -25,17 +24,17 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-"""Where a cluster on this machine listens: nobody else can reach it."""
+"""Where a cluster of this machine listens: other machines cannot reach it."""
 
 JOINING_S = 120.0
-"""How long a cluster that has just been started may take to bring a machine for a trial."""
+"""How long a cluster that was just started may take until a machine has room for a trial."""
 
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the search limits itself; else workers start in turn
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the search limits itself
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",
 }
@@ -43,7 +42,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def running_ray(resources: Resources) -> Iterator[int]:
-    """The caller's Ray, left running; else the one at `address` or a new local one.
+    """Use the caller's Ray if it runs, and leave it running; else join `address` or start a Ray.
 
     Yields how many trials run at a time.
 
@@ -66,14 +65,8 @@ def running_ray(resources: Resources) -> Iterator[int]:
 
 
 def _start() -> None:
-    """Start Ray on this machine, for this machine, whatever RAY_ADDRESS says.
-
-    Asked for 127.0.0.1, Ray on Linux takes the address that others see and then listens on all
-    interfaces, unless it is told that there is no cluster (ray/_private/services.py).
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    """Start a Ray of this machine alone, whatever RAY_ADDRESS says."""
+    with _keeping_loopback():
         ray.init(
             address="local",  # without it Ray joins a cluster that it finds on this machine
             _node_ip_address=LOOPBACK,
@@ -81,6 +74,25 @@ def _start() -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+
+
+@contextmanager
+def _keeping_loopback() -> Iterator[None]:
+    """Make a Ray that starts meanwhile listen on 127.0.0.1 if it is asked to.
+
+    Ray 2.60 has no public way. On Linux it replaces 127.0.0.1 by the address that other machines
+    see, and then listens on all interfaces (see `resolve_ip_for_localhost` in
+    ray/_private/services.py), unless this constant says that there are no clusters. The variable
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER sets it, but only if it is set before the first import of Ray,
+    which may be the caller's. Asked for another address of loopback, such as 127.0.0.2, Ray listens
+    on all interfaces.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
@@ -91,28 +103,31 @@ def _join(address: str) -> None:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (AuthenticationError, ConnectionError) as error:
         raise InvalidConfigError(
-            f"`address` must be that of a Ray cluster that lets this user in, but: {error}. "
+            f"`address` must be that of a Ray cluster that admits this user, but: {error}. "
             "If it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
         ) from error
 
 
 def n_workers(resources: Resources, *, patience_s: float = 0.0) -> int:
-    """As many trials at a time as the cluster holds, and no more than asked for.
+    """The number of trials that run at a time: as many as fit, but at most `workers`.
 
     Raises:
-        InvalidConfigError: not even one, for `patience_s` seconds.
+        InvalidConfigError: not even one trial has fitted for `patience_s` seconds.
     """
     deadline = time.monotonic() + patience_s
     while (n := n_at_once(resources)) == 0 and time.monotonic() < deadline:
         log.warning("No machine of the cluster has room for a trial yet; waiting for one.")
         time.sleep(min(10.0, max(0.0, deadline - time.monotonic())))
-    cure = "Ask for less, or add machines to the cluster."
-    require(n > 0, "one trial fits a machine of the cluster", f"{_machines()}", cure)
+    if n == 0:
+        raise InvalidConfigError(
+            f"A trial must fit on a machine of the cluster, but got {_machines()}. "
+            "Ask for less, or add machines to the cluster."
+        )
     return n
 
 
 def n_at_once(resources: Resources) -> int:
-    """How many trials fit the machines that the cluster has now, and no more than asked for."""
+    """How many trials fit on the present machines of the cluster, but at most `workers`."""
     n = sum(fits_on(machine, resources) for machine in _machines())
     return n if resources.workers is None else min(n, resources.workers)
 
@@ -125,7 +140,7 @@ def _machines() -> list[dict[str, float]]:
 
 
 def fits_on(machine: Mapping[str, float], resources: Resources) -> int:
-    """How many trials fit one machine; a fraction of a GPU lies on one GPU."""
+    """How many trials fit on one machine; a fraction of a GPU is always of a single GPU."""
     fits = _quotient(machine["CPU"], resources.cpus_per_trial)
     fraction = resources.gpus_per_trial
     if fraction == 0:
@@ -135,7 +150,7 @@ def fits_on(machine: Mapping[str, float], resources: Resources) -> int:
 
 
 def _quotient(whole: float, part: float) -> int:
-    """How often a part fits, to the ten-thousandths in which Ray counts."""
+    """How often a part fits, in the units of 1/10,000 in which Ray counts."""
     return round(whole * 10_000) // max(1, round(part * 10_000))
 
 
@@ -146,7 +161,7 @@ def map_on_ray(
     resources: Resources,
     **shared: object,
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """Each item with `function(item, **shared)`, in the order in which workers finish."""
+    """Yield each item with `function(item, **shared)`, in the order in which workers finish."""
     task: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(
         function
     )

@@ -1,4 +1,4 @@
-"""A trial as a Ray Tune trainable: one actor trains one trial after another."""
+"""A trial as a trainable of Ray Tune: one actor trains one trial after another."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from search.running.worker import Worker
 
 
 class GeneralistTrainable(tune.Trainable):
-    """Trains the configuration it is given; a step is an epoch.
+    """Trains the configuration that it is given; a step is an epoch.
 
-    Whatever fails in a trial is in its last result. So what Ray sees as an error is the death of
-    the worker, and whoever takes its place goes on from the checkpoint in the trial's folder.
+    Any failure of a trial is part of its last result. An error that Ray sees is therefore the death
+    of the worker; the next worker resumes from the checkpoint in the trial's folder.
     """
 
     def setup(self, config: dict[str, Any], **worker: Any) -> None:
-        """Begin the first trial of this actor; `worker` has the arguments of a `Worker`."""
+        """Begin the first trial of this actor; `worker` holds the arguments of a `Worker`."""
         self.worker = Worker(**worker)
         self.reset_config(config)
 
@@ -35,5 +35,5 @@ class GeneralistTrainable(tune.Trainable):
         return self.worker.step()
 
     def cleanup(self) -> None:
-        """Let go of what the last trial holds."""
+        """Release what the last trial holds."""
         self.worker.close()

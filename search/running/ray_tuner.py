@@ -1,8 +1,8 @@
-"""Ray Tune drives the search. Ray's own OptunaSearch and schedulers cannot do this.
+"""Ray Tune drives the search, without Ray's own OptunaSearch and schedulers.
 
-With several objectives OptunaSearch leaves failed trials running for ever and completes stopped
-ones, and the schedulers know one objective. Here each trial that Ray ends is told in its one final
-state.
+With several objectives OptunaSearch leaves failed trials in the state RUNNING and completes stopped
+ones, and the schedulers know only one objective. Here each trial that Ray ends is recorded once, in
+its final state.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
 from search.config import CustomParts, SweepConfig
+from search.folders import SweepFolder
 from search.running.ray_cluster import n_at_once
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
-from search.running.worker import is_epoch, tell
+from search.running.worker import has_metrics, report_end
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure
 
-RAY = "ray"
-"""Ray's own folder in that of a sweep."""
-
 
 class TuneSearcher(RaySearcher):
-    """Ray's view of a search: Ray's ids and results in, configurations out.
+    """A search as Ray sees it: takes Ray's ids and results, and returns configurations.
 
-    What has an attribute `searcher` is to Ray a wrapper around another of Ray's searchers.
+    The search is not called `searcher`, because Ray takes an object with such an attribute for a
+    wrapper around another of its searchers.
     """
 
     def __init__(
         self, searcher: Searcher, folder: Path, n_workers: Callable[[], int] | None = None
     ) -> None:
-        """Take a search; `n_workers` says how many trials fit now, as machines come and go."""
+        """Wrap a search; `n_workers` says how many trials fit now, as machines come and go."""
         super().__init__()
         self.search = searcher
         self.folder = folder
@@ -50,7 +49,7 @@ class TuneSearcher(RaySearcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration, None for not now, FINISHED for no more."""
+        """The configuration of the next trial; None for not now, FINISHED for no more."""
         if self.n_workers is not None:
             self.search.n_workers = max(1, self.n_workers())
         with self.search.aborting():
@@ -66,48 +65,48 @@ class TuneSearcher(RaySearcher):
         return None if self.search.n_to_begin > 0 else RaySearcher.FINISHED
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Pass on an epoch's metrics; whether to stop the trial."""
+        """Pass on the metrics of an epoch; returns whether to stop the trial."""
         stops = False
-        if is_epoch(result) and not self._is_unwritable:
+        if has_metrics(result) and not self._is_unwritable:
             with self.search.aborting():
                 stops = self.search.report(self.names[trial_id], result)
         return stops
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the stopper has seen it, and sees those that end a trial too."""
+        """Do nothing: the stopper sees every result, also those that end a trial."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell how a trial ended, unless it was stopped, or is to go on another time."""
+        """Report how a trial ended, unless it was stopped or will be resumed."""
         trial = self.names.pop(trial_id)
         if trial not in self.search.running or self._is_unwritable:
             return
         with self.search.aborting():
             if error:
-                reason = "its worker died, and so did those that took its place"
+                reason = "its worker died, and so did those that replaced it"
                 self.search.failed(trial, Failure(kind="worker-died", reason=reason))
             else:
-                tell(self.search, trial, result or {})
+                report_end(self.search, trial, result or {})
 
     @property
     def _is_unwritable(self) -> bool:
-        """Whether a write has failed: half a record may be there, so that none may follow it."""
+        """Whether a write has failed: no record may follow one that may be incomplete."""
         return isinstance(self.search.error, OSError)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the source of truth."""
+        """Do nothing: the study is the source of truth."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the source of truth."""
+        """Do nothing: the study is the source of truth."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles its searcher beside the results; nothing of this one is worth keeping."""
+        """Nothing: Ray pickles its searcher beside the results, and nothing of it is needed."""
         return {}
 
 
 class RungStopper(tune.Stopper):
-    """Shows every result to the searcher, which says whether to stop."""
+    """Shows every result to the searcher, which decides whether to stop the trial."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self.searcher = searcher
@@ -117,21 +116,21 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether the search cannot go on; else it ends by proposing no more."""
+        """Whether an error has ended the search; otherwise it ends by proposing no more trials."""
         return self.searcher.search.error is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """As the searcher's."""
+        """Nothing, as for the searcher."""
         return {}
 
 
 def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: CustomParts) -> None:
-    """Run all trials of a search on the Ray that runs; in `folder` each has its own in `trials`.
+    """Run all trials of a search on the running Ray, in the folder of the sweep.
 
-    Nothing that Ray keeps is ever read again: the study and the trials' folders say it all.
+    What Ray keeps there is never read again: the study and the trials' folders hold everything.
     """
     resources = config.resources
-    tuned = TuneSearcher(searcher, folder / "trials", partial(n_at_once, resources))
+    tuned = TuneSearcher(searcher, SweepFolder(folder).trials, partial(n_at_once, resources))
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
@@ -140,7 +139,8 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: Cu
         warmups=config.store_in(folder),
         limits=config.limits,
     )
-    shutil.rmtree(folder / RAY, ignore_errors=True)
+    ray_folder = SweepFolder(folder).ray
+    shutil.rmtree(ray_folder, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     tune.Tuner(
         tune.with_resources(trainable, asked),
@@ -152,7 +152,7 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: Cu
             trial_dirname_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name=RAY,
+            name=ray_folder.name,
             storage_path=str(folder),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),

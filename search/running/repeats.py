@@ -1,8 +1,8 @@
-"""The front again with other seeds: how much of it was luck.
+"""The front trained again with other seeds, which shows how much of it was luck.
 
-Each configuration on the front is trained `repeats` times more, from other initial weights, data
-order and noise, and releases the ratios that it has on the front. The first training, which was
-chosen for its result, has no part in the mean.
+Each configuration on the front is trained `repeats` more times, with other initial weights, data
+order and noise, and releases the mixing ratios that it has on the front. The first training, which
+was chosen for its result, is not part of the mean.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from search.config import Resources
 from search.files import read_json, write_json
-from search.folders import SweepFolder
+from search.folders import SweepFolder, TrialFolder
 from search.front.front import Front
-from search.running.local import map_here
-from search.running.trial import CHECKPOINT, POINTS, TrialRun
+from search.running.local import map_locally
+from search.running.trial import TrialRun
 from search.study.failures import Failure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatJob:
-    """One training to repeat: the trial, which repeat, and where its files go."""
+    """One training to repeat: the trial, the number of the repeat, and where its files go."""
 
     trial: str
     repeat: int
@@ -55,7 +55,7 @@ def repeat_front(
     """Train the front's configurations again, and write `repeats.json`."""
     jobs = [job for repeat in range(1, request.repeats + 1) for job in _jobs(folder, front, repeat)]
     resources, rows = request.resources, []
-    map_jobs = map_here if resources.local else _map_on(resources)
+    map_jobs = map_locally if resources.local else _map_on(resources)
     for job, outcome in map_jobs(
         run_repeat, jobs, threads=resources.threads, data=data, model=model
     ):
@@ -68,7 +68,7 @@ def repeat_front(
 
 
 def _map_on(resources: Resources) -> Callable[..., Any]:
-    """Ray's workers; Ray is imported only where it runs."""
+    """A map over Ray's workers; Ray is imported only if it runs."""
     from search.running.ray_cluster import map_on_ray
 
     return partial(map_on_ray, resources=resources)
@@ -77,20 +77,21 @@ def _map_on(resources: Resources) -> Callable[..., Any]:
 def run_repeat(
     job: RepeatJob, *, threads: int, data: Dataset | None, model: ModelFactory | None
 ) -> list[dict[str, Any]]:
-    """Train and release one repeat, in a worker, or go on with it; what is done is read."""
+    """Train or resume one repeat in a worker, and release it; read its points if it is done."""
     torch.set_num_threads(threads)
-    if not (job.folder / POINTS).is_file():
+    files = TrialFolder(job.folder)
+    if not files.points.is_file():
         run = TrialRun(job.folder, job.config, data, model=model)
         while not run.is_done:
             run.advance()
         run.release()
-    (job.folder / CHECKPOINT).unlink(missing_ok=True)
-    points: list[dict[str, Any]] = read_json(job.folder / POINTS)
+    files.checkpoint.unlink(missing_ok=True)
+    points: list[dict[str, Any]] = read_json(files.points)
     return points
 
 
 def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
-    """One job a configuration on the front, with a seed of this repeat."""
+    """One job per configuration on the front, with a seed of its own for this repeat."""
     jobs = []
     for trial in dict.fromkeys(point.trial for point in front.points):
         points = [point for point in front.points if point.trial == trial]
@@ -101,6 +102,6 @@ def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
             seed=derive_seed(config.seed, "repeat", repeat) % 2**31,
             evaluation=replace(config.evaluation, release_ratios=ratios),
         )
-        place = folder / "repeats" / f"{trial}-{repeat}"
+        place = SweepFolder(folder).repeat(trial, repeat).root
         jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=place, config=config))
     return jobs

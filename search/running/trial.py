@@ -1,10 +1,6 @@
-"""One trial in its folder: it trains epoch by epoch, keeps its metrics, and releases at the end.
+"""One trial in its folder: trains epoch by epoch, records its metrics, and releases at the end.
 
-config.json     the configuration
-metrics.jsonl   one line an epoch
-checkpoint.pt   what is needed to go on, while it runs
-averages.pt     each expert's average, from which any mixture can be made
-points.json     the released operating points
+`search.folders.TrialFolder` lists the files.
 """
 
 from __future__ import annotations
@@ -28,35 +24,28 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
 from search.errors import SweepFolderError
 from search.files import load_sealed, save_sealed, save_tensors, write_json, write_text
+from search.folders import TrialFolder
 from search.front.points import point_to_dict
 from search.running.warmups import Warmups, WarmupStore, share_warmups
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"
-
-METRICS = "metrics.jsonl"
-
-AVERAGES = "averages.pt"
-
-POINTS = "points.json"
-
 POLL_S = 1.0
 """How long to wait before looking again whether others have trained a warm-up."""
 
 CHECKPOINT_FRACTION = 0.05
-"""Of the time at most this goes into writing checkpoints; what a crash undoes follows from it."""
+"""At most this fraction of the time is spent on checkpoints."""
 
 
 class Training:
-    """Drives a trainer, epoch by epoch, and counts the seconds.
+    """Drives a trainer epoch by epoch and counts the seconds.
 
-    With a store of warm-ups the experts are brought to the first sync one by one, each as far as
-    nobody else has trained it; then all train together.
+    With a store of warm-ups the experts are brought to the first sync one by one, and what others
+    have trained is adopted; from then on all experts train together.
     """
 
     def __init__(self, trainer: GeneralistTrainer, warmups: Warmups | None = None) -> None:
-        """Begin where the trainer stands; warm-ups are found in `warmups` and left there."""
+        """Start from the state of the trainer; warm-ups are taken from and added to `warmups`."""
         self.trainer = trainer
         self.seconds = 0.0
         self.lost_forward_images = 0
@@ -72,7 +61,7 @@ class Training:
 
     @property
     def cost(self) -> dict[str, float]:
-        """What the training has cost by now, what was lost and done again included."""
+        """The cost so far, including that of epochs that were lost and trained again."""
         return {
             "forward_images": self.trainer.forward_images + self.lost_forward_images,
             "reused_forward_images": self.trainer.reused_forward_images,
@@ -81,9 +70,9 @@ class Training:
         }
 
     def attempt(self) -> Metrics | None:
-        """Train one epoch, evaluate where it is due, and return the metrics.
+        """Train one epoch, evaluate if it is due, and return the metrics.
 
-        None while others train a warm-up that is needed here.
+        Returns None while others train a warm-up that is needed here.
         """
         assert not self.is_done
         started = time.perf_counter()
@@ -95,18 +84,12 @@ class Training:
             metrics = trainer.train_epoch()
             if trainer.epoch % every == 0 or trainer.is_done:
                 metrics |= trainer.evaluate()
-        elif (alone := warmed(metrics)) and metrics[f"epoch/{alone}"] % every == 0:
-            metrics |= trainer.evaluate_expert(alone)
+        elif (expert := expert_trained(metrics)) and metrics[f"epoch/{expert}"] % every == 0:
+            metrics |= trainer.evaluate_expert(expert)
         metrics["forward_images"] = trainer.forward_images + self.lost_forward_images
         metrics["lost_forward_images"] = self.lost_forward_images
         metrics["seconds"] = time.perf_counter() - started
         self.seconds += metrics["seconds"]
-        return metrics
-
-    def advance(self) -> Metrics:
-        """As `attempt`, but wait for others where there is nothing else to do."""
-        while (metrics := self.attempt()) is None:
-            time.sleep(POLL_S)
         return metrics
 
     def release(self) -> list[OperatingPoint]:
@@ -117,16 +100,16 @@ class Training:
         return points
 
     def close(self) -> None:
-        """Let go of a warm-up that was claimed and not finished."""
+        """Release the claim of an unfinished warm-up."""
         if isinstance(self._warming, Generator):
             self._warming.close()
 
 
-class TrialRun(Training):
-    """A training in its folder: what it returns is written there, and it goes on from there.
+class TrialRun:
+    """A training in its folder: its results are written there, and it resumes from there.
 
-    Of a training that ended in the middle, the epochs after its last checkpoint are done again, to
-    equal bits on the CPU; what they cost is counted as lost.
+    If a training was cut off, the epochs after its last checkpoint are trained again, to equal bits
+    on the CPU; their first cost is counted as lost.
     """
 
     def __init__(
@@ -138,88 +121,124 @@ class TrialRun(Training):
         model: ModelFactory | None = None,
         warmups: WarmupStore | None = None,
     ) -> None:
-        """Build the trainer and the folder, or go on with what is in it.
+        """Build the trainer and the folder, or resume from what the folder holds.
 
         Args:
             folder: where the trial's files go.
             config: the run.
             data: the images; by default those that `config` names.
             model: the user's own factory of models.
-            warmups: where to look for the experts' warm-ups, and to leave them for others.
+            warmups: the store from which the experts' warm-ups are taken, and to which they are
+                added.
 
         Raises:
-            SweepFolderError: the folder is another trial's, or cannot be read.
+            SweepFolderError: the folder belongs to another trial, or cannot be read.
         """
-        config = _as_begun(folder, config)
+        self.folder, self.files = folder, TrialFolder(folder)
+        config = self._config_as_begun(config)
         data = data or cached_dataset(config.data)
-        super().__init__(GeneralistTrainer(config, data, model=model), warmups)
-        self.folder = folder
+        self.trainer = GeneralistTrainer(config, data, model=model)
+        self.training = Training(self.trainer, warmups)
         self.n_lines = 0
-        self._kept_at = self._keeping_took = 0.0
+        self._saved_at = self._saving_took_s = 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.json", to_json(config) + "\n")
-        self._go_on()
+        write_text(self.files.config, to_json(config) + "\n")
+        self._resume()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.trainer.is_done
 
     def attempt(self) -> Metrics | None:
-        """As before, and keep the metrics; and a checkpoint, if it is time for one."""
-        metrics = super().attempt()
+        """As `Training.attempt`; also records the metrics, and a checkpoint if one is due."""
+        metrics = self.training.attempt()
         if metrics is not None:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            with self.files.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
                 file.flush()
-                os.fsync(file.fileno())  # a checkpoint counts on the lines before it
+                os.fsync(file.fileno())  # a checkpoint relies on the lines before it
             self.n_lines += 1
-            if time.monotonic() - self._kept_at >= self._keeping_took / CHECKPOINT_FRACTION:
-                self.keep()
+            if time.monotonic() - self._saved_at >= self._saving_took_s / CHECKPOINT_FRACTION:
+                self.save_checkpoint()
         return metrics
 
-    def keep(self) -> None:
-        """Write a checkpoint in place of the last one."""
+    def advance(self) -> Metrics:
+        """As `attempt`, but wait for others if there is nothing else to do."""
+        while (metrics := self.attempt()) is None:
+            time.sleep(POLL_S)
+        return metrics
+
+    def save_checkpoint(self) -> None:
+        """Replace the checkpoint by one of the present state."""
         started = time.monotonic()
         state = {
             "trainer": self.trainer.state_dict(),
-            "seconds": self.seconds,
-            "lost_forward_images": self.lost_forward_images,
+            "seconds": self.training.seconds,
+            "lost_forward_images": self.training.lost_forward_images,
             "n_lines": self.n_lines,
         }
-        save_sealed(self.folder / CHECKPOINT, state, self.folder.name)
-        self._kept_at = time.monotonic()
-        self._keeping_took = self._kept_at - started
+        save_sealed(self.files.checkpoint, state, self.folder.name)
+        self._saved_at = time.monotonic()
+        self._saving_took_s = self._saved_at - started
 
     def release(self) -> list[OperatingPoint]:
-        """As before, and keep the points and what is needed to make the mixtures."""
-        points = super().release()
-        save_tensors(self.folder / AVERAGES, self.trainer.averages())
-        write_json(self.folder / POINTS, [point_to_dict(point) for point in points])
+        """Evaluate and record the mixtures, and save the averages that they are made from."""
+        points = self.training.release()
+        save_tensors(self.files.averages, self.trainer.averages())
+        write_json(self.files.points, [point_to_dict(point) for point in points])
         return points
 
-    def _go_on(self) -> None:
-        """Take up the checkpoint; metrics that are later than it are of epochs to be done again."""
-        state = _checkpoint(self.folder)
+    def _config_as_begun(self, config: TrainConfig) -> TrainConfig:
+        """`config`, with the number of accumulations that the trial has switched to."""
+        if not self.files.config.is_file():
+            return config
+        begun = load_config(self.files.config)
+        n_accumulations = max(begun.n_accumulations, config.n_accumulations)
+        config = replace(config, n_accumulations=n_accumulations)
+        if replace(begun, n_accumulations=n_accumulations) != config:
+            raise SweepFolderError(
+                f"{self.folder} must belong to this trial, but holds another. Remove it."
+            )
+        return config
+
+    def _resume(self) -> None:
+        """Load the checkpoint; drop later metrics, as their epochs will be trained again."""
+        training, state = self.training, self._load_checkpoint()
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
-            self.seconds, self.n_lines = state["seconds"], state["n_lines"]
-            self.lost_forward_images = state["lost_forward_images"]
+            training.seconds, self.n_lines = state["seconds"], state["n_lines"]
+            training.lost_forward_images = state["lost_forward_images"]
         lines = read_metrics(self.folder)
         if len(lines) > self.n_lines:
-            had_cost = lines[-1]["forward_images"]
-            self.lost_forward_images += int(had_cost - self.cost["forward_images"])
-        self._keep_lines(lines[: self.n_lines])
+            cost_before = lines[-1]["forward_images"]
+            training.lost_forward_images += int(cost_before - training.cost["forward_images"])
+        self._rewrite_metrics(lines[: self.n_lines])
 
-    def _keep_lines(self, lines: Sequence[Metrics]) -> None:
-        """Let the file have these alone: nothing may be appended to half a line."""
-        path, kept = self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines)
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        """The checkpoint; None if there is none, or a damaged one, which is put aside."""
+        path = self.files.checkpoint
+        try:
+            return load_sealed(path, self.folder.name)
+        except SweepFolderError as error:
+            log.warning("%s It is put aside, and the trial starts anew.", error)
+            path.replace(path.with_suffix(".damaged"))
+            return None
+
+    def _rewrite_metrics(self, lines: Sequence[Metrics]) -> None:
+        """Reduce the file to these lines; nothing may be appended to a partial line."""
+        path, kept = self.files.metrics, "".join(json.dumps(line) + "\n" for line in lines)
         if path.is_file() and path.read_bytes() != kept.encode():
             write_text(path, kept)
 
 
 def read_metrics(folder: Path) -> list[Metrics]:
-    """The epochs that a trial reported; half a last line, which a crash leaves, is none.
+    """The metrics of each epoch of a trial; a partial last line, left by a crash, is ignored.
 
     Raises:
         SweepFolderError: another line is damaged.
     """
-    path = folder / METRICS
+    path = TrialFolder(folder).metrics
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -229,49 +248,25 @@ def read_metrics(folder: Path) -> list[Metrics]:
         raise SweepFolderError(f"{path} must have JSON lines, but: {error}.") from error
 
 
-def _checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The checkpoint in a trial's folder; a damaged one is put aside, the trial begins again."""
-    path = folder / CHECKPOINT
-    try:
-        return load_sealed(path, folder.name)
-    except SweepFolderError as error:
-        log.warning("%s It is put aside, and the trial begins again.", error)
-        path.replace(path.with_suffix(".damaged"))
-        return None
-
-
-def _as_begun(folder: Path, config: TrainConfig) -> TrainConfig:
-    """The configuration, or that with which the trial began to save memory."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return config
-    begun = load_config(path)
-    n_accumulations = max(begun.n_accumulations, config.n_accumulations)
-    config = replace(config, n_accumulations=n_accumulations)
-    if replace(begun, n_accumulations=n_accumulations) != config:
-        raise SweepFolderError(f"{folder} must be of this trial, but holds another. Remove it.")
-    return config
-
-
 def latest_epoch(metrics: Mapping[str, Any]) -> int:
-    """The latest epoch that an expert has behind it."""
+    """The largest number of epochs that an expert has completed."""
     return int(max(value for name, value in metrics.items() if name.startswith("epoch/")))
 
 
-def warmed(metrics: Metrics) -> str:
-    """The expert that an epoch before the first sync trained alone."""
+def expert_trained(metrics: Metrics) -> str:
+    """The expert that was trained alone, from the metrics of an epoch before the first sync."""
     (name,) = (key.removeprefix("epoch/") for key in metrics if key.startswith("epoch/"))
     return name
 
 
 @functools.lru_cache(maxsize=2)
 def cached_dataset(config: DataConfig) -> Dataset:
-    """The data set of a configuration, kept for the next trial of this process."""
+    """The data set of a configuration, cached for the next trial of this process."""
     return load_dataset(config)
 
 
 def with_release_ratio(config: TrainConfig, ratio: Ratio) -> TrainConfig:
-    """The configuration that releases `ratio` too."""
+    """`config`, with `ratio` among its release ratios."""
     ratios = config.evaluation.release_ratios
     if ratio in ratios:
         return config

@@ -1,24 +1,24 @@
 """Warm-ups that trials share, in a folder that several processes and sweeps may use at once.
 
-<root>/<key>/<epoch>.pt   an expert's state after so many epochs, and a digest behind it
-<root>/<key>/meta.json    what it is, for people
-<root>/<key>/claim        who trains it now; the file's time is a heartbeat
-<root>/.lock              held for an instant by whoever takes or removes a claim
+<root>/<key>/<epoch>.pt   an expert's state after that many epochs, followed by a digest
+<root>/<key>/meta.json    a description of the state, for people
+<root>/<key>/claim        the process that trains it now; the file's time is a heartbeat
+<root>/<key>/owner        the trial that made the latest claim
+<root>/.lock              held for an instant while a claim is made
 
-It is a cache: what was evicted or damaged is trained again.
+It is a cache: a state that was evicted or damaged is trained again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, SoftFileLease, Timeout
 
 from generalist_core.config.codec import to_dict
 from generalist_core.training.cost import update_cost
@@ -38,7 +38,7 @@ from search.files import load_sealed, save_sealed, write_json
 log = logging.getLogger(__name__)
 
 HEARTBEATS = 6
-"""In the time after which a claim is dead. Shared folders may show times that are a minute old."""
+"""Per `stale_after_s`: of 120 s, as a shared folder may show a file's time a minute late."""
 
 
 def open_store(config: WarmupConfig, owner: str) -> WarmupStore:
@@ -47,9 +47,9 @@ def open_store(config: WarmupConfig, owner: str) -> WarmupStore:
 
 
 class WarmupStore:
-    """States of experts by key (see `generalist_core.training.warmup_keys`): at most `max_bytes` of them.
+    """States of experts by key (see `generalist_core.training.warmup_keys`), in a bounded folder.
 
-    A state is there as a whole or not at all. Times are compared on the folder's own clock.
+    A state is there as a whole or not at all.
     """
 
     def __init__(
@@ -64,11 +64,12 @@ class WarmupStore:
 
         Args:
             root: the folder.
-            max_bytes: what states may take; None for no limit.
-            owner: a name for claims of one trial that never runs twice at once, such as its whole
-                path. After a crash it gets back its own claims without waiting for their death.
-            stale_after_s: what has shown no sign of life for so long is dead: a claim may be taken
-                over, a state evicted.
+            max_bytes: the most that all states may take; None for no limit.
+            owner: a name for the claims of one trial, such as its absolute path; no two processes
+                may use it at the same time. After a crash the trial gets back its own claims at
+                once.
+            stale_after_s: a claim without a heartbeat for this long may be taken over, and a state
+                that was not used for this long may be evicted. The same for all users of a folder.
         """
         require(max_bytes is None or max_bytes > 0, "max_bytes > 0", f"max_bytes={max_bytes}")
         require_positive("stale_after_s", stale_after_s)
@@ -76,23 +77,24 @@ class WarmupStore:
         self.max_bytes = max_bytes
         self.owner = owner
         self.stale_after_s = stale_after_s
+        self._leases: dict[Path, SoftFileLease] = {}
         root.mkdir(parents=True, exist_ok=True)
 
     def find(self, keys: Sequence[str], epoch: int) -> int | None:
-        """The latest epoch <= `epoch` whose state is stored; `keys[e]` is that of epoch e > 0."""
+        """The latest epoch <= `epoch` whose state is stored; `keys[e]` is the key of epoch e."""
         epochs = range(min(epoch, len(keys) - 1), 0, -1)
         return next((e for e in epochs if self._file(keys[e], e).is_file()), None)
 
     def load(self, key: str, epoch: int) -> dict[str, Any] | None:
-        """A stored state; None if there is none any more.
+        """A stored state; None if it is no longer there.
 
-        A file that is torn, damaged, or not of this key and epoch is put aside, with a warning.
+        A file that is damaged, or belongs to another key or epoch, is put aside with a warning.
         """
         path = self._file(key, epoch)
         try:
             state = load_sealed(path, _seal(key, epoch))
         except SweepFolderError as error:
-            log.warning("%s It is put aside, and the warm-up trained again.", error)
+            log.warning("%s It is put aside, and the warm-up is trained again.", error)
             with contextlib.suppress(FileNotFoundError):
                 path.replace(path.with_suffix(".damaged"))
             return None
@@ -103,49 +105,69 @@ class WarmupStore:
     def publish(
         self, key: str, epoch: int, state: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        """Store a state for all to use, with a description in JSON; then keep to `max_bytes`."""
+        """Store a state for all to use, with its description; then evict down to `max_bytes`."""
         path = self._file(key, epoch)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path.parent / "meta.json", {**about, "epoch": epoch})
         save_sealed(path, state, _seal(key, epoch))
         self._evict()
 
-    def claim(self, key: str) -> Claim | None:
-        """The right to train what `key` names; None if another has it and lives."""
+    def claim(self, key: str) -> SoftFileLease | None:
+        """The right to train what `key` names; None if another process has it and is alive.
+
+        A holder on this machine is dead once its process has ended. A holder on another machine is
+        dead if its claim stays unchanged for `stale_after_s`, measured on this machine's clock.
+        """
         path = self.root / key / "claim"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            if path.exists() and (self._is_own(path) or self._is_dead(path)):
-                log.warning("The claim %s is taken over: its owner is gone.", path)
-                path.unlink()
+        lease = self._lease(path)
+        if lease.is_locked:
+            return None
+        with FileLock(self.root / ".lock"):
+            is_left_behind = lease.owner is not None
+            if self._is_own(path):
+                lease.force_break()
             try:
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
+                lease.acquire()
+            except Timeout:
                 return None
-            name = self.owner or f"{socket.gethostname()}, process {os.getpid()}"
-            os.write(descriptor, name.encode())
-        return Claim(self, path, descriptor)
+            _owner_file(path).write_text(self.owner or "", encoding="utf-8")
+        if is_left_behind:
+            log.warning("The claim %s is taken over: its holder is dead.", path)
+        return lease
 
-    def release(self, path: Path, descriptor: int) -> None:
-        """Remove a claim, unless it is another's by now."""
-        with self._locked():
-            found = _stat(path)
-            if found is not None and os.path.samestat(found, os.fstat(descriptor)):
-                path.unlink()
+    def _lease(self, path: Path) -> SoftFileLease:
+        """The same lease at each call, as it remembers how long a claim has been unchanged."""
+        if path not in self._leases:
+            self._leases[path] = SoftFileLease(
+                path,
+                lease_duration=self.stale_after_s,
+                heartbeat_interval=self.stale_after_s / HEARTBEATS,
+                timeout=0,
+                thread_local=False,
+            )
+        return self._leases[path]
+
+    def _is_own(self, claim: Path) -> bool:
+        """Whether this trial made the claim before a crash.
+
+        The lease cannot tell: it knows processes, and a process on a lost machine counts as alive
+        until its claim is stale.
+        """
+        try:
+            owner = _owner_file(claim).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+        return owner == self.owner
 
     def _file(self, key: str, epoch: int) -> Path:
         return self.root / key / f"{epoch}.pt"
 
-    def _is_own(self, claim: Path) -> bool:
-        return self.owner is not None and claim.read_text(encoding="utf-8") == self.owner
-
-    def _is_dead(self, claim: Path) -> bool:
-        return self._now() - claim.stat().st_mtime > self.stale_after_s
-
     def _evict(self) -> None:
-        """Remove what is large and long unused, until the rest fits; nothing that is in use.
+        """Remove large and long unused files until the rest fits, but none that is in use.
 
-        The first to go has the largest product of bytes and time since its last use.
+        The file with the largest product of bytes and time since its last use is removed first.
+        Times are compared on the clock of the folder, which may be another machine's.
         """
         if self.max_bytes is None:
             return
@@ -163,62 +185,28 @@ class WarmupStore:
                 path.unlink(missing_ok=True)
                 excess -= sizes[path]
         if excess > 0:
-            log.info("Warm-ups take %d bytes over their limit: all are in use.", excess)
+            log.info("Warm-ups exceed their limit by %d bytes: all are in use.", excess)
 
     def _states(self) -> list[Path]:
-        """All files that take space: states, damaged ones, and parts that a crash left behind."""
-        small = ("meta.json", "claim")
+        """All large files: states, damaged states, and partly written files left by a crash."""
+        small = ("meta.json", "claim", "owner")
         return [path for path in self.root.glob("*/*") if path.name not in small]
 
     def _now(self) -> float:
-        """The time on the folder's clock, which may be another machine's."""
+        """The time on the folder's clock."""
         lock = self.root / ".lock"
         lock.touch()
         return lock.stat().st_mtime
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone among all processes; a crash ends it."""
-        with (self.root / ".lock").open("a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-class Claim:
-    """A claim that is held, and shows it by a thread's heartbeat, until `release`."""
-
-    def __init__(self, store: WarmupStore, path: Path, descriptor: int) -> None:
-        self.store = store
-        self.path = path
-        self.descriptor = descriptor
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"claim {path}", daemon=True)
-        self._thread.start()
-
-    def release(self) -> None:
-        """Let others claim; once or more often."""
-        if self._ended.is_set():
-            return
-        self._ended.set()
-        self._thread.join()
-        self.store.release(self.path, self.descriptor)
-        os.close(self.descriptor)
-
-    def _beat(self) -> None:
-        """By descriptor: should the claim be taken over, the new owner's is left alone."""
-        while not self._ended.wait(self.store.stale_after_s / HEARTBEATS):
-            with contextlib.suppress(OSError):  # a missed beat, or over NFS a claim taken over
-                os.utime(self.descriptor)
-
 
 class Warmups(Protocol):
-    """Where trials leave their experts' warm-ups for others; `WarmupStore` is one on disk."""
+    """Where trials leave their experts' warm-ups for others; `WarmupStore` keeps them on disk."""
 
     def find(self, keys: Sequence[str], epoch: int) -> int | None:
-        """The latest epoch <= `epoch` whose state is stored; `keys[e]` is that of epoch e > 0."""
+        """The latest epoch <= `epoch` whose state is stored; `keys[e]` is the key of epoch e."""
 
     def load(self, key: str, epoch: int) -> Mapping[str, Any] | None:
-        """A stored state; None if there is none any more."""
+        """A stored state; None if it is no longer there."""
 
     def publish(
         self, key: str, epoch: int, state: Mapping[str, Any], about: Mapping[str, Any]
@@ -226,14 +214,14 @@ class Warmups(Protocol):
         """Store a state for all to use."""
 
     def claim(self, key: str) -> Claimed | None:
-        """The right to train what `key` names; None if another has it."""
+        """The right to train what `key` names; None if another trial has it."""
 
 
 class Claimed(Protocol):
     """A right to train that is held until `release`."""
 
     def release(self) -> None:
-        """Let others claim; once or more often."""
+        """Let others make the claim; may be called again."""
 
 
 def share_warmups(
@@ -241,11 +229,12 @@ def share_warmups(
 ) -> Iterator[Metrics | None]:
     """Bring every expert to the first sync; yields the metrics of each epoch trained here.
 
-    What is stored is adopted. The rest is trained expert by expert, the costliest first as it tells
-    most of what a trial is worth, and published at multiples of `every_epochs` and at the first
-    sync; each such stretch is claimed before and trained by one process alone. Who finds a stretch
-    claimed goes on with another expert. If there is none, None is yielded for others to go on:
-    no claim is held then, so that there is no deadlock.
+    Stored states are adopted. The rest is trained expert by expert, and published at multiples of
+    `every_epochs` and at the first sync. The costliest expert comes first, because it says most
+    about how good a trial will be. Each stretch between two publications is claimed first, so that
+    only one process trains it. If a stretch is claimed by another trial, another expert is trained
+    meanwhile; if there is no other, None is yielded so that the caller can wait. No claim is held
+    then, so that there is no deadlock.
     """
     require_positive("every_epochs", every_epochs)
     keys = {name: warmup_keys(trainer, name) for name in warming(trainer)}
@@ -268,7 +257,7 @@ def share_warmups(
 def adopt_latest(
     trainer: GeneralistTrainer, store: Warmups, name: str, keys: Sequence[str]
 ) -> bool:
-    """Give an expert the latest stored state that is ahead of it; whether there was one."""
+    """Give an expert the latest stored state that is ahead of it; returns whether there was one."""
     while (epoch := store.find(keys, len(keys) - 1) or 0) > trainer.expert(name).epoch:
         state = store.load(keys[epoch], epoch)
         if state is not None:
@@ -285,9 +274,9 @@ def _train_stretch(
     keys: Sequence[str],
     until: int,
 ) -> Iterator[Metrics]:
-    """Train and publish up to an epoch, unless that was published just before it was claimed.
+    """Train and publish up to an epoch, unless it was published just before it was claimed.
 
-    The claim ends with the publication: who asked for the metrics may take its time with them.
+    The claim ends with the publication, because the caller may take long with the metrics.
     """
     if adopt_latest(trainer, store, name, keys):
         return
@@ -309,8 +298,13 @@ def _next_stop(trainer: GeneralistTrainer, name: str, every_epochs: int) -> int:
 
 
 def _seal(key: str, epoch: int) -> str:
-    """Binds a state to its place: the file may not be moved."""
+    """Binds a state to its key and epoch, so that the file cannot be moved."""
     return f"{key}/{epoch}/"
+
+
+def _owner_file(claim: Path) -> Path:
+    """Names the trial that made the claim last."""
+    return claim.with_name("owner")
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""What trains trials, one after another, whoever drives it: Ray's actors, or a loop in `local`."""
+"""A worker trains one trial after another, driven by Ray's actors or by the loop in `local`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from search.config import Limits, WarmupConfig
 from search.files import write_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
-from search.running.trial import CHECKPOINT, POLL_S, TrialRun, read_metrics
+from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
-from search.running.watchdog import HANG, has_hung, watched
+from search.running.watchdog import has_hung, watched
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure, classify, is_of_storage
 
@@ -30,11 +30,11 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """Trains a trial an epoch a step, and says what became of it.
+    """Trains a trial, one epoch per step, and reports how it ended.
 
     The last result of a trial has `done` and the released `points`, or how and why it failed:
-    `failure` and `reason`, or `storage_error` if its folder could not be written. (All flat, as Ray
-    flattens results.) `tell` passes it on.
+    `failure` and `reason`, or `storage_error` if its folder could not be written. All are flat, as
+    Ray flattens results. `report_end` passes the last result on.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Worker:
         is_watched: bool = True,
         raises: bool = False,
     ) -> None:
-        """Begin without a trial.
+        """Start without a trial.
 
         Args:
             threads: CPU threads of this process from now on.
-            data: the caller's own images.
-            model: the caller's own factory of models.
-            warmups: where trials share theirs.
-            limits: of time and memory.
-            is_watched: whether this process ends itself when an epoch hangs, so that others see it.
-            raises: whether errors of a trial are raised, and not told as its failure.
+            data: the user's own images.
+            model: the user's own factory of models.
+            warmups: where trials share their warm-ups.
+            limits: limits of time and memory.
+            is_watched: whether this process ends itself when an epoch hangs, for others to notice.
+            raises: whether errors of a trial are raised instead of reported as its failure.
         """
         torch.set_num_threads(threads)
         self.data, self.model, self.warmups = data, model, warmups
@@ -67,47 +67,49 @@ class Worker:
         self.trial: TrialRun | None = None
 
     def begin(self, folder: Path, config: TrainConfig) -> None:
-        """Take another trial: no start-up, and the data stay loaded."""
+        """Switch to another trial, without a new start-up; the data stay loaded."""
         self.close()
-        self.folder, self.asked = folder, config
+        self.folder, self.files, self.asked = folder, TrialFolder(folder), config
         self.has_accumulated = False
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; after the last one release the mixtures."""
+        """Train one epoch; after the last epoch release the mixtures."""
         try:
             return self._step()
         except Exception as error:
             if self.raises:
                 raise
-            return self._failed(error)
+            return self._result_of_error(error)
 
     def close(self) -> None:
-        """Let go of what the trial holds."""
+        """Release what the trial holds."""
         if self.trial is not None:
-            self.trial.close()
+            self.trial.training.close()
             self.trial = None
 
     def _step(self) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
         if has_hung(self.folder):
-            reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.folder / HANG}"
-            return self._told(Failure(kind="hang", reason=reason))
+            reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.files.hang}"
+            return self._failure_result(Failure(kind="hang", reason=reason))
         if self.trial is None:
             self.trial = self._watched(self._begin)
         trial = self.trial
         metrics = read_metrics(self.folder)[-1] if trial.is_done else self._next_epoch(trial)
         limit = self.limits.trial_s
-        if limit is not None and trial.seconds > limit:
-            return self._told(Failure(kind="time-limit", reason=f"trained more than {limit:g} s"))
+        if limit is not None and trial.training.seconds > limit:
+            return self._failure_result(
+                Failure(kind="time-limit", reason=f"trained more than {limit:g} s")
+            )
         if not trial.is_done:
             return metrics
         points = [point_to_dict(point) for point in self._watched(trial.release)]
         n_accumulations = trial.trainer.config.n_accumulations
         ended = {"points": points, "n_accumulations": n_accumulations, "done": True}
-        return {**metrics, **trial.cost, **ended}
+        return {**metrics, **trial.training.cost, **ended}
 
     def _next_epoch(self, trial: TrialRun) -> Metrics:
-        """Train it, after others have trained what it needs."""
+        """Train the next epoch, once others have trained what it needs."""
         while (metrics := self._watched(trial.attempt)) is None:
             time.sleep(POLL_S)
         return metrics
@@ -121,15 +123,15 @@ class Worker:
         store = open_store(self.warmups, owner=str(self.folder)) if self.warmups else None
         return TrialRun(self.folder, self.asked, self.data, model=self.model, warmups=store)
 
-    def _failed(self, error: Exception) -> dict[str, Any]:
-        """What becomes of an error: another attempt with less memory, a failure, or the sweep's."""
+    def _result_of_error(self, error: Exception) -> dict[str, Any]:
+        """The result after an error: that of another attempt, a failure, or a storage error."""
         if is_of_storage(error):
             return {**self._cost(), "storage_error": str(error), "done": True}
         failure = classify(error)
         may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size
         if failure.kind == "out-of-memory" and may and not self.has_accumulated:
             return self._again_with_less_memory()
-        return self._told(failure, traceback.format_exc())
+        return self._failure_result(failure, traceback.format_exc())
 
     def _again_with_less_memory(self) -> dict[str, Any]:
         self.close()
@@ -137,29 +139,29 @@ class Worker:
             torch.cuda.empty_cache()
         self.has_accumulated = True
         self.asked = replace(self.asked, n_accumulations=2 * self.asked.n_accumulations)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self.files.checkpoint.unlink(missing_ok=True)
         return self.step()
 
-    def _told(self, failure: Failure, trace: str = "") -> dict[str, Any]:
-        """The last result of a trial that failed; its folder says why, too."""
+    def _failure_result(self, failure: Failure, trace: str = "") -> dict[str, Any]:
+        """The last result of a trial that failed; its folder records the reason too."""
         try:
-            write_json(TrialFolder(self.folder).failure, {**failure.to_dict(), "traceback": trace})
+            write_json(self.files.failure, {**failure.to_dict(), "traceback": trace})
         except OSError as error:
             return {**self._cost(), "storage_error": str(error), "done": True}
         return {**self._cost(), "failure": failure.kind, "reason": failure.reason, "done": True}
 
     def _cost(self) -> dict[str, float]:
         nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)
-        return self.trial.cost if self.trial is not None else nothing
+        return self.trial.training.cost if self.trial is not None else nothing
 
 
-def is_epoch(result: Mapping[str, Any]) -> bool:
-    """Whether a result has the metrics of an epoch; what a trial failed with is none."""
+def has_metrics(result: Mapping[str, Any]) -> bool:
+    """Whether a result has the metrics of an epoch; that of a failure has not."""
     return not {"failure", "storage_error"} & set(result)
 
 
-def tell(searcher: Searcher, trial: str, result: Mapping[str, Any]) -> None:
-    """Tell a search how a trial ended, by its last result; nothing if it is to go on."""
+def report_end(searcher: Searcher, trial: str, result: Mapping[str, Any]) -> None:
+    """Report to a search how a trial ended, from its last result; does nothing if it goes on."""
     if "failure" in result:
         failure = Failure(kind=result["failure"], reason=result["reason"])
         searcher.failed(trial, failure, result)

@@ -38,7 +38,7 @@ def test_a_simulated_epoch_is_named_and_costs_as_a_real_one(
     )
     real, simulated = (Training(t, WarmupsInMemory() if shares else None) for t in trainers)
     while not real.is_done:
-        expected, found = real.advance(), simulated.advance()
+        expected, found = real.attempt(), simulated.attempt()
         assert set(found) == set(expected)
         for key in ("epoch", "forward_images", "reused_forward_images"):
             assert found[key] == expected[key]

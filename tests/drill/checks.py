@@ -1,4 +1,4 @@
-"""What must be true of a sweep's folder after a fault, and at its end."""
+"""What must hold for the folder of a sweep after a fault and at the end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """All that a sweep came to: how each ended trial did, and every operating point."""
+    """The outcome of a sweep: how each trial ended, and every operating point."""
 
     ends: dict[str, tuple[Any, ...]]
     points: dict[tuple[str, Any], tuple[float, ...]]
@@ -41,7 +41,7 @@ def study_of(folder: Path) -> list[FrozenTrial]:
 
 
 def outcome(folder: Path) -> Outcome:
-    """What a sweep has come to so far."""
+    """The outcome of a sweep so far."""
     asked, _ = _parted(study_of(folder))
     ended = [trial for trial in asked if trial.state in FINAL]
     points = {
@@ -59,14 +59,14 @@ def _end(trial: FrozenTrial) -> tuple[Any, ...]:
 
 
 def _parted(trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-    """Those asked, and their siblings."""
+    """The trials that were asked for, and their siblings."""
     named = [trial for trial in trials if "trial" in trial.user_attrs]
     siblings = [trial for trial in named if "sibling" in trial.user_attrs]
     return [trial for trial in named if "sibling" not in trial.user_attrs], siblings
 
 
 def unlawful(folder: Path, n_trials: int) -> list[str]:
-    """What breaks law 7 in a sweep that says it is done."""
+    """What breaks law 7 in a sweep that has ended successfully."""
     asked, siblings = _parted(study_of(folder))
     names = Counter(trial.user_attrs["trial"] for trial in asked)
     wrong = [f"{n} times trial {name}" for name, n in names.items() if n > 1]
@@ -91,22 +91,24 @@ def _rest(trial: FrozenTrial) -> list[dict[str, Any]]:
 
 
 def taken_back(before: Outcome, after: Outcome) -> list[str]:
-    """What had been reached and is no more, or is another now."""
+    """What had been reached before and is lost or different now."""
     ends = [name for name, end in before.ends.items() if after.ends.get(name) != end]
     points = [key for key, values in before.points.items() if after.points.get(key) != values]
-    wrong = [f"trial {name} had ended otherwise" for name in ends]
+    wrong = [f"trial {name} had ended differently" for name in ends]
     return wrong + [f"point {key} had other accuracies" for key in points]
 
 
 def unequal(found: Outcome, expected: Outcome) -> list[str]:
-    """Where a sweep differs from an undisturbed one, by a bit or more."""
-    wrong = [f"{part}, against the undisturbed" for part in taken_back(expected, found)]
+    """Where a sweep differs from an undisturbed one, even by a single bit."""
+    wrong = [f"{part} in the undisturbed sweep" for part in taken_back(expected, found)]
     extra = set(found.points) - set(expected.points)
-    return wrong + [f"point {key} is not of the undisturbed" for key in sorted(extra, key=str)]
+    return wrong + [
+        f"point {key} is not in the undisturbed sweep" for key in sorted(extra, key=str)
+    ]
 
 
 def unreadable(folder: Path) -> list[str]:
-    """Which of the commands that read a sweep fail."""
+    """What is wrong with the commands that read a sweep."""
     code, printed = run_here("front", str(folder), "--json")
     if code != 0:
         return [f"front exits with {code}: {printed}"]
@@ -118,16 +120,16 @@ def unreadable(folder: Path) -> list[str]:
 
 
 def unreported(folder: Path) -> list[str]:
-    """What is wrong with the report of a sweep that is done."""
-    wrong = unreadable(folder)
+    """What is wrong with the report of a sweep that has ended."""
+    wrong, place = unreadable(folder), SweepFolder(folder)
     code, printed = run_here("report", str(folder))
     if code != 0:
         return [*wrong, f"report exits with {code}: {printed}"]
-    document = json.loads((folder / "front.json").read_text())
+    document = json.loads(place.front_json.read_text())
     front = open_sweep(folder).front
     if document["hypervolume"] != front.hypervolume:
-        wrong.append("front.json is not the study's front")
-    weights = {point.name: folder / "models" / f"{point.name}.pt" for point in front.points}
+        wrong.append("front.json is not the front of the study")
+    weights = {point.name: place.models / f"{point.name}.pt" for point in front.points}
     wrong += [f"no weights of {name}" for name, path in weights.items() if not path.is_file()]
     wrong += [f"checkpoint left: {path}" for path in folder.glob("trials/*/checkpoint.pt")]
     parts = [*folder.glob(".*.*"), *folder.glob("*/.*.*"), *folder.glob("trials/*/.*.*")]
@@ -135,15 +137,17 @@ def unreported(folder: Path) -> list[str]:
 
 
 def unlike_weights(folder: Path, expected: Path) -> list[str]:
-    """Whose weights on the front differ from those of an undisturbed sweep."""
-    names = {path.name for place in (folder, expected) for path in (place / "models").glob("*.pt")}
+    """The points on the front whose weights differ from those of an undisturbed sweep."""
+    names = {
+        path.name for place in (folder, expected) for path in SweepFolder(place).models.glob("*.pt")
+    }
     return [
         f"weights of {name} differ" for name in sorted(names) if _differ(name, folder, expected)
     ]
 
 
 def _differ(name: str, *folders: Path) -> bool:
-    paths = [folder / "models" / name for folder in folders]
+    paths = [SweepFolder(folder).models / name for folder in folders]
     if not all(path.is_file() for path in paths):
         return True
     one, other = (load_tensors(path) for path in paths)
@@ -151,7 +155,7 @@ def _differ(name: str, *folders: Path) -> bool:
 
 
 def run_here(*arguments: str) -> tuple[int, str]:
-    """A command in this process: its exit code, and what it printed."""
+    """Run a command in this process; returns its exit code and what it printed."""
     printed, told = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(printed),

@@ -1,8 +1,8 @@
 """The fault drill: `python -m tests.drill [--faults 30] [--seed 0] [--workers 2]`.
 
-Real sweeps of digits are struck by random faults, each is followed by `resume`, and what comes of
-them is compared, bit by bit, with undisturbed sweeps of the same request. Prints a table, exits
-with 1 if anything was lost.
+Random faults strike real sweeps of digits. Each fault is followed by `resume`, and the outcome is
+compared, bit by bit, with that of an undisturbed sweep of the same request. Prints a table, and
+exits with 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from optuna.storages import InMemoryStorage
 from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.randomness import derive_seed
+from search.folders import SweepFolder
 from search.study.folder import open_sweep
 from search.study.ledger import Ledger
 from search.study.samplers import build_samplers
@@ -41,31 +42,31 @@ from tests.drill.checks import (
 from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS, Fault
 from tests.drill.sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
 
-FAULTS_A_SWEEP = 9
+FAULTS_PER_SWEEP = 9
 
 EARLY = 0.25
-"""How often a fault that may strike early does."""
+"""The probability that a fault that may strike early does so."""
 
 EPOCH_LIMIT_S = 25
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What was done, and what came of it."""
+    """The faults so far, and what was lost."""
 
     count: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, kinds: Sequence[str], problems: Sequence[str], where: str) -> None:
-        """These faults, in one sweep; none of them survived if there are problems."""
+        """Count the faults of one sweep; if there are problems, all of them count as lost."""
         for kind in kinds:
             self.count[kind] = self.count.get(kind, 0) + 1
             self.lost[kind] = self.lost.get(kind, 0) + bool(problems)
         self.problems += [f"{where}: {problem}" for problem in problems]
 
     def table(self) -> str:
-        """Fault, count, survived, lost."""
+        """One row per kind of fault: count, survived, lost."""
         counts = {kind: (n, n - self.lost[kind], self.lost[kind]) for kind, n in self.count.items()}
         rows = {
             **dict(sorted(counts.items())),
@@ -78,7 +79,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """An undisturbed sweep: its folder, what came of it, and the epochs that it reported."""
+    """An undisturbed sweep: its folder, its outcome, and the epochs that it reported."""
 
     folder: Path
     outcome: Outcome
@@ -86,7 +87,7 @@ class Reference:
 
 
 class Drill:
-    """Disturbs one sweep after another in a folder of its own."""
+    """Disturbs one sweep after another, each in a folder of its own."""
 
     def __init__(
         self, work: Path, *, seed: int, workers: int, requests: Sequence[Request] = REQUESTS
@@ -101,17 +102,17 @@ class Drill:
         self.began = time.monotonic()
 
     def run(self, faults: Sequence[Fault], plants: Sequence[str]) -> None:
-        """All of them; what missed its sweep strikes the next."""
+        """Strike with all faults; a fault that missed its sweep strikes the next one."""
         if plants:
             self.plant(plants)
         waiting = list(faults)
         while waiting:
-            now, waiting = waiting[:FAULTS_A_SWEEP], waiting[FAULTS_A_SWEEP:]
+            now, waiting = waiting[:FAULTS_PER_SWEEP], waiting[FAULTS_PER_SWEEP:]
             request = self.requests[self.n_sweeps % len(self.requests)]
             waiting = [*self.disturb(request, now), *waiting]
 
     def reference(self, request: Request) -> Reference:
-        """The undisturbed sweep, once a request."""
+        """The undisturbed sweep, run once per request."""
         if request.name not in self.references:
             folder = self.work / f"undisturbed {request.name}"
             code = self.begin(request.arguments(folder, self.workers)).wait()
@@ -123,7 +124,7 @@ class Drill:
         return self.references[request.name]
 
     def disturb(self, request: Request, faults: Sequence[Fault]) -> list[Fault]:
-        """One sweep with these faults, each followed by `resume`; returns those that missed it."""
+        """Run a sweep with faults, each followed by `resume`; returns the faults that missed it."""
         expected = self.reference(request)
         self.n_sweeps += 1
         self.say(f"sweep {self.n_sweeps}: {request.name}")
@@ -163,8 +164,8 @@ class Drill:
         return [fault for fault in faults if fault not in struck]
 
     def is_time(self, driver: Driver, folder: Path, fault: Fault, n_epochs: float) -> bool:
-        """Wait until the fault is due; False if the sweep ends before."""
-        is_resumed = (folder / "sweep.json").is_file()
+        """Wait until the fault is due; returns False if the sweep ends before."""
+        is_resumed = SweepFolder(folder).request.is_file()
         if is_resumed and fault.may_strike_early and self.rng.random() < EARLY:
             time.sleep(self.rng.uniform(0, 10))
             return driver.is_running
@@ -174,7 +175,7 @@ class Drill:
         return driver.is_running
 
     def aftermath(self, driver: Driver, disk: Disk, fault: Fault) -> list[str]:
-        """How the sweep ended after a fault; then its folder is fit to go on with."""
+        """What is wrong after a fault; then the folder is made ready to be resumed."""
         assert fault.codes is not None
         code = driver.wait()
         problems = ended_badly(driver, code, fault.codes, fault.says)
@@ -188,18 +189,18 @@ class Drill:
         return [f"{fault.kind}: {problem}" for problem in problems]
 
     def damage(self, folder: Path, faults: Sequence[Fault]) -> list[Fault]:
-        """Do what the first of these do to a folder; which they were."""
+        """Apply the damages at the start of `faults` to a folder; returns those applied."""
         damaging = list(itertools.takewhile(lambda fault: fault.damage is not None, faults))
         for fault in damaging:
             assert fault.damage is not None
             fault.damage(folder, self.rng)
-            self.say(f"    {fault.kind}: done to its folder")
+            self.say(f"    {fault.kind}: damage done")
         return damaging
 
     def at_the_end(
         self, driver: Driver, folder: Path, request: Request, expected: Reference
     ) -> list[str]:
-        """What is wrong with the sweep that was disturbed."""
+        """What is wrong with the disturbed sweep at its end."""
         problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
         problems += unlawful(folder, request.trials)
         problems += unequal(outcome(folder), expected.outcome)
@@ -207,7 +208,7 @@ class Drill:
         return problems + unlike_weights(folder, expected.folder)
 
     def plant(self, plants: Sequence[str]) -> None:
-        """A sweep whose trials fail; then more trials of it."""
+        """Run a sweep in which trials fail; then resume it with one more trial."""
         place = self.work / "plants.py"
         place.write_text(PLANTS.format(choices=["nothing", *plants]))
         space, folder, n_trials = f"{place}:space", self.work / "planted", 8
@@ -227,23 +228,23 @@ class Drill:
         self.conclude([f"planted: {PLANTED[plant]}" for plant in plants], problems)
 
     def conclude(self, kinds: Sequence[str], problems: Sequence[str]) -> None:
-        """Count, and say what was wrong."""
+        """Count the faults and report the problems."""
         self.tally.add(kinds, problems, f"sweep {self.n_sweeps}")
         for problem in problems:
             self.say(f"  LOST: {problem[:1000]}")
 
     def begin(self, arguments: list[str]) -> Driver:
-        """A command, and where it prints."""
+        """Start a command that prints to a log of its own."""
         self.n_drivers += 1
         return Driver(arguments, self.work / f"driver-{self.n_drivers}.log")
 
     def say(self, text: str) -> None:
-        """Tell how it goes."""
+        """Report the progress."""
         sys.stderr.write(f"{time.monotonic() - self.began:6.0f} s  {text}\n")
 
 
 def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...], says: str) -> list[str]:
-    """Whether a command hung or ended otherwise than it must."""
+    """What is wrong with the end of a command: its exit code or what it said."""
     problems = []
     if code not in codes:
         problems.append(f"exit code {code}, not {codes}: {driver.said[-600:]}")
@@ -255,7 +256,7 @@ def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...], says: 
 
 
 def left_behind(drivers: Sequence[Driver]) -> list[str]:
-    """Processes of commands that have ended; Ray's own need a while."""
+    """Processes left by commands that have ended; those of Ray take a while to end."""
     problems = []
     for driver in drivers:
         if not await_that(lambda driver=driver: not driver.family()):  # type: ignore[misc]
@@ -265,7 +266,7 @@ def left_behind(drivers: Sequence[Driver]) -> list[str]:
 
 
 def failed_otherwise(folder: Path) -> list[str]:
-    """Which trials did not fail as planted, or failed unplanted."""
+    """The trials that did not fail as planted, or failed although nothing was planted."""
     ledger = open_sweep(folder).ledger
     found = {name: failure.kind for name, failure in ledger.results.failures().items()}
     planted = {p.trial: PLANTED.get(p.params["planted"]) for p in ledger.results.proposals()}
@@ -274,7 +275,7 @@ def failed_otherwise(folder: Path) -> list[str]:
 
 
 def seed_that_plants(space: str, plants: Sequence[str], n_trials: int) -> int:
-    """The first seed of a random search in whose first trials each of them occurs."""
+    """The first seed of a random search in whose first trials every plant occurs."""
     base: TrainConfig = short(epochs=6)
     for seed in range(10_000):
         sampler_of = build_samplers(
@@ -284,17 +285,17 @@ def seed_that_plants(space: str, plants: Sequence[str], n_trials: int) -> int:
         asked = [ledger.ask(load_space(space), base) for _ in range(n_trials)]
         if set(plants) <= {proposal.params["planted"] for proposal in asked[2:]}:
             return seed
-    raise AssertionError("No seed plants them all.")
+    raise AssertionError("No seed plants all of them.")
 
 
 def plan(n_faults: int, rng: Random, work: Path) -> tuple[list[Fault], list[str]]:
-    """So many faults of all kinds that are possible here, each kind about as often."""
+    """`n_faults` faults of all kinds that are possible here, each kind about equally often."""
     with_disk = Disk(work / "probe")
     able = {"": True, "mount": with_disk.is_own, "chattr": can_lock(with_disk.place)}
     with_disk.close()
     kinds = [fault for fault in DISTURBANCES if able[fault.needs]]
     for fault in set(DISTURBANCES) - set(kinds):
-        sys.stderr.write(f"left out, as {fault.needs} is not allowed: {fault.kind}\n")
+        sys.stderr.write(f"left out, because {fault.needs} is not allowed: {fault.kind}\n")
     plants = list(PLANTED) if n_faults >= len(kinds) + len(PLANTED) else []
     faults: list[Fault] = []
     while len(faults) + len(plants) < n_faults:
@@ -303,7 +304,7 @@ def plan(n_faults: int, rng: Random, work: Path) -> tuple[list[Fault], list[str]
 
 
 def in_pairs(faults: Sequence[Fault]) -> list[Fault]:
-    """The same, but damages follow what ends a sweep: one start for both."""
+    """The same faults, with damages after faults that end a sweep, so that both need one resume."""
     damages = [fault for fault in faults if fault.damage is not None]
     ordered = []
     for fault in faults:
@@ -313,7 +314,7 @@ def in_pairs(faults: Sequence[Fault]) -> list[Fault]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the drill; 1 if anything was lost."""
+    """Run the drill; returns 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("--faults", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
@@ -324,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drill.run(*plan(options.faults, drill.rng, work))
     sys.stdout.write(f"{drill.tally.table()}\n")
     if drill.tally.problems:
-        sys.stdout.write("\n".join([*drill.tally.problems, f"What is left of it: {work}", ""]))
+        sys.stdout.write("\n".join([*drill.tally.problems, f"The folders are kept in {work}", ""]))
         return 1
     shutil.rmtree(work)
     return 0

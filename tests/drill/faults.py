@@ -1,4 +1,4 @@
-"""The faults of the drill: what strikes a sweep that runs, or is found when it goes on."""
+"""The faults of the drill: what strikes a running sweep, or is found when it is resumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from search.folders import SweepFolder
-from search.running.trial import CHECKPOINT, METRICS
+from search.folders import SweepFolder, TrialFolder
 from tests.drill.sweeps import Disk, Driver, await_that, kill
 
 WORKER = ("Trainable",)
@@ -27,10 +26,10 @@ Damage = Callable[[Path, Random], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What strikes a running sweep, and how it must end: with which code, saying what.
+    """What strikes a running sweep, and how the sweep must end: its exit code and its message.
 
-    `codes` is None where it must go on by itself. `damage` is then done to its folder. With
-    `is_refused` a `resume` must fail before the damage is mended.
+    `codes` is None if the sweep must continue by itself. `damage` is done to the folder after the
+    sweep has ended. With `is_refused`, `resume` must fail until the damage is mended.
     """
 
     kind: str
@@ -43,7 +42,7 @@ class Fault:
 
     @property
     def may_strike_early(self) -> bool:
-        """Whether it may strike while the sweep starts."""
+        """Whether the fault may strike while the sweep starts."""
         return self.codes == KILLED and self.damage is None
 
 
@@ -52,7 +51,7 @@ def kill_driver(driver: Driver, _: Disk, __: Random) -> None:
 
 
 def kill_group(driver: Driver, _: Disk, __: Random) -> None:
-    """The driver with Ray's own processes; workers have groups of their own."""
+    """Kill the driver with Ray's own processes; workers have groups of their own."""
     os.killpg(driver.process.pid, signal.SIGKILL)
 
 
@@ -63,13 +62,13 @@ def kill_worker(driver: Driver, _: Disk, rng: Random) -> None:
 
 
 def kill_node(driver: Driver, _: Disk, __: Random) -> None:
-    """Workers that live may well train to the end without it; a new one cannot begin."""
+    """Kill the raylet: running workers may train to the end without it, but none can start."""
     for pid in driver.processes(*NODE):
         kill(pid)
 
 
 def signals(*numbers: int) -> Strike:
-    """Send these, with a random while between."""
+    """Send these signals, with a random pause after each."""
 
     def strike(driver: Driver, _: Disk, rng: Random) -> None:
         for number in numbers:
@@ -94,7 +93,7 @@ def kill_and_set_read_only(driver: Driver, disk: Disk, _: Random) -> None:
 
 
 def tear_next_record(driver: Driver, disk: Disk, rng: Random) -> None:
-    """Cut the driver off in the middle of a record: no file may grow beyond that."""
+    """Limit the size of files, so that the driver is cut off in the middle of a record."""
     size = SweepFolder(disk.folder).journal.stat().st_size
     limit = size + rng.randrange(1, 200)
     if driver.is_running:
@@ -106,10 +105,11 @@ def half_a_record(folder: Path, rng: Random) -> None:
 
 
 def half_an_epoch(folder: Path, rng: Random) -> None:
-    """Half a line of metrics, of a trial under way if there is one."""
-    with_metrics = [path.parent for path in folder.glob(f"trials/*/{METRICS}")]
-    under_way = [place for place in with_metrics if (place / CHECKPOINT).is_file()]
-    _append_half_a_line(rng.choice(sorted(under_way or with_metrics)) / METRICS, rng)
+    """Append half a line of metrics, to a trial that is under way if there is one."""
+    trials = [TrialFolder(path) for path in sorted(SweepFolder(folder).trials.glob("*"))]
+    with_metrics = [trial for trial in trials if trial.metrics.is_file()]
+    under_way = [trial for trial in with_metrics if trial.checkpoint.is_file()]
+    _append_half_a_line(rng.choice(under_way or with_metrics).metrics, rng)
 
 
 def _append_half_a_line(path: Path, rng: Random) -> None:
@@ -126,18 +126,18 @@ def stale_lock(folder: Path, _: Random) -> None:
 
 
 def parts_of_files(folder: Path, rng: Random) -> None:
-    """What is left of a write between its temporary file and the rename."""
+    """Leave what a write leaves that is cut off before the rename."""
     trials = sorted(place for place in folder.glob("trials/*") if place.is_dir())
     (folder / ".front.json.a1b2c3").write_bytes(b'{"objectives": [')
     (folder / "models").mkdir(exist_ok=True)
     (folder / "models" / ".0000-0.5.pt.a1b2c3").write_bytes(rng.randbytes(100))
     if trials:
-        (rng.choice(trials) / f".{CHECKPOINT}.a1b2c3").write_bytes(rng.randbytes(100))
+        (rng.choice(trials) / ".checkpoint.pt.a1b2c3").write_bytes(rng.randbytes(100))
 
 
 def damaged_checkpoint(folder: Path, rng: Random) -> None:
-    """A bit flipped or an end cut off, in a checkpoint if there is one, and in a warm-up."""
-    for pattern in (f"trials/*/{CHECKPOINT}", "warmups/*/*.pt"):
+    """Flip a bit of a checkpoint and of a warm-up, or cut off the end, if there are any."""
+    for pattern in ("trials/*/checkpoint.pt", "warmups/*/*.pt"):
         found = sorted(folder.glob(pattern))
         if found:
             _spoil(rng.choice(found), rng)
@@ -186,16 +186,16 @@ PLANTED = {
     "hanging": "hang",
     "out_of_memory": "out-of-memory",
 }
-"""What is planted in a trial, and the kind of failure that it must become."""
+"""What is planted in a trial, and the kind of failure that must result."""
 
 PLANTS = '''
-"""Trials that fail, each in its own way, for the fault drill."""
+"""Trials that fail in different ways, for the fault drill."""
 
 import time
 
 from torch import nn
 
-from generalist_core.codec import replace_at
+from generalist_core.config.codec import replace_at
 from spaces import mixing
 
 CHOICES = {choices!r}
@@ -212,7 +212,7 @@ def space(trial, base):
 
 
 class Planted(nn.Module):
-    """Flattens images for a linear layer, and after a while does something else."""
+    """A linear layer that calls `event` from its 101st call on."""
 
     def __init__(self, shape, n_classes, event):
         super().__init__()

@@ -1,6 +1,7 @@
-"""What the drill disturbs: real sweeps of seconds, each a process of the command line.
+"""What the drill disturbs: real sweeps that take seconds, each a process of the command line.
 
-A sweep and all that it starts share a session, by which the drill finds (and ends) no others.
+A sweep and all processes that it starts share a session, so that the drill finds, and ends, only
+these.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.folders import SweepFolder, TrialFolder
 from tests import ROOT
 
 PATIENCE_S = 600.0
-"""How long to wait for what must happen; on a busy machine Ray alone takes a minute to start."""
+"""How long to wait for what must happen; on a busy machine Ray takes a minute just to start."""
 
 ROOM = "64m"
-"""The size of a sweep's own file system."""
+"""The size of the file system of one sweep."""
 
 COMMON = (
     *("--data", "digits", "--n-train", "240", "--n-validation", "100", "--width", "4"),
@@ -31,14 +33,14 @@ COMMON = (
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A sweep by its options, and how many trials it asks for."""
+    """A sweep, by its options and its number of trials."""
 
     name: str
     options: tuple[str, ...]
     trials: int
 
     def arguments(self, folder: Path, workers: int) -> list[str]:
-        """The command that begins it."""
+        """The command that starts the sweep."""
         asked = ("--trials", str(self.trials), "--workers", str(workers), "--out", str(folder))
         return ["sweep", *COMMON, *self.options, *asked]
 
@@ -52,7 +54,7 @@ REQUESTS = (
 
 
 def await_that(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
-    """Whether it came true in time."""
+    """Wait until a condition holds; returns whether it did in time."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if what():
@@ -62,7 +64,7 @@ def await_that(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool
 
 
 class Driver:
-    """A command that runs, with all processes that it started."""
+    """A running command, with all processes that it started."""
 
     def __init__(self, arguments: list[str], log: Path) -> None:
         self.log = log
@@ -80,21 +82,21 @@ class Driver:
 
     @property
     def is_running(self) -> bool:
-        """Whether the driver itself lives."""
+        """Whether the driver itself is running."""
         return self.process.poll() is None
 
     @property
     def said(self) -> str:
-        """All it printed, on one line."""
+        """All that it printed, on one line."""
         return " ".join(self.log.read_text(errors="replace").split())
 
     def signal(self, number: int) -> None:
-        """Send the driver a signal, if it lives."""
+        """Send a signal to the driver, if it is running."""
         if self.is_running:
             self.process.send_signal(number)
 
     def family(self) -> dict[int, str]:
-        """Every living process of its session, by id, with its command line."""
+        """The command line of every living process of its session, by process id."""
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
@@ -107,12 +109,12 @@ class Driver:
         return found
 
     def processes(self, *titles: str) -> list[int]:
-        """Its processes whose command line has one of these in it."""
+        """Its processes whose command line contains one of `titles`."""
         family = self.family().items()
         return sorted(pid for pid, title in family if any(name in title for name in titles))
 
     def wait(self) -> int | None:
-        """The exit code, None if it hangs (then it is ended)."""
+        """The exit code; None if the command hangs, after which it is ended."""
         try:
             return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -120,7 +122,7 @@ class Driver:
             return None
 
     def end(self) -> dict[int, str]:
-        """End all that is left of it; returns what was."""
+        """End all remaining processes; returns what they were."""
         left = self.family()
         for pid in left:
             kill(pid)
@@ -129,7 +131,7 @@ class Driver:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, if it lives."""
+    """Send SIGKILL to a process, if it is running."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -137,7 +139,7 @@ def kill(pid: int) -> None:
 
 
 class Disk:
-    """A small file system for one sweep, if this process may mount one; else a plain folder."""
+    """A small file system for one sweep if this process may mount one, else a plain folder."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -146,38 +148,38 @@ class Disk:
 
     @property
     def folder(self) -> Path:
-        """The sweep's."""
+        """The folder of the sweep."""
         return self.place / "out"
 
     def fill(self, left: int) -> None:
-        """Leave so many bytes."""
+        """Leave `left` bytes of free space."""
         stats = os.statvfs(self.place)
         used = (stats.f_blocks - stats.f_bfree) * stats.f_frsize
         _mount("-o", f"remount,size={used + left}", str(self.place))
 
     def lock(self) -> None:
-        """Let nothing be written any more, not even by root."""
+        """Let nobody write to the folder any more, not even root."""
         _run("chattr", "-R", "+i", str(self.folder))
 
     def set_read_only(self) -> None:
-        """Mount it anew without writing; only while nobody does."""
+        """Remount the file system read-only; nobody may be writing to it."""
         _mount("-o", "remount,ro", str(self.place))
 
     def mend(self) -> None:
-        """Room and writable again."""
+        """Make the folder writable again, with free space."""
         if self.is_own:
             _mount("-o", f"remount,rw,size={ROOM}", str(self.place))
         _run("chattr", "-R", "-i", str(self.folder))
 
     def close(self) -> None:
-        """Give it back."""
+        """Unmount the file system."""
         self.mend()
         if self.is_own:
             _run("umount", "-l", str(self.place))
 
 
 def can_lock(folder: Path) -> bool:
-    """Whether files there can be made immutable."""
+    """Whether files in a folder can be made immutable."""
     probe = folder / "immutable"
     probe.touch()
     able = _run("chattr", "+i", str(probe)) and _run("chattr", "-i", str(probe))
@@ -197,5 +199,7 @@ def _run(*command: str) -> bool:
 
 
 def progress(folder: Path) -> int:
-    """Epochs that the sweep's trials have reported."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("trials/*/metrics.jsonl"))
+    """The number of epochs that the trials of a sweep have reported."""
+    trials = [TrialFolder(path) for path in SweepFolder(folder).trials.glob("*")]
+    written = [trial.metrics.read_bytes() for trial in trials if trial.metrics.is_file()]
+    return sum(content.count(b"\n") for content in written)

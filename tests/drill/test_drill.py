@@ -1,4 +1,4 @@
-"""The fault drill at small size, and that its checks see what is wrong."""
+"""A small fault drill, and checks that see each kind of problem."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from generalist_core.data.datasets import load_dataset
 from search.files import load_tensors, save_tensors
+from search.folders import SweepFolder
 from search.running.trial import TrialRun, read_metrics
 from search.study.folder import open_sweep
 from tests.drill.checks import (
@@ -24,8 +25,8 @@ from tests.drill.checks import (
     unreadable,
     unreported,
 )
-from tests.drill.drill import Drill, in_pairs
-from tests.drill.faults import DISTURBANCES
+from tests.drill.drill import Drill, in_pairs, seed_that_plants
+from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS
 from tests.drill.sweeps import REQUESTS
 from tests.helpers.small_sweep import copy_of
 from tests.helpers.tiny import tiny_config
@@ -90,11 +91,11 @@ def test_another_accuracy_is_seen(finished: Path) -> None:
     points = {**expected.points, key: (natural + 2**-50, robust)}
     found = dataclasses.replace(expected, points=points)
     assert unequal(found, expected) == [
-        f"point {key} had other accuracies, against the undisturbed"
+        f"point {key} had other accuracies in the undisturbed sweep"
     ]
     fewer = {name: end for name, end in expected.ends.items() if name != "0001"}
     assert taken_back(expected, dataclasses.replace(expected, ends=fewer)) == [
-        "trial 0001 had ended otherwise"
+        "trial 0001 had ended differently"
     ]
 
 
@@ -108,25 +109,31 @@ def test_another_weight_is_seen(copied: Path, finished: Path) -> None:
 
 
 def test_what_cannot_be_read_is_seen(copied: Path) -> None:
-    (copied / "trials" / "0000" / "checkpoint.pt").touch()
+    SweepFolder(copied).trial("0000").checkpoint.touch()
     (copied / "trials" / "0000" / ".points.json.a1").touch()
     assert [problem.split(":")[0] for problem in unreported(copied)] == [
         "checkpoint left",
         "part of a file left",
     ]
-    (copied / "study.journal").write_bytes(b"[]\n")
+    SweepFolder(copied).journal.write_bytes(b"[]\n")
     assert "line 1 is damaged" in unreadable(copied)[0]
 
 
-def test_damages_follow_what_ends_a_sweep() -> None:
+def test_damages_follow_faults_that_end_a_sweep() -> None:
     ordered = in_pairs(Random(0).sample(DISTURBANCES, len(DISTURBANCES)))
     assert set(ordered) == set(DISTURBANCES)
     places = [place for place, fault in enumerate(ordered) if fault.damage is not None]
     assert all(ordered[place - 1].damage is None for place in places)
 
 
-def test_a_trial_goes_on_after_half_a_line_of_metrics(tmp_path: Path) -> None:
-    """What the drill found: what was appended to it made a damaged line, that no `resume` read."""
+def test_every_plant_is_proposed(tmp_path: Path) -> None:
+    space = tmp_path / "plants.py"
+    space.write_text(PLANTS.format(choices=["nothing", *PLANTED]))
+    assert seed_that_plants(f"{space}:space", list(PLANTED), 12) >= 0
+
+
+def test_a_trial_resumes_after_half_a_line_of_metrics(tmp_path: Path) -> None:
+    """Found by the drill: appending to it made a damaged line, which `resume` could not read."""
     config = tiny_config()
     data = load_dataset(config.data)
     TrialRun(tmp_path / "0000", config, data).advance()

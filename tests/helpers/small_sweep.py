@@ -33,7 +33,7 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
         run = TrialRun(files.trial(proposal.trial).root, released, data)
         while not run.is_done:
             run.advance()
-        cost = {"forward_images": run.trainer.forward_images, "seconds": run.seconds}
+        cost = {"forward_images": run.trainer.forward_images, "seconds": run.training.seconds}
         ledger.tell_released(proposal.trial, run.release(), cost)
     write_files(folder, ledger.results)
     return open_sweep(folder)

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and errors say which and what to do."""
+"""Files are complete or not there, and errors say which file and what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
     torch.save({"code": Path}, tmp_path / "evil.pt")
     (tmp_path / "torn.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:100])
     for name in ("evil.pt", "torn.pt"):
-        with pytest.raises(SweepFolderError, match=f"{name} must hold tensors alone"):
+        with pytest.raises(SweepFolderError, match=f"{name} must hold only tensors"):
             load_tensors(tmp_path / name)
     with pytest.raises(SweepFolderError, match="must exist"):
         load_tensors(tmp_path / "none.pt")
@@ -81,7 +81,7 @@ def test_a_sealed_file_comes_back(tmp_path: Path) -> None:
 
 
 def test_no_bit_of_a_sealed_file_may_change(tmp_path: Path) -> None:
-    """Each byte has one of its bits flipped, another one from byte to byte."""
+    """One bit of every third byte is flipped, each time another one."""
     path = tmp_path / "a.pt"
     save_sealed(path, {"n": 2}, "mine")
     content = path.read_bytes()
@@ -93,7 +93,7 @@ def test_no_bit_of_a_sealed_file_may_change(tmp_path: Path) -> None:
             load_sealed(path, "mine")
     for end in (0, 5, 31, 32, 33, len(content) - 1):
         path.write_bytes(content[:end])
-        with pytest.raises(SweepFolderError, match="damaged or foreign"):
+        with pytest.raises(SweepFolderError, match="the digest does not match"):
             load_sealed(path, "mine")
     path.write_bytes(content)
     assert load_sealed(path, "mine") == {"n": 2}
@@ -102,11 +102,11 @@ def test_no_bit_of_a_sealed_file_may_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seal", ["", "other", "mine ", "MINE"])
 def test_a_file_with_another_seal_is_refused(seal: str, tmp_path: Path) -> None:
     save_sealed(tmp_path / "a.pt", {"n": 2}, "mine")
-    with pytest.raises(SweepFolderError, match="damaged or foreign"):
+    with pytest.raises(SweepFolderError, match="the digest does not match"):
         load_sealed(tmp_path / "a.pt", seal)
 
 
 def test_a_plain_file_is_not_sealed(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a.pt", {"n": 2})
-    with pytest.raises(SweepFolderError, match="damaged or foreign"):
+    with pytest.raises(SweepFolderError, match="the digest does not match"):
         load_sealed(tmp_path / "a.pt", "mine")

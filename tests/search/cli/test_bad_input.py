@@ -332,18 +332,18 @@ class Harmful:
 CHECKPOINTS = {
     "weights not there": Bad(command=WEIGHTS, says="a.pt must exist"),
     "weights a folder": Bad(command=WEIGHTS.replace("a.pt", ""), says="directory"),
-    "weights torn": Bad(command=WEIGHTS, files={"a.pt": saved({})[:-40]}, says="tensors alone"),
-    "weights empty": Bad(command=WEIGHTS, files={"a.pt": b""}, says="tensors alone"),
+    "weights torn": Bad(command=WEIGHTS, files={"a.pt": saved({})[:-40]}, says="only tensors"),
+    "weights empty": Bad(command=WEIGHTS, files={"a.pt": b""}, says="only tensors"),
     "weights with code": Bad(
-        command=WEIGHTS, files={"a.pt": saved(Harmful())}, says="tensors alone.*--trust"
+        command=WEIGHTS, files={"a.pt": saved(Harmful())}, says="only tensors.*--trust"
     ),
-    "weights a text": Bad(command=WEIGHTS, files={"a.pt": "natural"}, says="tensors alone"),
+    "weights a text": Bad(command=WEIGHTS, files={"a.pt": "natural"}, says="only tensors"),
     "weights a list": Bad(command=WEIGHTS, files={"a.pt": saved([1])}, says="a state dict.*list"),
     "weights of another model": Bad(
-        command=WEIGHTS, files={"a.pt": saved({"a": torch.zeros(1)})}, says="unknown \\['a'\\]"
+        command=WEIGHTS, files={"a.pt": saved({"a": torch.zeros(1)})}, says="\\['a'\\] are unknown"
     ),
     "weights trusted, and torn": Bad(
-        command=f"{WEIGHTS} --trust", files={"a.pt": b"\x80"}, says="whole file of torch"
+        command=f"{WEIGHTS} --trust", files={"a.pt": b"\x80"}, says="complete file of torch"
     ),
     "averages as weights": Bad(
         command="evaluate {sweep}/trials/0000/averages.pt --width 4", says="weights of the archi"
@@ -354,7 +354,7 @@ CHECKPOINTS = {
     "progress in a text": Bad(
         command="evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
         files={"a.pt": "natural", "model.pt": weights()},
-        says="a.pt must hold tensors alone",
+        says="a.pt must hold only tensors",
     ),
 }
 

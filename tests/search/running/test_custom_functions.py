@@ -1,4 +1,4 @@
-"""Sweeps with the user's own loss and attack: tried first, kept by spaces, held to their file."""
+"""Sweeps with a custom loss and attack: tried first, kept by spaces, bound to their file."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of the user's."""
+    """A file of the user, with custom functions."""
     file = tmp_path / "mine.py"
     file.write_text(Path(custom_functions.__file__).read_text())
     return file
 
 
-def own_config(file: Path, attack: str = "pgd", loss: str = "cross_entropy") -> TrainConfig:
-    """Trained and judged with the user's functions."""
-    own = CustomAttack(function=f"{file}:{attack}", epsilon=0.2, forward_images=6)
+def custom_config(file: Path, attack: str = "pgd", loss: str = "cross_entropy") -> TrainConfig:
+    """Trained and evaluated with custom functions."""
+    custom_attack = CustomAttack(function=f"{file}:{attack}", epsilon=0.2, forward_images=6)
     custom_loss = CustomLoss(function=f"{file}:{loss}")
-    config = with_expert(tiny_config(), "robust", attack=own, loss=custom_loss)
-    judged = (NamedAttack(name="robust", attack=own),)
-    return replace(config, evaluation=replace(config.evaluation, attacks=judged))
+    config = with_expert(tiny_config(), "robust", attack=custom_attack, loss=custom_loss)
+    evaluated = (NamedAttack(name="robust", attack=custom_attack),)
+    return replace(config, evaluation=replace(config.evaluation, attacks=evaluated))
 
 
 def request(config: TrainConfig) -> SweepConfig:
@@ -54,18 +54,18 @@ def request(config: TrainConfig) -> SweepConfig:
         ("missing", "cross_entropy", "no function 'missing'"),
     ],
 )
-def test_what_cannot_run_is_told_before_any_work(
+def test_what_cannot_run_is_reported_before_any_work(
     attack: str, loss: str, message: str, file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidConfigError, match=message):
-        sweep(request(own_config(file, attack, loss)), tmp_path / "out", data=tiny_dataset())
+        sweep(request(custom_config(file, attack, loss)), tmp_path / "out", data=tiny_dataset())
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_a_sweep_is_held_to_the_file_that_it_began_with(file: Path, tmp_path: Path) -> None:
+def test_a_sweep_is_bound_to_the_file_that_it_began_with(file: Path, tmp_path: Path) -> None:
     data, folder = tiny_dataset(), tmp_path / "out"
-    found = sweep(request(own_config(file)), folder, data=data, console=QUIET)
+    found = sweep(request(custom_config(file)), folder, data=data, console=QUIET)
     assert found.counts.completed == 2
     more = replace(found.config, trials=3)
     written = file.read_text()
@@ -77,18 +77,18 @@ def test_a_sweep_is_held_to_the_file_that_it_began_with(file: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_front_judged_by_an_own_attack_is_verified_in_its_ball(
+def test_a_front_evaluated_by_a_custom_attack_is_verified_in_its_ball(
     file: Path, tmp_path: Path
 ) -> None:
-    found = sweep(request(own_config(file)), tmp_path / "out", console=QUIET)
+    found = sweep(request(custom_config(file)), tmp_path / "out", console=QUIET)
     document = verify(found, VerifyConfig(attacks=("fgsm",), n_images=20), console=QUIET)
     assert {row["name"] for row in document["points"]} == {p.name for p in found.front.points}
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_no_space_searches_what_is_the_users_own(space: str, file: Path) -> None:
+def test_no_space_searches_custom_functions(space: str, file: Path) -> None:
     base = with_expert(
-        own_config(file), "natural", loss=CustomLoss(function=f"{file}:cross_entropy")
+        custom_config(file), "natural", loss=CustomLoss(function=f"{file}:cross_entropy")
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
@@ -114,6 +114,8 @@ def test_the_command_line_takes_them(
         "epsilon": 0.2,
         "forward_images": 6,
     }
-    own = ("--set", f"experts.robust.loss={json.dumps(loss)}")
-    own += ("--set", f"experts.robust.attack={json.dumps(attack)}")
-    assert points("own", *own) == points("built-in", "--set", "experts.robust.attack.steps=3")
+    options = ("--set", f"experts.robust.loss={json.dumps(loss)}")
+    options += ("--set", f"experts.robust.attack={json.dumps(attack)}")
+    assert points("custom", *options) == points(
+        "built-in", "--set", "experts.robust.attack.steps=3"
+    )

@@ -1,4 +1,4 @@
-"""What stays on disk: what is needed to go on, and to make the mixtures on the front."""
+"""What stays on disk: what is needed to resume and to make the mixtures on the front."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import pytest
 from generalist_core.config.presets import short
 from search.files import disk_bytes
 from search.front.front import Front
-from search.running.housekeeping import Housekeeping, sweep_up
-from search.running.trial import AVERAGES, CHECKPOINT
+from search.running.housekeeping import Housekeeping, remove_leftovers
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
 from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, release
 
-FILES = ("config.json", CHECKPOINT, AVERAGES)
+FILES = ("config.json", "checkpoint.pt", "averages.pt")
 
 
 def asked(ledger: Ledger, trials: Path) -> Proposal:
-    """A trial that runs, with its files."""
+    """A running trial with its files."""
     proposal = ledger.ask(SPACES["smoke"], short())
     folder = trials / proposal.trial
     folder.mkdir(parents=True)
@@ -30,7 +29,7 @@ def asked(ledger: Ledger, trials: Path) -> Proposal:
     return proposal
 
 
-def tell(ledger: Ledger, proposal: Proposal, *accuracies: float) -> None:
+def complete(ledger: Ledger, proposal: Proposal, *accuracies: float) -> None:
     """Complete a trial whose mixtures are all the same."""
     named = dict(zip(ledger.results.objectives, accuracies, strict=True))
     points = [dataclasses.replace(point, accuracies=named) for point in release(proposal)]
@@ -42,7 +41,7 @@ def there(trials: Path, name: str) -> set[str]:
 
 
 def test_averages_stay_while_the_front_needs_them(tmp_path: Path) -> None:
-    """And those of trials that run, whatever they come to."""
+    """And those of running trials, whatever their result will be."""
     ledger, keeping = new_ledger(), Housekeeping(tmp_path)
     running = asked(ledger, tmp_path)
     story = [
@@ -55,42 +54,42 @@ def test_averages_stay_while_the_front_needs_them(tmp_path: Path) -> None:
     ]
     for accuracies, on_front in story:
         proposal = asked(ledger, tmp_path)
-        tell(ledger, proposal, *accuracies)
+        complete(ledger, proposal, *accuracies)
         keeping.on_completed(proposal.trial, [], ledger.results)
         assert {point.trial for point in ledger.results.front().points} == on_front
-        assert there(tmp_path, AVERAGES) == on_front | {running.trial}
-        assert there(tmp_path, CHECKPOINT) == {running.trial}
+        assert there(tmp_path, "averages.pt") == on_front | {running.trial}
+        assert there(tmp_path, "checkpoint.pt") == {running.trial}
     assert there(tmp_path, "config.json") == {f"{number:04d}" for number in range(7)}
 
 
 def test_the_front_can_be_made_from_what_is_kept(tmp_path: Path) -> None:
-    """In any order of ending: what left the front never comes back."""
+    """In whatever order trials end: a point that has left the front never comes back."""
     for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)):
         trials = tmp_path / str(order)
         ledger, keeping = new_ledger(), Housekeeping(trials)
         proposals = [asked(ledger, trials) for _ in range(4)]
         accuracies = [(0.2, 0.9), (0.5, 0.5), (0.6, 0.6), (0.9, 0.1)]
         for number in order:
-            tell(ledger, proposals[number], *accuracies[number])
+            complete(ledger, proposals[number], *accuracies[number])
             keeping.on_completed(proposals[number].trial, [], ledger.results)
         expected = Front.of(ledger.results.points(), ledger.results.objectives)
-        assert there(trials, AVERAGES) == {point.trial for point in expected.points}
+        assert there(trials, "averages.pt") == {point.trial for point in expected.points}
 
 
-def test_no_one_goes_on_from_a_trial_that_ended_badly(tmp_path: Path) -> None:
+def test_a_trial_that_ended_badly_is_not_resumed(tmp_path: Path) -> None:
     ledger, keeping = new_ledger(), Housekeeping(tmp_path)
     failed, stopped = asked(ledger, tmp_path), asked(ledger, tmp_path)
     ledger.tell_failed(failed.trial, PLANTED)
     keeping.on_failed(failed.trial, PLANTED, ledger.results)
-    assert there(tmp_path, CHECKPOINT) == {stopped.trial}
+    assert there(tmp_path, "checkpoint.pt") == {stopped.trial}
     ledger.tell_stopped(stopped.trial, 1, COST, LOW)
     keeping.on_stopped(stopped.trial, 1, ledger.results)
-    assert not there(tmp_path, CHECKPOINT)
+    assert not there(tmp_path, "checkpoint.pt")
     assert there(tmp_path, "config.json") == {failed.trial, stopped.trial}
     keeping.on_failed("0099", PLANTED, ledger.results)
 
 
-def test_what_a_crash_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ledger = new_ledger()
     ended, running = asked(ledger, tmp_path / "trials"), asked(ledger, tmp_path / "trials")
     ledger.tell_failed(ended.trial, PLANTED)
@@ -99,17 +98,17 @@ def test_what_a_crash_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
     parts = [".sweep.json.x1", "models/.0000-0.5.pt.x1", f"trials/{running.trial}/.checkpoint.pt.x"]
     for name in (*keep, *parts):
         (tmp_path / name).write_bytes(b"content")
-    sweep_up(tmp_path, ledger.results)
+    remove_leftovers(tmp_path, ledger.results)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     kept = {f"trials/{trial.trial}/{name}" for trial in (ended, running) for name in FILES}
-    assert left == {*keep, *kept} - {f"trials/{ended.trial}/{CHECKPOINT}"}
+    assert left == {*keep, *kept} - {f"trials/{ended.trial}/checkpoint.pt"}
 
 
-def test_a_checkpoint_of_a_trial_that_nobody_knows_stays(tmp_path: Path) -> None:
+def test_the_checkpoint_of_an_unknown_trial_stays(tmp_path: Path) -> None:
     (tmp_path / "trials" / "0007").mkdir(parents=True)
-    (tmp_path / "trials" / "0007" / CHECKPOINT).touch()
-    sweep_up(tmp_path, new_ledger().results)
-    assert there(tmp_path / "trials", CHECKPOINT) == {"0007"}
+    (tmp_path / "trials" / "0007" / "checkpoint.pt").touch()
+    remove_leftovers(tmp_path, new_ledger().results)
+    assert there(tmp_path / "trials", "checkpoint.pt") == {"0007"}
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3, 5], [1000, 1]])

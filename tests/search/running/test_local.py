@@ -57,7 +57,7 @@ class Failing(nn.Module):
 
 
 class Models:
-    """Makes models, of which the one numbered `faulty` raises; the first two are tried at once."""
+    """Makes models; number `faulty` raises, and the first two serve the preflight."""
 
     def __init__(self, error: BaseException, *, faulty: int, at: int = 0) -> None:
         self.error, self.faulty, self.at = error, faulty, at
@@ -107,7 +107,7 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
 
 
 @pytest.mark.parametrize("kind", ["error", "out-of-memory"])
-def test_a_trial_that_fails_is_told_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
     error = RuntimeError("planted") if kind == "error" else MemoryError("planted")
     models = Models(error, faulty=3)
     found = sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
@@ -126,7 +126,7 @@ def test_debugging_raises_the_error_itself_and_a_resume_goes_on(tmp_path: Path) 
 
 
 def test_ctrl_c_in_an_epoch_leaves_the_trial_to_go_on(tmp_path: Path) -> None:
-    """What comes out in the end is what would have without it."""
+    """The final result is the same as without it."""
     models = Models(KeyboardInterrupt(), faulty=3, at=1)
     with pytest.raises(SweepInterruptedError, match="resume"):
         sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
@@ -155,7 +155,7 @@ def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> Non
 def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
     assert main(["sweep", *options]) == 2
-    assert "must have one worker and no address" in capsys.readouterr().err
+    assert "A local sweep must have one worker" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -100,3 +100,10 @@ def test_what_the_stopper_stopped_is_not_told_again(tmp_path: Path) -> None:
     ray.on_trial_complete("a", weak)
     assert ray.search.ledger.results.counts().stopped_early == 1
     assert ray.search.ledger.results.counts().total == 1
+
+
+def test_a_sweep_uses_machines_that_join_and_survives_that_they_leave(tmp_path: Path) -> None:
+    n_fit = iter([1, 1, 2, 0])
+    view = TuneSearcher(searcher(n_trials=9), tmp_path, lambda: next(n_fit))
+    suggestions = [view.suggest(name) for name in "abcd"]
+    assert [given is not None for given in suggestions] == [True, False, True, False]

@@ -1,4 +1,4 @@
-"""Law 2 for a trial in its folder: killed at any time, it goes on to the same points."""
+"""Law 2 for a trial in its folder: killed at any time, it resumes and reaches the same points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from generalist_core.config.codec import replace_at
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
-from search.running.trial import CHECKPOINT, METRICS, TrialRun, read_metrics
+from search.folders import TrialFolder
+from search.running.trial import TrialRun, read_metrics
 from tests.helpers.problems import same_bits, two_experts
 from tests.helpers.tiny import begin, finish
 
@@ -23,42 +24,45 @@ N_EPOCHS = CONFIG.epochs
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrialRun:
-    """A trial that nobody disturbed; it has a checkpoint for each number of epochs."""
+    """An undisturbed trial, with a checkpoint for each number of epochs."""
     folder = tmp_path_factory.mktemp("whole")
     trial = begin(folder / "0000")
     while not trial.is_done:
         trial.advance()
-        trial.keep()
+        trial.save_checkpoint()
         shutil.copytree(trial.folder, folder / str(trial.trainer.epoch) / "0000")
     trial.release()
     return trial
 
 
 def killed(whole: TrialRun, n_kept: int, n_trained: int, place: Path) -> Path:
-    """The folder of a trial that was killed after so many epochs, its checkpoint an older one."""
+    """The folder of a trial killed after `n_trained` epochs, with a checkpoint after `n_kept`."""
     folder = place / "0000"
     shutil.copytree(whole.folder.parent / str(n_trained) / "0000", folder)
-    (folder / CHECKPOINT).unlink()
+    TrialFolder(folder).checkpoint.unlink()
     if n_kept > 0:
-        shutil.copy(whole.folder.parent / str(n_kept) / "0000" / CHECKPOINT, folder)
+        shutil.copy(whole.folder.parent / str(n_kept) / "0000" / "checkpoint.pt", folder)
     return folder
 
 
 def same_end(trial: TrialRun, whole: TrialRun) -> bool:
-    """Whether points, averages and metrics are the same, but for what was lost and the time."""
+    """Whether points, averages and metrics are the same, except for lost cost and time."""
     points, averages = "points.json", "averages.pt"
     return (
         read_json(trial.folder / points) == read_json(whole.folder / points)
         and same_bits(load_tensors(trial.folder / averages), load_tensors(whole.folder / averages))
-        and [told(line) for line in read_metrics(trial.folder)]
-        == [told(line) for line in read_metrics(whole.folder)]
+        and [undisturbed(line) for line in read_metrics(trial.folder)]
+        == [undisturbed(line) for line in read_metrics(whole.folder)]
     )
 
 
-def told(metrics: dict[str, float]) -> dict[str, float]:
-    own = metrics["forward_images"] - metrics["lost_forward_images"]
+def undisturbed(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics of an epoch without the time and the cost that was lost."""
+    forward_images = metrics["forward_images"] - metrics["lost_forward_images"]
     others = ("seconds", "lost_forward_images")
-    return {k: v for k, v in metrics.items() if k not in others} | {"forward_images": own}
+    return {k: v for k, v in metrics.items() if k not in others} | {
+        "forward_images": forward_images
+    }
 
 
 KILLS = [(kept, done) for done in range(1, N_EPOCHS + 1) for kept in range(done + 1)]
@@ -69,28 +73,31 @@ KILLS = [(kept, done) for done in range(1, N_EPOCHS + 1) for kept in range(done 
 def test_a_killed_trial_goes_on_to_the_same_end(
     n_kept: int, n_trained: int, whole: TrialRun, tmp_path: Path
 ) -> None:
-    """And what it does again is counted as lost."""
+    """And what it trains again is counted as lost."""
     again = begin(killed(whole, n_kept, n_trained, tmp_path))
     assert again.trainer.epoch == n_kept
     costs = [0.0, *(line["forward_images"] for line in read_metrics(whole.folder))]
-    assert again.lost_forward_images == costs[n_trained] - costs[n_kept]
+    assert again.training.lost_forward_images == costs[n_trained] - costs[n_kept]
     finish(again)
     assert same_end(again, whole)
-    assert again.cost["forward_images"] == whole.cost["forward_images"] + again.lost_forward_images
+    assert (
+        again.training.cost["forward_images"]
+        == whole.training.cost["forward_images"] + again.training.lost_forward_images
+    )
     assert [line["epoch"] for line in read_metrics(again.folder)] == list(range(1, N_EPOCHS + 1))
 
 
 def test_what_is_lost_adds_up(whole: TrialRun, tmp_path: Path) -> None:
-    """Killed thrice after its second epoch, each time with a checkpoint of the first."""
+    """Killed three times after its second epoch, each time with a checkpoint of the first."""
     costs = [line["forward_images"] for line in read_metrics(whole.folder)]
     folder = killed(whole, 1, 2, tmp_path)
     for n in range(1, 4):
         trial = begin(folder)
-        assert trial.lost_forward_images == n * (costs[1] - costs[0])
-        trial.keep()
-        checkpoint = (folder / CHECKPOINT).read_bytes()
+        assert trial.training.lost_forward_images == n * (costs[1] - costs[0])
+        trial.save_checkpoint()
+        checkpoint = TrialFolder(folder).checkpoint.read_bytes()
         trial.advance()
-        (folder / CHECKPOINT).write_bytes(checkpoint)
+        TrialFolder(folder).checkpoint.write_bytes(checkpoint)
     finish(trial)
     assert same_end(trial, whole)
 
@@ -110,18 +117,18 @@ def emptied(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [torn, flipped, emptied])
-def test_with_a_damaged_checkpoint_a_trial_begins_again(
+def test_with_a_damaged_checkpoint_a_trial_starts_anew(
     damage: Callable[[Path], None],
     whole: TrialRun,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = killed(whole, 3, 3, tmp_path)
-    damage(folder / CHECKPOINT)
+    damage(TrialFolder(folder).checkpoint)
     again = begin(folder)
     assert again.trainer.epoch == 0
     assert "checkpoint.pt must be as it was written" in caplog.text
-    assert again.lost_forward_images == read_metrics(whole.folder)[2]["forward_images"]
+    assert again.training.lost_forward_images == read_metrics(whole.folder)[2]["forward_images"]
     assert (folder / "checkpoint.damaged").is_file()
     assert same_end(finish(again), whole)
 
@@ -133,9 +140,9 @@ def test_the_checkpoint_of_another_trial_is_put_aside(whole: TrialRun, tmp_path:
 
 
 @pytest.mark.parametrize("half", ['{"epoch": 3, "forw', '{"epoch": 3}', "\x00\x00"])
-def test_half_a_last_line_is_none(half: str, whole: TrialRun, tmp_path: Path) -> None:
+def test_a_partial_last_line_is_ignored(half: str, whole: TrialRun, tmp_path: Path) -> None:
     folder = killed(whole, 2, 2, tmp_path)
-    with (folder / METRICS).open("a") as file:
+    with TrialFolder(folder).metrics.open("a") as file:
         file.write(half)
     assert len(read_metrics(folder)) == 2
     assert same_end(finish(begin(folder)), whole)
@@ -143,15 +150,17 @@ def test_half_a_last_line_is_none(half: str, whole: TrialRun, tmp_path: Path) ->
 
 def test_a_damaged_line_in_the_middle_is_named(whole: TrialRun, tmp_path: Path) -> None:
     folder = killed(whole, 2, 2, tmp_path)
-    lines = (folder / METRICS).read_text().splitlines(keepends=True)
-    (folder / METRICS).write_text("".join([lines[0][5:], *lines[1:]]))
+    lines = TrialFolder(folder).metrics.read_text().splitlines(keepends=True)
+    TrialFolder(folder).metrics.write_text("".join([lines[0][5:], *lines[1:]]))
     with pytest.raises(SweepFolderError, match=r"metrics\.jsonl must have JSON lines"):
         begin(folder)
 
 
-def test_metrics_that_vanished_are_missed_and_nothing_else(whole: TrialRun, tmp_path: Path) -> None:
+def test_metrics_that_vanished_are_missing_and_nothing_else(
+    whole: TrialRun, tmp_path: Path
+) -> None:
     folder = killed(whole, 2, 2, tmp_path)
-    (folder / METRICS).unlink()
+    TrialFolder(folder).metrics.unlink()
     again = finish(begin(folder))
     assert [line["epoch"] for line in read_metrics(again.folder)] == [3, 4, 5]
     assert read_json(folder / "points.json") == read_json(whole.folder / "points.json")
@@ -170,28 +179,30 @@ def test_with_shared_warm_ups_a_killed_trial_goes_on_too(
     for _ in range(min(n_attempts, 7)):
         spent = int(trial.advance()["forward_images"])
     if keeps:
-        trial.keep()
+        trial.save_checkpoint()
     else:
-        (folder / CHECKPOINT).unlink()
+        TrialFolder(folder).checkpoint.unlink()
     again = finish(begin(folder, store=store))
     assert read_json(folder / "points.json") == read_json(whole.folder / "points.json")
     lines = read_metrics(folder)
     assert [line["epoch"] for line in lines][-3:] == [3, 4, 5]
     assert len({json.dumps(line) for line in lines}) == len(lines)
-    assert again.lost_forward_images == (0 if keeps else spent)
-    assert again.cost["forward_images"] == again.trainer.forward_images + (0 if keeps else spent)
+    assert again.training.lost_forward_images == (0 if keeps else spent)
+    assert again.training.cost["forward_images"] == again.trainer.forward_images + (
+        0 if keeps else spent
+    )
 
 
 def test_the_folder_of_another_trial_is_refused(whole: TrialRun, tmp_path: Path) -> None:
     folder = killed(whole, 2, 2, tmp_path)
     other = replace_at(CONFIG, "experts.natural.optimizer.lr", 0.2)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(SweepFolderError, match="must be of this trial, but holds another"):
+    with pytest.raises(SweepFolderError, match="must belong to this trial, but holds another"):
         begin(folder, config=other)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_trial_that_began_to_save_memory_goes_on_so(tmp_path: Path) -> None:
+def test_a_trial_that_began_to_save_memory_continues_to(tmp_path: Path) -> None:
     saving = replace(CONFIG, n_accumulations=2)
     begin(tmp_path / "0000", config=saving).advance()
     again = begin(tmp_path / "0000")

@@ -8,14 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from generalist_core.config.codec import load_config, replace_at
 from generalist_core.data.datasets import load_dataset
-from generalist_core.training.warmups import warming
-from search.files import load_tensors, read_json
+from search.files import read_json
 from search.front.points import point_to_dict, points_from_dicts
-from search.running.mixtures import mixed_state
 from search.running.trial import TrialRun, read_metrics, with_release_ratio
 from search.running.warmups import WarmupStore
 from tests.helpers.tiny import tiny_config
@@ -32,23 +29,15 @@ def finished(tmp_path: Path) -> TrialRun:
 
 
 def test_the_folder_holds_configuration_metrics_points_and_averages(finished: TrialRun) -> None:
-    folder, trainer = finished.folder, finished.trainer
-    assert load_config(folder / "config.json") == trainer.config
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert load_config(finished.files.config) == finished.trainer.config
+    lines = [json.loads(line) for line in finished.files.metrics.read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert "accuracy/global/robust" in lines[-1]
-    points = points_from_dicts(read_json(folder / "points.json"))
+    points = points_from_dicts(read_json(finished.files.points))
     assert [p.mixing_ratio for p in points][:4] == [0.0, 0.5, 1.0, 0.37]
 
 
-def test_any_mixture_can_be_made_again_from_the_averages(finished: TrialRun) -> None:
-    averages = load_tensors(finished.folder / "averages.pt")
-    mixed = mixed_state(averages, 0.37)
-    expected = finished.trainer.mixture(0.37)
-    assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
-
-
-def test_a_trial_goes_on_in_its_folder_to_the_same_points(
+def test_a_trial_resumes_in_its_folder_to_the_same_points(
     tmp_path: Path, finished: TrialRun
 ) -> None:
     """Law 2, for a process that dies between two epochs."""
@@ -58,13 +47,13 @@ def test_a_trial_goes_on_in_its_folder_to_the_same_points(
     assert resumed.trainer.epoch == 1
     resumed.advance()
     points = [point_to_dict(point) for point in resumed.release()]
-    assert points == read_json(finished.folder / "points.json")
+    assert points == read_json(finished.files.points)
     assert resumed.trainer.forward_images == finished.trainer.forward_images
     assert [line["epoch"] for line in read_metrics(resumed.folder)] == [1, 2]
 
 
 def sharing(folder: Path, name: str) -> TrialRun:
-    """A trial with a store of warm-ups: two epochs each, two together, judged at the second."""
+    """A trial with shared warm-ups: two epochs per expert, two together, evaluated every second."""
     config = replace_at(dataclasses.replace(tiny_config(), epochs=4), "sync.start_epoch", 2)
     config = replace_at(config, "evaluation.every_epochs", 2)
     store = WarmupStore(folder / "store")
@@ -76,9 +65,9 @@ def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> No
     other.attempt()
     metrics = [trial.attempt() for _ in range(4)]
     assert [m is None for m in metrics] == [False, False, True, True]
-    lines = (trial.folder / "metrics.jsonl").read_text().splitlines()
+    lines = trial.files.metrics.read_text().splitlines()
     assert [json.loads(line) for line in lines] == metrics[:2]
-    other.close()
+    other.training.close()
     taken_over = trial.attempt()
     assert taken_over is not None
     assert taken_over["epoch/robust"] == 1
@@ -91,7 +80,7 @@ def test_a_trial_advances_once_another_has_trained_what_it_needs(
     other.advance()
     for _ in range(2):
         trial.advance()
-    assert warming(trial.trainer) == ["robust"]
+    assert trial.trainer.warming == ["robust"]
     waited: list[float] = []
 
     def meanwhile(seconds: float) -> None:
@@ -105,7 +94,7 @@ def test_a_trial_advances_once_another_has_trained_what_it_needs(
     assert found["reused_forward_images"] > 0
 
 
-def test_what_a_trial_trains_alone_is_judged_where_an_evaluation_is_due(tmp_path: Path) -> None:
+def test_an_expert_trained_alone_is_evaluated_where_it_is_due(tmp_path: Path) -> None:
     trial, judged = sharing(tmp_path, "a"), []
     while not trial.is_done:
         judged.append({name for name in trial.advance() if name.startswith("accuracy/")})

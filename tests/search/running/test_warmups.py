@@ -1,4 +1,4 @@
-"""The store of warm-ups: law 3, one training a warm-up, damage, and eviction."""
+"""The store of warm-ups: law 3, one training per warm-up, damage, and eviction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.training.warmups import warming, warmup_keys
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
-from search.running.warmups import WarmupStore, share_warmups
+from search.running.warmups import Claimed, WarmupStore, share_warmups
 from tests import ROOT
 from tests.helpers.problems import (
     RUNS,
@@ -57,7 +58,7 @@ def warmed(config: TrainConfig, store: WarmupStore, every_epochs: int = 2) -> Ge
 
 
 def forget(path: Path, seconds: float = 1000) -> None:
-    """As if nothing had happened to a file for so long."""
+    """Make a file look as if it had not been touched for so long."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
 
@@ -103,9 +104,11 @@ def run_branch(root: str, end: str) -> None:
     torch.save({**state, "reused": trainer.reused_forward_images}, end)
 
 
-def in_new_process(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+def in_new_process(
+    code: str, *arguments: str, stdout: int | None = None
+) -> subprocess.Popen[bytes]:
     code = f"import sys; from {__name__} import *; {code}"
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=stdout)
 
 
 @pytest.mark.slow
@@ -220,21 +223,56 @@ def test_a_claim_is_free_after_its_release_an_error_and_an_early_end(tmp_path: P
     assert not path.exists()
 
 
-def test_a_dead_claim_is_taken_over_once_and_its_owner_cannot_release_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def claim_elsewhere(store: WarmupStore, monkeypatch: pytest.MonkeyPatch) -> Claimed:
+    """A claim as made on another machine, whose processes cannot be seen from here."""
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        claim = store.claim("key")
+    assert claim is not None
+    return claim
+
+
+def let_pass(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set this machine's clock forward; no heartbeat comes meanwhile."""
+    before = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: before() + seconds)
+
+
+@pytest.mark.parametrize("clock", [-10_000, 0, 10_000])
+def test_a_dead_claim_is_taken_over_once_and_its_holder_cannot_release_it(
+    clock: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the clock of its machine says."""
     store = WarmupStore(tmp_path, stale_after_s=500)
-    dead = store.claim("key")
-    forget(tmp_path / "key" / "claim")
+    dead = claim_elsewhere(WarmupStore(tmp_path, stale_after_s=500), monkeypatch)
+    forget(tmp_path / "key" / "claim", clock)
+    assert store.claim("key") is None
+    let_pass(499, monkeypatch)
+    assert store.claim("key") is None
+    let_pass(2, monkeypatch)
     taken = store.claim("key")
-    assert dead is not None
     assert taken is not None
-    assert "its owner is gone" in caplog.text
-    assert store.claim("key") is None
+    assert "its holder is dead" in caplog.text
+    assert WarmupStore(tmp_path, stale_after_s=500).claim("key") is None
     dead.release()
-    assert store.claim("key") is None
+    assert WarmupStore(tmp_path, stale_after_s=500).claim("key") is None
     taken.release()
     assert not (tmp_path / "key" / "claim").exists()
+
+
+@pytest.mark.parametrize("clock", [-10_000, 0, 10_000])
+def test_a_live_holder_keeps_its_claim(
+    clock: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat in each while keeps it, whatever the clock of its machine says."""
+    store = WarmupStore(tmp_path, stale_after_s=500)
+    held = claim_elsewhere(WarmupStore(tmp_path, stale_after_s=500), monkeypatch)
+    for beat in range(4):
+        assert store.claim("key") is None
+        let_pass(499, monkeypatch)
+        forget(tmp_path / "key" / "claim", clock + beat)
+    held.release()
+    assert store.claim("key") is not None
 
 
 def test_a_claim_is_kept_alive(tmp_path: Path) -> None:
@@ -248,16 +286,51 @@ def test_a_claim_is_kept_alive(tmp_path: Path) -> None:
     claim.release()
 
 
-def test_a_trial_that_comes_back_gets_its_own_claim(tmp_path: Path) -> None:
-    crashed = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
+def claim_and_wait(root: str) -> None:
+    """Hold a claim until the process is killed."""
+    claim = WarmupStore(Path(root)).claim("key")
+    assert claim is not None
+    print("claimed", flush=True)  # noqa: T201
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_the_claim_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    holder = in_new_process("claim_and_wait(*sys.argv[1:])", str(tmp_path), stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"claimed\n"
+    store = WarmupStore(tmp_path)
+    assert store.claim("key") is None
+    holder.kill()
+    holder.communicate()
+    assert store.claim("key") is not None
+
+
+def test_a_trial_that_comes_back_gets_its_own_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, although the lease alone would wait: the machine that was lost may be alive."""
+    crashed = claim_elsewhere(WarmupStore(tmp_path, owner="sweep/0001"), monkeypatch)
     assert WarmupStore(tmp_path, owner="sweep/0002").claim("key") is None
     assert WarmupStore(tmp_path).claim("key") is None
     again = WarmupStore(tmp_path, owner="sweep/0001").claim("key")
     assert again is not None
-    assert crashed is not None
     crashed.release()
     assert WarmupStore(tmp_path).claim("key") is None
     again.release()
+    assert WarmupStore(tmp_path).claim("key") is not None
+
+
+def test_a_claim_that_another_trial_took_over_is_not_the_first_ones_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (WarmupStore(tmp_path, owner=f"sweep/{n}") for n in range(2))
+    claim_elsewhere(first, monkeypatch)
+    assert second.claim("key") is None
+    let_pass(121, monkeypatch)
+    taken = second.claim("key")
+    assert taken is not None
+    assert WarmupStore(tmp_path, owner="sweep/0").claim("key") is None
 
 
 def claimed(folder: Path, trainer: GeneralistTrainer) -> list[str]:
@@ -274,7 +347,7 @@ def test_the_costliest_expert_comes_first(tmp_path: Path) -> None:
     assert trained == ["loss/sparse"] * 2 + ["loss/robust"] * 2 + ["loss/natural"] * 2
 
 
-def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
+def test_a_trial_that_finds_a_claim_trains_the_other_expert_and_waits_without_claims(
     tmp_path: Path,
 ) -> None:
     config = to_sync(2)
@@ -294,7 +367,7 @@ def test_who_finds_a_claim_trains_the_other_expert_and_waits_with_empty_hands(
     assert same_bits(trainer.averages(), other.averages())
 
 
-def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
+def test_a_trial_that_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
     config = to_sync(2)
     begun = share_warmups(start(config), WarmupStore(tmp_path), every_epochs=2)
     next(begun)
@@ -308,7 +381,7 @@ def test_who_waits_takes_over_from_one_that_gives_up(tmp_path: Path) -> None:
 
 
 def contend(root: str, n_processes: str, name: str) -> None:
-    """Wait until all are there, then ask for the same warm-ups; write what was computed."""
+    """Wait until all processes are ready, then train the same warm-ups; save the final state."""
     torch.set_num_threads(1)
     folder, trainer = Path(root), start(three_experts(epochs=6, sync=SyncConfig(start_epoch=5)))
     (folder / f"{name}.ready").touch()
@@ -333,12 +406,12 @@ def test_processes_that_want_the_same_train_each_stretch_once(tmp_path: Path) ->
     assert sum(end["cost"] > 0 for end in ends) > 1
     for end in ends:
         for name, expert in alone.state_dict()["experts"].items():
-            assert same_bits(own(end["experts"][name]), own(expert))
+            assert same_bits(state_of(end["experts"][name]), state_of(expert))
     assert not list(tmp_path.glob("store/*/claim"))
 
 
-def own(expert: Mapping[str, Any]) -> dict[str, Any]:
-    """An expert's state but for who trained it."""
+def state_of(expert: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of an expert, without the number of epochs that it adopted."""
     return {key: value for key, value in expert.items() if key != "adopted_epochs"}
 
 
@@ -360,7 +433,7 @@ def emptied(path: Path) -> None:
 
 
 def foreign(path: Path) -> None:
-    """A file of torch that would run code, were it unpickled."""
+    """A file of torch that would run code if it were unpickled."""
     torch.save({"code": Path}, path)
 
 
@@ -370,7 +443,7 @@ def with_plain_digest(path: Path) -> None:
 
 
 def swapped(path: Path) -> None:
-    """Another warm-up's state, whole."""
+    """The complete state of another warm-up."""
     (other,) = {*path.parents[1].glob("*/2.pt")} - {path}
     path.write_bytes(other.read_bytes())
 
@@ -384,7 +457,7 @@ def test_what_is_damaged_is_put_aside_and_trained_again(
     path = tmp_path / warmup_keys(first, "robust")[2] / "2.pt"
     damage(path)
     again = warmed(config, store)
-    assert f"{path} must be as it was written, but is damaged or foreign" in caplog.text
+    assert f"{path} must be as it was written, but the digest does not match" in caplog.text
     assert path.with_suffix(".damaged").is_file()
     assert again.forward_images == 2 * EPOCH_COST["robust"]
     assert same_bits(again.averages(), first.averages())
@@ -410,7 +483,7 @@ LARGE = {"w": torch.zeros(3000)}
 
 
 def filled(folder: Path, **sizes: Mapping[str, Any]) -> WarmupStore:
-    """A store without a limit that holds states by key, all long unused."""
+    """A store without a limit that holds a state per key, all long unused."""
     store = WarmupStore(folder)
     for key, state in sizes.items():
         store.publish(key, 1, state, {})
@@ -422,7 +495,7 @@ def keys_in(folder: Path) -> set[str]:
     return {path.parent.name for path in folder.glob("*/*.pt")}
 
 
-def test_without_a_limit_all_stay(tmp_path: Path) -> None:
+def test_without_a_limit_all_states_stay(tmp_path: Path) -> None:
     filled(tmp_path, a=STATE, b=LARGE, c=STATE).publish("d", 1, STATE, {})
     assert keys_in(tmp_path) == {"a", "b", "c", "d"}
 

@@ -352,7 +352,7 @@ def test_a_whole_trial_reports_once_to_each_rung_that_it_meets(shares: bool) -> 
     training = Training(trainer, WarmupsInMemory() if shares else None)
     reported = []
     while not training.is_done:
-        reported += list(results(training.advance(), config, SuccessiveHalving()))
+        reported += list(results(training.attempt() or {}, config, SuccessiveHalving()))
     assert reported == ["robust@1", "robust@3", "global@9"]
 
 

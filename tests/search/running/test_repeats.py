@@ -1,0 +1,24 @@
+"""A repeat is trained once: a later call resumes it, or reads its points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.files import read_json
+from search.folders import TrialFolder
+from search.running.repeats import RepeatJob, run_repeat
+from tests.helpers.problems import tiny_dataset, two_experts
+from tests.helpers.tiny import begin, finish
+
+
+def test_a_repeat_is_resumed_and_read_when_it_is_done(tmp_path: Path) -> None:
+    expected = read_json(finish(begin(tmp_path / "alone")).files.points)
+    files = TrialFolder(tmp_path / "0000-1")
+    job = RepeatJob(trial="0000", repeat=1, folder=files.root, config=two_experts())
+    begin(files.root).advance()
+    assert run_repeat(job, threads=1, data=tiny_dataset(), model=None) == expected
+    assert not files.checkpoint.exists()
+    written = files.metrics.read_bytes()
+    assert written.count(b"\n") == two_experts().epochs
+    assert run_repeat(job, threads=1, data=tiny_dataset(), model=None) == expected
+    assert files.metrics.read_bytes() == written
