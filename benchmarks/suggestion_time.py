@@ -21,7 +21,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from search.config import Branching
 from search.scheduling.proposer import Proposer
 from search.study.ledger import Ledger
-from search.study.samplers import N_STARTUP, SAMPLERS, build_samplers
+from search.study.samplers import BUILDERS, N_STARTUP, build_samplers
 from search.study.storage import open_storage
 from spaces import SPACES
 
@@ -33,7 +33,7 @@ def main() -> None:
     """Print a line for each mark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--sampler", default="tpe", choices=SAMPLERS)
+    parser.add_argument("--sampler", default="tpe", choices=BUILDERS)
     parser.add_argument("--space", default="full", choices=SPACES)
     parser.add_argument("--branches", action="store_true")
     options = parser.parse_args()

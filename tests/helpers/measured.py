@@ -12,7 +12,7 @@ from tests import ROOT
 
 
 def measured(name: str, out: Path, *options: str) -> dict[str, Any]:
-    """The document that `benchmarks.NAME` writes to `out`."""
+    """The document that a benchmark writes to `out`."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--threads", "1", "--device", "cpu"]
     subprocess.run(
         [*command, *options, "--out", str(out)], cwd=ROOT, check=True, capture_output=True

@@ -29,7 +29,7 @@ def test_verified_points_stand_beside_those_of_validation(tmp_path: Path) -> Non
     signs[-1].append({"name": "square-stronger", "message": "Square found <more> than PGD."})
     measured = {"natural": 0.3, "n_images": 50}
     suites = {
-        p.name: {"robust": {**measured, "worst_case": 0.1 + 0.01 * i, "findings": signs[i]}}
+        p.name: {"robust": {**measured, "worst_case": 0.1 + 0.01 * i, "indicators": signs[i]}}
         for i, p in enumerate(front.points)
     }
     document = verified_document(front, VerifyConfig(attacks=("fgsm",)), suites)

@@ -11,6 +11,7 @@ import pytest
 
 from generalist_core.config.codec import load_config, replace_at
 from generalist_core.data.datasets import load_dataset
+from generalist_core.training.warmups import warming
 from search.files import read_json
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import TrialRun, read_metrics, with_release_ratio
@@ -80,7 +81,7 @@ def test_a_trial_advances_once_another_has_trained_what_it_needs(
     other.advance()
     for _ in range(2):
         trial.advance()
-    assert trial.trainer.warming == ["robust"]
+    assert warming(trial.trainer) == ["robust"]
     waited: list[float] = []
 
     def meanwhile(seconds: float) -> None:
