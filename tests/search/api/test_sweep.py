@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -29,7 +27,7 @@ from search.study.folder import Sweep, open_sweep
 from spaces import Trial
 from tests.helpers.tiny import tiny_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 
 def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
@@ -50,14 +48,6 @@ def own_request(seed: int) -> SweepConfig:
         seed=seed,
         early_stopping=None,
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    """One short-lived cluster for this file."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +206,10 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
             early_stopping=None,
         )
         found[shares] = sweep(request, tmp_path / str(shares))
-    shared, alone = found[True].ledger, found[False].ledger
+    shared, alone = found[True].results, found[False].results
     points, expected = (
-        [(point.name, point.accuracies) for point in ledger.results.points()]
-        for ledger in (shared, alone)
+        [(point.name, point.accuracies) for point in results.points()]
+        for results in (shared, alone)
     )
     assert points
     assert points == expected

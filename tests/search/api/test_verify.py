@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from rich.console import Console
 
@@ -111,14 +109,6 @@ def test_without_test_images_there_is_nothing_to_verify(swept: Sweep) -> None:
 def test_unknown_attacks_are_refused_by_name() -> None:
     with pytest.raises(InvalidConfigError, match="'pgd'"):
         VerifyConfig(attacks=("pgd",))
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One short-lived cluster for the tests below."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow

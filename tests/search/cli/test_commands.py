@@ -50,6 +50,7 @@ def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_a_sweep_prints_its_front_and_front_prints_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +76,7 @@ def build(n_classes, shape):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_relative_paths_reach_the_workers_and_later_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

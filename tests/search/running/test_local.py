@@ -159,6 +159,7 @@ def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(
     tmp_path: Path,
 ) -> None:

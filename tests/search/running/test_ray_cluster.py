@@ -169,25 +169,21 @@ def sweep_elsewhere(address: str | None, folder: Path) -> subprocess.Popen[bytes
 
 
 @pytest.mark.slow
-def test_trials_of_a_lost_machine_resume_on_another(tmp_path: Path, undisturbed: Sweep) -> None:
-    """The only machine dies with its trials; the sweep waits until another joins."""
+@pytest.mark.usefixtures("no_ray")
+def test_a_sweep_survives_a_lost_machine_and_then_a_lost_cluster(
+    tmp_path: Path, undisturbed: Sweep
+) -> None:
+    """In the first round the only machine dies with its trials, until another joins.
+
+    In the second round the head dies, and everything with it; `resume` joins another cluster.
+    """
     with a_cluster() as cluster:
         (machine,) = cluster.worker_nodes
         process = sweep_elsewhere(cluster.address, tmp_path)
-        spent = wait_for(lambda: under_way(tmp_path))
+        first = wait_for(lambda: under_way(tmp_path))
         cluster.remove_node(machine, allow_graceful=False)
         cluster.add_node(num_cpus=2, num_gpus=2)
-        _, told = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0, told.decode()
-    check_nothing_is_lost(open_sweep(tmp_path), spent, undisturbed)
-
-
-@pytest.mark.slow
-def test_a_sweep_resumes_on_another_cluster(tmp_path: Path, undisturbed: Sweep) -> None:
-    """The head dies, and with it everything; `resume` joins another cluster."""
-    with a_cluster() as cluster:
-        process = sweep_elsewhere(cluster.address, tmp_path)
-        spent = wait_for(lambda: under_way(tmp_path))
+        second = wait_for(lambda: {t: c for t, c in under_way(tmp_path).items() if t not in first})
         cluster.shutdown()
         process.communicate(timeout=PATIENCE_S)
         assert process.returncode != 0
@@ -195,7 +191,7 @@ def test_a_sweep_resumes_on_another_cluster(tmp_path: Path, undisturbed: Sweep) 
         config = open_sweep(tmp_path).config
         there = dataclasses.replace(config.resources, address=cluster.address)
         found = resume(tmp_path, dataclasses.replace(config, resources=there))
-    check_nothing_is_lost(found, spent, undisturbed)
+    check_nothing_is_lost(found, first | second, undisturbed)
 
 
 @pytest.mark.slow
