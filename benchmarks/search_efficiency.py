@@ -112,12 +112,10 @@ class Task:
         assert self.data is not None
         assert self.data.test is not None
         config, model = trainer.config, trainer.evaluator.model
-        everything = dataclasses.replace(config.evaluation, n_images=None)
         evaluator = Evaluator(
-            model, self.data.test, everything, seed=config.seed, dtype=trainer.dtype
+            model, self.data.test, config.evaluation, seed=config.seed, dtype=trainer.dtype
         )
-        accuracies, _ = evaluator.judge(trainer.mixture(ratio))
-        return list(accuracies.values())
+        return list(evaluator.judge(trainer.mixture(ratio)).values())
 
     def robust_only(self) -> float:
         """The natural test accuracy of the base's robust expert, trained alone."""

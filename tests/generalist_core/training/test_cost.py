@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from generalist_core.config import (
     FGSM,
@@ -19,14 +18,11 @@ from generalist_core.config import (
     ExpertConfig,
     NamedAttack,
 )
-from generalist_core.training.averaging import weights_of
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
-from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
     RUNS,
     Counting,
-    clones,
     linear_net,
     tiny_dataset,
     train_to,
@@ -104,21 +100,22 @@ def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
     assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
 
 
-@pytest.mark.parametrize("during_training", [True, False])
-@pytest.mark.parametrize("attacked", [True, False])
-def test_the_forwards_of_a_judgement_are_those_that_it_counts(
-    during_training: bool, attacked: bool
-) -> None:
+def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
     """Images go through the model once for each forward, and each gradient adds 1 to the cost."""
     evaluation = dataclasses.replace(two_experts().evaluation, n_images_during_training=5)
-    model = Counting(linear_net(2, (1, 4, 4)))
-    split = tiny_dataset().validation
-    judge = Evaluator(model, split, evaluation, seed=0, dtype=torch.float32).judge
-    weights = clones(weights_of(model))
-    accuracies, cost = judge(weights, during_training=during_training, attacked=attacked)
-    n_images, n_gradients = 5 if during_training else 12, 2 if attacked else 0
-    assert model.n_images == cost - n_gradients * n_images
-    assert list(accuracies) == (["natural", "robust"] if attacked else ["natural"])
+    trainer = GeneralistTrainer(
+        two_experts(evaluation=evaluation),
+        tiny_dataset(),
+        model=lambda n, shape: Counting(linear_net(n, shape)),
+    )
+    model = trainer.evaluator.model
+    for work, n_gradients in (
+        (lambda: trainer.evaluate_expert("natural"), 0),
+        (lambda: trainer.evaluate_expert("robust"), 2 * 5),
+        (lambda: trainer.release([0.5]), 2 * 12),
+    ):
+        before = model.n_images
+        assert cost_of(trainer, work) == model.n_images - before + n_gradients
 
 
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])
