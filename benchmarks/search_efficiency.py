@@ -140,8 +140,8 @@ def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
     return dataclasses.replace(config, evaluation=evaluation)
 
 
-class Judge(Callback):
-    """Judges the front on test images after each trial, and ends a search that spent its budget."""
+class FrontTester(Callback):
+    """Tests the front after each trial, and ends a search that spent its budget."""
 
     def __init__(self, task: Task, budget: float | None) -> None:
         self.task = task
@@ -153,7 +153,7 @@ class Judge(Callback):
         self.history: list[dict[str, float]] = []
 
     def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
-        """Judge the front that was chosen on validation images."""
+        """Judge the front, which was chosen on validation images, on test images."""
         front = [(point.trial, point.mixing_ratio) for point in results.front().points]
         for trial, ratio in front:
             if (trial, ratio) not in self.tested:
@@ -204,19 +204,19 @@ def run(cell: Cell) -> dict[str, Any]:
     sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
     enqueue_first(ledger, space, base)
-    judge = Judge(task, cell.budget)
+    tester = FrontTester(task, cell.budget)
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
-        callback=judge,
+        callback=tester,
         rules=Rules(rungs=Rungs(method.stops) if method.stops else None),
     )
-    judge.searcher = searcher
+    tester.searcher = searcher
     warmups = WarmupsInMemory() if method.shares else None
 
     def begin(proposal: Proposal) -> Training:
         trainer = task.trainer(as_trained(proposal, method))
-        judge.trainers[proposal.trial] = trainer
+        tester.trainers[proposal.trial] = trainer
         return Training(trainer, warmups)
 
     run_here(searcher, begin)
@@ -224,7 +224,7 @@ def run(cell: Cell) -> dict[str, Any]:
     return {
         "cost": ledger.results.cost()["forward_images"],
         "trials": counts,
-        "history": judge.history,
+        "history": tester.history,
     }
 
 

@@ -16,7 +16,7 @@ from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import same_bits, tiny_dataset, two_experts
 
 N_IMAGES = 10_000
-"""With so many images, a standard error is at most 0.005."""
+"""With this many images, a standard error is at most 0.005."""
 
 
 def best_epoch(hypervolumes: Sequence[float], n_images: int = N_IMAGES) -> int:

@@ -60,7 +60,7 @@ def test_evaluations() -> None:
 
 
 def test_a_run_costs_the_sum_of_its_parts() -> None:
-    """Two experts on 16 of 20 images an epoch; 12 validation images under PGD-2."""
+    """Two experts on 16 of 20 images per epoch; 12 validation images under PGD-2."""
     trainer = GeneralistTrainer(two_experts(), tiny_dataset())
     assert trainer.train_epoch()["forward_images"] == 16 * (3 + (2 * 2 + 3))
     attacked = 1 + 2 * 2 + 1
@@ -89,12 +89,12 @@ def test_what_is_in_training_is_judged_on_fewer_images_than_what_is_released() -
     assert cost_of(trainer, trainer.evaluate) == 4 * 6
 
 
-@pytest.mark.parametrize(("n_images", "between", "judged"), [(10, 99, 10), (None, 99, 12)])
+@pytest.mark.parametrize(("n_images", "in_training", "judged"), [(10, 99, 10), (None, 99, 12)])
 def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
-    n_images: int | None, between: int, judged: int
+    n_images: int | None, in_training: int, judged: int
 ) -> None:
     evaluation = dataclasses.replace(
-        two_experts().evaluation, n_images=n_images, n_images_during_training=between
+        two_experts().evaluation, n_images=n_images, n_images_during_training=in_training
     )
     trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
     assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
@@ -120,7 +120,7 @@ def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
 
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])
 def test_the_forwards_in_the_cost_are_those_that_happen(name: str) -> None:
-    """All but one gradient a forward, two an update: cost = 2 forwards + updated images."""
+    """A forward of an attack has one gradient, except KL's on clean images; an update has two."""
     trainer = GeneralistTrainer(
         RUNS[name], tiny_dataset(), model=lambda n, shape: Counting(linear_net(n, shape))
     )
