@@ -112,12 +112,10 @@ class Task:
         assert self.data is not None
         assert self.data.test is not None
         config, model = trainer.config, trainer.evaluator.model
-        everything = dataclasses.replace(config.evaluation, n_images=None)
         evaluator = Evaluator(
-            model, self.data.test, everything, seed=config.seed, dtype=trainer.dtype
+            model, self.data.test, config.evaluation, seed=config.seed, dtype=trainer.dtype
         )
-        accuracies, _ = evaluator.judge(trainer.mixture(ratio))
-        return list(accuracies.values())
+        return list(evaluator.judge(trainer.mixture(ratio)).values())
 
     def robust_only(self) -> float:
         """The natural test accuracy of the base's robust expert, trained alone."""
@@ -142,8 +140,8 @@ def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
     return dataclasses.replace(config, evaluation=evaluation)
 
 
-class Judge(Callback):
-    """Judges the front on test images after each trial, and ends a search that spent its budget."""
+class FrontTester(Callback):
+    """Tests the front after each trial, and ends a search that spent its budget."""
 
     def __init__(self, task: Task, budget: float | None) -> None:
         self.task = task
@@ -155,7 +153,7 @@ class Judge(Callback):
         self.history: list[dict[str, float]] = []
 
     def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
-        """Judge the front that was chosen on validation images."""
+        """Judge the front, which was chosen on validation images, on test images."""
         front = [(point.trial, point.mixing_ratio) for point in results.front().points]
         for trial, ratio in front:
             if (trial, ratio) not in self.tested:
@@ -206,19 +204,19 @@ def run(cell: Cell) -> dict[str, Any]:
     sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
     enqueue_first(ledger, space, base)
-    judge = Judge(task, cell.budget)
+    tester = FrontTester(task, cell.budget)
     searcher = Searcher(
         Proposer(ledger, space, base, Branching() if method.branches else None),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
-        callback=judge,
+        callback=tester,
         rules=Rules(rungs=Rungs(method.stops) if method.stops else None),
     )
-    judge.searcher = searcher
+    tester.searcher = searcher
     warmups = WarmupsInMemory() if method.shares else None
 
     def begin(proposal: Proposal) -> Training:
         trainer = task.trainer(as_trained(proposal, method))
-        judge.trainers[proposal.trial] = trainer
+        tester.trainers[proposal.trial] = trainer
         return Training(trainer, warmups)
 
     run_here(searcher, begin)
@@ -226,7 +224,7 @@ def run(cell: Cell) -> dict[str, Any]:
     return {
         "cost": ledger.results.cost()["forward_images"],
         "trials": counts,
-        "history": judge.history,
+        "history": tester.history,
     }
 
 

@@ -31,11 +31,9 @@ from generalist_core.config import (
     as_weights,
 )
 from generalist_core.config.codec import to_json
-from generalist_core.data.splits import Split
 from generalist_core.randomness import derive_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer
-from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
-from generalist_core.training.evaluator import Evaluator
+from generalist_core.training.cost import update_cost
 from generalist_core.training.experts import Expert
 from generalist_core.training.warmup_keys import Origin
 
@@ -127,10 +125,7 @@ class SimulatedTrainer(AbstractTrainer):
 
     def __init__(self, config: TrainConfig, world: World) -> None:
         experts = [Expert(expert, _Nothing(), config, n_classes=2) for expert in config.experts]
-        evaluator = Evaluator(
-            _Nothing(), _blank(world.n_validation), config.evaluation, seed=0, dtype=torch.float32
-        )
-        super().__init__(config, experts, evaluator)
+        super().__init__(config, experts, world.n_validation)
         self.world = world
         self._identity = to_json(config)
 
@@ -154,7 +149,7 @@ class SimulatedTrainer(AbstractTrainer):
         """The accuracies of a mixture on infinitely many images."""
         return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
 
-    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
+    def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
         """The accuracies of an expert or the global learner on a sample of images."""
         if learner == "global":
             epoch = self.epoch
@@ -162,16 +157,12 @@ class SimulatedTrainer(AbstractTrainer):
         else:
             epoch = self.expert(learner).epoch
             true = self.world.alone(self.expert(learner).config, epoch / self.config.epochs)
-        n_images = self.evaluator.n_images_during_training
-        cost = n_images * (evaluation_cost(self.config.evaluation) if attacked else FORWARD)
-        seen = self._seen(true, n_images, learner, epoch).items()
-        return {name: value for name, value in seen if attacked or name == "natural"}, cost
+        seen = self._seen(true, self.n_images_during_training, learner, epoch)
+        return seen if attacked else {"natural": seen["natural"]}
 
-    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
+    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
         """The accuracies of a mixture on a sample of images."""
-        n_images = self.evaluator.n_images
-        cost = n_images * evaluation_cost(self.config.evaluation)
-        return self._seen(self.true_accuracies(ratio), n_images, "release"), cost
+        return self._seen(self.true_accuracies(ratio), self.n_images, "release")
 
     def _seen(
         self, true: tuple[float, float], n_images: int, *purpose: str | int
@@ -239,8 +230,3 @@ class _Nothing(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Two logits per image."""
         return self.weight.expand(len(x), 2)
-
-
-def _blank(n_images: int) -> Split:
-    """Images of one pixel each, of two classes in turn."""
-    return Split(images=torch.zeros(n_images, 1, 1, 1), labels=torch.arange(n_images) % 2)

@@ -20,9 +20,14 @@ def require(holds: bool, law: str, got: str, cure: str = "") -> None:
         raise InvalidConfigError(f"`{law}` must hold, but got {got}.{' ' + cure if cure else ''}")
 
 
-def require_positive(name: str, value: float) -> None:
-    """Check `value > 0`."""
-    require(0 < value < math.inf, f"{name} > 0", f"{name}={value}")
+def require_positive(name: str, value: float | None) -> None:
+    """Check `value > 0`, unless it is None."""
+    require(value is None or 0 < value < math.inf, f"{name} > 0", f"{name}={value}")
+
+
+def require_at_least(name: str, value: float, low: float) -> None:
+    """Check `value >= low`."""
+    require(value >= low, f"{name} >= {low}", f"{name}={value}")
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:

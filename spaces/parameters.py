@@ -11,7 +11,7 @@ from typing import Any
 from generalist_core.config import TrainConfig
 from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
-from spaces import Space
+from spaces.protocol import Space
 from spaces.release_ratio import suggest_ratio
 
 PATIENCE = 50

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from generalist_core.config import Ratio, as_weights
 from generalist_core.config.mixing import ratio_key
-from spaces import Trial
+from spaces.protocol import Trial
 
 
 def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:

@@ -15,12 +15,6 @@ from generalist_core.validation import EvaluationError
 _ORDERS: dict[Norm, float] = {"linf": torch.inf, "l2": 2, "l1": 1}
 
 
-def require_law(holds: bool, law: str, got: str, cure: str) -> None:
-    """Raise EvaluationError unless `holds`; `law` is an expression such as `spent <= declared`."""
-    if not holds:
-        raise EvaluationError(f"`{law}` must hold, but got {got}. {cure}")
-
-
 def audited(
     name: str,
     craft: Callable[[CountingModel], Tensor],

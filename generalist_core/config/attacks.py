@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from generalist_core.validation import (
     InvalidConfigError,
     require,
+    require_at_least,
     require_one_of,
     require_positive,
 )
 
 Norm = Literal["linf", "l2", "l1"]
 
-NORMS = ("linf", "l2", "l1")
+NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class NFGSM:
 
     def __post_init__(self) -> None:
         require_ball("linf", self.epsilon)
-        require(self.noise_scale >= 0, "noise_scale >= 0", f"noise_scale={self.noise_scale}")
+        require_at_least("noise_scale", self.noise_scale, 0)
         require_positive("relative_step_size", self.relative_step_size)
 
 
@@ -69,7 +70,7 @@ class PGD:
         require_ball(self.norm, self.epsilon)
         require_positive("steps", self.steps)
         require_positive("relative_step_size", self.relative_step_size)
-        require(self.momentum >= 0, "momentum >= 0", f"momentum={self.momentum}")
+        require_at_least("momentum", self.momentum, 0)
         require_one_of("attack loss", self.loss, ("cross-entropy", "margin", "kl"))
         if self.loss == "kl" and not self.random_start:
             raise InvalidConfigError(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.validation import InvalidConfigError, require, require_positive
+from generalist_core.validation import (
+    InvalidConfigError,
+    require,
+    require_at_least,
+    require_positive,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +34,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_positive("n_validation", self.n_validation)
-        require(self.n_train is None or self.n_train > 0, "n_train > 0", f"n_train={self.n_train}")
-        require(
-            self.image_size is None or self.image_size > 0,
-            "image_size > 0",
-            f"image_size={self.image_size}",
-        )
-        require(self.crop_padding >= 0, "crop_padding >= 0", f"crop_padding={self.crop_padding}")
+        require_positive("n_train", self.n_train)
+        require_positive("image_size", self.image_size)
+        require_at_least("crop_padding", self.crop_padding, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +56,11 @@ class ModelConfig:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.width is None or self.width > 0, "width > 0", f"width={self.width}")
-        if (self.mean is None) != (self.std is None):
+        require_positive("width", self.width)
+        mean, std = self.mean or (), self.std or ()
+        if len(mean) != len(std):
             raise InvalidConfigError(
-                "`mean` and `std` must be given together, but got "
+                "`mean` and `std` must have the same length, but got "
                 f"mean={self.mean}, std={self.std}."
             )
-        if self.mean is not None and self.std is not None:
-            if not len(self.mean) == len(self.std) > 0:
-                raise InvalidConfigError(
-                    "`mean` and `std` must have the same length > 0, but got "
-                    f"mean={self.mean}, std={self.std}."
-                )
-            require(min(self.std) > 0, "min(std) > 0", f"std={self.std}")
+        require(min(std, default=1) > 0, "min(std) > 0", f"std={self.std}")

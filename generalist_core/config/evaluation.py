@@ -9,7 +9,7 @@ from generalist_core.config.attacks import NFGSM, Attack
 from generalist_core.config.mixing import Ratio
 from generalist_core.validation import (
     InvalidConfigError,
-    require,
+    require_at_least,
     require_one_of,
     require_positive,
 )
@@ -65,12 +65,9 @@ class EvaluationConfig:
         if len(set(names)) < len(names):
             raise InvalidConfigError(f"Objectives must have different names, but got {names}.")
         require_positive("every_epochs", self.every_epochs)
-        for name in ("n_images", "n_images_during_training"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} > 0", f"{name}={value}")
-        require(
-            self.n_refinements >= 0, "n_refinements >= 0", f"n_refinements={self.n_refinements}"
-        )
+        require_positive("n_images", self.n_images)
+        require_positive("n_images_during_training", self.n_images_during_training)
+        require_at_least("n_refinements", self.n_refinements, 0)
         require_positive("batch_size", self.batch_size)
         require_one_of("release", self.release, ("best", "last"))
         if not self.release_ratios:

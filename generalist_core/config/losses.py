@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.validation import require, require_positive
+from generalist_core.validation import require_at_least, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class TRADES:
     beta: float = 6.0
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, "beta >= 0", f"beta={self.beta}")
+        require_at_least("beta", self.beta, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class MART:
     beta: float = 5.0
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, "beta >= 0", f"beta={self.beta}")
+        require_at_least("beta", self.beta, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

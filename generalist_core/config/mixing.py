@@ -10,6 +10,7 @@ from generalist_core.config.schedules import locate, require_knots
 from generalist_core.validation import (
     InvalidConfigError,
     require,
+    require_at_least,
     require_between,
     require_one_of,
     require_positive,
@@ -103,7 +104,7 @@ class SyncConfig:
     skip_discarded_warmup: bool = True
 
     def __post_init__(self) -> None:
-        require(self.start_epoch >= 0, "start_epoch >= 0", f"start_epoch={self.start_epoch}")
+        require_at_least("start_epoch", self.start_epoch, 0)
         require_positive("every_epochs", self.every_epochs)
         require_one_of("at", self.at, ("boundary", "every_step"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.validation import require, require_positive
+from generalist_core.validation import require, require_at_least, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ Optimizer = SGD | AdamW | Adam | RMSprop
 def require_optimizer(lr: float, weight_decay: float) -> None:
     """Check the fields that all optimizers share."""
     require_positive("lr", lr)
-    require(weight_decay >= 0, "weight_decay >= 0", f"weight_decay={weight_decay}")
+    require_at_least("weight_decay", weight_decay, 0)
 
 
 def require_betas(beta1: float, beta2: float) -> None:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from generalist_core.config import FGSM, PGD, Norm, require_ball
-from generalist_core.validation import InvalidConfigError, require, require_positive
+from generalist_core.validation import InvalidConfigError, require_at_least, require_positive
 
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The components of standard AutoAttack (Croce & Hein 2020), in its order."""
@@ -57,14 +57,10 @@ class SuiteConfig:
         for name in self.attacks:
             require_attack_name(name)
         require_positive("batch_size", self.batch_size)
-        require(self.seed >= 0, "seed >= 0", f"seed={self.seed}")
-        require(
-            self.n_images is None or self.n_images > 0, "n_images > 0", f"n_images={self.n_images}"
-        )
-        require(
-            self.n_check_images >= 0, "n_check_images >= 0", f"n_check_images={self.n_check_images}"
-        )
-        require(self.n_iterations >= 3, "n_iterations >= 3", f"n_iterations={self.n_iterations}")
+        require_at_least("seed", self.seed, 0)
+        require_positive("n_images", self.n_images)
+        require_at_least("n_check_images", self.n_check_images, 0)
+        require_at_least("n_iterations", self.n_iterations, 3)
         require_positive("n_queries", self.n_queries)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from generalist_core.config.attacks import Attack
 from generalist_core.config.data import DataConfig, ModelConfig
@@ -64,7 +64,7 @@ class ExpertConfig:
 
 Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]
 
-PRECISIONS = ("float32", "float64", "tfloat32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,18 +122,15 @@ def randomised(probe: Probe) -> Indicator | None:
     differs = (first - second).abs().amax(1) > 1e-5 * first.abs().amax(1)
     fraction = fraction_of(differs)
     message = f"the logits of {fraction:.1%} of the images differ between two forwards"
-    return Indicator(name="randomised", message=message, value=fraction) if fraction > 0 else None
+    return _indicator_above(0, "randomised", message, fraction)
 
 
 def zero_gradient(probe: Probe) -> Indicator | None:
     """The cross-entropy has no gradient at all at some images."""
-    fraction = _fraction_of_zeros(
-        input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y))
-    )
+    gradient = input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y))
+    fraction = _fraction_of_zeros(gradient)
     message = f"the cross-entropy has zero gradient at {fraction:.1%} of the images"
-    return (
-        Indicator(name="zero-gradient", message=message, value=fraction) if fraction > 0 else None
-    )
+    return _indicator_above(0, "zero-gradient", message, fraction)
 
 
 def quantised(probe: Probe) -> Indicator | None:
@@ -143,7 +140,7 @@ def quantised(probe: Probe) -> Indicator | None:
     )
     fraction = _fraction_of_zeros(gradient)
     message = f"even the logits have zero gradient at {fraction:.1%} of the images"
-    return Indicator(name="quantised", message=message, value=fraction) if fraction > 0 else None
+    return _indicator_above(0, "quantised", message, fraction)
 
 
 def scale_dependent(probe: Probe, unscaled: Tensor) -> Indicator | None:
@@ -160,7 +157,7 @@ def scale_dependent(probe: Probe, unscaled: Tensor) -> Indicator | None:
     scaled = probe.under(standard_pgd(probe.norm, probe.epsilon, 10), scale=scale)
     excess = significant_excess(unscaled, scaled)
     message = f"PGD-10 breaks {excess:.1%} more of the images on logits times {scale:.3g}"
-    return Indicator(name="scale-dependent", message=message, value=excess) if excess else None
+    return _indicator_above(0, "scale-dependent", message, excess)
 
 
 def loss_still_moving(probe: Probe) -> Indicator | None:
@@ -185,11 +182,7 @@ def loss_still_moving(probe: Probe) -> Indicator | None:
     late, whole = (float((losses[-1] - losses[i])[stays_correct].sum()) for i in (-11, 0))
     fraction = late / whole if whole > 0 else 0.0
     message = f"{fraction:.1%} of the rise of PGD-{probe.n_steps}'s loss is in its last 10 steps"
-    return (
-        Indicator(name="loss-still-moving", message=message, value=fraction)
-        if fraction > 0.2
-        else None
-    )
+    return _indicator_above(0.2, "loss-still-moving", message, fraction)
 
 
 def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
@@ -200,7 +193,7 @@ def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
     )
     rise = max(significant_excess(middle, small), significant_excess(large, middle))
     message = f"doubling epsilon raises the accuracy under PGD-10 by {rise:.1%}"
-    return Indicator(name="rises-with-epsilon", message=message, value=rise) if rise else None
+    return _indicator_above(0, "rises-with-epsilon", message, rise)
 
 
 def above_chance(probe: Probe) -> Indicator | None:
@@ -209,8 +202,7 @@ def above_chance(probe: Probe) -> Indicator | None:
     chance = int(probe.y.bincount().max()) / len(probe.y)
     tolerance = 2 * math.sqrt(chance * (1 - chance) / len(probe.y))
     message = f"accuracy {accuracy:.1%} at linf 0.5, where guessing yields {chance:.1%}"
-    is_above = accuracy > chance + tolerance
-    return Indicator(name="above-chance", message=message, value=accuracy) if is_above else None
+    return _indicator_above(chance + tolerance, "above-chance", message, accuracy)
 
 
 def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
@@ -223,9 +215,8 @@ def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
     for weaker, stronger in itertools.pairwise(present):
         excess = significant_excess(verdicts[stronger], verdicts[weaker])
         message = f"accuracy under {stronger} is {excess:.1%} above that under {weaker}"
-        if excess:
-            violations.append(Indicator(name="order-violated", message=message, value=excess))
-    return tuple(violations)
+        violations.append(_indicator_above(0, "order-violated", message, excess))
+    return tuple(violation for violation in violations if violation is not None)
 
 
 def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
@@ -236,20 +227,15 @@ def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
     survivors = torch.stack([verdicts["natural"], *gradient_based]).all(0)
     fraction = fraction_of(survivors & ~verdicts["square"])
     message = f"Square alone breaks {fraction:.2%} of the images"
-    return (
-        Indicator(name="square-stronger", message=message, value=fraction)
-        if fraction > 0.002
-        else None
-    )
+    return _indicator_above(0.002, "square-stronger", message, fraction)
 
 
 def reduced_budget(n_iterations: int, n_queries: int) -> Indicator | None:
     """AutoAttack ran with fewer than its standard 100 iterations or 5,000 queries."""
     fraction = min(1.0, n_iterations / 100, n_queries / 5000)
     message = f"{n_iterations} of 100 iterations, {n_queries} of 5000 queries"
-    return (
-        Indicator(name="reduced-budget", message=message, value=fraction) if fraction < 1 else None
-    )
+    indicator = Indicator(name="reduced-budget", message=message, value=fraction)
+    return indicator if fraction < 1 else None
 
 
 def library_warnings(messages: Sequence[str]) -> tuple[Indicator, ...]:
@@ -276,6 +262,10 @@ def significant_excess(verdicts: Tensor, reference: Tensor) -> float:
 def fraction_of(verdicts: Tensor) -> float:
     """The fraction of True verdicts, which is exact where a float32 mean is not."""
     return int(verdicts.sum()) / len(verdicts)
+
+
+def _indicator_above(limit: float, name: str, message: str, value: float) -> Indicator | None:
+    return Indicator(name=name, message=message, value=value) if value > limit else None
 
 
 def _fraction_of_zeros(gradient: Tensor) -> float:

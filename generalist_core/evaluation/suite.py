@@ -39,8 +39,6 @@ from generalist_core.fingerprints import content_digest, state_digest, tensor_by
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.validation import EvaluationError, InvalidConfigError
 
-__all__ = ["Progress", "SuiteConfig", "SuiteEvaluation", "SuiteResult", "run_suite"]
-
 
 def run_suite(
     model: nn.Module,
@@ -87,7 +85,8 @@ class SuiteEvaluation:
                 n_classes=require_sound_model(self.model, probe.x, self.images.labels),
                 is_randomised=randomised(probe) is not None,
             )
-        self.fingerprint = self._fingerprint()
+        images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
+        self.fingerprint = content_digest(to_json(config), self.digest, images, labels)
         self.names, self.skipped = self._ordered()
         self.stage, self.batch = 0, 0
         self.verdicts = torch.ones(len(self.names), n, dtype=torch.bool)
@@ -264,11 +263,6 @@ class SuiteEvaluation:
 
     def _by_name(self, rows: Sequence[Any] | Tensor) -> dict[str, Any]:
         return dict(zip(self.names, rows, strict=True))
-
-    def _fingerprint(self) -> str:
-        """A digest of configuration, model and data."""
-        images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
-        return content_digest(to_json(self.config), self.digest, images, labels)
 
 
 def _split(mask: Tensor, batch_size: int) -> list[Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.data.splits import Batch
 from generalist_core.randomness import Noise
 from generalist_core.training.best_boundary import BestBoundary
-from generalist_core.training.cost import update_cost
-from generalist_core.training.evaluator import Evaluator, OperatingPoint
+from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
+from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.experts import Expert
 from generalist_core.training.release import refined
 from generalist_core.training.warmup_keys import Origin, discarded_warmups
@@ -27,10 +27,11 @@ class AbstractTrainer(ABC):
     sync would throw away: it is not trained.
     """
 
-    def __init__(self, config: TrainConfig, experts: list[Expert], evaluator: Evaluator) -> None:
+    def __init__(self, config: TrainConfig, experts: list[Expert], n_validation: int) -> None:
+        """Begin with experts that are not trained, and `n_validation` images to judge them on."""
         self.config = config
         self.experts = experts
-        self.evaluator = evaluator
+        self.n_validation = n_validation
         self.discarded = discarded_warmups(config)
         for name in self.discarded:
             self.expert(name).epoch = config.sync.start_epoch
@@ -60,15 +61,27 @@ class AbstractTrainer(ABC):
         """
 
     @abstractmethod
-    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
-        """The accuracies of an expert's average, or of the learner "global", and what they cost.
+    def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
+        """The accuracies of an expert's average, or of the learner "global".
 
-        On the images for learners in training; without `attacked` in the natural objective only.
+        They are those on `n_images_during_training` images; without `attacked` there is only the
+        natural one.
         """
 
     @abstractmethod
-    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
-        """The accuracies of a mixture of the averages of `release_epoch`, and what they cost."""
+    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
+        """The accuracies, on `n_images` images, of a mixture of the averages of `release_epoch`."""
+
+    @property
+    def n_images(self) -> int:
+        """The number of images that a released mixture is judged on."""
+        return min(self.config.evaluation.n_images or self.n_validation, self.n_validation)
+
+    @property
+    def n_images_during_training(self) -> int:
+        """The number of images that learners in training are judged on."""
+        wanted = self.config.evaluation.n_images_during_training or self.n_images
+        return min(wanted, self.n_images)
 
     @property
     def epoch(self) -> int:
@@ -141,8 +154,7 @@ class AbstractTrainer(ABC):
             metrics = self._accuracies("global", attacked=True)
             if self.config.evaluation.release == "best":
                 averages = [expert.average.weights for expert in self.experts]
-                n_images = self.evaluator.n_images_during_training
-                self.best.see(self.epoch, metrics, n_images, averages)
+                self.best.see(self.epoch, metrics, self.n_images_during_training, averages)
         else:
             for expert in self.experts:
                 if expert.config.name not in self.discarded:
@@ -187,25 +199,27 @@ class AbstractTrainer(ABC):
         )
 
     def _released(self, ratio: Ratio) -> OperatingPoint:
-        accuracies, cost = self.judge_mixture(ratio)
-        self.forward_images += cost
+        accuracies, n_images = self.judge_mixture(ratio), self.n_images
+        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
         return OperatingPoint(
-            mixing_ratio=ratio,
-            accuracies=accuracies,
-            n_images=self.evaluator.n_images,
-            epoch=self.release_epoch,
+            mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=self.release_epoch
         )
 
     def _accuracies(self, learner: str, *, attacked: bool) -> Metrics:
-        accuracies, cost = self.judge(learner, attacked=attacked)
-        self.forward_images += cost
+        accuracies = self.judge(learner, attacked=attacked)
+        cost = evaluation_cost(self.config.evaluation) if attacked else FORWARD
+        self.forward_images += self.n_images_during_training * cost
         return {f"accuracy/{learner}/{name}": value for name, value in accuracies.items()}
 
     def _epoch_metrics(
         self, experts: Sequence[Expert], losses: Sequence[float], epoch: int
     ) -> Metrics:
-        synced = float(self.config.sync.is_sync(epoch))
-        metrics: Metrics = {"epoch": self.epoch, "synced": synced}
+        metrics: Metrics = {
+            "epoch": self.epoch,
+            "synced": float(self.config.sync.is_sync(epoch)),
+            "forward_images": self.forward_images,
+            "reused_forward_images": self.reused_forward_images,
+        }
         for expert, loss in zip(experts, losses, strict=True):
             name = expert.config.name
             metrics |= {
@@ -216,8 +230,4 @@ class AbstractTrainer(ABC):
         weights = self.config.weights_at(epoch)
         for expert, weight in zip(self.experts, weights, strict=True):
             metrics[f"weight/{expert.config.name}"] = weight
-        cost = {
-            "forward_images": self.forward_images,
-            "reused_forward_images": self.reused_forward_images,
-        }
-        return {**metrics, **cost}
+        return metrics

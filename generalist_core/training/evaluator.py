@@ -12,9 +12,8 @@ from generalist_core.attacks.gradient import perturb
 from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.data.splits import Split
 from generalist_core.device import full_precision
-from generalist_core.randomness import GeneratorNoise, generator
+from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, copy_weights, weights_of
-from generalist_core.training.cost import FORWARD, evaluation_cost
 from generalist_core.training.folding import folded, up_to_date
 
 
@@ -41,7 +40,7 @@ class Evaluator:
         dtype: torch.dtype,
         fold_batchnorm: bool = False,
     ) -> None:
-        """Take over `model` as the place where weights are put to be judged."""
+        """Take over `model`, into which weights are copied to be judged."""
         self.model = model.eval().requires_grad_(False)
         self.folded = folded(model) if fold_batchnorm else None
         self.split = split
@@ -49,38 +48,21 @@ class Evaluator:
         self.seed = seed
         self.dtype = dtype
 
-    @property
-    def n_images(self) -> int:
-        """The number of images that a released mixture is judged on."""
-        return min(self.config.n_images or len(self.split), len(self.split))
-
-    @property
-    def n_images_during_training(self) -> int:
-        """The number of images that learners in training are judged on."""
-        return min(self.config.n_images_during_training or self.n_images, self.n_images)
-
     def judge(
-        self, weights: Weights, *, during_training: bool = False, attacked: bool = True
-    ) -> tuple[dict[str, float], int]:
-        """The accuracy in each objective, and the cost in forward images.
+        self, weights: Weights, *, n_images: int | None = None, attacked: bool = True
+    ) -> dict[str, float]:
+        """The accuracy in each objective on the first `n_images` images (all if None).
 
-        Args:
-            weights: those to judge, of the model's architecture.
-            during_training: whether to use the images for learners in training instead of those
-                for operating points.
-            attacked: whether to judge all objectives instead of the natural one only.
+        Without `attacked`, only the natural objective is judged.
         """
-        config = self.config
-        n_images = self.n_images_during_training if during_training else self.n_images
-        images = self.split.take(torch.arange(n_images))
+        images = self.split.take(torch.arange(len(self.split))[:n_images])
         copy_weights(weights_of(self.model), weights)
         model = up_to_date(self.folded, self.model)
         if attacked:
-            verdicts = evaluate(model, images, config, seed=self.seed, dtype=self.dtype)
+            verdicts = evaluate(model, images, self.config, seed=self.seed, dtype=self.dtype)
         else:
-            verdicts = {"natural": correct(model, images, config.batch_size, self.dtype)}
-        cost = (evaluation_cost(config) if attacked else FORWARD) * len(images)
-        return {name: v.double().mean().item() for name, v in verdicts.items()}, cost
+            verdicts = {"natural": correct(model, images, self.config.batch_size, self.dtype)}
+        return {name: v.double().mean().item() for name, v in verdicts.items()}
 
 
 def evaluate(
@@ -91,17 +73,11 @@ def evaluate(
     The model should be in eval mode. The noise of each attack depends only on `seed` and its
     name, so that models are compared under the same noise.
     """
-    images = (
-        split
-        if config.n_images is None
-        else split.take(torch.arange(min(config.n_images, len(split))))
-    )
-    verdicts = {"natural": correct(model, images, config.batch_size, dtype)}
+    verdicts = {"natural": correct(model, split, config.batch_size, dtype)}
     for named in config.attacks:
-        rng = generator(images.images.device, seed, "evaluation", named.name)
-        noise = GeneratorNoise(rng)
+        noise = GeneratorNoise(generator(split.images.device, seed, "evaluation", named.name))
         verdicts[named.name] = correct(
-            model, images, config.batch_size, dtype, attack=named.attack, noise=noise
+            model, split, config.batch_size, dtype, attack=named.attack, noise=noise
         )
     return verdicts
 
@@ -113,7 +89,7 @@ def correct(
     dtype: torch.dtype,
     *,
     attack: Attack | None = None,
-    noise: GeneratorNoise | None = None,
+    noise: Noise | None = None,
 ) -> Tensor:
     """Which images, (n,), are classified correctly, under `attack` if one is given.
 

@@ -63,17 +63,17 @@ def custom_loss(
         EvaluationError: it is not a scalar with a gradient, or took more forwards than it declares.
         InvalidConfigError: there is no such function, or its file has changed.
     """
-    name, counted = f"loss {loss.function}", Counted(logits_of)
+    name, counted = loss.function, Counted(logits_of)
     value: Tensor = load_pinned(loss.function, loss.digest)(counted, x, x_adv, y)
     if not (isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad):
         raise EvaluationError(
-            f"The {name} must return a scalar with a gradient, but got "
+            f"The loss {name} must return a scalar with a gradient, but got "
             f"{getattr(value, 'shape', type(value))}. Return the mean over the batch."
         )
     spent = counted.forward_images / len(x)
     if spent > loss.n_forwards:
         raise EvaluationError(
-            f"The {name} must take at most n_forwards={loss.n_forwards} per image, but got "
+            f"The loss {name} must take at most n_forwards={loss.n_forwards} per image, but got "
             f"{spent:g}. Declare the number it takes."
         )
     return value

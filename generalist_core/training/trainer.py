@@ -79,7 +79,7 @@ class GeneralistTrainer(AbstractTrainer):
             Expert(expert, copy.deepcopy(initial), config, n_classes=data.n_classes)
             for expert in config.experts
         ]
-        evaluator = Evaluator(
+        self.evaluator = Evaluator(
             initial,
             data.validation.to(self.device),
             config.evaluation,
@@ -87,7 +87,7 @@ class GeneralistTrainer(AbstractTrainer):
             dtype=self.dtype,
             fold_batchnorm=config.fold_batchnorm,
         )
-        super().__init__(config, experts, evaluator)
+        super().__init__(config, experts, len(data.validation))
         self._contribution_weights = contribution_weights(config)
         for weights in self._contribution_weights[:1]:
             for expert, weight in zip(self.experts, weights, strict=True):
@@ -122,15 +122,16 @@ class GeneralistTrainer(AbstractTrainer):
         weights = self.config.weights_at(0) if is_constant else [1.0] * len(self.experts)
         return mix([expert.contribution.weights for expert in self.experts], weights)
 
-    def judge(self, learner: str, *, attacked: bool) -> tuple[dict[str, float], int]:
-        """Judge the average of the expert of that name, or the global learner."""
+    def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
+        """The accuracies of the average of the expert of that name, or of the global learner."""
         is_global = learner == "global"
         weights = self.global_learner if is_global else self.expert(learner).average.weights
-        return self.evaluator.judge(weights, during_training=True, attacked=attacked)
+        n_images = self.n_images_during_training
+        return self.evaluator.judge(weights, n_images=n_images, attacked=attacked)
 
-    def judge_mixture(self, ratio: Ratio) -> tuple[dict[str, float], int]:
-        """Judge a mixture on the images for operating points."""
-        return self.evaluator.judge(self.mixture(ratio))
+    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
+        """The accuracies of a mixture, on the images for operating points."""
+        return self.evaluator.judge(self.mixture(ratio), n_images=self.n_images)
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages of `release_epoch`, mixed by `ratio`."""

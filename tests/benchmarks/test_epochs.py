@@ -11,7 +11,7 @@ from tests.helpers.measured import measured
 
 @pytest.mark.slow
 def test_epochs_are_timed_alone_and_side_by_side(tmp_path: Path) -> None:
-    """Seven batches an epoch; 75 epochs of warm-up, 45 of co-training, a judgement every 10."""
+    """Seven batches per epoch; 75 epochs of warm-up, 45 of co-training, a judgement every 10."""
     size = ("--model", "convnet", "--width", "2", "--n-images", "60", "--batch", "8")
     options = ("--epochs", "1", "--precision", "float32", "--side-by-side", "2")
     found = measured("epochs", tmp_path / "out.json", *size, *options)

@@ -29,7 +29,7 @@ WORLD = World()
 def test_a_simulated_epoch_is_named_and_costs_as_a_real_one(
     name: str, every_epochs: int, shares: bool
 ) -> None:
-    """On 16 training images an epoch and 12 for validation, of which 5 are for between."""
+    """On 16 images per epoch, and 12 for validation, of which 5 are used during training."""
     config = replace_at(RUNS[name], "evaluation.every_epochs", every_epochs)
     config = replace_at(config, "evaluation.n_images_during_training", 5)
     trainers = (

@@ -1,22 +1,27 @@
-"""Digests follow content and nothing else; those of models are in training/test_warmup_keys.py."""
+"""Digests follow content and nothing else."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from generalist_core.data.splits import Split
 from generalist_core.fingerprints import (
     content_digest,
     file_digest,
     json_digest,
+    model_fingerprint,
     split_fingerprint,
     state_digest,
     tensor_bytes,
 )
+from generalist_core.user_code import load_callable
 from tests.helpers.problems import tiny_split
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -62,7 +67,68 @@ def test_the_digest_of_a_state_follows_parameters_buffers_and_names() -> None:
     assert state_digest(copy.deepcopy(model)) == state_digest(model.train()) in digests
 
 
-def test_the_fingerprint_of_a_split_follows_the_order_of_its_images() -> None:
+def test_the_fingerprint_of_a_split_follows_images_labels_and_their_order() -> None:
     split = tiny_split(6)
     assert split_fingerprint(split) == split_fingerprint(split.take(torch.arange(6)))
     assert split_fingerprint(split) != split_fingerprint(split.take(torch.arange(6).flip(0)))
+    others = (
+        Split(images=split.images * 0.99, labels=split.labels),
+        Split(images=split.images, labels=1 - split.labels),
+    )
+    assert split_fingerprint(split) not in map(split_fingerprint, others)
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale: float, activation: Callable[..., Any] = torch.relu) -> None:
+        super().__init__()
+        self.scale, self.activation = scale, activation
+        self.flatten = nn.Flatten()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.scale * self.flatten(x)[:, :2])
+
+
+def frozen_linear() -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.load_state_dict({"weight": torch.eye(2), "bias": torch.zeros(2)})
+    return model.requires_grad_(False)
+
+
+def test_the_fingerprint_of_a_model_follows_tensors_attributes_and_functions() -> None:
+    models = [
+        Scaled(1.0),
+        Scaled(2.0),
+        Scaled(1.0, torch.tanh),
+        nn.Dropout(0.1),
+        nn.Dropout(0.2),
+        frozen_linear(),
+        frozen_linear().requires_grad_(True),
+    ]
+    prints = [model_fingerprint(model) for model in models]
+    assert len(set(prints)) == len(prints)
+    assert [model_fingerprint(copy.deepcopy(model)) for model in models] == prints
+
+
+def test_the_fingerprint_of_a_model_follows_its_file(tmp_path: Path) -> None:
+    file, found = tmp_path / "net.py", []
+    for factor in (1, 2, 1):
+        file.write_text(
+            "from torch import nn\n"
+            "class Net(nn.Flatten):\n"
+            f"    def forward(self, x): return {factor} * super().forward(x)[:, :2]\n"
+            "def net(n_classes, shape): return Net()\n"
+        )
+        model = load_callable(f"{file}:net", what="model")(2, (1, 4, 4))
+        assert isinstance(model, nn.Module)
+        found.append(model_fingerprint(model))
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_model_that_was_typed_in_has_a_fingerprint() -> None:
+    found = []
+    for factor in (1, 2, 1):
+        scope: dict[str, Any] = {"nn": nn}
+        code = f"class Net(nn.Flatten):\n    def forward(self, x): return {factor} * x\n"
+        exec(compile(code, "<stdin>", "exec"), scope)
+        found.append(model_fingerprint(scope["Net"]()))
+    assert found[0] == found[2] != found[1]

@@ -73,7 +73,7 @@ class Page:
         return contents
 
     def wait_for(self, *texts: str, n_images: int = 0, patience_s: float = 60.0) -> dict[str, Any]:
-        """The contents, once these texts and so many images are there."""
+        """The contents, once these texts and at least `n_images` images are there."""
         deadline = time.monotonic() + patience_s
         while True:
             contents = self.contents()

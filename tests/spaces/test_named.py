@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,36 +9,22 @@ from typing import Any
 import optuna
 import pytest
 
-from generalist_core.config import PGD, ExpertConfig, ModelConfig, NamedAttack, TrainConfig
+from generalist_core.config import ModelConfig, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.config.presets import official, paper, short
 from generalist_core.validation import InvalidConfigError
 from spaces import SPACES, Space, base_suggestion, load_space, paper_suggestion
 from spaces.named import FieldReader
+from tests.helpers.problems import three_experts
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def three_experts() -> TrainConfig:
-    """A natural expert, one for linf and one for l2 (Generalist++)."""
-    base = short()
-    l2 = ExpertConfig(name="l2", attack=PGD(epsilon=1.0, norm="l2"))
-    attacks = (*base.evaluation.attacks, NamedAttack(name="l2", attack=PGD(epsilon=1, norm="l2")))
-    even = (1 / 3, 1 / 3, 1 / 3)
-    ratio = dataclasses.replace(base.mixing.ratio, values=(even, even))
-    return dataclasses.replace(
-        base,
-        experts=(*base.experts, l2),
-        mixing=dataclasses.replace(base.mixing, ratio=ratio),
-        evaluation=dataclasses.replace(base.evaluation, attacks=attacks, release_ratios=(even,)),
-    )
 
 
 BASES: dict[str, Callable[[], TrainConfig]] = {
     "short": short,
     "official": official,
     "paper, wide": lambda: paper(model=ModelConfig(name="wrn-32-10")),
-    "three experts": three_experts,
+    "three experts": lambda: three_experts(epochs=12),
     **{f"{n} epochs": lambda n=n: short(epochs=n) for n in (2, 3, 5)},  # type: ignore[misc]
 }
 

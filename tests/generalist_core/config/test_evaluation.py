@@ -38,5 +38,5 @@ def test_a_broken_law_is_stated_with_what_broke_it(
     assert_refused(build, fields, law, got)
 
 
-def test_objectives_are_natural_and_one_an_attack() -> None:
+def test_objectives_are_natural_and_one_per_attack() -> None:
     assert three_experts().evaluation.objectives == ("natural", "robust", "sparse")

@@ -157,7 +157,7 @@ def test_nothing_is_saved_where_nothing_breaks() -> None:
         assert result.forward_images[name] + result.gradient_images[name] == 4 * full
 
 
-def test_early_exits_save_a_stated_share() -> None:
+def test_early_exits_save_a_stated_fraction() -> None:
     result = run_suite(natural_net(), digits(60), suite("pgd-5", "autoattack", epsilon=0.2))
     assert result.saved_fraction is not None
     assert result.saved_fraction > 0.9

@@ -121,6 +121,10 @@ def test_a_custom_model_is_seeded_too(tmp_path: Path) -> None:
             {"name": "convnet", "mean": (0.5,), "std": (1.0,)},
             "one number per channel.*for 3 channels",
         ),
+        (
+            {"name": "convnet", "mean": (), "std": ()},
+            r"one number per channel.*\(\) for 3 channels",
+        ),
     ],
     ids=lambda case: str(case)[:40],
 )

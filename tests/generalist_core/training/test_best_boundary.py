@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import same_bits, tiny_dataset, two_experts
 
 N_IMAGES = 10_000
-"""With so many images, a standard error is at most 0.005."""
+"""With this many images, a standard error is at most 0.005."""
 
 
 def best_epoch(hypervolumes: Sequence[float], n_images: int = N_IMAGES) -> int:
@@ -63,24 +63,18 @@ BEST = 4
 """The epoch at which the global learner looks best."""
 
 
-class Overfitting:
-    """A trainer's evaluator, by which the global learner looks worse after `BEST`."""
-
-    def __init__(self, trainer: GeneralistTrainer) -> None:
-        self.trainer, self.evaluator = trainer, trainer.evaluator
-        self.n_images = self.evaluator.n_images
-        self.n_images_during_training = self.evaluator.n_images_during_training
-
-    def judge(self, weights: Weights, **how: Any) -> tuple[dict[str, float], int]:
-        accuracies, cost = self.evaluator.judge(weights, **how)
-        if how.get("during_training") and self.trainer.is_cotraining:
-            accuracies = dict.fromkeys(accuracies, 0.9 if self.trainer.epoch == BEST else 0.1)
-        return accuracies, cost
-
-
 def overfitting(config: TrainConfig) -> GeneralistTrainer:
+    """A trainer whose global learner looks worse after `BEST`."""
     trainer = GeneralistTrainer(config, tiny_dataset())
-    trainer.evaluator = Overfitting(trainer)
+    judge = trainer.judge
+
+    def judge_global_by_epoch(learner: str, *, attacked: bool) -> Mapping[str, float]:
+        accuracies = judge(learner, attacked=attacked)
+        if learner != "global":
+            return accuracies
+        return dict.fromkeys(accuracies, 0.9 if trainer.epoch == BEST else 0.1)
+
+    trainer.judge = judge_global_by_epoch
     return trainer
 
 

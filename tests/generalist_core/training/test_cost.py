@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from generalist_core.config import (
     FGSM,
@@ -19,14 +18,11 @@ from generalist_core.config import (
     ExpertConfig,
     NamedAttack,
 )
-from generalist_core.training.averaging import weights_of
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
-from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
     RUNS,
     Counting,
-    clones,
     linear_net,
     tiny_dataset,
     train_to,
@@ -64,7 +60,7 @@ def test_evaluations() -> None:
 
 
 def test_a_run_costs_the_sum_of_its_parts() -> None:
-    """Two experts on 16 of 20 images an epoch; 12 validation images under PGD-2."""
+    """Two experts on 16 of 20 images per epoch; 12 validation images under PGD-2."""
     trainer = GeneralistTrainer(two_experts(), tiny_dataset())
     assert trainer.train_epoch()["forward_images"] == 16 * (3 + (2 * 2 + 3))
     attacked = 1 + 2 * 2 + 1
@@ -93,37 +89,38 @@ def test_what_is_in_training_is_judged_on_fewer_images_than_what_is_released() -
     assert cost_of(trainer, trainer.evaluate) == 4 * 6
 
 
-@pytest.mark.parametrize(("n_images", "between", "judged"), [(10, 99, 10), (None, 99, 12)])
+@pytest.mark.parametrize(("n_images", "in_training", "judged"), [(10, 99, 10), (None, 99, 12)])
 def test_what_is_in_training_is_judged_on_no_more_images_than_releases(
-    n_images: int | None, between: int, judged: int
+    n_images: int | None, in_training: int, judged: int
 ) -> None:
     evaluation = dataclasses.replace(
-        two_experts().evaluation, n_images=n_images, n_images_during_training=between
+        two_experts().evaluation, n_images=n_images, n_images_during_training=in_training
     )
     trainer = GeneralistTrainer(two_experts(evaluation=evaluation), tiny_dataset())
     assert cost_of(trainer, lambda: trainer.evaluate_expert("natural")) == judged
 
 
-@pytest.mark.parametrize("during_training", [True, False])
-@pytest.mark.parametrize("attacked", [True, False])
-def test_the_forwards_of_a_judgement_are_those_that_it_counts(
-    during_training: bool, attacked: bool
-) -> None:
+def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
     """Images go through the model once for each forward, and each gradient adds 1 to the cost."""
     evaluation = dataclasses.replace(two_experts().evaluation, n_images_during_training=5)
-    model = Counting(linear_net(2, (1, 4, 4)))
-    split = tiny_dataset().validation
-    judge = Evaluator(model, split, evaluation, seed=0, dtype=torch.float32).judge
-    weights = clones(weights_of(model))
-    accuracies, cost = judge(weights, during_training=during_training, attacked=attacked)
-    n_images, n_gradients = 5 if during_training else 12, 2 if attacked else 0
-    assert model.n_images == cost - n_gradients * n_images
-    assert list(accuracies) == (["natural", "robust"] if attacked else ["natural"])
+    trainer = GeneralistTrainer(
+        two_experts(evaluation=evaluation),
+        tiny_dataset(),
+        model=lambda n, shape: Counting(linear_net(n, shape)),
+    )
+    model = trainer.evaluator.model
+    for work, n_gradients in (
+        (lambda: trainer.evaluate_expert("natural"), 0),
+        (lambda: trainer.evaluate_expert("robust"), 2 * 5),
+        (lambda: trainer.release([0.5]), 2 * 12),
+    ):
+        before = model.n_images
+        assert cost_of(trainer, work) == model.n_images - before + n_gradients
 
 
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])
 def test_the_forwards_in_the_cost_are_those_that_happen(name: str) -> None:
-    """All but one gradient a forward, two an update: cost = 2 forwards + updated images."""
+    """A forward of an attack has one gradient, except KL's on clean images; an update has two."""
     trainer = GeneralistTrainer(
         RUNS[name], tiny_dataset(), model=lambda n, shape: Counting(linear_net(n, shape))
     )

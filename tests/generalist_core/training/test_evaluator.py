@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -10,8 +11,17 @@ import torch
 
 from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, NamedAttack
 from generalist_core.data.splits import Split
-from generalist_core.training.evaluator import correct, evaluate
-from tests.helpers.problems import RADII, LinearNet, lengths, noise, random_images, same_bits
+from generalist_core.training.averaging import weights_of
+from generalist_core.training.evaluator import Evaluator, correct, evaluate
+from tests.helpers.problems import (
+    RADII,
+    LinearNet,
+    clones,
+    lengths,
+    noise,
+    random_images,
+    same_bits,
+)
 
 MODEL = LinearNet((1, 4, 4))
 MODEL.bias.data.fill_(-0.5 * MODEL.weight.sum())
@@ -26,9 +36,9 @@ def split() -> Split:
     return Split(images=images, labels=labels)
 
 
-def verdicts(*attacks: NamedAttack, seed: int = 0, **fields: Any) -> dict[str, torch.Tensor]:
-    config = EvaluationConfig(attacks=attacks, **fields)
-    return evaluate(MODEL, split(), config, seed=seed, dtype=torch.float64)
+def verdicts(*attacks: NamedAttack) -> dict[str, torch.Tensor]:
+    config = EvaluationConfig(attacks=attacks)
+    return evaluate(MODEL, split(), config, seed=0, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("norm", RADII)
@@ -53,9 +63,13 @@ def test_verdicts_do_not_depend_on_the_batch_size() -> None:
 
 @pytest.mark.parametrize(("n_images", "n"), [(None, 60), (10, 10), (100, 60)])
 def test_the_first_images_are_judged(n_images: int | None, n: int) -> None:
-    named = NamedAttack(name="robust", attack=FGSM(epsilon=0.02))
-    found, whole = verdicts(named, n_images=n_images), verdicts(named)
-    assert all(torch.equal(found[name], whole[name][:n]) for name in ("natural", "robust"))
+    config = EvaluationConfig(
+        attacks=(NamedAttack(name="robust", attack=FGSM(epsilon=0.02)),), n_images=5
+    )
+    model = copy.deepcopy(MODEL)
+    evaluator = Evaluator(model, split(), config, seed=0, dtype=torch.float64)
+    whole = {name: v[:n].double().mean() for name, v in verdicts(*config.attacks).items()}
+    assert evaluator.judge(clones(weights_of(model)), n_images=n_images) == whole
 
 
 def images_judged(attack: Attack, name: str, seed: int, others: tuple[NamedAttack, ...]) -> Any:

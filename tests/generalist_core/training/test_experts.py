@@ -1,4 +1,4 @@
-"""One expert's step: the loss under its attack, the rate of its schedule, its average and share."""
+"""One step of an expert: loss under its attack, rate of its schedule, average, contribution."""
 
 from __future__ import annotations
 

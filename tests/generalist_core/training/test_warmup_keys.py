@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from generalist_core.config import (
     PGD,
@@ -24,7 +20,6 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.data.splits import Dataset, Split
-from generalist_core.fingerprints import model_fingerprint, split_fingerprint
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import (
     train_warmup,
@@ -32,7 +27,6 @@ from generalist_core.training.warmups import (
     warmup_keys,
     warmup_state,
 )
-from generalist_core.user_code import load_callable
 from tests.helpers.problems import (
     NATURAL,
     ROBUST,
@@ -183,7 +177,7 @@ def test_devices_of_different_kinds_share_nothing(monkeypatch: pytest.MonkeyPatc
     assert not set(keys) & set(warmup_keys(trainer, "robust"))
 
 
-def test_the_keys_of_own_data_follow_the_training_images() -> None:
+def test_keys_follow_the_training_images_and_no_others() -> None:
     data = tiny_dataset()
     darker = Split(images=data.train.images * 0.99, labels=data.train.labels)
     relabelled = Split(images=data.train.images, labels=1 - data.train.labels)
@@ -193,61 +187,3 @@ def test_the_keys_of_own_data_follow_the_training_images() -> None:
     for train in (darker, relabelled):
         other = start(two_experts(), dataclasses.replace(data, train=train))
         assert warmup_keys(other, "robust") != key
-    prints = {split_fingerprint(split) for split in (data.train, darker, relabelled)}
-    assert len(prints) == 3
-
-
-class Scaled(nn.Module):
-    def __init__(self, scale: float, activation: Callable[..., Any] = torch.relu) -> None:
-        super().__init__()
-        self.scale, self.activation = scale, activation
-        self.flatten = nn.Flatten()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.scale * self.flatten(x)[:, :2])
-
-
-def frozen_linear() -> nn.Module:
-    model = nn.Linear(2, 2)
-    model.load_state_dict({"weight": torch.eye(2), "bias": torch.zeros(2)})
-    return model.requires_grad_(False)
-
-
-def test_the_fingerprint_of_an_own_model_follows_tensors_settings_and_functions() -> None:
-    models = [
-        Scaled(1.0),
-        Scaled(2.0),
-        Scaled(1.0, torch.tanh),
-        nn.Dropout(0.1),
-        nn.Dropout(0.2),
-        frozen_linear(),
-        frozen_linear().requires_grad_(True),
-    ]
-    prints = [model_fingerprint(model) for model in models]
-    assert len(set(prints)) == len(prints)
-    assert [model_fingerprint(copy.deepcopy(model)) for model in models] == prints
-
-
-def test_the_fingerprint_of_an_own_model_follows_its_file(tmp_path: Path) -> None:
-    file, found = tmp_path / "net.py", []
-    for factor in (1, 2, 1):
-        file.write_text(
-            "from torch import nn\n"
-            "class Net(nn.Flatten):\n"
-            f"    def forward(self, x): return {factor} * super().forward(x)[:, :2]\n"
-            "def net(n_classes, shape): return Net()\n"
-        )
-        model = load_callable(f"{file}:net", what="model")(2, (1, 4, 4))
-        assert isinstance(model, nn.Module)
-        found.append(model_fingerprint(model))
-    assert found[0] == found[2] != found[1]
-
-
-def test_a_model_that_was_typed_in_has_a_fingerprint() -> None:
-    found = []
-    for factor in (1, 2, 1):
-        scope: dict[str, Any] = {"nn": nn}
-        code = f"class Net(nn.Flatten):\n    def forward(self, x): return {factor} * x\n"
-        exec(compile(code, "<stdin>", "exec"), scope)
-        found.append(model_fingerprint(scope["Net"]()))
-    assert found[0] == found[2] != found[1]
