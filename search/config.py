@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 """The samplers by name; `search.study.samplers` builds them."""
 
+PICKS = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+"""The ways to pick a point of a front, see `search.front.pick`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from generalist_core.config import Ratio
 from generalist_core.config.mixing import ratio_key, ratio_text
 from generalist_core.validation import InvalidConfigError, require, require_one_of
+from search.config import PICKS
 from search.front.front import Front
 from search.front.points import FrontPoint, trial_id, values_of
-
-GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 
@@ -46,7 +45,7 @@ class Pick:
 
 
 def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
-    """Choose the point that `spec` asks for, see `GRAMMAR`.
+    """Choose the point that `spec` asks for, see `search.config.PICKS`.
 
     Args:
         front: the points to choose from.
@@ -56,7 +55,7 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
 
     Raises:
         InvalidConfigError: an empty front, a bound that no point reaches, an unknown objective or
-            point, or a specification that `GRAMMAR` does not allow.
+            point, or another specification.
     """
     if not front.points:
         raise InvalidConfigError(
@@ -233,19 +232,19 @@ def _numbers(spec: str, sign: str) -> dict[str, float]:
     """The numbers in `name SIGN number, ...`, by name."""
     numbers: dict[str, float] = {}
     for part in spec.split(","):
-        name, found, number = (piece.strip() for piece in part.partition(sign))
+        name, separator, number = (piece.strip() for piece in part.partition(sign))
         try:
             value = float(number)
         except ValueError as error:
             raise _malformed(spec) from error
-        if not found or not np.isfinite(value) or name in numbers:
+        if not separator or not np.isfinite(value) or name in numbers:
             raise _malformed(spec)
         numbers[name] = value
     return numbers
 
 
 def _malformed(spec: str) -> InvalidConfigError:
-    return InvalidConfigError(f"`--pick` must be one of {GRAMMAR}, but got {spec!r}.")
+    return InvalidConfigError(f"`--pick` must be one of {PICKS}, but got {spec!r}.")
 
 
 def _require_known(objective: str, front: Front) -> None:

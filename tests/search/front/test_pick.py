@@ -11,7 +11,7 @@ import pytest
 
 from generalist_core.validation import InvalidConfigError
 from search.front.front import Front
-from search.front.pick import GRAMMAR, pick
+from search.front.pick import pick
 from search.front.points import FrontPoint
 
 NAMES = ("natural", "robust", "l2")
@@ -194,9 +194,3 @@ def test_what_cannot_be_picked_is_refused_with_the_cure(spec: str, message: str)
 def test_of_nothing_there_is_nothing_to_pick() -> None:
     with pytest.raises(InvalidConfigError, match="no completed trial"):
         pick(Front.of([], NAMES[:2]), "knee")
-
-
-def test_the_command_line_prints_the_grammar() -> None:
-    from search.cli.commands import PICK
-
-    assert PICK == GRAMMAR
