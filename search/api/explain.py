@@ -15,7 +15,7 @@ from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.files import read_json
-from search.folders import SweepFolder, TrialFolder
+from search.folders import TrialFolder
 from search.front.points import FrontPoint, interval_text, trial_id, values_of
 from search.running.trial import latest_epoch, read_metrics
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
@@ -37,7 +37,7 @@ def explain(sweep: Sweep, trial: str | int) -> str:
     if name not in records:
         known = f"It has {min(records)} to {max(records)}." if records else "It has none."
         raise InvalidConfigError(f"`trial` must be one of the sweep, but got {trial!r}. {known}")
-    record, folder = records[name], SweepFolder(sweep.folder).trial(name)
+    record, folder = records[name], sweep.files.trial(name)
     metrics = read_metrics(folder.root)
     parts = [
         _head(sweep, record, metrics),
@@ -175,7 +175,7 @@ def _others(sweep: Sweep, trial: str, halving: SuccessiveHalving) -> dict[str, l
     for proposal in sweep.results.proposals():
         if proposal.trial == trial:
             continue
-        for line in read_metrics(SweepFolder(sweep.folder).trial(proposal.trial).root):
+        for line in read_metrics(sweep.files.trial(proposal.trial).root):
             for rung, accuracies in results(line, proposal.config, halving).items():
                 reported.setdefault(rung, []).append(accuracies)
     return reported

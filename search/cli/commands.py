@@ -177,7 +177,7 @@ def run_verify(
     sweep = search.open_sweep(folder)
     document = search.verify(sweep, request, resources=workers, console=output.console())
     write_page(sweep.folder, sweep.results)
-    printing.print_verified(folder, document, output)
+    printing.print_verified(sweep, document, output)
 
 
 @dataclass(frozen=True, kw_only=True)
