@@ -174,7 +174,7 @@ def resume(
 
 def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
     """Search, repeat the front, and report."""
-    folder, config, results, custom = sweep.folder, sweep.config, sweep.results, sweep.custom
+    folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = (
         Lines(console)
@@ -184,14 +184,12 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
         searcher = _searcher(sweep, unfinished, n_workers, view)
-        run_trials(searcher, folder, config, custom)
+        run_trials(searcher, sweep)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
         if config.repeats and not cut_short:
-            repeat_front(
-                folder, sweep.front, config, data=custom.data, model=custom.model, console=console
-            )
+            repeat_front(sweep, console)
     write_files(folder, results)
     if searcher.error is not None:
         raise searcher.error
