@@ -16,7 +16,7 @@ from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.files import read_json
 from search.folders import TrialFolder
-from search.front.points import FrontPoint, interval_text, trial_id, values_of
+from search.front.points import interval_text, trial_id
 from search.running.trial import latest_epoch, read_metrics
 from search.scheduling.early_stopping import Decision, decide, epoch_of, results
 from search.study.folder import Sweep
@@ -207,16 +207,10 @@ def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
     for point in points:
         cells = [interval_text(point.accuracies[name], point.interval(name)) for name in objectives]
-        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, _verdict(sweep, point)])
+        best = sweep.front.as_good_as(point).name
+        verdict = "on the front" if best == point.name else f"no better than {best}"
+        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, verdict])
     yield from _table(rows)
-
-
-def _verdict(sweep: Sweep, point: FrontPoint) -> str:
-    front, objectives = sweep.front, sweep.results.objectives
-    if any(other.name == point.name for other in front.points):
-        return "on the front"
-    as_good = (values_of(front.points, objectives) >= values_of([point], objectives)).all(1)
-    return f"no better than {front.points[int(as_good.argmax())].name}"
 
 
 def _failed(record: TrialRecord, folder: TrialFolder) -> Iterator[str]:

@@ -271,9 +271,7 @@ def _validation(point: FrontPoint) -> dict[str, Any]:
 
 def _verified(path: Path, name: str) -> dict[str, Any] | None:
     """The results of `verify` for a point on test images; None if it was not verified."""
-    if not path.is_file():
-        return None
-    rows: list[Mapping[str, Any]] = read_json(path)["points"]
+    rows: list[Mapping[str, Any]] = read_json(path, {"points": []})["points"]
     row = next((row for row in rows if row["name"] == name), None)
     if row is None:
         return None

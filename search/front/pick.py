@@ -177,17 +177,11 @@ def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pi
             f"The mixing ratio must be one that was released, but got {ratio}. "
             f"Trial {released[0].trial} released {', '.join(map(ratio_text, ratios))}."
         )
-    chosen = matching[0]
-    on_front = any(point.name == chosen.name for point in front.points)
-    return _picked(front, chosen, "asked for by its name" if on_front else _beaten(front, chosen))
-
-
-def _beaten(front: Front, point: FrontPoint) -> str:
-    """The reason for a point off the front: names one on it that is as good in all objectives."""
-    values = values_of([point], front.objectives)
-    better = (values_of(front.points, front.objectives) >= values).all(1)
-    other = front.points[int(better.argmax())]
-    return f"asked for by its name; not on the front: {other.name} is as good or better"
+    chosen, reason = matching[0], "asked for by its name"
+    other = front.as_good_as(chosen)
+    if other.name != chosen.name:
+        reason += f"; not on the front: {other.name} is as good or better"
+    return _picked(front, chosen, reason)
 
 
 def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
