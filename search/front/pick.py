@@ -20,6 +20,7 @@ from generalist_core.validation import InvalidConfigError, require, require_one_
 from search.config import PICKS
 from search.front.front import Front
 from search.front.points import FrontPoint, trial_id, values_of
+from search.wording import plural
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 
@@ -189,7 +190,7 @@ def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
     others = [other for other in front.points if other.name != point.name]
     n_alike = sum(not point.is_distinguishable(other) for other in others)
     if n_alike:
-        alike = f"{n_alike} other{'s' if n_alike > 1 else ''} of the front"
+        alike = f"{plural(n_alike, 'other')} of the front"
         reason += f"; {alike} cannot be told from it on {point.n_images} images"
     return Pick(point=point, reason=f"{reason[0].upper()}{reason[1:]}.")
 

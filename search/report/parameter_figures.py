@@ -20,9 +20,9 @@ from search.report.figures import (
     accuracy_title,
     curve_color,
     measured_text,
-    value_text,
 )
 from search.report.importance import Importance
+from search.wording import value_text
 
 NOT_SET = "not set"
 

@@ -18,7 +18,7 @@ from search.config import StopWhenDone
 from search.errors import WorkerError
 from search.front.points import trial_id
 from search.scheduling.callbacks import Callback
-from search.scheduling.early_stopping import Rungs, epoch_of, results
+from search.scheduling.early_stopping import Rungs, epoch_of, rung_results
 from search.scheduling.proposer import Proposer
 from search.scheduling.stopping import is_done
 from search.study.failures import Failure
@@ -145,7 +145,7 @@ class Searcher:
         if self.rules.rungs is None:
             return None
         unseen, in_rounds = self._round_of(trial), self.rules.round_size is not None
-        for rung, accuracies in results(metrics, config, self.rules.rungs.halving).items():
+        for rung, accuracies in rung_results(metrics, config, self.rules.rungs.halving).items():
             if in_rounds and not rung.startswith(GLOBAL):
                 continue
             if self.rules.rungs.report(trial, rung, [accuracies], unseen=unseen).stop:
