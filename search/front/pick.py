@@ -60,7 +60,7 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
     """
     if not front.points:
         raise InvalidConfigError(
-            "A front must have a point to pick, but got an empty one: no completed trial."
+            "A front must have points to pick from, but is empty: no trial has completed."
         )
     text = "".join(spec.split())
     if text == "knee":
@@ -207,7 +207,7 @@ def _reaches(point: FrontPoint, objective: str, bound: float) -> bool:
 
 
 def _best_there_is(front: Front, bounds: Mapping[str, float]) -> str:
-    """The best value of the first objective whose bound fails, by itself or beside the others."""
+    """The best value of the first objective whose bound fails, alone or beside the other bounds."""
     alone = {name: max(p.accuracies[name] for p in front.points) for name in bounds}
     missed = [name for name, bound in bounds.items() if alone[name] < bound - SLACK]
     if missed:

@@ -35,8 +35,8 @@ class Rules:
 
     `rungs` stop weak trials. `stop_when` and `max_failures` failed trials end the whole search.
 
-    `round_size` makes the result independent of the speed of trials: so many trials form a round,
-    and a round begins when all trials of the last one have ended. The ends are told in the order of
+    `round_size` makes the result independent of the speed of trials: that many form a round, and a
+    round begins when all trials of the last one have ended. The ends are told in the order of
     the trials, and a rung compares only with earlier rounds. Warm-ups then have no rungs, because
     the first of the trials that share a warm-up trains it and reports.
     """

@@ -53,11 +53,11 @@ def place_by_definition(points: np.ndarray) -> int:
         n_better, left = n_better + len(front), np.setdiff1d(left, front)
     front = left[~dominates[np.ix_(left, left)].any(0)]
     unit = (points - points.min(0)) / np.ptp(points, axis=0)
-    areas = {i: own_area(unit[i], unit[np.setdiff1d(front, [i])]) for i in front}
+    areas = {i: exclusive_area(unit[i], unit[np.setdiff1d(front, [i])]) for i in front}
     return 1 + n_better + sum(area > areas[len(points) - 1] + 1e-12 for area in areas.values())
 
 
-def own_area(point: np.ndarray, others: np.ndarray) -> float:
+def exclusive_area(point: np.ndarray, others: np.ndarray) -> float:
     """The area above (-0.1, -0.1) that `point` dominates, and no other point of its front."""
     if (others == point).all(1).any():
         return 0.0
