@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 """The samplers by name; `search.study.samplers` builds them."""
 
+PICKS = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+"""The ways to pick a point of a front, see `search.front.pick`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -48,7 +51,7 @@ class Resources:
     local: bool = False
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers > 0, "workers > 0", f"{self.workers}")
+        require(self.workers is None or self.workers > 0, "workers > 0", f"workers={self.workers}")
         require_positive("cpus_per_trial", self.cpus_per_trial)
         gpus = self.gpus_per_trial
         if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
@@ -64,7 +67,7 @@ class Resources:
         if self.local and not (self.workers in (None, 1) and self.address is None):
             raise InvalidConfigError(
                 "A local sweep must have one worker and no address, but got "
-                f"workers={self.workers}, address={self.address}. Leave out either."
+                f"workers={self.workers}, address={self.address}. Leave these out, or `local`."
             )
 
     @property
@@ -91,11 +94,11 @@ class Limits:
     may_accumulate: bool = False
 
     def __post_init__(self) -> None:
-        require(self.trial_s is None or self.trial_s > 0, "trial_s > 0", f"{self.trial_s}")
+        require(self.trial_s is None or self.trial_s > 0, "trial_s > 0", f"trial_s={self.trial_s}")
         require_positive("epoch_s", self.epoch_s)
-        require(self.max_retries >= 0, "max_retries >= 0", f"{self.max_retries}")
+        require(self.max_retries >= 0, "max_retries >= 0", f"max_retries={self.max_retries}")
         limit = self.max_failures
-        require(limit is None or limit > 0, "max_failures > 0", f"{limit}")
+        require(limit is None or limit > 0, "max_failures > 0", f"max_failures={limit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +195,7 @@ class Floor:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupConfig:
-    """The folder in which warm-ups are shared, and how many bytes they may take (None: any)."""
+    """The folder in which warm-ups are shared, and the bytes they may take (None: no limit)."""
 
     folder: str
     max_bytes: int | None = 10 * 2**30

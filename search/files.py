@@ -111,8 +111,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: Path, default: Any = None) -> Any:
+    """The content of a JSON file; `default`, if there is one, stands for a file that is missing.
 
     Raises:
         SweepFolderError: the file does not exist or is damaged.
@@ -120,6 +120,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if default is not None:
+            return default
         raise SweepFolderError(f"{path} must exist, but does not. Is the folder right?") from error
     except ValueError as error:
         raise SweepFolderError(f"{path} must be JSON, but is damaged: {error}.") from error

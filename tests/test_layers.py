@@ -28,6 +28,7 @@ ORDER = (
     "generalist_core.evaluation",
     "spaces",
     "search.errors",
+    "search.wording",
     "search.folders",
     "search.files",
     "search.config",

@@ -15,12 +15,13 @@ from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.files import read_json
-from search.folders import SweepFolder, TrialFolder
-from search.front.points import FrontPoint, interval_text, trial_id, values_of
+from search.folders import TrialFolder
+from search.front.points import interval_text, trial_id
 from search.running.trial import latest_epoch, read_metrics
-from search.scheduling.early_stopping import Decision, decide, epoch_of, results
+from search.scheduling.early_stopping import Decision, decide, epoch_of, rung_results
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
+from search.wording import plural, value_text
 
 N_TRACE_LINES = 6
 
@@ -37,7 +38,7 @@ def explain(sweep: Sweep, trial: str | int) -> str:
     if name not in records:
         known = f"It has {min(records)} to {max(records)}." if records else "It has none."
         raise InvalidConfigError(f"`trial` must be one of the sweep, but got {trial!r}. {known}")
-    record, folder = records[name], SweepFolder(sweep.folder).trial(name)
+    record, folder = records[name], sweep.files.trial(name)
     metrics = read_metrics(folder.root)
     parts = [
         _head(sweep, record, metrics),
@@ -55,13 +56,13 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     """How it ended, in one line."""
     text = f"Trial {record.trial}: {record.state}"
     if record.stopped_at is not None:
-        text += f" after {_epochs(record.stopped_at)} of {sweep.config.base.epochs}"
+        text += f" after {plural(record.stopped_at, 'epoch')} of {sweep.config.base.epochs}"
     elif record.failure is not None:
         text += f", {record.failure.kind}"
     elif record.state == "unfinished":
         done = max((latest_epoch(line) for line in metrics), default=0)
-        text += f", {_epochs(done)} of {sweep.config.base.epochs} trained; it is running, or waits"
-        text += f" for: generalist-search resume {sweep.folder}"
+        text += f", {plural(done, 'epoch')} of {sweep.config.base.epochs} trained; it is running, "
+        text += f"or waits for: generalist-search resume {sweep.folder}"
     else:
         points = sweep.front.points
         n = sum(point.trial == record.trial for point in points)
@@ -75,8 +76,8 @@ def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     rows = [row for name in record.params if (row := _difference(sweep, record, name))]
     heading = "It differs from the sweep's base configuration in"
     if not record.is_given:
-        ended = f"{record.asked_after} trial{'s' if record.asked_after != 1 else ''} had ended"
-        yield f"Suggested by the sampler ({sweep.config.sampler}) when {ended}."
+        n_ended = plural(record.asked_after, "trial")
+        yield f"Suggested by the sampler ({sweep.config.sampler}) when {n_ended} had ended."
     elif given.index(record.trial) == 0:
         yield "Suggested first: the paper's configuration, as far as the space contains it."
     else:
@@ -97,9 +98,9 @@ def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | Non
         old = value_at(sweep.config.base, name)
     except InvalidConfigError:
         old = None
-    if old == new or (isinstance(old, int | float) and _number(old) == _number(new)):
+    if old == new or (isinstance(old, int | float) and _text(old) == _text(new)):
         return None
-    return [f"  {name}", "-" if old is None else _number(old), "->", _number(new)]
+    return [f"  {name}", "-" if old is None else _text(old), "->", _text(new)]
 
 
 def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
@@ -144,7 +145,7 @@ def _rungs(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Ite
     reached = [
         (rung, accuracies, line)
         for line in metrics
-        for rung, accuracies in results(line, config, halving).items()
+        for rung, accuracies in rung_results(line, config, halving).items()
     ]
     if not reached:
         return
@@ -175,8 +176,8 @@ def _others(sweep: Sweep, trial: str, halving: SuccessiveHalving) -> dict[str, l
     for proposal in sweep.results.proposals():
         if proposal.trial == trial:
             continue
-        for line in read_metrics(SweepFolder(sweep.folder).trial(proposal.trial).root):
-            for rung, accuracies in results(line, proposal.config, halving).items():
+        for line in read_metrics(sweep.files.trial(proposal.trial).root):
+            for rung, accuracies in rung_results(line, proposal.config, halving).items():
                 reported.setdefault(rung, []).append(accuracies)
     return reported
 
@@ -207,16 +208,10 @@ def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     rows = [["  ratio", *(f"{name} %" for name in objectives), ""]]
     for point in points:
         cells = [interval_text(point.accuracies[name], point.interval(name)) for name in objectives]
-        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, _verdict(sweep, point)])
+        best = sweep.front.as_good_as(point).name
+        verdict = "on the front" if best == point.name else f"no better than {best}"
+        rows.append([f"  {ratio_text(point.mixing_ratio)}", *cells, verdict])
     yield from _table(rows)
-
-
-def _verdict(sweep: Sweep, point: FrontPoint) -> str:
-    front, objectives = sweep.front, sweep.results.objectives
-    if any(other.name == point.name for other in front.points):
-        return "on the front"
-    as_good = (values_of(front.points, objectives) >= values_of([point], objectives)).all(1)
-    return f"no better than {front.points[int(as_good.argmax())].name}"
 
 
 def _failed(record: TrialRecord, folder: TrialFolder) -> Iterator[str]:
@@ -258,16 +253,8 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | int) else _text(value)
-
-
 def _text(value: Any) -> str:
-    return ratio_text(as_ratio(value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _epochs(n: int) -> str:
-    return f"{n} epoch{'s' if n != 1 else ''}"
+    return ratio_text(as_ratio(value)) if isinstance(value, list | tuple) else value_text(value)
 
 
 def _span(epochs: Sequence[int]) -> str:

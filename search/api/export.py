@@ -26,7 +26,6 @@ from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError, require_one_of
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, write_bytes, write_json
-from search.folders import SweepFolder
 from search.front.pick import Pick
 from search.front.points import FrontPoint
 from search.running.mixtures import empty_model, mixed_state
@@ -144,7 +143,7 @@ def _check_target(path: Path, card: Path, *, force: bool) -> None:
 
 def _averages(sweep: Sweep, point: FrontPoint) -> dict[str, Any]:
     """The experts' averages of a point's trial; they are kept for the trials on the front."""
-    path = SweepFolder(sweep.folder).trial(point.trial).averages
+    path = sweep.files.trial(point.trial).averages
     if not path.is_file():
         kept = ", ".join(sorted({point.trial for point in sweep.front.points}))
         raise SweepFolderError(
@@ -245,7 +244,7 @@ def _card(
         "experts": [expert.name for expert in config.experts],
         "objectives": list(sweep.front.objectives),
         "validation": _validation(point),
-        "test": _verified(SweepFolder(sweep.folder).verified, point.name),
+        "test": _verified(sweep.files.verified, point.name),
         "attacks": {
             named.name: {"type": type(named.attack).__name__, **to_dict(named.attack)}
             for named in config.evaluation.attacks
@@ -272,9 +271,7 @@ def _validation(point: FrontPoint) -> dict[str, Any]:
 
 def _verified(path: Path, name: str) -> dict[str, Any] | None:
     """The results of `verify` for a point on test images; None if it was not verified."""
-    if not path.is_file():
-        return None
-    rows: list[Mapping[str, Any]] = read_json(path)["points"]
+    rows: list[Mapping[str, Any]] = read_json(path, {"points": []})["points"]
     row = next((row for row in rows if row["name"] == name), None)
     if row is None:
         return None

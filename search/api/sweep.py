@@ -110,8 +110,8 @@ def sweep(
         for seen in earlier:
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
-        found = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        return _run(found, (), console or Console(stderr=True), debug=debug)
+        begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
+        return _run(begun, (), console or Console(stderr=True), debug=debug)
 
 
 def resume(
@@ -168,39 +168,34 @@ def resume(
             f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",
             soft_wrap=True,
         )
-        found = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        return _run(found, unfinished, console, debug=debug)
+        resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
+        return _run(resumed, unfinished, console, debug=debug)
 
 
-def _run(found: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
+def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
     """Search, repeat the front, and report."""
-    folder, config, ledger, custom = found.folder, found.config, found.ledger, found.custom
-    log = SweepFolder(folder).log
-    quiet = contextlib.nullcontext() if debug else redirect_output(log, console)
+    folder, config, results = sweep.folder, sweep.config, sweep.results
+    quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = (
         Lines(console)
         if debug
-        else view_of(
-            console, ledger.results, n_trials=config.trials, time_budget_s=config.time_budget_s
-        )
+        else view_of(console, results, n_trials=config.trials, time_budget_s=config.time_budget_s)
     )
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
-        searcher = _searcher(found, unfinished, n_workers, view)
-        run_trials(searcher, folder, config, custom)
+        searcher = _searcher(sweep, unfinished, n_workers, view)
+        run_trials(searcher, sweep)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
         if config.repeats and not cut_short:
-            repeat_front(
-                folder, found.front, config, data=custom.data, model=custom.model, console=console
-            )
-    write_files(folder, ledger.results)
+            repeat_front(sweep, console)
+    write_files(folder, results)
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:
         raise SweepInterruptedError(f"Interrupted. Continue: generalist-search resume {folder}")
-    return found
+    return sweep
 
 
 def _runner(
@@ -216,14 +211,11 @@ def _runner(
 
 
 def _searcher(
-    found: Sweep,
-    unfinished: Sequence[Proposal],
-    n_workers: int,
-    view: Callback,
+    sweep: Sweep, unfinished: Sequence[Proposal], n_workers: int, view: Callback
 ) -> Searcher:
     """The search, in the state that the sweep's folder records."""
-    config, files, ledger = found.config, SweepFolder(found.folder), found.ledger
-    space, base = found.custom.space or load_space(config.space), config.base
+    config, files, ledger = sweep.config, sweep.files, sweep.ledger
+    space, base = sweep.custom.space or load_space(config.space), config.base
     enqueue_first(ledger, space, base)
     rules = Rules(
         rungs=Rungs(config.early_stopping) if config.early_stopping else None,
@@ -237,7 +229,7 @@ def _searcher(
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,
-        callback=Callbacks(Housekeeping(files.trials), _monitor(found, space), view),
+        callback=Callbacks(Housekeeping(files.trials), _monitor(sweep, space), view),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
     for proposal in ledger.results.proposals():
@@ -246,12 +238,12 @@ def _searcher(
     return searcher
 
 
-def _monitor(found: Sweep, space: Space) -> Monitor:
+def _monitor(sweep: Sweep, space: Space) -> Monitor:
     """TensorBoard, with a column for every parameter of the space or of a trial."""
-    parameters = parameters_of_space(space, found.config.base)
-    for proposal in found.results.proposals():
+    parameters = parameters_of_space(space, sweep.config.base)
+    for proposal in sweep.results.proposals():
         parameters = with_seen(parameters, proposal.params)
-    return Monitor(SweepFolder(found.folder).tensorboard, parameters, found.results.objectives)
+    return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives)
 
 
 def _require_unchanged(config: SweepConfig, old: SweepConfig) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +44,9 @@ from search.study.folder import Sweep, require_custom_parts
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyJob:
-    """One point to verify, in the sweep's folder."""
+    """One point to verify, and the files of its sweep."""
 
-    folder: Path
+    files: SweepFolder
     name: str
     trial: str
     mixing_ratio: Ratio
@@ -81,10 +80,10 @@ def verify(
         raise InvalidConfigError(
             "The data must have test images, but have none. Give data with a test split."
         )
-    folder = sweep.folder.absolute()
-    require_custom_parts(folder, images if data is not None else None, model)
-    SweepFolder(folder).evaluations.mkdir(exist_ok=True)
-    jobs = [_job(folder, point, request) for point in front.points]
+    files = SweepFolder(sweep.folder.absolute())
+    require_custom_parts(files.root, data, model)
+    files.evaluations.mkdir(exist_ok=True)
+    jobs = [_job(files, point, request) for point in front.points]
     started = time.perf_counter()
     console = console or Console(stderr=True)
     if resources is None:
@@ -93,7 +92,7 @@ def verify(
         results = dict(_verify_on_ray(jobs, data, model, resources, console))
     document = verified_document(front, request, results)
     document["seconds"] = time.perf_counter() - started
-    write_json(SweepFolder(folder).verified, document)
+    write_json(files.verified, document)
     return document
 
 
@@ -107,18 +106,18 @@ class PointVerifier:
         assert data.test is not None
         self.split = data.test.to(device)
         self.model = empty_model(job.config, data, model)
-        averages = load_tensors(SweepFolder(job.folder).trial(job.trial).averages)
+        averages = load_tensors(job.files.trial(job.trial).averages)
         load_weights(self.model, mixed_state(averages, job.mixing_ratio))
         self.model.to(device)
 
     def run(self, bar: ProgressBar | None = None) -> dict[str, Any]:
         """The document of the suite for each objective other than `natural`."""
-        documents, folder = {}, SweepFolder(self.job.folder).evaluations
+        documents = {}
         for named in self.job.config.evaluation.attacks:
             assert not isinstance(named.attack, NFGSM)
             suite = self.job.request.suite(named.attack)
             key = content_digest(to_json(suite))[:8]
-            place = folder / f"{self.job.name}.{named.name}.{key}.pt"
+            place = self.job.files.evaluations / f"{self.job.name}.{named.name}.{key}.pt"
             show = follow(bar, f"{self.job.name} {named.name}") if bar else None
             result = evaluate_resumably(
                 self.model, self.split, suite, place=place, on_progress=show
@@ -210,9 +209,9 @@ def _row(point: FrontPoint, objectives: Sequence[str], suites: Mapping[str, Any]
     }
 
 
-def _job(folder: Path, point: FrontPoint, request: VerifyConfig) -> VerifyJob:
+def _job(files: SweepFolder, point: FrontPoint, request: VerifyConfig) -> VerifyJob:
     return VerifyJob(
-        folder=folder,
+        files=files,
         name=point.name,
         trial=point.trial,
         mixing_ratio=point.mixing_ratio,

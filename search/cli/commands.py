@@ -25,8 +25,7 @@ from search.cli.options import (
     build_suite,
 )
 from search.cli.request import SearchOptions, build_request
-
-PICK = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+from search.config import PICKS
 
 
 @command("train --data digits --epochs 8 --out runs/one")
@@ -60,7 +59,7 @@ def run_train(
 def run_sweep(
     training: TrainingOptions,
     problem: ProblemOptions,
-    wanted: SearchOptions,
+    options: SearchOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
     output: ResultOptions,
@@ -68,9 +67,9 @@ def run_sweep(
     """Search a space on Ray."""
     from search.cli import printing
 
-    request = build_request(wanted, build_config(problem, training), failures, resources)
-    found = search.sweep(request, training.out, console=output.console(), debug=output.debug)
-    printing.print_finished(found, output)
+    request = build_request(options, build_config(problem, training), failures, resources)
+    sweep = search.sweep(request, training.out, console=output.console(), debug=output.debug)
+    printing.print_finished(sweep, output)
 
 
 @command("resume runs/digits --trials 40")
@@ -94,15 +93,15 @@ def run_resume(
         resources=resources.over(before.resources, local=local),
         limits=failures.over(before.limits),
     )
-    found = search.resume(folder, config, console=output.console(), debug=output.debug)
-    printing.print_finished(found, output)
+    sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
+    printing.print_finished(sweep, output)
 
 
 @command("front runs/digits --pick 'natural>=0.85'")
 def run_front(
     output: ResultOptions,
     folder: Path = argument("OUT"),
-    pick: str | None = option(f"print one point of it: {PICK}", "SPEC"),
+    pick: str | None = option(f"print one point of it: {PICKS}", "SPEC"),
 ) -> None:
     """Print a sweep's front, or one point of it and the reason."""
     from search.cli import printing
@@ -118,7 +117,7 @@ def run_front(
 def run_export(
     output: ResultOptions,
     folder: Path = argument("OUT"),
-    pick: str = option(f"which point: {PICK}", "SPEC", MISSING),
+    pick: str = option(f"which point: {PICKS}", "SPEC", MISSING),
     to: Path = option("the new file; FILE.json is written beside it", "FILE", MISSING),
     format: Literal["weights", "torchscript", "exported"] = option(
         "a state dict (default), or a program for torch.jit.load or torch.export.load",
@@ -178,7 +177,7 @@ def run_verify(
     sweep = search.open_sweep(folder)
     document = search.verify(sweep, request, resources=workers, console=output.console())
     write_page(sweep.folder, sweep.results)
-    printing.print_verified(folder, document, output)
+    printing.print_verified(sweep, document, output)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,25 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, UNDONE):
             return _fail(PROGRAM, str(error), 1)
         if isinstance(error, InvalidConfigError | OSError):
-            return _fail(PROGRAM, _with_help(_said(error), f"{PROGRAM} {words[0]}"), 2)
+            return _fail(PROGRAM, _with_help(_message(error), f"{PROGRAM} {words[0]}"), 2)
         return _fail(PROGRAM, f"{described(error)}. See all of it with --debug.", 1)
 
 
 def _with_help(message: str, command: str) -> str:
-    """The message as a sentence, and where help is."""
+    """The message as a sentence, and how to get help."""
     end = "" if message.endswith((".", "?", ")")) else "."
     return f"{message}{end} See {command} --help."
 
 
-def _said(error: Exception) -> str:
-    """The message, that of the operating system in our grammar."""
+def _message(error: Exception) -> str:
+    """The message of an error; one of the operating system becomes a sentence with `must`."""
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.filename or 'A file'} must be usable, but: {error.strerror}."
     return str(error)
 
 
-def _fail(program_or_command: str, message: str, code: int) -> int:
+def _fail(command: str, message: str, code: int) -> int:
     """Say what is wrong in one line; returns the exit code."""
     line = re.sub(r"\s*\n\s*", " ", message)
-    sys.stderr.write(f"{program_or_command}: {line}\n")
+    sys.stderr.write(f"{command}: {line}\n")
     return code

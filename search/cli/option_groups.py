@@ -23,9 +23,9 @@ def option(help: str, metavar: str | None = None, default: Any = None, **setting
     return field(default=default, metadata={"help": help, "metavar": metavar, **settings})
 
 
-def switch(help: str, flag: str | None = None) -> Any:
+def switch(help: str) -> Any:
     """An option without a value: True if it is given."""
-    return option(help, default=False, flag=flag)
+    return option(help, default=False)
 
 
 def argument(metavar: str) -> Any:

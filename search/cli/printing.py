@@ -21,7 +21,6 @@ from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
 from search.errors import WorkerError
 from search.files import disk_bytes
-from search.folders import SweepFolder
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
@@ -57,21 +56,21 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
         print(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
 
 
-def print_finished(finished: Sweep, output: ResultOptions) -> None:
+def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     """Print the front of a sweep that has ended, and where everything is.
 
     Raises:
         WorkerError: no trial succeeded.
     """
-    if finished.counts.completed == 0:
-        reasons = sorted({failure.reason for failure in finished.results.failures().values()})
+    if sweep.counts.completed == 0:
+        reasons = sorted({failure.reason for failure in sweep.results.failures().values()})
         raise WorkerError(
             f"No trial succeeded. Reasons: {'; '.join(reasons) or 'no trial has ended'}."
         )
-    print_front(finished, output)
+    print_front(sweep, output)
     if output.json or output.quiet:
         return
-    folder, unfinished = finished.folder, finished.counts.unfinished
+    folder, unfinished = sweep.folder, sweep.counts.unfinished
     print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
     print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
     if unfinished:
@@ -120,7 +119,7 @@ def print_exported(
     print("\n".join(f"    {line}" for line in card["load"]))
 
 
-def print_verified(folder: Path, document: Mapping[str, Any], output: ResultOptions) -> None:
+def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOptions) -> None:
     """Print each point of a front on test images, beside what it was on validation images."""
     if output.json:
         print(json.dumps(document))
@@ -131,7 +130,7 @@ def print_verified(folder: Path, document: Mapping[str, Any], output: ResultOpti
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "
         f"{hypervolume['test']:.4f} on test; "
         f"{len(document['lost_their_place'])} points lost their place; "
-        f"{document['seconds']:.0f} s. Details: {SweepFolder(folder).verified}"
+        f"{document['seconds']:.0f} s. Details: {sweep.files.verified}"
     )
 
 

@@ -12,19 +12,19 @@ from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.training.trainer import GeneralistTrainer
 
-N_FRACTIONS = 10
+N_OPERATIONS = 10
 
 
 def profile_training(
     config: TrainConfig, data: Dataset, trace: Path, *, n_steps: int = 5
 ) -> list[tuple[str, float]]:
-    """Profile `n_steps` of co-training on a trainer of its own, after as many to warm up.
+    """Profile `n_steps` of co-training on a new trainer, after as many to warm up.
 
     Args:
         config: the run; all its experts are trained.
         data: the images.
         trace: where the trace goes, for Perfetto or chrome://tracing.
-        n_steps: how many batches, of which the run may have fewer an epoch.
+        n_steps: the number of batches; an epoch may have fewer.
 
     Returns:
         The ten operations that take the largest fractions of the time, in [0, 1], each with its
@@ -42,5 +42,5 @@ def profile_training(
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     times = {event.key: getattr(event, key) for event in profiler.key_averages()}
     total = sum(times.values())
-    largest = sorted(times.items(), key=lambda item: -item[1])[:N_FRACTIONS]
+    largest = sorted(times.items(), key=lambda item: -item[1])[:N_OPERATIONS]
     return [(name, time / total) for name, time in largest]

@@ -46,6 +46,15 @@ class Front:
             hypervolume=hypervolume(values, reference),
         )
 
+    def as_good_as(self, point: FrontPoint) -> FrontPoint:
+        """A point of the front that is at least as good as `point` in all objectives.
+
+        It is `point` itself if this is on the front.
+        """
+        values = values_of([point], self.objectives)
+        are_as_good = (values_of(self.points, self.objectives) >= values).all(1)
+        return self.points[int(are_as_good.argmax())]
+
     def indistinguishable(self) -> dict[str, list[str]]:
         """For each point's name, the names of those that cannot be told from it.
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from generalist_core.config import Ratio
 from generalist_core.config.mixing import ratio_key, ratio_text
 from generalist_core.validation import InvalidConfigError, require, require_one_of
+from search.config import PICKS
 from search.front.front import Front
 from search.front.points import FrontPoint, trial_id, values_of
-
-GRAMMAR = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+from search.wording import plural
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 
@@ -46,7 +46,7 @@ class Pick:
 
 
 def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
-    """Choose the point that `spec` asks for, see `GRAMMAR`.
+    """Choose the point that `spec` asks for, see `search.config.PICKS`.
 
     Args:
         front: the points to choose from.
@@ -56,11 +56,11 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
 
     Raises:
         InvalidConfigError: an empty front, a bound that no point reaches, an unknown objective or
-            point, or a specification that `GRAMMAR` does not allow.
+            point, or another specification.
     """
     if not front.points:
         raise InvalidConfigError(
-            "A front must have a point to pick, but got an empty one: no completed trial."
+            "A front must have points to pick from, but is empty: no trial has completed."
         )
     text = "".join(spec.split())
     if text == "knee":
@@ -178,17 +178,11 @@ def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pi
             f"The mixing ratio must be one that was released, but got {ratio}. "
             f"Trial {released[0].trial} released {', '.join(map(ratio_text, ratios))}."
         )
-    chosen = matching[0]
-    on_front = any(point.name == chosen.name for point in front.points)
-    return _picked(front, chosen, "asked for by its name" if on_front else _beaten(front, chosen))
-
-
-def _beaten(front: Front, point: FrontPoint) -> str:
-    """The reason for a point off the front: names one on it that is as good in all objectives."""
-    values = values_of([point], front.objectives)
-    better = (values_of(front.points, front.objectives) >= values).all(1)
-    other = front.points[int(better.argmax())]
-    return f"asked for by its name; not on the front: {other.name} is as good or better"
+    chosen, reason = matching[0], "asked for by its name"
+    other = front.as_good_as(chosen)
+    if other.name != chosen.name:
+        reason += f"; not on the front: {other.name} is as good or better"
+    return _picked(front, chosen, reason)
 
 
 def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
@@ -196,7 +190,7 @@ def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
     others = [other for other in front.points if other.name != point.name]
     n_alike = sum(not point.is_distinguishable(other) for other in others)
     if n_alike:
-        alike = f"{n_alike} other{'s' if n_alike > 1 else ''} of the front"
+        alike = f"{plural(n_alike, 'other')} of the front"
         reason += f"; {alike} cannot be told from it on {point.n_images} images"
     return Pick(point=point, reason=f"{reason[0].upper()}{reason[1:]}.")
 
@@ -213,7 +207,7 @@ def _reaches(point: FrontPoint, objective: str, bound: float) -> bool:
 
 
 def _best_there_is(front: Front, bounds: Mapping[str, float]) -> str:
-    """The best value of the first objective whose bound fails, by itself or beside the others."""
+    """The best value of the first objective whose bound fails, alone or beside the other bounds."""
     alone = {name: max(p.accuracies[name] for p in front.points) for name in bounds}
     missed = [name for name, bound in bounds.items() if alone[name] < bound - SLACK]
     if missed:
@@ -233,19 +227,19 @@ def _numbers(spec: str, sign: str) -> dict[str, float]:
     """The numbers in `name SIGN number, ...`, by name."""
     numbers: dict[str, float] = {}
     for part in spec.split(","):
-        name, found, number = (piece.strip() for piece in part.partition(sign))
+        name, separator, number = (piece.strip() for piece in part.partition(sign))
         try:
             value = float(number)
         except ValueError as error:
             raise _malformed(spec) from error
-        if not found or not np.isfinite(value) or name in numbers:
+        if not separator or not np.isfinite(value) or name in numbers:
             raise _malformed(spec)
         numbers[name] = value
     return numbers
 
 
 def _malformed(spec: str) -> InvalidConfigError:
-    return InvalidConfigError(f"`--pick` must be one of {GRAMMAR}, but got {spec!r}.")
+    return InvalidConfigError(f"`--pick` must be one of {PICKS}, but got {spec!r}.")
 
 
 def _require_known(objective: str, front: Front) -> None:

@@ -111,7 +111,9 @@ def accuracy_interval(
     return (float(low), float(high))
 
 
-def values_of(points: Sequence[FrontPoint], objectives: Sequence[str]) -> NDArray[np.float64]:
+def values_of(
+    points: Sequence[FrontPoint | OperatingPoint], objectives: Sequence[str]
+) -> NDArray[np.float64]:
     """The accuracies as a matrix, (points, objectives)."""
     rows = [[point.accuracies[name] for name in objectives] for point in points]
     return np.array(rows, dtype=np.float64).reshape(len(points), len(objectives))

@@ -12,10 +12,11 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist_core.config import Ratio
 from generalist_core.config.mixing import as_ratio
 from search.files import read_json
 from search.folders import SweepFolder
-from search.front.points import FrontPoint
+from search.front.front import Front
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +75,21 @@ def _sorted(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[np.lexsort(values.T[::-1])]
 
 
-def spreads(folder: Path, point: FrontPoint, objectives: Sequence[str]) -> Mapping[str, Any] | None:
-    """By objective, the mean and sample standard deviation over the repeats of a point.
+def spreads(folder: Path, front: Front) -> dict[str, dict[str, Any]]:
+    """By point and objective, the mean and sample standard deviation over the repeats of a point.
 
-    None if the sweep in `folder` has no repeats of it; the deviation is None if it has one.
+    Points of which the sweep in `folder` has no repeats are left out; the deviation of a single
+    repeat is None.
     """
-    path = SweepFolder(folder).repeats
-    rows = [
-        row
-        for row in (read_json(path) if path.is_file() else ())
-        if (row["trial"], as_ratio(row["mixing_ratio"])) == (point.trial, point.mixing_ratio)
-    ]
-    if not rows:
-        return None
-    return {name: _spread([row["accuracies"][name] for row in rows]) for name in objectives}
+    repeated: dict[tuple[str, Ratio], list[Mapping[str, float]]] = {}
+    for row in read_json(SweepFolder(folder).repeats, []):
+        key = row["trial"], as_ratio(row["mixing_ratio"])
+        repeated.setdefault(key, []).append(row["accuracies"])
+    return {
+        point.name: {name: _spread([row[name] for row in rows]) for name in front.objectives}
+        for point in front.points
+        if (rows := repeated.get((point.trial, point.mixing_ratio)))
+    }
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

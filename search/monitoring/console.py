@@ -22,6 +22,7 @@ from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.records import Proposal, TrialCounts
 from search.study.results import Results
+from search.wording import plural
 
 N_EVENTS = 8
 """Maximum number of events in the live view; the last ones are shown."""
@@ -50,7 +51,7 @@ class ConsoleCallback(Callback, ABC):
 
     def on_stopped(self, trial: str, epoch: int, results: Results) -> None:  # noqa: ARG002
         """Tell that a trial was stopped early."""
-        self.say(trial, f"stopped early after {_plural(epoch, 'epoch')}", "yellow")
+        self.say(trial, f"stopped early after {plural(epoch, 'epoch')}", "yellow")
 
     @abstractmethod
     def say(self, trial: str, text: str, style: str) -> None:
@@ -230,11 +231,7 @@ def drawing(view: ConsoleCallback) -> Iterator[None]:
 
 def front_text(front: Front) -> str:
     """The hypervolume of a front first, because a narrow terminal cuts the end, then its size."""
-    return f"hypervolume {front.hypervolume:.4f}, front of {_plural(len(front.points), 'point')}"
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    return f"hypervolume {front.hypervolume:.4f}, front of {plural(len(front.points), 'point')}"
 
 
 def _clock(seconds: float) -> str:

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.front.front import hypervolume
+from search.front.points import values_of
 from search.monitoring.hparams import METRIC, Status, write_end, write_experiment, write_start
 from search.report.plots import front_plot, release_plot
 from search.running.trial import latest_epoch
@@ -192,8 +192,7 @@ class Monitor(Callback):
 
 def curve_hypervolume(points: Sequence[OperatingPoint], results: Results) -> float:
     """The hypervolume of the mixtures of one trial, above the floors of the sweep."""
-    rows = [[point.accuracies[name] for name in results.objectives] for point in points]
-    return hypervolume(np.array(rows), results.reference)
+    return hypervolume(values_of(points, results.objectives), results.reference)
 
 
 def _step(results: Results) -> int:

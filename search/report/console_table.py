@@ -20,14 +20,13 @@ def console_table(folder: Path, front: Front) -> Table:
 
     The column `like` has the numbers of the points that one cannot be told apart from.
     """
-    like = numbers_alike(front)
+    like, repeats = numbers_alike(front), spreads(folder, front)
     table = Table(title="Natural-robust front (validation)", title_justify="left")
     for column in ("#", "trial", "mixing ratio", *(f"{name} %" for name in front.objectives)):
         table.add_column(column, justify="right")
     table.add_column("like")
     for number, point in enumerate(front.points, 1):
-        repeats = spreads(folder, point, front.objectives)
-        cells = [_cell(point, name, repeats) for name in front.objectives]
+        cells = [_cell(point, name, repeats.get(point.name)) for name in front.objectives]
         alike = " ".join(map(str, like[point.name]))
         table.add_row(str(number), point.trial, ratio_text(point.mixing_ratio), *cells, alike)
     return table
@@ -38,5 +37,5 @@ def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> st
     if repeats is None:
         return text
     spread = repeats[name]["std"]
-    around = "" if spread is None else f" ± {100 * spread:.1f}"
-    return f"{text}; repeats {100 * repeats[name]['mean']:.1f}{around}"
+    deviation = "" if spread is None else f" ± {100 * spread:.1f}"
+    return f"{text}; repeats {100 * repeats[name]['mean']:.1f}{deviation}"

@@ -79,9 +79,7 @@ def gather(
 ) -> ReportContents:
     """Collect everything that the report of a sweep shows, from its study and its folder."""
     files, front = SweepFolder(folder), results.front()
-    repeats, verified = _read(files.repeats, []), _read(files.verified, {})
-    around = {point.name: spreads(folder, point, front.objectives) for point in front.points}
-    sweep = _read(files.request, {})
+    repeats, request = read_json(files.repeats, []), read_json(files.request, {})
     return ReportContents(
         name=folder.absolute().name,
         points=results.points(),
@@ -90,15 +88,15 @@ def gather(
         history=results.history(),
         importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,
-        spreads={name: spread for name, spread in around.items() if spread is not None},
-        verified={row["name"]: row for row in verified.get("points", [])},
+        spreads=spreads(folder, front),
+        verified={row["name"]: row for row in read_json(files.verified, {}).get("points", [])},
         reference=reference,
         counts=results.counts(),
         failures=results.failures(),
         cost=results.cost(),
         disk_bytes=disk_bytes(folder),
-        request=without_passwords(sweep.get("request", {})),
-        environment=without_passwords(sweep.get("environment", {})),
+        request=without_passwords(request.get("request", {})),
+        environment=without_passwords(request.get("environment", {})),
     )
 
 
@@ -118,7 +116,3 @@ def without_passwords(stored: Any) -> Any:
     if isinstance(stored, list):
         return [without_passwords(value) for value in stored]
     return PASSWORD.sub("...@", stored) if isinstance(stored, str) else stored
-
-
-def _read(path: Path, default: Any) -> Any:
-    return read_json(path) if path.is_file() else default

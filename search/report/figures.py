@@ -20,6 +20,7 @@ from search.front.points import FrontPoint, interval_text, values_of
 from search.front.repeats import Attainment
 from search.report.contents import ReportContents
 from search.study.records import Growth
+from search.wording import time_unit, value_text
 
 FRONT = "#3b82f6"
 
@@ -67,7 +68,7 @@ def front_figure(contents: ReportContents) -> go.Figure:
 
 def growth_figure(history: Sequence[Growth]) -> go.Figure:
     """The hypervolume of the front against time and the cost of all trials that had ended."""
-    unit, seconds = _time_unit(max((g.elapsed_s for g in history), default=0.0))
+    unit, seconds = time_unit(max((g.elapsed_s for g in history), default=0.0))
     axes = {
         "cost (forward images)": [g.forward_images for g in history],
         f"time since the first trial began ({unit})": [g.elapsed_s / seconds for g in history],
@@ -140,11 +141,6 @@ def params_text(params: Mapping[str, Any]) -> list[str]:
     return [html.escape(f"{name} = {value_text(value)}") for name, value in params.items()]
 
 
-def value_text(value: Any) -> str:
-    """A value in four digits at most."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def accuracy_title(name: str) -> str:
     """The title of the axis of an objective."""
     return f"{html.escape(name)} accuracy (%)"
@@ -206,7 +202,7 @@ def _add_reference(figure: go.Figure, contents: ReportContents) -> None:
     for point in contents.reference:
         head = f"<b>{html.escape(point.name)}</b> (published)"
         numbers = (f"{html.escape(k)} {100 * v:.1f} %" for k, v in point.accuracies.items())
-        texts.append("<br>".join([head, *numbers, *params_text(point.about)]))
+        texts.append("<br>".join([head, *numbers, *params_text(point.details)]))
     name = "published: other models, other attacks"
     figure.add_trace(
         _dots(100 * np.array(rows), texts, name, color=PUBLISHED, size=8, symbol="triangle-up-open")
@@ -282,10 +278,3 @@ def _error_bars(
     below, above = 100 * (middle - ends[:, 0]), 100 * (ends[:, 1] - middle)
     sizes = {"array": above.tolist(), "arrayminus": below.tolist()}
     return {"type": "data", "thickness": 0.8, "width": 0, "color": color, **sizes}
-
-
-def _time_unit(seconds: float) -> tuple[str, float]:
-    for unit, size in (("days", 172800.0), ("hours", 7200.0), ("minutes", 120.0)):
-        if seconds >= size:
-            return unit, size / 2
-    return "s", 1.0

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from generalist_core.config.mixing import ratio_key, ratio_text
 from search.front.points import interval_text
 from search.report.contents import ReportContents
-from search.report.figures import attainment_figure, front_figure, growth_figure, value_text
+from search.report.figures import attainment_figure, front_figure, growth_figure
 from search.report.parameter_figures import (
     NEGLIGIBLE,
     by_importance,
@@ -25,6 +25,7 @@ from search.report.parameter_figures import (
     parallel_figure,
     slices_figure,
 )
+from search.wording import duration, plural, value_text
 
 N_FAILURES = 200
 """Maximum number of failed trials listed."""
@@ -54,7 +55,8 @@ def report_html(contents: ReportContents) -> str:
         style=folder.joinpath("report.css").read_text("utf-8"),
         script=folder.joinpath("report.js").read_text("utf-8"),
         plotlyjs=get_plotlyjs(),
-        duration=_duration,
+        duration=duration,
+        plural=plural,
         interval_text=interval_text,
         ratio_key=ratio_key,
         ratio_text=ratio_text,
@@ -84,10 +86,3 @@ def _spec(figure: go.Figure) -> dict[str, Any]:
     spec = figure.update_layout(template="none").to_plotly_json()
     layout = {name: value for name, value in spec["layout"].items() if name != "template"}
     return {"data": spec["data"], "layout": layout}
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

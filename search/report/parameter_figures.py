@@ -20,9 +20,9 @@ from search.report.figures import (
     accuracy_title,
     curve_color,
     measured_text,
-    value_text,
 )
 from search.report.importance import Importance
+from search.wording import value_text
 
 NOT_SET = "not set"
 
@@ -48,7 +48,7 @@ def parallel_figure(contents: ReportContents) -> go.Figure:
         varying.append(_numeric(f"{name} (%)", accuracies))
     varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
     params = [contents.params.get(point.trial, {}) for point in points]
-    fractions = next((one.fractions for one in contents.importances if one.refusal is None), {})
+    fractions = next((one.fractions for one in contents.given_importances), {})
     names = {name for values in params for name in values}
     for name in sorted(names, key=lambda name: (-fractions.get(name, 0.0), name)):
         axis = _dimension(name, [values.get(name) for values in params])

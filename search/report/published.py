@@ -16,11 +16,11 @@ from generalist_core.validation import InvalidConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ReferencePoint:
-    """One published model: its name, its accuracies in [0, 1], and the other columns as `about`."""
+    """One published model: its name, its accuracies in [0, 1], and the other columns."""
 
     name: str
     accuracies: Mapping[str, float]
-    about: Mapping[str, str]
+    details: Mapping[str, str]
 
 
 def read_reference(path: Path, objectives: Sequence[str]) -> list[ReferencePoint]:
@@ -47,7 +47,7 @@ def read_reference(path: Path, objectives: Sequence[str]) -> list[ReferencePoint
         ReferencePoint(
             name=row["name"],
             accuracies={name: scale * x for name, x in zip(drawn, values, strict=True)},
-            about={k: v for k, v in row.items() if v and k not in {"name", *drawn}},
+            details={k: v for k, v in row.items() if v and k not in {"name", *drawn}},
         )
         for (_, row), values in zip(rows, numbers, strict=True)
     ]

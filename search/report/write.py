@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from search.study.tables import front_rows
 
 def front_document(folder: Path, results: Results) -> dict[str, Any]:
     """The front as one JSON document."""
-    front, counts = results.front(), results.counts()
-    alike = front.indistinguishable()
+    front = results.front()
+    alike, repeats = front.indistinguishable(), spreads(folder, front)
     return {
         "objectives": list(front.objectives),
         "reference_point": list(front.reference),
@@ -29,16 +30,11 @@ def front_document(folder: Path, results: Results) -> dict[str, Any]:
             {
                 **point.to_dict(),
                 "indistinguishable_from": alike[point.name],
-                "repeats": spreads(folder, point, front.objectives),
+                "repeats": repeats.get(point.name),
             }
             for point in front.points
         ],
-        "trials": {
-            "completed": counts.completed,
-            "stopped_early": counts.stopped_early,
-            "failed": counts.failed,
-            "unfinished": counts.unfinished,
-        },
+        "trials": asdict(results.counts()),
         "failures": results.failure_kinds(),
         "cost": results.cost(),
     }

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from search.config import CustomParts, SweepConfig
-from search.folders import SweepFolder
 from search.running.trial import with_release_ratio
 from search.running.worker import Worker, has_metrics, report_end
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure, classify
+from search.study.folder import Sweep
 from search.study.records import Proposal
 
 Item = TypeVar("Item")
@@ -23,24 +21,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_locally(
-    searcher: Searcher,
-    folder: Path,
-    config: SweepConfig,
-    custom: CustomParts,
-    *,
-    raises: bool = False,
-) -> None:
+def run_locally(searcher: Searcher, sweep: Sweep, *, raises: bool) -> None:
     """As `search.running.ray_tuner.run_on_ray`, but in this process, one trial after another.
 
     Only Ctrl-C ends an epoch that hangs; it leaves the trial for `resume`. With `raises` the first
     error of a trial ends the search and becomes the searcher's.
     """
+    config = sweep.config
     worker = Worker(
         threads=config.resources.threads,
-        data=custom.data,
-        model=custom.model,
-        warmups=config.store_in(folder),
+        data=sweep.custom.data,
+        model=sweep.custom.model,
+        warmups=config.store_in(sweep.folder),
         limits=config.limits,
         is_watched=False,
         raises=raises,
@@ -48,8 +40,8 @@ def run_locally(
     deadline = time.monotonic() + (config.time_budget_s or float("inf"))
     with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
         while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
-            place = SweepFolder(folder).trial(proposal.trial).root
-            worker.begin(place, with_release_ratio(proposal.config, proposal.mixing_ratio))
+            folder = sweep.files.trial(proposal.trial).root
+            worker.begin(folder, with_release_ratio(proposal.config, proposal.mixing_ratio))
             _train(searcher, proposal, worker, deadline)
     worker.close()
 

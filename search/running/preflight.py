@@ -24,7 +24,7 @@ from search.files import make_folder
 
 
 def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> None:
-    """Build a trainer, and run the user's own losses and attacks on two images.
+    """Build a trainer, and run custom losses and attacks on two images.
 
     Raises:
         InvalidConfigError: something cannot run; the message says what and why.

@@ -17,14 +17,13 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
-from search.config import CustomParts, SweepConfig
-from search.folders import SweepFolder
 from search.running.ray_cluster import n_at_once
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
 from search.running.worker import has_metrics, report_end
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure
+from search.study.folder import Sweep
 
 
 class TuneSearcher(RaySearcher):
@@ -124,23 +123,22 @@ class RungStopper(tune.Stopper):
         return {}
 
 
-def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: CustomParts) -> None:
+def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     """Run all trials of a search on the running Ray, in the folder of the sweep.
 
     What Ray keeps there is never read again: the study and the trials' folders hold everything.
     """
-    resources = config.resources
-    tuned = TuneSearcher(searcher, SweepFolder(folder).trials, partial(n_at_once, resources))
+    config, files, resources = sweep.config, sweep.files, sweep.config.resources
+    tuned = TuneSearcher(searcher, files.trials, partial(n_at_once, resources))
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
-        data=custom.data,
-        model=custom.model,
-        warmups=config.store_in(folder),
+        data=sweep.custom.data,
+        model=sweep.custom.model,
+        warmups=config.store_in(sweep.folder),
         limits=config.limits,
     )
-    ray_folder = SweepFolder(folder).ray
-    shutil.rmtree(ray_folder, ignore_errors=True)
+    shutil.rmtree(files.ray, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     tune.Tuner(
         tune.with_resources(trainable, asked),
@@ -152,8 +150,8 @@ def run_on_ray(searcher: Searcher, folder: Path, config: SweepConfig, custom: Cu
             trial_dirname_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name=ray_folder.name,
-            storage_path=str(folder),
+            name=files.ray.name,
+            storage_path=str(sweep.folder),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),
             stop=RungStopper(tuned),

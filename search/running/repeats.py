@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,14 +23,11 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from search.config import Resources
 from search.files import read_json, write_json
-from search.folders import SweepFolder, TrialFolder
-from search.front.front import Front
+from search.folders import TrialFolder
 from search.running.local import map_locally
 from search.running.trial import TrialRun
 from search.study.failures import Failure
-
-if TYPE_CHECKING:
-    from search.config import SweepConfig
+from search.study.folder import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +40,20 @@ class RepeatJob:
     config: TrainConfig
 
 
-def repeat_front(
-    folder: Path,
-    front: Front,
-    request: SweepConfig,
-    *,
-    data: Dataset | None,
-    model: ModelFactory | None,
-    console: Console,
-) -> None:
+def repeat_front(sweep: Sweep, console: Console) -> None:
     """Train the front's configurations again, and write `repeats.json`."""
-    jobs = [job for repeat in range(1, request.repeats + 1) for job in _jobs(folder, front, repeat)]
-    resources, rows = request.resources, []
+    jobs = [job for repeat in range(1, sweep.config.repeats + 1) for job in _jobs(sweep, repeat)]
+    resources, custom, rows = sweep.config.resources, sweep.custom, []
     map_jobs = map_locally if resources.local else _map_on(resources)
     for job, outcome in map_jobs(
-        run_repeat, jobs, threads=resources.threads, data=data, model=model
+        run_repeat, jobs, threads=resources.threads, data=custom.data, model=custom.model
     ):
         if isinstance(outcome, Failure):
             console.print(f"repeat {job.repeat} of trial {job.trial}  failed: {outcome.reason}")
             continue
         rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
-    write_json(SweepFolder(folder).repeats, rows)
+    write_json(sweep.files.repeats, rows)
 
 
 def _map_on(resources: Resources) -> Callable[..., Any]:
@@ -90,11 +79,11 @@ def run_repeat(
     return points
 
 
-def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
-    """One job per configuration on the front, with a seed of its own for this repeat."""
-    jobs = []
-    for trial in dict.fromkeys(point.trial for point in front.points):
-        points = [point for point in front.points if point.trial == trial]
+def _jobs(sweep: Sweep, repeat: int) -> list[RepeatJob]:
+    """One job per configuration on the front, with another seed in each repeat."""
+    jobs, on_front = [], sweep.front.points
+    for trial in dict.fromkeys(point.trial for point in on_front):
+        points = [point for point in on_front if point.trial == trial]
         config = from_dict(points[0].config, TrainConfig)
         ratios = tuple(point.mixing_ratio for point in points)
         config = replace(
@@ -102,6 +91,6 @@ def _jobs(folder: Path, front: Front, repeat: int) -> list[RepeatJob]:
             seed=derive_seed(config.seed, "repeat", repeat) % 2**31,
             evaluation=replace(config.evaluation, release_ratios=ratios),
         )
-        place = SweepFolder(folder).repeat(trial, repeat).root
-        jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=place, config=config))
+        folder = sweep.files.repeat(trial, repeat).root
+        jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=folder, config=config))
     return jobs

@@ -127,7 +127,7 @@ class TrialRun:
             folder: where the trial's files go.
             config: the run.
             data: the images; by default those that `config` names.
-            model: the user's own factory of models.
+            model: a custom factory of models.
             warmups: the store from which the experts' warm-ups are taken, and to which they are
                 added.
 

@@ -38,7 +38,7 @@ from search.files import load_sealed, save_sealed, write_json
 log = logging.getLogger(__name__)
 
 HEARTBEATS = 6
-"""Per `stale_after_s`: of 120 s, as a shared folder may show a file's time a minute late."""
+"""Heartbeats per `stale_after_s`; this is 120 s as a shared folder may show times a minute late."""
 
 
 def open_store(config: WarmupConfig, owner: str) -> WarmupStore:
@@ -66,7 +66,7 @@ class WarmupStore:
             root: the folder.
             max_bytes: the most that all states may take; None for no limit.
             owner: a name for the claims of one trial, such as its absolute path; no two processes
-                may use it at the same time. After a crash the trial gets back its own claims at
+                may use it at the same time. After a crash the trial gets its claims back at
                 once.
             stale_after_s: a claim without a heartbeat for this long may be taken over, and a state
                 that was not used for this long may be evicted. The same for all users of a folder.
@@ -103,12 +103,12 @@ class WarmupStore:
         return state
 
     def publish(
-        self, key: str, epoch: int, state: Mapping[str, Any], about: Mapping[str, Any]
+        self, key: str, epoch: int, state: Mapping[str, Any], description: Mapping[str, Any]
     ) -> None:
         """Store a state for all to use, with its description; then evict down to `max_bytes`."""
         path = self._file(key, epoch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path.parent / "meta.json", {**about, "epoch": epoch})
+        write_json(path.parent / "meta.json", {**description, "epoch": epoch})
         save_sealed(path, state, _seal(key, epoch))
         self._evict()
 
@@ -125,7 +125,7 @@ class WarmupStore:
             return None
         with FileLock(self.root / ".lock"):
             is_left_behind = lease.owner is not None
-            if self._is_own(path):
+            if self._made(path):
                 lease.force_break()
             try:
                 lease.acquire()
@@ -148,8 +148,8 @@ class WarmupStore:
             )
         return self._leases[path]
 
-    def _is_own(self, claim: Path) -> bool:
-        """Whether this trial made the claim before a crash.
+    def _made(self, claim: Path) -> bool:
+        """Whether this trial made the claim, before a crash.
 
         The lease cannot tell: it knows processes, and a process on a lost machine counts as alive
         until its claim is stale.
@@ -209,7 +209,7 @@ class Warmups(Protocol):
         """A stored state; None if it is no longer there."""
 
     def publish(
-        self, key: str, epoch: int, state: Mapping[str, Any], about: Mapping[str, Any]
+        self, key: str, epoch: int, state: Mapping[str, Any], description: Mapping[str, Any]
     ) -> None:
         """Store a state for all to use."""
 
@@ -282,11 +282,11 @@ def _train_stretch(
         return
     expert, config = trainer.expert(name), trainer.config
     parts = {"expert": expert.config, "data": config.data, "model": config.model}
-    about = {what: to_dict(part) for what, part in parts.items()}
+    description = {what: to_dict(part) for what, part in parts.items()}
     while expert.epoch < until:
         metrics = train_warmup(trainer, name)
         if expert.epoch == until:
-            store.publish(keys[until], until, warmup_state(trainer, name), about)
+            store.publish(keys[until], until, warmup_state(trainer, name), description)
             claim.release()
         yield metrics
 

@@ -52,8 +52,8 @@ class Worker:
 
         Args:
             threads: CPU threads of this process from now on.
-            data: the user's own images.
-            model: the user's own factory of models.
+            data: custom images.
+            model: a custom factory of models.
             warmups: where trials share their warm-ups.
             limits: limits of time and memory.
             is_watched: whether this process ends itself when an epoch hangs, for others to notice.

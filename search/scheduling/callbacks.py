@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from generalist_core.training.evaluator import OperatingPoint
@@ -36,38 +37,26 @@ class Callback:
         """The sweep has ended."""
 
 
+def _of_each(method: Callable[..., None]) -> Callable[..., None]:
+    """The method that calls `method` of each callback."""
+
+    @functools.wraps(method)
+    def call(self: Callbacks, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, method.__name__)(*arguments)
+
+    return call
+
+
 class Callbacks(Callback):
     """Several callbacks as one; they are called in their order."""
 
     def __init__(self, *callbacks: Callback) -> None:
         self.callbacks = callbacks
 
-    def on_begun(self, proposal: Proposal) -> None:
-        """Call `on_begun` of each callback."""
-        for callback in self.callbacks:
-            callback.on_begun(proposal)
-
-    def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """Call `on_metrics` of each callback."""
-        for callback in self.callbacks:
-            callback.on_metrics(trial, metrics)
-
-    def on_completed(self, trial: str, points: Sequence[OperatingPoint], results: Results) -> None:
-        """Call `on_completed` of each callback."""
-        for callback in self.callbacks:
-            callback.on_completed(trial, points, results)
-
-    def on_failed(self, trial: str, failure: Failure, results: Results) -> None:
-        """Call `on_failed` of each callback."""
-        for callback in self.callbacks:
-            callback.on_failed(trial, failure, results)
-
-    def on_stopped(self, trial: str, epoch: int, results: Results) -> None:
-        """Call `on_stopped` of each callback."""
-        for callback in self.callbacks:
-            callback.on_stopped(trial, epoch, results)
-
-    def close(self) -> None:
-        """Close each callback."""
-        for callback in self.callbacks:
-            callback.close()
+    on_begun = _of_each(Callback.on_begun)
+    on_metrics = _of_each(Callback.on_metrics)
+    on_completed = _of_each(Callback.on_completed)
+    on_failed = _of_each(Callback.on_failed)
+    on_stopped = _of_each(Callback.on_stopped)
+    close = _of_each(Callback.close)

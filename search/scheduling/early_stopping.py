@@ -28,7 +28,7 @@ SAME_CONTRIBUTION = 1e-12
 """Contributions that differ by less are tied, so that rounding decides nothing."""
 
 
-def results(
+def rung_results(
     metrics: Mapping[str, float], config: TrainConfig, halving: SuccessiveHalving
 ) -> dict[str, list[float]]:
     """The rungs that an epoch of a training reports to, with its accuracies there.
@@ -84,7 +84,7 @@ class Rungs:
 
         Args:
             trial: the id of the trial.
-            rung: the name of the rung, see `results`.
+            rung: the name of the rung, see `rung_results`.
             points: the released points, (k, m), of which the best one counts.
             unseen: trials whose results this decision leaves out.
 

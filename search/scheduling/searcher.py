@@ -18,7 +18,7 @@ from search.config import StopWhenDone
 from search.errors import WorkerError
 from search.front.points import trial_id
 from search.scheduling.callbacks import Callback
-from search.scheduling.early_stopping import Rungs, epoch_of, results
+from search.scheduling.early_stopping import Rungs, epoch_of, rung_results
 from search.scheduling.proposer import Proposer
 from search.scheduling.stopping import is_done
 from search.study.failures import Failure
@@ -35,8 +35,8 @@ class Rules:
 
     `rungs` stop weak trials. `stop_when` and `max_failures` failed trials end the whole search.
 
-    `round_size` makes the result independent of the speed of trials: so many trials form a round,
-    and a round begins when all trials of the last one have ended. The ends are told in the order of
+    `round_size` makes the result independent of the speed of trials: that many form a round, and a
+    round begins when all trials of the last one have ended. The ends are told in the order of
     the trials, and a rung compares only with earlier rounds. Warm-ups then have no rungs, because
     the first of the trials that share a warm-up trains it and reports.
     """
@@ -145,7 +145,7 @@ class Searcher:
         if self.rules.rungs is None:
             return None
         unseen, in_rounds = self._round_of(trial), self.rules.round_size is not None
-        for rung, accuracies in results(metrics, config, self.rules.rungs.halving).items():
+        for rung, accuracies in rung_results(metrics, config, self.rules.rungs.halving).items():
             if in_rounds and not rung.startswith(GLOBAL):
                 continue
             if self.rules.rungs.report(trial, rung, [accuracies], unseen=unseen).stop:

@@ -52,10 +52,10 @@ def outcome(folder: Path) -> Outcome:
 
 
 def _end(trial: FrozenTrial) -> tuple[Any, ...]:
-    about = trial.user_attrs
-    why = about.get("failure", {}).get("kind")
+    attributes = trial.user_attrs
+    why = attributes.get("failure", {}).get("kind")
     params = tuple(sorted(trial.params.items()))
-    return trial.state.name, params, tuple(trial.values or ()), about.get("stopped_at"), why
+    return trial.state.name, params, tuple(trial.values or ()), attributes.get("stopped_at"), why
 
 
 def _parted(trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
@@ -86,8 +86,12 @@ def unlawful(folder: Path, n_trials: int) -> list[str]:
 
 
 def _rest(trial: FrozenTrial) -> list[dict[str, Any]]:
-    about = trial.user_attrs
-    return [point for point in about["points"] if point["mixing_ratio"] != about["mixing_ratio"]]
+    attributes = trial.user_attrs
+    return [
+        point
+        for point in attributes["points"]
+        if point["mixing_ratio"] != attributes["mixing_ratio"]
+    ]
 
 
 def taken_back(before: Outcome, after: Outcome) -> list[str]:

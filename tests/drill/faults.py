@@ -105,7 +105,7 @@ def half_a_record(folder: Path, rng: Random) -> None:
 
 
 def half_an_epoch(folder: Path, rng: Random) -> None:
-    """Append half a line of metrics, to a trial that is under way if there is one."""
+    """Append an incomplete line of metrics to a trial, a running one if there is one."""
     trials = [TrialFolder(path) for path in sorted(SweepFolder(folder).trials.glob("*"))]
     with_metrics = [trial for trial in trials if trial.metrics.is_file()]
     under_way = [trial for trial in with_metrics if trial.checkpoint.is_file()]

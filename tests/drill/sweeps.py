@@ -158,7 +158,7 @@ class Disk:
         _mount("-o", f"remount,size={used + left}", str(self.place))
 
     def lock(self) -> None:
-        """Let nobody write to the folder any more, not even root."""
+        """Make the folder read-only, even for root."""
         _run("chattr", "-R", "+i", str(self.folder))
 
     def set_read_only(self) -> None:

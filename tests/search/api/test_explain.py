@@ -93,7 +93,7 @@ def test_every_released_point_is_on_the_front_or_beaten(told: Sweep) -> None:
         assert story.count("no better than") == sum(point.name not in names for point in own)
 
 
-def test_an_unknown_trial_is_named_with_those_there_are(told: Sweep) -> None:
+def test_an_unknown_trial_is_named_with_the_known_ones(told: Sweep) -> None:
     with pytest.raises(InvalidConfigError, match=r"'77'.*0000 to 0005"):
         explain(told, "77")
 

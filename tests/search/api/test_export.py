@@ -143,7 +143,7 @@ def test_a_trial_whose_weights_are_gone_names_those_that_have_them(
         export(own, "knee", tmp_path / "model.pt")
 
 
-def test_a_model_of_ones_own_needs_python(
+def test_a_custom_model_needs_python(
     own: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = read_json(own.folder / "sweep.json")

@@ -23,7 +23,7 @@ def test_the_files_are_written_again_with_published_points(
     for path in written:
         path.unlink(missing_ok=True)
     accuracies = {"natural": 0.873, "robust": 0.458}
-    reference = ReferencePoint(name="Madry et al.", accuracies=accuracies, about={})
+    reference = ReferencePoint(name="Madry et al.", accuracies=accuracies, details={})
     write_report(sweep, [reference])
     assert all(path.is_file() for path in written)
     assert "Madry et al." in files.report.read_text()

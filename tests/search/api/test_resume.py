@@ -85,7 +85,7 @@ def test_a_sweep_that_another_process_runs_is_left_alone(folder: Path) -> None:
     assert content(folder) == before
 
 
-def test_the_callers_own_parts_must_come_again(folder: Path) -> None:
+def test_custom_parts_must_be_passed_again(folder: Path) -> None:
     with pytest.raises(InvalidConfigError, match=r"the data of the sweep.*data= and model="):
         resume(folder)
     other = replace(DATA, train=tiny_split(20, seed=7))
@@ -158,7 +158,7 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_failures_ended_goes_on_under_other_limits(tmp_path: Path) -> None:
+def test_a_sweep_that_failures_ended_continues_under_other_limits(tmp_path: Path) -> None:
     """All of its trials fail at first; then the model is mended."""
 
     def broken(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:

@@ -38,7 +38,7 @@ def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
     return replace_at(config, "experts.natural.optimizer.lr", lr)
 
 
-def own_request(seed: int) -> SweepConfig:
+def custom_request(seed: int) -> SweepConfig:
     """Six random trials to their ends, of a space that a test brings."""
     return SweepConfig(
         base=tiny_config(),
@@ -52,7 +52,7 @@ def own_request(seed: int) -> SweepConfig:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Sweep:
-    request = own_request(seed=4)
+    request = custom_request(seed=4)
     return sweep(request, tmp_path_factory.mktemp("sweep"), space=sometimes_diverging)
 
 
@@ -127,17 +127,17 @@ def test_a_folder_that_holds_a_sweep_is_not_overwritten(finished: Sweep) -> None
     assert (finished.folder / "study.journal").read_bytes() == before
 
 
-def test_own_data_and_model_reach_the_workers(tmp_path: Path) -> None:
+def test_custom_data_and_a_custom_model_reach_the_workers(tmp_path: Path) -> None:
     digits = load_dataset(tiny_config().data)
-    own = Dataset(name="own", train=digits.train, validation=digits.validation)
+    custom = Dataset(name="custom", train=digits.train, validation=digits.validation)
 
-    def own_model(n_classes: int, shape: tuple[int, int, int]) -> object:
+    def custom_model(n_classes: int, shape: tuple[int, int, int]) -> object:
         from torch import nn
 
         return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], n_classes))
 
     request = SweepConfig(base=tiny_config(), space="smoke", trials=1)
-    result = sweep(request, tmp_path, data=own, model=own_model)  # type: ignore[arg-type]
+    result = sweep(request, tmp_path, data=custom, model=custom_model)  # type: ignore[arg-type]
     assert result.counts.completed == 1
     weights = load_tensors(next((tmp_path / "models").iterdir()))
     assert set(weights) == {"1.weight", "1.bias"}
@@ -155,7 +155,7 @@ def test_a_trial_on_ray_is_the_same_as_one_without(finished: Sweep) -> None:
     assert point.accuracies == {name: row[name] for name in ("natural", "robust")}
 
 
-def test_a_time_budget_ends_the_sweep_and_leaves_its_trials_to_go_on(tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_sweep_and_leaves_its_trials_for_a_resume(tmp_path: Path) -> None:
     slow = dataclasses.replace(tiny_config(), epochs=2000)
     request = SweepConfig(base=slow, space="smoke", trials=3, time_budget_s=6)
     result = sweep(request, tmp_path)
@@ -239,7 +239,7 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
         start = trial.suggest_int("sync.start_epoch", 1, base.epochs + 3)
         return replace_at(base, "sync.start_epoch", start)
 
-    request = dataclasses.replace(own_request(seed=1), resources=Resources(local=True))
+    request = dataclasses.replace(custom_request(seed=1), resources=Resources(local=True))
     found = sweep(request, tmp_path, space=sometimes_invalid)
     assert found.counts.total == 6
     assert found.counts.completed > 0

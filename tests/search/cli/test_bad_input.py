@@ -264,7 +264,7 @@ CODE = {
     "model that raises": Bad(
         command=f"{TRAIN} --model {{here}}/broken.py:build", files=MODEL_FILES, says="in build"
     ),
-    "model that is none": Bad(
+    "not a model": Bad(
         command=f"{TRAIN} --model {{here}}/none.py:build", files=MODEL_FILES, says="Module.*None"
     ),
     "model with other arguments": Bad(
@@ -460,7 +460,7 @@ LOG = os.environ.get("BAD_INPUT_LOG")
 
 @pytest.fixture(scope="module")
 def finished(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished sweep that nobody may change."""
+    """A finished sweep that no test may change."""
     folder = copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
     (folder / ".lock").touch()
     return folder
@@ -516,7 +516,7 @@ def test_it_is_refused_and_nothing_is_changed(
     assert not HARM.exists()
 
 
-def test_what_nobody_foresaw_is_said_in_a_line_too(
+def test_an_unforeseen_error_is_reported_in_one_line_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> int:

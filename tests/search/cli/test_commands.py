@@ -93,7 +93,7 @@ def test_relative_paths_reach_the_workers_and_later_commands(
     assert "Hypervolume" in capsys.readouterr().out
 
 
-def test_a_storage_that_is_none_is_refused_before_any_work(
+def test_an_unknown_storage_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -10,7 +10,7 @@ from search.cli.profile import profile_training
 from tests.helpers.problems import tiny_dataset, two_experts
 
 
-def test_the_largest_shares_come_first_and_the_trace_holds_the_convolutions(
+def test_the_largest_fractions_come_first_and_the_trace_holds_the_convolutions(
     tmp_path: Path,
 ) -> None:
     fractions = profile_training(two_experts(), tiny_dataset(), tmp_path / "trace.json", n_steps=3)

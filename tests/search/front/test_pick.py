@@ -11,7 +11,7 @@ import pytest
 
 from generalist_core.validation import InvalidConfigError
 from search.front.front import Front
-from search.front.pick import GRAMMAR, pick
+from search.front.pick import pick
 from search.front.points import FrontPoint
 
 NAMES = ("natural", "robust", "l2")
@@ -73,7 +73,7 @@ def test_the_point_is_the_known_one(values: list[tuple[float, ...]], spec: str, 
 
 @pytest.mark.parametrize("values", [BENT, HOLLOW, SOLID], ids=["bent", "hollow", "solid"])
 @pytest.mark.parametrize("spec", ["knee", "max robust", "robust>=0.3", "natural=1,robust=1"])
-def test_neither_order_nor_dominated_points_have_a_say(
+def test_neither_order_nor_dominated_points_matter(
     values: list[tuple[float, ...]], spec: str
 ) -> None:
     expected = pick(front_of(values), spec)
@@ -191,12 +191,6 @@ def test_what_cannot_be_picked_is_refused_with_the_cure(spec: str, message: str)
         pick(front_of(BENT), spec)
 
 
-def test_of_nothing_there_is_nothing_to_pick() -> None:
-    with pytest.raises(InvalidConfigError, match="no completed trial"):
+def test_an_empty_front_has_no_point_to_pick() -> None:
+    with pytest.raises(InvalidConfigError, match="no trial has completed"):
         pick(Front.of([], NAMES[:2]), "knee")
-
-
-def test_the_command_line_prints_the_grammar() -> None:
-    from search.cli.commands import PICK
-
-    assert PICK == GRAMMAR

@@ -13,6 +13,7 @@ import pytest
 
 from search.files import write_json
 from search.folders import SweepFolder
+from search.front.front import Front
 from search.front.repeats import attainment, spreads
 from tests.helpers.points import OBJECTIVES, point
 
@@ -64,7 +65,8 @@ def test_a_repeat_in_which_a_training_failed_is_left_out() -> None:
 @pytest.mark.parametrize("ratio", [0.5, (0.2, 0.3, 0.5)])
 def test_the_spread_is_that_over_the_repeats_of_a_point(ratio: Any, tmp_path: Path) -> None:
     wanted = dataclasses.replace(point(0.9, 0.3), mixing_ratio=ratio)
-    assert spreads(tmp_path, wanted, OBJECTIVES) is None
+    front = Front.of([wanted], OBJECTIVES)
+    assert spreads(tmp_path, front) == {}
     values = [0.5, 0.75, 0.625]
     rows = [
         {
@@ -76,8 +78,7 @@ def test_the_spread_is_that_over_the_repeats_of_a_point(ratio: Any, tmp_path: Pa
         for repeat, value in enumerate(values, 1)
     ]
     write_json(SweepFolder(tmp_path).repeats, [*rows, {**rows[0], "trial": "0001"}])
-    found = spreads(tmp_path, wanted, OBJECTIVES)
-    assert found is not None
+    found = spreads(tmp_path, front)[wanted.name]
     assert found["natural"] == {
         "mean": pytest.approx(0.625),
         "std": pytest.approx(statistics.stdev(values)),
@@ -85,7 +86,6 @@ def test_the_spread_is_that_over_the_repeats_of_a_point(ratio: Any, tmp_path: Pa
     }
     assert found["robust"]["std"] == 0
     other = dataclasses.replace(wanted, trial="0002")
-    assert spreads(tmp_path, other, OBJECTIVES) is None
-    one = spreads(tmp_path, dataclasses.replace(wanted, trial="0001"), OBJECTIVES)
-    assert one is not None
-    assert one["natural"]["std"] is None
+    assert spreads(tmp_path, Front.of([other], OBJECTIVES)) == {}
+    single = dataclasses.replace(wanted, trial="0001")
+    assert spreads(tmp_path, Front.of([single], OBJECTIVES))[single.name]["natural"]["std"] is None

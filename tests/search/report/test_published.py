@@ -16,7 +16,7 @@ def test_published_accuracies_may_be_fractions_or_percent(tmp_path: Path, rows: 
     text = f"name,natural,robust,model\n{rows},\n"
     a, b = read_reference(csv_file(tmp_path, text), TWO)
     assert a.accuracies == pytest.approx({"natural": 0.9, "robust": 0.5})
-    assert a.about == {"model": "WRN"}
+    assert a.details == {"model": "WRN"}
     assert b.accuracies == pytest.approx({"natural": 1, "robust": 0})
     page = page_of(tmp_path, ledger_of(2), reference=[a, b])
     name = "published: other models, other attacks"

@@ -107,7 +107,7 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
 
 
 @pytest.mark.parametrize("kind", ["error", "out-of-memory"])
-def test_a_trial_that_fails_is_recorded_and_the_others_go_on(kind: str, tmp_path: Path) -> None:
+def test_a_trial_that_fails_is_recorded_and_the_others_continue(kind: str, tmp_path: Path) -> None:
     error = RuntimeError("planted") if kind == "error" else MemoryError("planted")
     models = Models(error, faulty=3)
     found = sweep(LOCAL, tmp_path / "out", data=DATA, model=models, console=QUIET)
@@ -115,7 +115,7 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(kind: str, tmp_path
     assert found.counts.completed == 3
 
 
-def test_debugging_raises_the_error_itself_and_a_resume_goes_on(tmp_path: Path) -> None:
+def test_debugging_raises_the_error_itself_and_a_resume_continues(tmp_path: Path) -> None:
     planted, folder = RuntimeError("planted"), tmp_path / "out"
     with pytest.raises(RuntimeError, match="planted") as raised:
         sweep(LOCAL, folder, data=DATA, model=Models(planted, faulty=3), console=QUIET, debug=True)
@@ -125,7 +125,7 @@ def test_debugging_raises_the_error_itself_and_a_resume_goes_on(tmp_path: Path) 
     assert (found.counts.total, found.counts.completed) == (4, 4)
 
 
-def test_ctrl_c_in_an_epoch_leaves_the_trial_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_in_an_epoch_leaves_the_trial_for_a_resume(tmp_path: Path) -> None:
     """The final result is the same as without it."""
     models = Models(KeyboardInterrupt(), faulty=3, at=1)
     with pytest.raises(SweepInterruptedError, match="resume"):

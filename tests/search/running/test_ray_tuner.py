@@ -50,7 +50,7 @@ def test_the_ratio_that_was_asked_for_is_released_too(tmp_path: Path) -> None:
     assert len(config.evaluation.release_ratios) == 4
 
 
-def test_failures_are_told_and_an_interrupted_trial_is_left_to_go_on(tmp_path: Path) -> None:
+def test_failures_are_told_and_an_interrupted_trial_is_left_for_a_resume(tmp_path: Path) -> None:
     ray = tuned(tmp_path, n_workers=3)
     for name in ("a", "b", "c"):
         ray.suggest(name)

@@ -70,7 +70,7 @@ KILLS = [(kept, done) for done in range(1, N_EPOCHS + 1) for kept in range(done 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_kept", "n_trained"), KILLS)
-def test_a_killed_trial_goes_on_to_the_same_end(
+def test_a_killed_trial_continues_to_the_same_end(
     n_kept: int, n_trained: int, whole: TrialRun, tmp_path: Path
 ) -> None:
     """And what it trains again is counted as lost."""
@@ -169,7 +169,7 @@ def test_metrics_that_vanished_are_missing_and_nothing_else(
 @pytest.mark.slow
 @pytest.mark.parametrize("n_attempts", range(1, 9))
 @pytest.mark.parametrize("keeps", [True, False])
-def test_with_shared_warm_ups_a_killed_trial_goes_on_too(
+def test_with_shared_warm_ups_a_killed_trial_continues_too(
     keeps: bool, n_attempts: int, whole: TrialRun, tmp_path: Path
 ) -> None:
     """The warm-ups of two experts take four epochs; with three together seven in all."""

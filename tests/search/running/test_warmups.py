@@ -132,7 +132,7 @@ def test_states_are_published_at_multiples_and_at_the_first_sync(tmp_path: Path)
     assert trainer.forward_images == 5 * sum(EPOCH_COST.values())
 
 
-def test_a_longer_warm_up_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
+def test_a_longer_warm_up_continues_a_shorter_one(tmp_path: Path) -> None:
     store = WarmupStore(tmp_path)
     warmed(to_sync(3), store)
     trainer = warmed(to_sync(5), store)
@@ -150,7 +150,7 @@ def test_a_shorter_warm_up_takes_the_latest_state_that_it_can_use(tmp_path: Path
     assert [store.find(keys, epoch) for epoch in range(4)] == [None, None, 2, 3]
 
 
-def test_a_stopped_warm_up_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_warm_up_continues_where_it_was(tmp_path: Path) -> None:
     store, config = WarmupStore(tmp_path), to_sync(4)
     stopped, again = start(config), start(config)
     stretch = share_warmups(stopped, store, every_epochs=4)
@@ -306,7 +306,7 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
     assert store.claim("key") is not None
 
 
-def test_a_trial_that_comes_back_gets_its_own_claim(
+def test_a_trial_that_comes_back_gets_its_claim_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, although the lease alone would wait: the machine that was lost may be alive."""

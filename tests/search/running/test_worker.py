@@ -126,7 +126,7 @@ def test_an_error_is_a_failure_of_its_kind(error: Exception, kind: str, tmp_path
     assert "Traceback" in read_json(files(tmp_path).failure)["traceback"]
 
 
-def test_weights_that_are_no_numbers_are_a_divergence(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_a_divergence(tmp_path: Path) -> None:
     config = replace_at(CONFIG, "experts.robust.optimizer.lr", 1e38)
     outcome = failure(worker(tmp_path / "0000", config=config))
     assert outcome.kind == "diverged"
@@ -199,7 +199,7 @@ def test_where_a_worker_has_hung_the_trial_fails(tmp_path: Path) -> None:
 # Storage
 
 
-def test_a_full_disk_is_no_fault_of_the_trials(tmp_path: Path) -> None:
+def test_a_full_disk_is_not_a_failure_of_the_trial(tmp_path: Path) -> None:
     """`/dev/full` never has space left."""
     (tmp_path / "0000").mkdir()
     files(tmp_path).metrics.symlink_to("/dev/full")

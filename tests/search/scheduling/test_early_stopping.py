@@ -16,7 +16,7 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
 from search.running.trial import Training
-from search.scheduling.early_stopping import Decision, Rungs, decide, results
+from search.scheduling.early_stopping import Decision, Rungs, decide, rung_results
 from tests.helpers.problems import three_experts
 
 Report = tuple[str, str, np.ndarray]
@@ -53,11 +53,11 @@ def place_by_definition(points: np.ndarray) -> int:
         n_better, left = n_better + len(front), np.setdiff1d(left, front)
     front = left[~dominates[np.ix_(left, left)].any(0)]
     unit = (points - points.min(0)) / np.ptp(points, axis=0)
-    areas = {i: own_area(unit[i], unit[np.setdiff1d(front, [i])]) for i in front}
+    areas = {i: exclusive_area(unit[i], unit[np.setdiff1d(front, [i])]) for i in front}
     return 1 + n_better + sum(area > areas[len(points) - 1] + 1e-12 for area in areas.values())
 
 
-def own_area(point: np.ndarray, others: np.ndarray) -> float:
+def exclusive_area(point: np.ndarray, others: np.ndarray) -> float:
     """The area above (-0.1, -0.1) that `point` dominates, and no other point of its front."""
     if (others == point).all(1).any():
         return 0.0
@@ -288,19 +288,21 @@ BOTH = ("natural", "robust")
 
 def test_an_expert_with_an_attack_reports_to_its_own_rungs() -> None:
     metrics = {**alone("robust", 3, *BOTH), "accuracy/robust/robust": 0.25}
-    assert results(metrics, judging(), SuccessiveHalving()) == {"robust@3": [0.5, 0.25]}
+    assert rung_results(metrics, judging(), SuccessiveHalving()) == {"robust@3": [0.5, 0.25]}
 
 
 def test_a_natural_expert_reports_nowhere() -> None:
     for epoch in range(1, 17):
-        assert results(alone("natural", epoch, "natural"), judging(), SuccessiveHalving()) == {}
+        assert (
+            rung_results(alone("natural", epoch, "natural"), judging(), SuccessiveHalving()) == {}
+        )
         side_by_side = together(epoch, natural=["natural"], robust=BOTH)
-        assert "natural" not in str(results(side_by_side, judging(), SuccessiveHalving()))
+        assert "natural" not in str(rung_results(side_by_side, judging(), SuccessiveHalving()))
 
 
 def test_in_co_training_the_global_learner_reports_for_all() -> None:
     metrics = together(9, **{"global": BOTH})
-    assert results(metrics, judging(), SuccessiveHalving()) == {"global@9": [0.5, 0.5]}
+    assert rung_results(metrics, judging(), SuccessiveHalving()) == {"global@9": [0.5, 0.5]}
 
 
 @pytest.mark.parametrize(
@@ -315,21 +317,23 @@ def test_only_due_epochs_report_and_never_the_last(every_epochs: int, due: dict[
             (together(epoch, **{"global": BOTH}), "global"),
         ):
             expected = {f"{learner}@{due[epoch]}": [0.5, 0.5]} if epoch in due else {}
-            assert results(metrics, config, SuccessiveHalving()) == expected
+            assert rung_results(metrics, config, SuccessiveHalving()) == expected
 
 
 def test_even_the_densest_rungs_spare_the_last_epoch() -> None:
     densest = SuccessiveHalving(growth=1.001)
     reported = [
-        list(results(together(epoch, **{"global": BOTH}), judging(), densest))
+        list(rung_results(together(epoch, **{"global": BOTH}), judging(), densest))
         for epoch in range(1, 17)
     ]
     assert reported == [[f"global@{epoch}"] for epoch in range(1, 16)] + [[]]
 
 
 def test_an_epoch_without_an_evaluation_reports_nothing() -> None:
-    assert results(together(9), judging(), SuccessiveHalving()) == {}
-    assert results(together(9, **{"global": ["natural"]}), judging(), SuccessiveHalving()) == {}
+    assert rung_results(together(9), judging(), SuccessiveHalving()) == {}
+    assert (
+        rung_results(together(9, **{"global": ["natural"]}), judging(), SuccessiveHalving()) == {}
+    )
 
 
 def test_two_experts_with_attacks_report_both() -> None:
@@ -341,7 +345,7 @@ def test_two_experts_with_attacks_report_both() -> None:
         for objective in objectives
     }
     epochs = {f"epoch/{name}": 3 for name in ("natural", "robust", "sparse")}
-    found = results({"epoch": 3, **epochs, **judged}, base, SuccessiveHalving())
+    found = rung_results({"epoch": 3, **epochs, **judged}, base, SuccessiveHalving())
     assert found == {"robust@3": [0.1] * 3, "sparse@3": [0.1] * 3}
 
 
@@ -352,7 +356,7 @@ def test_a_whole_trial_reports_once_to_each_rung_that_it_meets(shares: bool) -> 
     training = Training(trainer, WarmupsInMemory() if shares else None)
     reported = []
     while not training.is_done:
-        reported += list(results(training.attempt() or {}, config, SuccessiveHalving()))
+        reported += list(rung_results(training.attempt() or {}, config, SuccessiveHalving()))
     assert reported == ["robust@1", "robust@3", "global@9"]
 
 

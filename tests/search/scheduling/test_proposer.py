@@ -52,7 +52,7 @@ def test_a_family_has_few_branches_at_first_and_more_if_they_pay() -> None:
     assert families[5] is not second
 
 
-def test_no_more_than_a_share_of_all_proposals_are_branches() -> None:
+def test_at_most_a_fraction_of_all_proposals_are_branches() -> None:
     proposer = Proposer(new_ledger(), SPACE, short(), Branching(first=100, most=0.5))
     for n in range(1, 9):
         finish(proposer, proposer.propose())

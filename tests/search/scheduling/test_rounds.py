@@ -53,7 +53,7 @@ def test_without_rounds_it_does() -> None:
 def test_in_rounds_an_interruption_changes_nothing(
     n_workers: int, sampler: str, every: int
 ) -> None:
-    """After any number of epochs; each case takes every so many."""
+    """After any number of epochs; each case tries a part of them."""
     whole = Search(n_workers, sampler).run()
     n_epochs = sum(map(len, whole.metrics.values()))
     expected = outcome(whole)

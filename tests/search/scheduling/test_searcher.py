@@ -176,7 +176,7 @@ FAILED = Failure(kind="error", reason="planted")
 
 
 @pytest.mark.parametrize("round_size", [None, 1])
-def test_so_many_failures_end_the_search(round_size: int | None) -> None:
+def test_the_search_ends_after_the_allowed_failures(round_size: int | None) -> None:
     searching = searcher(20, max_failures=3, round_size=round_size)
     for n in range(3):
         assert searching.error is None
@@ -244,7 +244,7 @@ def test_another_error_leaves_its_trials_waiting() -> None:
     assert searching.ledger.resume() == trials
 
 
-def test_a_search_goes_on_with_its_unfinished_trials_first() -> None:
+def test_a_search_continues_with_its_unfinished_trials_first() -> None:
     first = searcher(4, n_workers=3)
     trials = [proposed(first) for _ in range(3)]
     first.released(trials[1].trial, release(trials[1]), LAST)
@@ -258,7 +258,7 @@ def test_a_search_goes_on_with_its_unfinished_trials_first() -> None:
     assert again.propose() is None
 
 
-def test_fewer_trials_than_were_asked_for_before_are_no_more() -> None:
+def test_a_request_for_fewer_trials_than_were_asked_proposes_none() -> None:
     first = searcher(4)
     for _ in range(3):
         first.released((trial := proposed(first)).trial, release(trial), LAST)

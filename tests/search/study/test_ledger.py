@@ -49,7 +49,7 @@ def test_trials_end_once_and_are_counted_without_siblings() -> None:
     assert not ledger.study.get_trials(states=[TrialState.RUNNING, TrialState.WAITING])
 
 
-def test_a_reopened_ledger_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_reopened_ledger_continues_where_it_was(tmp_path: Path) -> None:
     def journal() -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
 

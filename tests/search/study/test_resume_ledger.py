@@ -141,7 +141,7 @@ def test_a_paused_trial_waits_and_continues(tmp_path: Path) -> None:
     assert again.results.counts().failed == 1
 
 
-def test_a_trial_that_cannot_go_on_is_closed_with_a_reason() -> None:
+def test_a_trial_that_cannot_continue_is_closed_with_a_reason() -> None:
     """Its configuration was written by a version with other fields."""
     ledger = new_ledger()
     trial = ledger.ask(SPACE, short()).trial

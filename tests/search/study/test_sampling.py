@@ -85,7 +85,9 @@ def test_up_to_the_limit_all_are_kept(n: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n", [LIMIT + 1, 50, 400])
-def test_above_the_limit_so_many_are_kept_and_the_best_among_them(seed: int, n: int) -> None:
+def test_above_the_limit_as_many_as_it_allows_are_kept_and_the_best_among_them(
+    seed: int, n: int
+) -> None:
     observations = cloud(n, seed)
     kept = thinned(observations, LIMIT)
     assert len(kept) == LIMIT

@@ -28,7 +28,7 @@ def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
         open_storage(None, journal)
 
 
-def test_mending_takes_half_a_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
+def test_mending_removes_an_incomplete_line_and_the_lock_and_nothing_else(tmp_path: Path) -> None:
     journal, lock = tmp_path / "study.journal", tmp_path / "study.journal.lock"
     mend_journal(journal)
     assert not journal.exists()

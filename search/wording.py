@@ -1,0 +1,29 @@
+"""How numbers are written in messages and reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
+"""Units of time in seconds, the largest first."""
+
+
+def plural(n: int, noun: str) -> str:
+    """A number with its noun: `1 epoch`, `2 epochs`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def value_text(value: Any) -> str:
+    """A value in four digits at most."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The largest unit that is contained at least twice, and its seconds."""
+    return next(((unit, s) for unit, s in UNITS.items() if seconds >= 2 * s), ("s", 1.0))
+
+
+def duration(seconds: float) -> str:
+    """A time in its unit: `90 s`, `2.5 min`."""
+    unit, size = time_unit(seconds)
+    return f"{seconds / size:.{0 if unit == 's' else 1}f} {unit}"

@@ -1,0 +1,26 @@
+"""How numbers are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from search.wording import duration, plural, value_text
+
+
+def test_only_one_is_singular() -> None:
+    assert [plural(n, "epoch") for n in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.123456, "0.1235"), (1e-7, "1e-07"), (100000, "100000"), (True, "True")]
+)
+def test_only_fractions_are_rounded(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (120, "2.0 min"), (7200, "2.0 h"), (2 * 86400, "2.0 d")],
+)
+def test_a_unit_fits_at_least_twice(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
