@@ -195,7 +195,7 @@ class WarmupsInMemory:
         key: str,
         epoch: int,
         state: Mapping[str, Any],
-        about: Mapping[str, Any],  # noqa: ARG002
+        description: Mapping[str, Any],  # noqa: ARG002
     ) -> None:
         """Store a state, without its description."""
         self.states[key, epoch] = state
