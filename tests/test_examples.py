@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,19 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
 FASHION = Path(os.environ.get("DATA", "/usr/share/datasets/fashion-mnist"))
 
 
-def run(script: str, *arguments: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """Runs a script as its own program, in this process; returns the lines that it prints."""
+
+    def run_script(script: str, *arguments: str) -> list[str]:
+        path = str(ROOT / "examples" / script)
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return run_script
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -41,20 +47,24 @@ def test_the_space_of_the_example_can_be_searched() -> None:
 
 
 @pytest.mark.slow
-def test_one_training() -> None:
+def test_one_training(run: Callable[..., list[str]]) -> None:
     lines = run("train_one.py")
     assert [line.split()[0] for line in lines[-5:]] == ["0.0", "0.25", "0.5", "0.75", "1.0"]
 
 
 @pytest.mark.slow
-def test_custom_model_and_data(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_custom_model_and_data(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     lines = run("custom_model_and_data.py", str(tmp_path / "out"))
     assert any("natural" in line for line in lines)
     assert (tmp_path / "out" / "front.png").exists()
 
 
 @pytest.mark.slow
-def test_custom_loss_and_attack_reach_rays_workers(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_custom_loss_and_attack_reach_rays_workers(
+    tmp_path: Path, run: Callable[..., list[str]]
+) -> None:
     (reason,) = run("custom_loss_and_attack.py", str(tmp_path / "out"))
     assert "knee" in reason
     request = (tmp_path / "out" / "sweep.json").read_text()
@@ -62,7 +72,8 @@ def test_custom_loss_and_attack_reach_rays_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_digits_in_twenty_lines(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_digits_in_twenty_lines(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     lines = run("digits.py", str(tmp_path / "out"))
     assert any("cannot be told" in line or "knee" in line for line in lines)
     assert (tmp_path / "out" / "knee.pt.json").exists()

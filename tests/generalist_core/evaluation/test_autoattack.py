@@ -96,7 +96,7 @@ def test_settings_are_those_of_the_standard_version(name: str, norm: Norm) -> No
 def test_each_image_agrees_with_the_library_called_directly(norm: Norm) -> None:
     split, net = digits(60), frozen(natural_net(), CPU)
     correct = correct_digits(60)
-    for name in ("apgd-ce", "apgd-dlr", "fab-t", "square"):
+    for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"):
         n_iterations = 10 if name == "fab-t" else 100
         with torch.random.fork_rng([]):
             whole = pyautoattack.AutoAttack(net, norm=NORMS[norm], eps=EPSILONS[norm], seed=3)

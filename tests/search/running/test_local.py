@@ -148,7 +148,7 @@ def test_a_time_budget_ends_a_local_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [{"workers": 2}, {"address": "auto"}])
 def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> None:
-    with pytest.raises(InvalidConfigError, match=r"local.*workers=.*Leave out"):
+    with pytest.raises(InvalidConfigError, match=r"local.*workers=.*Leave these out"):
         Resources(local=True, **other)
 
 
