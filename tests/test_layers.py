@@ -181,6 +181,36 @@ def test_every_folder_says_what_it_is_for() -> None:
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
+TESTED_ELSEWHERE = {
+    "generalist_core.models.convnet",
+    "generalist_core.models.preact_resnet",
+    "generalist_core.models.resnet",
+    "generalist_core.models.wide_resnet",
+    "generalist_core.training.abstract_trainer",
+    "search.cli.printing",
+    "search.errors",
+    "search.folders",
+}
+"""Modules without a test file of their name: the tests of those that use them check them."""
+
+
+def test_every_other_module_has_a_test_file_of_its_name() -> None:
+    files = {name: path.relative_to(ROOT) for name, path in modules().items()}
+    untested = {
+        name
+        for name, path in files.items()
+        if not path.name.startswith("__")
+        and not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()
+    }
+    assert untested == TESTED_ELSEWHERE
+
+
+def test_no_test_file_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        imported = {module.rpartition(".")[2] for module, _ in imports(path) if "tests." in module}
+        assert not any(name.startswith("test_") for name in imported), path
+
+
 def test_a_lazy_import_is_seen(tmp_path: Path) -> None:
     """The tests above would notice."""
     (tmp_path / "file.py").write_text("def f():\n    from search.api.sweep import sweep\n")

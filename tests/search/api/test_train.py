@@ -10,7 +10,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import Metrics
 from search.api.train import train
 from search.errors import SweepFolderError
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 
 def test_train_returns_what_it_released_and_tells_every_epoch(tmp_path: Path) -> None:

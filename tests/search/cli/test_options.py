@@ -18,7 +18,7 @@ from search.cli.options import (
     build_config,
 )
 from search.config import Limits, Resources
-from tests.search.running.test_trial import tiny_config
+from tests.helpers.tiny import tiny_config
 
 BAD_SWEEPS = {
     "data set": (["--data", "cifer10"], "cifar10.*cifer10"),
