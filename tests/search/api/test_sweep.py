@@ -185,7 +185,12 @@ def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
 def test_a_sweep_ends_when_its_front_has_stopped_growing(tmp_path: Path) -> None:
     rule = StopWhenDone(min_growth=0.99, within_cost=1)
     request = SweepConfig(
-        base=tiny_config(), space="smoke", trials=20, stop_when=rule, early_stopping=None
+        base=tiny_config(),
+        space="smoke",
+        trials=20,
+        stop_when=rule,
+        early_stopping=None,
+        resources=Resources(local=True),
     )
     found = sweep(request, tmp_path)
     assert 2 <= found.counts.total < 20

@@ -50,12 +50,11 @@ def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("local_ray")
 def test_a_sweep_prints_its_front_and_front_prints_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
-    options = ["--space", "mixing", "--trials", "2", "--no-early-stopping", "--json"]
+    options = ["--space", "mixing", "--trials", "2", "--no-early-stopping", "--local", "--json"]
     assert main(["sweep", *TINY, *options, "--out", out]) == 0
     assert requested(tmp_path / "out")["early_stopping"] is None
     first = json.loads(capsys.readouterr().out)
