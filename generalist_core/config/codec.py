@@ -55,7 +55,7 @@ def from_dict(data: Any, kind: type[T]) -> T:
 def load_config(path: str | Path) -> TrainConfig:
     """Read a TrainConfig from a JSON file."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidConfigError(
             f"A configuration must be UTF-8 text, but {path} is not."

@@ -17,15 +17,16 @@ class DataConfig:
     """Which images are used, how they are split, and how training batches are augmented.
 
     `name` is one of `generalist_core.data.datasets.DATASETS` or a folder with `train/` and `test/`.
-    Validation images are taken from the training images, stratified by label; only `split_seed`
-    decides which, so that runs with different seeds are evaluated on the same images. Of the rest,
-    `n_train` images are kept (all if None). `image_size` resizes the images to a square.
+    `n_validation` images are taken from the training images, stratified by label (if None, 500, but
+    at most 40 % of them); only `split_seed` decides which, so that runs with different seeds are
+    evaluated on the same images. Of the rest, `n_train` images are kept (all if None). `image_size`
+    resizes the images to a square, whatever their proportions.
     """
 
     name: str = "digits"
     root: str = "data"
     download: bool = False
-    n_validation: int = 500
+    n_validation: int | None = None
     n_train: int | None = None
     image_size: int | None = None
     crop_padding: int = 0

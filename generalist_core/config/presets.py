@@ -73,7 +73,7 @@ def short(
 
     The defaults, a net of width 8 and radius 0.2, show a real trade-off on the digits.
     """
-    data = data or DataConfig(name="digits", n_validation=500)
+    data = data or DataConfig()
     model = model or ModelConfig(name="convnet", width=8)
     schedule = PiecewiseLinear(knots=KNOTS, values=(1.0, 1.0, 0.3, 0.03), per_step=True)
     attack = PGD(epsilon=epsilon)

@@ -21,46 +21,61 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
         InvalidConfigError: the name is unknown, or there are no data in `root`, or too few images.
     """
-    train, test = _digits() if config.name == "digits" else _on_disk(config)
-    if config.image_size is not None:
-        from generalist_core.data.image_files import resized
-
-        train, test = (resized(split, config.image_size) for split in (train, test))
-    return make_dataset(config, train, test)
+    return make_dataset(config, *(_digits() if config.name == "digits" else _on_disk(config)))
 
 
 def make_dataset(config: DataConfig, train: Split, test: Split | None) -> Dataset:
-    """A named data set, whose validation images are split off from `train`, stratified by label."""
-    kept, held_out = _stratified(train, config.n_validation, config.split_seed)
+    """A named data set, whose validation images are split off from `train`, stratified by label.
+
+    Raises:
+        InvalidConfigError: there are too few images, or the splits do not match.
+    """
+    if config.image_size is not None:
+        from generalist_core.data.image_files import resized
+
+        train = resized(train, config.image_size)
+        test = None if test is None else resized(test, config.image_size)
+    n_validation = config.n_validation or _default_n_validation(train)
+    kept, held_out = _stratified(train, n_validation, config.split_seed, "--n-validation")
     if config.n_train is not None and config.n_train > len(kept):
         raise InvalidConfigError(
             "`n_train` must be at most the number of images left for training, but got "
             f"n_train={config.n_train} and {len(kept)} images."
         )
     if config.n_train is not None and config.n_train < len(kept):
-        _, kept = _stratified(kept, config.n_train, config.split_seed)
+        _, kept = _stratified(kept, config.n_train, config.split_seed, "--n-train")
     return Dataset(name=config.name, train=kept, validation=held_out, test=test)
 
 
-def _stratified(split: Split, n: int, seed: int) -> tuple[Split, Split]:
-    """The rest, and `n` images with the label frequencies of the whole, both in random order."""
+def _default_n_validation(train: Split) -> int:
+    """500, but at most 40 % of the images, and at least one for each class."""
+    return max(min(500, len(train) * 2 // 5), len(torch.unique(train.labels)))
+
+
+def _stratified(split: Split, n: int, seed: int, option: str) -> tuple[Split, Split]:
+    """The rest, and `n` images with the label frequencies of the whole, both in random order.
+
+    `option` is the one that sets `n`.
+    """
     from sklearn.model_selection import train_test_split
 
-    counts = torch.unique(split.labels, return_counts=True)[1]
+    classes, counts = torch.unique(split.labels, return_counts=True)
     n_classes = len(counts)
     if int(counts.min()) < 2:
         raise InvalidConfigError(
-            f"There must be two images of each class, but got {int(counts.min())}."
+            f"There must be two images of each class, but got {int(counts.min())} of class "
+            f"{int(classes[counts.argmin()])}."
         )
     if not n_classes <= n <= len(split) - n_classes:
         raise InvalidConfigError(
             "Each split must have at least one image per class, but got "
-            f"{n} of {len(split)} images for {n_classes} classes."
+            f"{n} of {len(split)} images for {n_classes} classes. Use {option} with a number from "
+            f"{n_classes} to {len(split) - n_classes}."
         )
     rest, chosen = train_test_split(
         np.arange(len(split)),
         test_size=n,
-        stratify=split.labels.numpy(),
+        stratify=split.labels.cpu().numpy(),
         random_state=derive_seed(seed, "split") % 2**32,
     )
     return split.take(torch.from_numpy(rest)), split.take(torch.from_numpy(chosen))

@@ -5,13 +5,16 @@ Importing torchvision takes a second, so this module is imported only where it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets as tv
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from generalist_core.config import DataConfig
@@ -92,35 +95,108 @@ def _read_idx(path: Path) -> Tensor:
 
 
 def image_folder(config: DataConfig, part: str) -> Split:
-    """One part of a data set with one folder per class; its images are resized to a square."""
+    """One part of a data set with one folder per class; its images are resized to a square.
+
+    Hidden files and folders, and files that are no images by their name, are left out.
+    """
     folder = Path(config.name) / part
     if not folder.is_dir():
         raise InvalidConfigError(f"`data` must have train/ and test/, but there is no {folder}.")
-    classes, expected = _classes(folder), _classes(folder.parent / "train")
-    if classes != expected:
-        raise InvalidConfigError(
-            "`data` must have the same classes in train/ and test/, but got "
-            f"{expected} in train/ and {classes} in {part}/."
-        )
+    classes = _classes(folder)
     size = config.image_size
     if size is None:
         raise InvalidConfigError(
             "`image_size` must be given for an image folder, but got None. Use --image-size 32."
         )
 
-    def load(image: Any) -> Tensor:
-        return cast(Tensor, TF.resize(TF.pil_to_tensor(image), [size, size]))
-
-    try:
-        data = tv.ImageFolder(str(folder), transform=load)
-    except FileNotFoundError as error:
-        raise InvalidConfigError(f"`data` must hold images of each class, but {error}.") from error
-    images, labels = zip(*data, strict=True)
+    images = [_read_image(path, size) for files in classes.values() for path in files]
+    labels = [label for label, files in enumerate(classes.values()) for _ in files]
     return Split(images=torch.stack(images), labels=torch.tensor(labels))
 
 
-def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """The images of each class in a part's folder, both in the order of their names."""
+    names, expected = (
+        {path.name for path in _visible(place) if path.is_dir()}
+        for place in (folder, folder.parent / "train")
+    )
+    if names != expected:
+        raise InvalidConfigError(
+            "`data` must have the same classes in train/ and test/, but in "
+            f"{folder.parent} only one of them has {_first_of(names ^ expected)}."
+        )
+    if len(names) < 2:
+        raise InvalidConfigError(
+            f"`data` must have a folder for each of at least two classes in {folder}, but got "
+            f"{_first_of(names)}."
+        )
+    return {name: _images_of(folder / name) for name in sorted(names)}
+
+
+def _first_of(names: Collection[str]) -> str:
+    """Up to five names in order, and how many more there are."""
+    first = ", ".join(sorted(names)[:5]) or "none"
+    return first if len(names) <= 5 else f"{first} and {len(names) - 5} more"
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a folder that exists holds, by name, but for hidden files and folders."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _images_of(folder: Path) -> list[Path]:
+    """The image files in the folder of a class, which has at least one and no folders."""
+    paths = _visible(folder)
+    if folders := [path.name for path in paths if path.is_dir()]:
+        raise InvalidConfigError(
+            f"The folder of a class must hold its images themselves, but {folder} holds the folder "
+            f"{_first_of(folders)}. Folders of classes belong directly below train/ and test/."
+        )
+    images = [path for path in paths if path.suffix.lower() in EXTENSIONS]
+    if not images:
+        raise InvalidConfigError(
+            f"`data` must hold images of each class, but there are none in {folder}. Images end in "
+            f"{', '.join(EXTENSIONS)}."
+        )
+    return images
+
+
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".jfif")
+
+
+def _read_image(path: Path, size: int) -> Tensor:
+    """The image in a file as bytes (3, size, size)."""
+    try:
+        with Image.open(path) as image:
+            pixels = TF.pil_to_tensor(_as_rgb(image))
+    # Pillow has no common error: what a broken file raises depends on where it is broken.
+    except Exception as error:
+        raise InvalidConfigError(
+            f"`data` must hold images that can be read, but {path} cannot ({error}). Replace or "
+            "remove this file."
+        ) from error
+    return cast(Tensor, TF.resize(pixels, [size, size]))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue: deeper grays are scaled, and transparency is white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(np.asarray(image)).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(pixels: np.ndarray) -> Image.Image:
+    """A gray image of 16-bit integers, or of floats in [0, 1], in eight bits."""
+    white = 1.0 if pixels.dtype.kind == "f" else 65535.0
+    low, high = float(pixels.min()), float(pixels.max())
+    if not 0 <= low <= high <= white:
+        raise ValueError(f"its pixels must be in [0, {white:g}], but are in [{low:g}, {high:g}]")
+    return Image.fromarray((pixels * (255 / white)).round().astype(np.uint8))
 
 
 def resized(split: Split, size: int) -> Split:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,42 +17,46 @@ from generalist_core.validation import InvalidConfigError, require
 
 Batch = tuple[Tensor, Tensor]
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Labelled images: `images` (n, c, h, w), floats in [0, 1] or bytes, and `labels` (n,)."""
+    """Labelled images: `images` (n, c, h, w), floats in [0, 1] or bytes, and `labels` (n,).
+
+    Both are tensors or numpy arrays. They are kept as contiguous tensors without gradients, the
+    labels as 64-bit integers.
+    """
 
     images: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
-        if len(shape) != 4 or shape[0] == 0:
+        images, labels = _as_tensor("images", self.images), _as_tensor("labels", self.labels)
+        _require_shapes(tuple(images.shape), tuple(labels.shape))
+        if labels.is_floating_point() or labels.is_complex():
             raise InvalidConfigError(
-                f"`images` must have shape (n, c, h, w) with n > 0, but got {shape}."
+                f"`labels` must be integers, but got {labels.dtype}. Use labels.long() if these "
+                "are numbers of classes."
             )
-        if tuple(self.labels.shape) != shape[:1]:
-            raise InvalidConfigError(
-                "There must be one label per image, but got labels of shape "
-                f"{tuple(self.labels.shape)} for {shape[0]} images."
-            )
-        if self.labels.is_floating_point():
-            raise InvalidConfigError(f"`labels` must be integers, but got {self.labels.dtype}.")
-        lowest = int(self.labels.min())
+        lowest = int(labels.long().min())
         require(lowest >= 0, "min(labels) >= 0", f"{lowest}")
-        if self.images.is_floating_point():
-            _require_in_unit_range(self.images)
-        elif self.images.dtype != torch.uint8:
+        if images.dtype in FLOATS:
+            _require_in_unit_range(images)
+        elif images.dtype != torch.uint8:
             raise InvalidConfigError(
-                f"`images` must be floats or bytes, but got {self.images.dtype}."
+                f"`images` must be floats or bytes, but got {images.dtype}. Convert them to "
+                "floats in [0, 1], or values from 0 to 255 to torch.uint8."
             )
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels.long())
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Split:
         """The same split on `device`."""
-        return Split(images=self.images.to(device), labels=self.labels.to(device).long())
+        return Split(images=self.images.to(device), labels=self.labels.to(device))
 
     def take(self, index: Tensor) -> Split:
         """The images and labels at `index`, (m,)."""
@@ -66,12 +72,38 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Three splits: a search sees `train` and `validation`, and `test` is kept for its end."""
+    """Three splits: a search sees `train` and `validation`, and `test` is kept for its end.
+
+    Their images have one shape, `train` has at least two classes and is not all but black, and
+    `test` has no class that the other two lack.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split | None = None
+
+    def __post_init__(self) -> None:
+        _require_one_shape({"train": self.train, "validation": self.validation, "test": self.test})
+        labels = self.train.labels
+        if bool((labels == labels[0]).all()):
+            raise InvalidConfigError(
+                "`train` must have images of at least two classes, but all labels are "
+                f"{int(labels[0])}."
+            )
+        brightest = float(as_floats(self.train.images.max(), torch.float64))
+        if brightest <= 1 / 255:
+            raise InvalidConfigError(
+                "`train` must have a pixel brighter than 1/255, but the brightest is "
+                f"{brightest:.3g}. Floats lie in [0, 1], and bytes are divided by 255: scale the "
+                "images once."
+            )
+        last = 0 if self.test is None else int(self.test.labels.max())
+        if last >= self.n_classes:
+            raise InvalidConfigError(
+                f"`test` must have labels below {self.n_classes}, the number of classes of train "
+                f"and validation images, but got {last}. Number the classes alike in all splits."
+            )
 
     @property
     def n_classes(self) -> int:
@@ -85,14 +117,72 @@ class Dataset:
         return (c, h, w)
 
 
+def _as_tensor(name: str, value: Any) -> Tensor:
+    """The values of a tensor or a numpy array as a plain contiguous tensor without gradients."""
+    if isinstance(value, np.ndarray):
+        try:
+            # A copy, because torch refuses negative strides and other byte orders.
+            value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+        except TypeError as error:
+            raise InvalidConfigError(
+                f"`{name}` must be an array of numbers, but got {value.dtype}."
+            ) from error
+    if not isinstance(value, Tensor):
+        raise InvalidConfigError(
+            f"`{name}` must be a tensor or a numpy array, but got {type(value).__name__}. Use "
+            "torch.tensor or torch.stack."
+        )
+    return value.detach().as_subclass(Tensor).contiguous()
+
+
+def _require_shapes(images: tuple[int, ...], labels: tuple[int, ...]) -> None:
+    """Check that images have shape (n, c, h, w), channels first, and labels (n,)."""
+    if len(images) != 4 or 0 in images:
+        raise InvalidConfigError(
+            f"`images` must have shape (n, c, h, w) with n, c, h, w > 0, but got {images}."
+        )
+    _, c, h, w = images
+    if c == h > 4 >= w:
+        raise InvalidConfigError(
+            f"`images` must have shape (n, c, h, w), but got {images}, which is (n, h, w, c). Use "
+            "images.permute(0, 3, 1, 2), or images.transpose(0, 3, 1, 2) in numpy."
+        )
+    if labels != images[:1]:
+        cure = ""
+        if len(labels) == 2 and labels[0] == images[0]:
+            cure = f" Use labels.{'flatten()' if labels[1] == 1 else 'argmax(1)'}."
+        raise InvalidConfigError(
+            f"There must be one label per image, but got labels of shape {labels} for {images[0]} "
+            f"images.{cure}"
+        )
+
+
+def _require_one_shape(splits: Mapping[str, Split | None]) -> None:
+    """Check that the images of all splits have the same shape."""
+    shapes = {name: tuple(s.images.shape[1:]) for name, s in splits.items() if s is not None}
+    if len(set(shapes.values())) > 1:
+        got = ", ".join(f"{shape} in {name}" for name, shape in shapes.items())
+        raise InvalidConfigError(
+            f"All splits must have images of one shape (c, h, w), but got {got}. Convert them to "
+            "one number of channels, and to one size with --image-size."
+        )
+
+
 def _require_in_unit_range(images: Tensor) -> None:
     """Check that images lie in [0, 1]."""
     low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
+    if low >= 0 and high <= 1:
+        return
+    is_bad = ~images.isfinite().flatten(1).all(1)
+    if is_bad.any():
         raise InvalidConfigError(
-            f"`images` must be in [0, 1], but got values in [{low:g}, {high:g}]. Scale the images; "
-            "normalisation belongs in the model (ModelConfig.mean, std)."
+            "`images` must be in [0, 1], but got nan or infinity in "
+            f"{int(is_bad.sum())} of {len(images)}, first in image {int(is_bad.nonzero()[0])}."
         )
+    raise InvalidConfigError(
+        f"`images` must be in [0, 1], but got values in [{low:.9g}, {high:.9g}]. Scale the images; "
+        "normalisation belongs in the model (ModelConfig.mean, std)."
+    )
 
 
 def train_batches(
@@ -135,9 +225,8 @@ def random_crop(x: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     rows = shifts[0] + torch.arange(h, device=x.device)
     columns = shifts[1] + torch.arange(w, device=x.device)
     image = torch.arange(n, device=x.device).view(-1, 1, 1)
-    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    cropped = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2).contiguous()
 
 
 def as_floats(images: Tensor, dtype: torch.dtype) -> Tensor:

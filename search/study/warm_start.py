@@ -23,7 +23,7 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
         InvalidConfigError: a column or a number is missing, or an accuracy is outside [0, 1].
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not.") from error
     for number, row in enumerate(csv.DictReader(lines), 2):

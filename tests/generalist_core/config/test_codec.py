@@ -120,6 +120,8 @@ def test_a_configuration_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(to_json(three_experts()), encoding="utf-8")
     assert load_config(path) == load_config(str(path)) == three_experts()
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert load_config(path) == three_experts()
 
 
 def changed(place: tuple[str | int, ...], value: Any) -> dict[str, Any]:

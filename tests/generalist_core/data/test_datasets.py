@@ -63,11 +63,11 @@ def test_labels_stay_with_their_images() -> None:
 @pytest.mark.parametrize(
     ("n_validation", "fields", "counts", "message"),
     [
-        (90, {}, (30, 60), "90 of 90 images"),
+        (90, {}, (30, 60), "90 of 90 images.*--n-validation.*2 to 88"),
         (1, {}, (30, 60), "1 of 90 images"),
         (30, {"n_train": 61}, (30, 60), "`n_train` must be at most .*n_train=61 and 60 images"),
-        (30, {"n_train": 1}, (30, 60), "1 of 60 images"),
-        (5, {}, (1, 60), "two images of each class, but got 1"),
+        (30, {"n_train": 1}, (30, 60), "1 of 60 images.*--n-train"),
+        (5, {}, (1, 60), "two images of each class, but got 1 of class 0"),
     ],
     ids=[
         "none to train on",
@@ -82,6 +82,25 @@ def test_splits_that_cannot_be_made_are_refused(
 ) -> None:
     with pytest.raises(InvalidConfigError, match=message):
         split_of(n_validation, counts, **fields)
+
+
+@pytest.mark.parametrize(
+    ("counts", "n_validation"),
+    [((700, 700), 500), ((90, 90), 72), ((6, 6), 4), ((2, 2), 2), ((2,) * 40, 40)],
+)
+def test_the_default_fits_the_number_of_images(counts: tuple[int, ...], n_validation: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.ones(len(labels), 1, 1, 1)
+    data = make_dataset(DataConfig(), Split(images=images, labels=labels), None)
+    assert (len(data.validation), len(data.train)) == (n_validation, sum(counts) - n_validation)
+    assert data.n_classes == len(counts)
+
+
+def test_custom_images_are_resized_too() -> None:
+    config = DataConfig(n_validation=30, image_size=3)
+    data = make_dataset(config, numbered((30, 60)), numbered((1, 1)))
+    assert data.test is not None
+    assert (data.shape, data.test.images.shape) == ((1, 3, 3), (2, 1, 3, 3))
 
 
 def test_digits() -> None:

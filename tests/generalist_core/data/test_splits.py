@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -150,14 +152,27 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
     ("fields", "message"),
     [
         ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\)"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n > 0.*\(0, 1, 3, 3\)"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n, c, h, w > 0.*\(0, 1, 3, 3\)"),
+        ({"images": IMAGES[..., :0]}, r"n, c, h, w > 0.*\(2, 1, 3, 0\)"),
+        ({"images": torch.zeros(2, 8, 8, 3)}, r"\(2, 8, 8, 3\).*\(n, h, w, c\).*permute"),
+        ({"labels": LABELS[:, None]}, r"one label per image.*\(2, 1\).*flatten"),
+        ({"labels": torch.eye(2)}, r"one label per image.*\(2, 2\).*argmax"),
         ({"labels": LABELS[:1]}, r"one label per image.*\(1,\) for 2 images"),
-        ({"labels": LABELS.float()}, r"`labels` must be integers.*torch\.float32"),
+        ({"labels": LABELS.float()}, r"`labels` must be integers.*torch\.float32.*long\(\)"),
+        ({"labels": LABELS.float().numpy()}, r"`labels` must be integers.*torch\.float32"),
+        ({"labels": LABELS.cfloat()}, r"`labels` must be integers.*torch\.complex64"),
+        ({"labels": [0, 1]}, r"`labels` must be a tensor or a numpy array.*list"),
+        ({"labels": np.array(["cat", "dog"])}, r"`labels` must be an array of numbers.*<U3"),
+        ({"images": [[0.5]]}, r"`images` must be a tensor or a numpy array.*list"),
         ({"labels": LABELS - 1}, r"min\(labels\) >= 0.*-1"),
         ({"images": IMAGES + 2}, r"must be in \[0, 1\].*values in \[2, 2\].*Scale"),
         ({"images": IMAGES - 0.5}, r"must be in \[0, 1\].*values in \[-0\.5, -0\.5\]"),
-        ({"images": IMAGES * torch.nan}, r"must be in \[0, 1\].*nan"),
-        ({"images": IMAGES.int()}, r"floats or bytes.*torch\.int32"),
+        ({"images": IMAGES + 1.000001}, r"must be in \[0, 1\].*1\.00000095"),
+        ({"images": IMAGES * torch.nan}, r"must be in \[0, 1\].*nan.*2 of 2, first in image 0"),
+        ({"images": torch.stack([IMAGES[0], IMAGES[0] + torch.inf])}, r"1 of 2, first in image 1"),
+        ({"images": IMAGES.int()}, r"floats or bytes.*torch\.int32.*uint8"),
+        ({"images": IMAGES.bool()}, r"floats or bytes.*torch\.bool"),
+        ({"images": IMAGES.cfloat()}, r"floats or bytes.*torch\.complex64"),
     ],
 )
 def test_a_split_checks_its_images(fields: dict[str, Any], message: str) -> None:
@@ -167,6 +182,80 @@ def test_a_split_checks_its_images(fields: dict[str, Any], message: str) -> None
 
 def test_the_number_of_classes_does_not_come_from_test_images() -> None:
     train, validation = tiny_split(6, n_classes=2), tiny_split(6, n_classes=3)
-    data = Dataset(name="x", train=train, validation=validation, test=tiny_split(6, n_classes=4))
+    data = Dataset(name="x", train=train, validation=validation, test=tiny_split(6, n_classes=2))
     assert data.n_classes == 3
     assert data.shape == (1, 4, 4)
+    with pytest.raises(InvalidConfigError, match=r"`test` must have labels below 3.*but got 3"):
+        Dataset(name="x", train=train, validation=validation, test=tiny_split(6, n_classes=4))
+
+
+VALUES = random_images(4, 3, 5, 5, dtype=torch.float32)
+CHANNELS_LAST = VALUES.permute(0, 2, 3, 1).contiguous()
+READ_ONLY = VALUES.numpy().copy()
+READ_ONLY.flags.writeable = False
+
+FORMS: dict[str, Any] = {
+    "a tensor": VALUES,
+    "permuted from channels last": CHANNELS_LAST.permute(0, 3, 1, 2),
+    "in the memory format channels last": VALUES.to(memory_format=torch.channels_last),
+    "every second": VALUES.repeat_interleave(2, 0)[::2],
+    "with a gradient": VALUES.clone().requires_grad_(),
+    "computed with a gradient": VALUES.clone().requires_grad_() * 1,
+    "a parameter": torch.nn.Parameter(VALUES.clone()),
+    "double": VALUES.double(),
+    "numpy": VALUES.numpy(),
+    "numpy, permuted": CHANNELS_LAST.numpy().transpose(0, 3, 1, 2),
+    "numpy, mirrored twice": np.ascontiguousarray(VALUES.numpy()[::-1])[::-1],
+    "numpy, read-only": READ_ONLY,
+    "numpy, of another byte order": VALUES.numpy().astype(">f4"),
+}
+
+
+@pytest.mark.parametrize("images", FORMS.values(), ids=FORMS)
+def test_images_of_every_form_are_one_split(images: Any) -> None:
+    split = Split(images=images, labels=torch.arange(4))
+    assert type(split.images) is Tensor
+    assert split.images.is_contiguous()
+    assert not split.images.requires_grad
+    assert torch.equal(split.images.float(), VALUES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read(dtype: torch.dtype) -> None:
+    ((x, _),) = Split(images=VALUES.to(dtype), labels=torch.arange(4)).batches(4, torch.float32)
+    torch.testing.assert_close(x, VALUES, atol=0.004, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "int32", "int64", "uint64", ">i4", "bool"])
+def test_labels_of_every_kind_are_64_bit_integers(kind: str) -> None:
+    labels = np.array([0, 1, 1, 0]).astype(kind)
+    split = Split(images=VALUES, labels=cast(Tensor, labels))
+    assert split.labels.dtype == torch.int64
+    assert split.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_batches_are_contiguous(padding: int, *, flip: bool) -> None:
+    config = DataConfig(crop_padding=padding, flip=flip)
+    split = Split(images=FORMS["permuted from channels last"], labels=torch.arange(4))
+    assert all(x.is_contiguous() for x, _ in epoch(split, config))
+
+
+TRAIN = tiny_split(6)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"test": replace(TRAIN, images=torch.ones(6, 1, 4, 5))}, r"\(1, 4, 5\) in test"),
+        ({"validation": replace(TRAIN, images=torch.ones(6, 3, 4, 4))}, r"\(3, 4, 4\) in valid"),
+        ({"train": replace(TRAIN, labels=torch.ones(6).long())}, "two classes.*all labels are 1"),
+        ({"train": replace(TRAIN, images=TRAIN.images / 255)}, r"brightest is 0\.00\d+.*once"),
+        ({"train": replace(TRAIN, images=TRAIN.images.byte())}, "brightest is 0.*once"),
+    ],
+    ids=["size", "channels", "one class", "scaled twice", "bytes of fractions"],
+)
+def test_splits_that_do_not_match_are_refused(splits: dict[str, Split], message: str) -> None:
+    with pytest.raises(InvalidConfigError, match=message):
+        Dataset(**{"name": "x", "train": TRAIN, "validation": TRAIN, "test": TRAIN, **splits})

@@ -300,7 +300,9 @@ DATA = {
     "no training images": Bad(command=f"{TRAIN} --n-train 0", says="n_train > 0"),
     "too many training images": Bad(command=f"{TRAIN} --n-train 99999", says="99999"),
     "no validation images": Bad(command=f"{TRAIN} --n-validation 0", says="n_validation > 0"),
-    "too many validation images": Bad(command=f"{TRAIN} --n-validation 5000", says="5000 of"),
+    "too many validation images": Bad(
+        command=f"{TRAIN} --n-validation 5000", says="5000 of.*--n-validation"
+    ),
 }
 
 WEIGHTS = f"evaluate {{here}}/a.pt {TINY.replace('--n-train 100 ', '').replace('--epochs 2', '')}"

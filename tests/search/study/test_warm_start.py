@@ -36,6 +36,12 @@ def test_rows_of_a_csv_are_observations_but_not_on_the_front(tmp_path: Path) -> 
     assert ledger.ask(SPACES["smoke"], short()).trial == "0000"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "known.csv"
+    path.write_text(f"natural,robust,{HEADER}\n0.9,0.5,0.05,9,1,0.4\n", encoding="utf-8-sig")
+    assert [trial.values for trial in observed(path).study.get_trials()] == [[0.9, 0.5]]
+
+
 def test_the_study_of_another_sweep_holds_observations_too(tmp_path: Path) -> None:
     earlier, later = new_ledger(), new_ledger()
     proposal = earlier.ask(SPACES["smoke"], short())
