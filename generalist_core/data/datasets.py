@@ -40,7 +40,8 @@ def make_dataset(config: DataConfig, train: Split, test: Split | None) -> Datase
     if config.n_train is not None and config.n_train > len(kept):
         raise InvalidConfigError(
             "`n_train` must be at most the number of images left for training, but got "
-            f"n_train={config.n_train} and {len(kept)} images."
+            f"n_train={config.n_train} and {len(kept)} images. Use a smaller --n-train or "
+            "--n-validation."
         )
     if config.n_train is not None and config.n_train < len(kept):
         _, kept = _stratified(kept, config.n_train, config.split_seed, "--n-train")

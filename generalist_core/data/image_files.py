@@ -86,12 +86,17 @@ def _read_idx(path: Path) -> Tensor:
 
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-    if path.suffix != ".gz":
-        return cast(Tensor, read_sn3_pascalvincent_tensor(str(path)))
-    with tempfile.NamedTemporaryFile() as unpacked:
-        unpacked.write(gzip.decompress(path.read_bytes()))
-        unpacked.flush()
-        return cast(Tensor, read_sn3_pascalvincent_tensor(unpacked.name))
+    try:
+        content = path.read_bytes()
+        with tempfile.NamedTemporaryFile() as unpacked:
+            unpacked.write(gzip.decompress(content) if path.suffix == ".gz" else content)
+            unpacked.flush()
+            return cast(Tensor, read_sn3_pascalvincent_tensor(unpacked.name))
+    # Torchvision's reader has no common error, as Pillow has none.
+    except Exception as error:
+        raise InvalidConfigError(
+            f"`data` must be whole, but {path} cannot be read ({error}). Fetch this file again."
+        ) from error
 
 
 def image_folder(config: DataConfig, part: str) -> Split:
@@ -125,12 +130,13 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
             "`data` must have the same classes in train/ and test/, but in "
             f"{folder.parent} only one of them has {_first_of(names ^ expected)}."
         )
-    if len(names) < 2:
+    classes = {name: _images_of(folder / name) for name in sorted(names)}
+    if len(classes) < 2:
         raise InvalidConfigError(
             f"`data` must have a folder for each of at least two classes in {folder}, but got "
             f"{_first_of(names)}."
         )
-    return {name: _images_of(folder / name) for name in sorted(names)}
+    return classes
 
 
 def _first_of(names: Collection[str]) -> str:

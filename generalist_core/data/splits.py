@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +75,8 @@ class Split:
 class Dataset:
     """Three splits: a search sees `train` and `validation`, and `test` is kept for its end.
 
-    Their images have one shape, `train` has at least two classes and is not all but black, and
-    `test` has no class that the other two lack.
+    Their images have one shape, `train` and `validation` have at least two classes each, `train` is
+    not all but black, and no label of `test` is above those of the other two.
     """
 
     name: str
@@ -85,11 +86,17 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _require_one_shape({"train": self.train, "validation": self.validation, "test": self.test})
-        labels = self.train.labels
-        if bool((labels == labels[0]).all()):
+        for name, split in (("train", self.train), ("validation", self.validation)):
+            if bool((split.labels == split.labels[0]).all()):
+                raise InvalidConfigError(
+                    f"`{name}` must have images of at least two classes, but all labels are "
+                    f"{int(split.labels[0])}. Add images of other classes to it."
+                )
+        n_images = len(self.train) + len(self.validation)
+        if self.n_classes > n_images:
             raise InvalidConfigError(
-                "`train` must have images of at least two classes, but all labels are "
-                f"{int(labels[0])}."
+                f"`labels` must be below {n_images}, the number of train and validation images, "
+                f"but got {self.n_classes - 1}. Number the classes from 0."
             )
         brightest = float(as_floats(self.train.images.max(), torch.float64))
         if brightest <= 1 / 255:
@@ -119,7 +126,7 @@ class Dataset:
 
 def _as_tensor(name: str, value: Any) -> Tensor:
     """The values of a tensor or a numpy array as a plain contiguous tensor without gradients."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         try:
             # A copy, because torch refuses negative strides and other byte orders.
             value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
@@ -132,14 +139,17 @@ def _as_tensor(name: str, value: Any) -> Tensor:
             f"`{name}` must be a tensor or a numpy array, but got {type(value).__name__}. Use "
             "torch.tensor or torch.stack."
         )
-    return value.detach().as_subclass(Tensor).contiguous()
+    tensor = value.detach().to_dense().as_subclass(Tensor).contiguous()
+    # Autograd refuses what was computed in inference mode.
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _require_shapes(images: tuple[int, ...], labels: tuple[int, ...]) -> None:
     """Check that images have shape (n, c, h, w), channels first, and labels (n,)."""
     if len(images) != 4 or 0 in images:
+        cure = " Use images[:, None] for n images of one channel." if len(images) == 3 else ""
         raise InvalidConfigError(
-            f"`images` must have shape (n, c, h, w) with n, c, h, w > 0, but got {images}."
+            f"`images` must have shape (n, c, h, w) with n, c, h, w > 0, but got {images}.{cure}"
         )
     _, c, h, w = images
     if c == h > 4 >= w:
@@ -149,8 +159,10 @@ def _require_shapes(images: tuple[int, ...], labels: tuple[int, ...]) -> None:
         )
     if labels != images[:1]:
         cure = ""
-        if len(labels) == 2 and labels[0] == images[0]:
-            cure = f" Use labels.{'flatten()' if labels[1] == 1 else 'argmax(1)'}."
+        if math.prod(labels) == images[0]:
+            cure = " Use labels.flatten()."
+        elif len(labels) == 2 and labels[0] == images[0]:
+            cure = " Use labels.argmax(1)."
         raise InvalidConfigError(
             f"There must be one label per image, but got labels of shape {labels} for {images[0]} "
             f"images.{cure}"

@@ -96,13 +96,6 @@ def test_the_default_fits_the_number_of_images(counts: tuple[int, ...], n_valida
     assert data.n_classes == len(counts)
 
 
-def test_custom_images_are_resized_too() -> None:
-    config = DataConfig(n_validation=30, image_size=3)
-    data = make_dataset(config, numbered((30, 60)), numbered((1, 1)))
-    assert data.test is not None
-    assert (data.shape, data.test.images.shape) == ((1, 3, 3), (2, 1, 3, 3))
-
-
 def test_digits() -> None:
     data = load_dataset(DataConfig(name="digits", n_validation=100))
     assert data.test is not None

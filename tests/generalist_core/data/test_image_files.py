@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from generalist_core.config import DataConfig
-from generalist_core.data.datasets import load_dataset
+from generalist_core.data.datasets import load_dataset, make_dataset
+from generalist_core.data.splits import Split
 from generalist_core.validation import InvalidConfigError
-from tests.helpers.problems import same_bits, write_idx
+from tests.helpers.problems import random_images, same_bits, write_idx
 
 TRAIN = torch.arange(20 * 6).view(20, 2, 3).to(torch.uint8)
 
@@ -49,6 +50,17 @@ def test_idx_files(name: str, place: str, tmp_path: Path) -> None:
     assert data.test.labels.tolist() == [0, 1, 0, 1]
     images = torch.cat([data.train.images, data.validation.images])[:, 0]
     assert torch.equal(images[images[:, 0, 0].argsort()], TRAIN)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("kept", [0, 3, 60])
+@pytest.mark.parametrize("which", ["images-idx3", "labels-idx1"])
+def test_a_torn_idx_file_is_named(tmp_path: Path, which: str, kept: int, *, zipped: bool) -> None:
+    write_mnist(tmp_path, zipped=zipped)
+    path = next(tmp_path.glob(f"train-{which}*"))
+    path.write_bytes(path.read_bytes()[: min(kept, path.stat().st_size - 3)])
+    with pytest.raises(InvalidConfigError, match=f"{path} cannot be read"):
+        load_dataset(DataConfig(name="mnist", root=str(tmp_path), n_validation=4))
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"])
@@ -142,6 +154,16 @@ def test_a_folder_one_level_too_deep_is_named(tmp_path: Path, place: str) -> Non
     (tmp_path / place).write_bytes((tmp_path / "train/a/0.png").read_bytes())
     inner = (tmp_path / place).parent
     with pytest.raises(InvalidConfigError, match=f"{inner.parent} holds the folder {inner.name}"):
+        load_dataset(config)
+
+
+def test_classes_one_level_too_deep_are_named(tmp_path: Path) -> None:
+    config = two_classes(tmp_path / "flowers")
+    for part in ("train", "test"):
+        moved = (tmp_path / "flowers" / part).rename(tmp_path / part)
+        (tmp_path / "flowers" / part).mkdir()
+        moved.rename(tmp_path / "flowers" / part / "images")
+    with pytest.raises(InvalidConfigError, match=r"train/images holds the folder a, b\."):
         load_dataset(config)
 
 
@@ -262,3 +284,10 @@ def test_images_are_resized_to_a_square(size: int) -> None:
     means = [d.test.images.mean(dim=(1, 2, 3)) for d in (plain, resized) if d.test is not None]
     torch.testing.assert_close(*means, atol=0.03, rtol=0)
     assert (size == 8) == same_bits(resized.train.images, plain.train.images)
+
+
+def test_custom_images_are_resized_too() -> None:
+    custom = Split(images=random_images(20, 3, 6, 8), labels=torch.arange(20) % 2)
+    data = make_dataset(DataConfig(n_validation=4, image_size=3), custom, custom)
+    assert data.test is not None
+    assert (data.shape, data.test.images.shape) == ((3, 3, 3), (20, 3, 3, 3))

@@ -151,11 +151,12 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\)"),
+        ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\).*images\[:, None\]"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n, c, h, w > 0.*\(0, 1, 3, 3\)"),
         ({"images": IMAGES[..., :0]}, r"n, c, h, w > 0.*\(2, 1, 3, 0\)"),
         ({"images": torch.zeros(2, 8, 8, 3)}, r"\(2, 8, 8, 3\).*\(n, h, w, c\).*permute"),
         ({"labels": LABELS[:, None]}, r"one label per image.*\(2, 1\).*flatten"),
+        ({"labels": LABELS[None]}, r"one label per image.*\(1, 2\).*flatten"),
         ({"labels": torch.eye(2)}, r"one label per image.*\(2, 2\).*argmax"),
         ({"labels": LABELS[:1]}, r"one label per image.*\(1,\) for 2 images"),
         ({"labels": LABELS.float()}, r"`labels` must be integers.*torch\.float32.*long\(\)"),
@@ -163,6 +164,7 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
         ({"labels": LABELS.cfloat()}, r"`labels` must be integers.*torch\.complex64"),
         ({"labels": [0, 1]}, r"`labels` must be a tensor or a numpy array.*list"),
         ({"labels": np.array(["cat", "dog"])}, r"`labels` must be an array of numbers.*<U3"),
+        ({"images": np.ma.masked_array(IMAGES.numpy(), True)}, r"numpy array.*MaskedArray"),
         ({"images": [[0.5]]}, r"`images` must be a tensor or a numpy array.*list"),
         ({"labels": LABELS - 1}, r"min\(labels\) >= 0.*-1"),
         ({"images": IMAGES + 2}, r"must be in \[0, 1\].*values in \[2, 2\].*Scale"),
@@ -203,6 +205,8 @@ FORMS: dict[str, Any] = {
     "computed with a gradient": VALUES.clone().requires_grad_() * 1,
     "a parameter": torch.nn.Parameter(VALUES.clone()),
     "double": VALUES.double(),
+    "sparse": VALUES.to_sparse(),
+    "computed in inference mode": torch.inference_mode()(VALUES.clone)(),
     "numpy": VALUES.numpy(),
     "numpy, permuted": CHANNELS_LAST.numpy().transpose(0, 3, 1, 2),
     "numpy, mirrored twice": np.ascontiguousarray(VALUES.numpy()[::-1])[::-1],
@@ -217,6 +221,7 @@ def test_images_of_every_form_are_one_split(images: Any) -> None:
     assert type(split.images) is Tensor
     assert split.images.is_contiguous()
     assert not split.images.requires_grad
+    assert not split.images.is_inference()
     assert torch.equal(split.images.float(), VALUES)
 
 
@@ -251,10 +256,20 @@ TRAIN = tiny_split(6)
         ({"test": replace(TRAIN, images=torch.ones(6, 1, 4, 5))}, r"\(1, 4, 5\) in test"),
         ({"validation": replace(TRAIN, images=torch.ones(6, 3, 4, 4))}, r"\(3, 4, 4\) in valid"),
         ({"train": replace(TRAIN, labels=torch.ones(6).long())}, "two classes.*all labels are 1"),
+        ({"validation": replace(TRAIN, labels=0 * TRAIN.labels)}, "`validation`.*labels are 0"),
+        ({"train": replace(TRAIN, labels=TRAIN.labels * 12)}, "below 12.*but got 12"),
         ({"train": replace(TRAIN, images=TRAIN.images / 255)}, r"brightest is 0\.00\d+.*once"),
         ({"train": replace(TRAIN, images=TRAIN.images.byte())}, "brightest is 0.*once"),
     ],
-    ids=["size", "channels", "one class", "scaled twice", "bytes of fractions"],
+    ids=[
+        "size",
+        "channels",
+        "one class",
+        "one class judged",
+        "far label",
+        "scaled twice",
+        "bytes of fractions",
+    ],
 )
 def test_splits_that_do_not_match_are_refused(splits: dict[str, Split], message: str) -> None:
     with pytest.raises(InvalidConfigError, match=message):
