@@ -8,7 +8,7 @@ DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed  ## install everything into .venv (about 5 GB, most of it torch)
+setup: .venv/installed  ## install everything into .venv (about 7 GB, most of it torch)
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

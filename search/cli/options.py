@@ -66,7 +66,7 @@ class TrainingOptions:
     n_train: int | None = option("training images", "N", sets="data.n_train")
     epochs: int | None = option("epochs per trial", "N", sets="epochs")
     batch_size: int | None = option("images per step", "N", sets="batch_size")
-    precision: Precision | None = option("default float32", sets="precision")
+    precision: Precision | None = option("default that of the preset or file", sets="precision")
     set: tuple[str, ...] = option(
         "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE", ()
     )

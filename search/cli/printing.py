@@ -97,13 +97,14 @@ def print_front(sweep: Sweep, output: ResultOptions) -> None:
 
 
 def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
-    """Print the point that was picked, the reason, and how to export it."""
+    """Print the point that was picked, the reason, and how to export it if its weights are kept."""
     if output.json:
         print(json.dumps(picked.to_dict()))
         return
     _print_point(picked)
-    name = picked.point.name
-    print(f"Export it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
+    if sweep.files.trial(picked.point.trial).averages.is_file():
+        name = picked.point.name
+        print(f"Export it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
 
 
 def print_exported(

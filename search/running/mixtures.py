@@ -36,6 +36,8 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     Raises:
         InvalidConfigError: the file cannot be loaded, or is of another architecture.
     """
+    if not path.is_file():
+        raise InvalidConfigError(f"The model must be a file, but there is no file {path}.")
     if trusted:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=False)
@@ -48,7 +50,7 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     try:
         state = load_tensors(path)
     except SweepFolderError as error:
-        cure = "If you trust its author, load a whole module with --trust."
+        cure = "It takes weights as export writes them; --trust also loads a whole module."
         raise InvalidConfigError(f"{error} {cure}") from error
     if not isinstance(state, dict):
         raise InvalidConfigError(

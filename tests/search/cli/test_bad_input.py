@@ -332,8 +332,8 @@ class Harmful:
 
 
 CHECKPOINTS = {
-    "weights not there": Bad(command=WEIGHTS, says="a.pt must exist"),
-    "weights a folder": Bad(command=WEIGHTS.replace("a.pt", ""), says="directory"),
+    "weights not there": Bad(command=WEIGHTS, says="there is no file.*a.pt"),
+    "weights a folder": Bad(command=WEIGHTS.replace("a.pt", ""), says="must be a file"),
     "weights torn": Bad(command=WEIGHTS, files={"a.pt": saved({})[:-40]}, says="only tensors"),
     "weights empty": Bad(command=WEIGHTS, files={"a.pt": b""}, says="only tensors"),
     "weights with code": Bad(
