@@ -30,7 +30,8 @@ def tune_ratio(trial: Trial, base: TrainConfig) -> TrainConfig:
     config = tune_float(trial, config, "mixing.ratio.values.0", 0.0, 1.0)
     config = replace_at(config, "mixing.ratio.values.1", value_at(config, "mixing.ratio.values.0"))
     first_sync = max(0.01, config.sync.start_epoch / config.epochs)
-    config = tune_float(trial, config, "mixing.ratio.knots.1", first_sync, 0.99)
+    last = max(0.99, first_sync)
+    config = tune_float(trial, config, "mixing.ratio.knots.1", first_sync, last)
     return tune_float(trial, config, "mixing.ratio.values.2", 0.0, 1.0)
 
 

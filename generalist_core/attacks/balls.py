@@ -24,8 +24,8 @@ class Ball(Protocol):
         ...
 
     @staticmethod
-    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        """The direction of norm 1 in which a linear loss rises most."""
+    def steepest(gradient: Tensor, x: Tensor, delta: Tensor, epsilon: float) -> Tensor:
+        """The direction of norm 1 in which a linear loss rises most from x + delta."""
         ...
 
     @staticmethod
@@ -42,7 +42,7 @@ class Linf:
         return (2 * noise.uniform(x) - 1) * epsilon
 
     @staticmethod
-    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+    def steepest(gradient: Tensor, x: Tensor, delta: Tensor, epsilon: float) -> Tensor:
         return gradient.sign()
 
     @staticmethod
@@ -61,7 +61,7 @@ class L2:
         return epsilon * radius * direction
 
     @staticmethod
-    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+    def steepest(gradient: Tensor, x: Tensor, delta: Tensor, epsilon: float) -> Tensor:
         return normalised(gradient, 2)
 
     @staticmethod
@@ -86,18 +86,24 @@ class L1:
         return epsilon * signs * sizes / (per_image(sizes.flatten(1).sum(1), x) + extra)
 
     @staticmethod
-    def steepest(gradient: Tensor, x: Tensor, epsilon: float) -> Tensor:
+    def steepest(gradient: Tensor, x: Tensor, delta: Tensor, epsilon: float) -> Tensor:
         """The gradient on the pixels that the optimum of a linear loss would spend epsilon on.
 
         Those are the pixels with the largest gradients, as many as their room up to 0 or 1 requires
         (Tramer & Boneh 2019 take a fixed fraction; Croce & Hein 2021 treat ball and box together).
+        Pixels that x + delta has moved to 0 or 1 take nothing of the norm. They keep their place in
+        the direction, at most 1, so that the projection does not take them back: the optimum of a
+        linear loss stays where it is.
         """
         flat, room = gradient.flatten(1), room_along(gradient, x).flatten(1)
         order = flat.abs().argsort(dim=1, descending=True)
         sorted_room = room.gather(1, order)
         spent_before = sorted_room.cumsum(1) - sorted_room
         chosen = torch.zeros_like(flat).scatter(1, order, (spent_before < epsilon).to(flat.dtype))
-        return normalised((flat * chosen).view_as(x), 1)
+        direction = (flat * chosen).view_as(x)
+        free = direction * (room_along(direction, x + delta) > ROUNDING)
+        movable = torch.where(norms(free, 1) > 0, norms(free, 1), norms(direction, 1))
+        return (direction / movable.clamp(min=torch.finfo(x.dtype).tiny)).clamp(-1, 1)
 
     @staticmethod
     def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
@@ -114,6 +120,9 @@ class L1:
         threshold = torch.where(inside, 0, high)
         return into_box(delta.sign() * (size - threshold).clamp(min=0).minimum(room), x)
 
+
+ROUNDING = 1e-6
+"""Pixels that are this near to 0 or 1 have met it, up to float32 rounding."""
 
 BALLS: dict[Norm, Ball] = {"linf": Linf, "l2": L2, "l1": L1}
 

@@ -40,13 +40,16 @@ def fgsm(attack: FGSM, logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
     """One steepest step of length epsilon (Goodfellow et al. 2015)."""
     ball = BALLS[attack.norm]
     gradient = input_gradient(logits_of, x, cross_entropy_of(y))
-    step = attack.epsilon * ball.steepest(gradient, x, attack.epsilon)
+    step = attack.epsilon * ball.steepest(gradient, x, torch.zeros_like(x), attack.epsilon)
     return x + ball.project(step, x, attack.epsilon)
 
 
 def n_fgsm(attack: NFGSM, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    """One step from a noisy image, not projected onto the ball (de Jorge et al. 2022, eq. 5)."""
-    noisy = x + Linf.start(x, attack.noise_scale * attack.epsilon, noise)
+    """One step from a noisy image, not projected onto the ball (de Jorge et al. 2022, eq. 5).
+
+    The noisy image is clipped to [0, 1] before its gradient is taken, as in the authors' code.
+    """
+    noisy = (x + Linf.start(x, attack.noise_scale * attack.epsilon, noise)).clamp(0, 1)
     gradient = input_gradient(logits_of, noisy, cross_entropy_of(y))
     step = attack.relative_step_size * attack.epsilon * gradient.sign()
     return (noisy + step).clamp(0, 1)
@@ -58,12 +61,15 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
     loss = attack_loss(attack, logits_of, x, y)
     delta, velocity = torch.zeros_like(x), torch.zeros_like(x)
     if attack.random_start:
-        delta = ball.project(ball.start(x, epsilon, noise), x, epsilon)
+        # TRADES starts near the image (Zhang et al. 2019, their code), in every norm.
+        near = attack.loss == "kl"
+        start = 0.001 * noise.normal(x) if near else ball.start(x, epsilon, noise)
+        delta = ball.project(start, x, epsilon)
     for _ in range(attack.steps):
         direction = input_gradient(logits_of, x + delta, loss)
         if attack.momentum > 0:
             direction = velocity = attack.momentum * velocity + normalised(direction, 1)
-        step = attack.relative_step_size * epsilon * ball.steepest(direction, x, epsilon)
+        step = attack.step_size * ball.steepest(direction, x, delta, epsilon)
         delta = ball.project(delta + step, x, epsilon)
     return (x + delta).clamp(0, 1)
 

@@ -34,8 +34,8 @@ class FGSM:
 class NFGSM:
     """One unprojected step from a noisy image (de Jorge et al. 2022).
 
-    The noise is uniform with radius `noise_scale * epsilon`, and the result is clipped to [0, 1]
-    but not to the ball: it is an attack for training, not for evaluation.
+    The noise is uniform with radius `noise_scale * epsilon`. The noisy image and the result are
+    clipped to [0, 1] but not to the ball: it is an attack for training, not for evaluation.
     """
 
     epsilon: float
@@ -52,10 +52,11 @@ class NFGSM:
 class PGD:
     """Projected gradient ascent (Madry et al. 2018) from a uniform start in the ball.
 
-    A step has length `relative_step_size * epsilon`. `momentum` > 0 accumulates gradients that are
-    normalised by their L1 norm (MIM, Dong et al. 2018). `loss` is what is maximised: the
-    cross-entropy, the `margin` of Carlini & Wagner (2017), or the KL divergence from the prediction
-    on the clean image (TRADES, Zhang et al. 2019).
+    A step has length `relative_step_size * epsilon`, and twice that in L1. `momentum` > 0
+    accumulates gradients that are normalised by their L1 norm (MIM, Dong et al. 2018). `loss` is
+    what is maximised: the cross-entropy, the `margin` of Carlini & Wagner (2017), or the `kl`
+    divergence from the prediction on the clean image (TRADES, Zhang et al. 2019), which starts at
+    the image plus 0.001 times a standard normal draw, as its authors do.
     """
 
     epsilon: float
@@ -77,6 +78,17 @@ class PGD:
                 "`random_start` must be True with loss='kl', but got random_start=False. At the "
                 "clean image the gradient of the divergence is zero."
             )
+
+    @property
+    def step_size(self) -> float:
+        """The length of a step in the norm.
+
+        In L1 it is doubled, because a pixel that meets 0 or 1 on the way loses its part of a step.
+        On a linear model of 72 pixels, ten steps at radius 2 then gain at least 98 % of what the
+        optimum does, instead of 96 %.
+        """
+        length = self.relative_step_size * self.epsilon
+        return 2 * length if self.norm == "l1" else length
 
 
 @dataclass(frozen=True, kw_only=True)

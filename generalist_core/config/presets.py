@@ -44,10 +44,16 @@ def official(
     The global learner averages the mixture of averages. The robust expert has all the weight for
     two thirds of the run, and a weight that falls to 0.4 after that. Experts restart after every
     step of a sync epoch. The natural expert is trained from the start, although the first sync
-    overwrites it. The experts of the last epoch are released.
+    overwrites it. The experts of the last epoch are released. The official code numbers epochs from
+    1: of 120, its sync epochs 75, 80, ..., 120 are our 74, 79, ..., 119.
     """
     exact = _config(data, model, epochs, epsilon, source="averages", at="every_step")
-    return replace(exact, evaluation=replace(exact.evaluation, release="last"))
+    return replace(
+        exact,
+        evaluation=replace(exact.evaluation, release="last"),
+        sync=replace(exact.sync, start_epoch=max(0, exact.sync.start_epoch - 1)),
+        epoch_progress="end",
+    )
 
 
 def paper(

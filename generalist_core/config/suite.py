@@ -90,7 +90,7 @@ def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, 
 
     PGD and CW (PGD on the margin) take steps of 2.5 epsilon / K, so that they can cross the ball
     (Madry et al. 2018). MIM takes steps of epsilon / K with momentum 1, from the image itself (Dong
-    et al. 2018) or, with restarts, from random points.
+    et al. 2018) or, with restarts, from random points. In L1 all steps are twice as long.
     """
     if name == "fgsm":
         return FGSM(norm=norm, epsilon=epsilon), 1
@@ -112,7 +112,7 @@ def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, 
 
 
 def standard_pgd(norm: Norm, epsilon: float, steps: int, *, is_margin: bool = False) -> PGD:
-    """PGD on cross-entropy or margin whose steps add up to 2.5 epsilon; none exceeds the ball."""
+    """PGD on cross-entropy or margin whose relative steps, at most 1, add up to 2.5."""
     return PGD(
         norm=norm,
         epsilon=epsilon,

@@ -81,6 +81,10 @@ class TrainConfig:
     gradients up, which divides the memory needed by about that number. This is exact too, except
     for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the
     forwards of training and of the attack, which takes time at the start and changes rounding.
+
+    What is constant within an epoch (the mixing ratio, and schedules without `per_step`) has its
+    value at the `start` of the epoch, or at its `end`: as in the official code, which numbers
+    epochs from 1, so that the last epoch has the last value.
     """
 
     experts: tuple[ExpertConfig, ...]
@@ -98,6 +102,7 @@ class TrainConfig:
     n_accumulations: int = 1
     compile: bool = False
     device: str = "auto"
+    epoch_progress: Literal["start", "end"] = "start"
 
     def __post_init__(self) -> None:
         names = [expert.name for expert in self.experts]
@@ -119,6 +124,7 @@ class TrainConfig:
             "A part of a batch has at least one image.",
         )
         require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("epoch_progress", self.epoch_progress, ("start", "end"))
         require(
             self.sync.start_epoch < self.epochs,
             "sync.start_epoch < epochs",
@@ -128,4 +134,8 @@ class TrainConfig:
 
     def weights_at(self, epoch: int) -> tuple[float, ...]:
         """The weight of each expert in the mixture during `epoch`."""
-        return self.mixing.ratio.weights(epoch / self.epochs, len(self.experts))
+        return self.mixing.ratio.weights(self.progress_in(epoch), len(self.experts))
+
+    def progress_in(self, epoch: int) -> float:
+        """The fraction of the run that is done, as all of `epoch` = 0, 1, ... sees it."""
+        return (epoch + (self.epoch_progress == "end")) / self.epochs

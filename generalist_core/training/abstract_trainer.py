@@ -14,7 +14,7 @@ from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.experts import Expert
 from generalist_core.training.release import refined
-from generalist_core.training.warmup_keys import Origin, discarded_warmups
+from generalist_core.training.warmup_keys import Origin, discarded_warmups, progress_at
 
 Metrics = dict[str, float]
 
@@ -225,7 +225,7 @@ class AbstractTrainer(ABC):
             metrics |= {
                 f"epoch/{name}": expert.epoch,
                 f"loss/{name}": loss,
-                f"lr/{name}": expert.lr(epoch / self.config.epochs),
+                f"lr/{name}": expert.lr(progress_at(self.config, expert.config, epoch, 0, 1)),
             }
         weights = self.config.weights_at(epoch)
         for expert, weight in zip(self.experts, weights, strict=True):

@@ -57,8 +57,9 @@ def progress_at(
     config: TrainConfig, expert: ExpertConfig, epoch: int, step: int, n_batches: int
 ) -> float:
     """The fraction of the run that is done, as the expert's schedule sees it: by step or epoch."""
-    passed = step / n_batches if expert.schedule.per_step else 0.0
-    return (epoch + passed) / config.epochs
+    if expert.schedule.per_step:
+        return (epoch + step / n_batches) / config.epochs
+    return config.progress_in(epoch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,21 @@ def leaves_the_ball(logits_of: Logits, x: Tensor, y: Tensor, **_: Any) -> Tensor
     return 1 - x
 
 
+def to_the_edge(x: Tensor, length: float) -> Tensor:
+    """The images with their first pixel moved inwards: by `length` in every norm."""
+    moved = x.clone()
+    moved[:, 0, 0, 0] += length * (1 - 2 * (x[:, 0, 0, 0] > 0.5).to(x.dtype))
+    return moved
+
+
+def just_inside(logits_of: Logits, x: Tensor, y: Tensor, *, epsilon: float, **_: Any) -> Tensor:
+    return to_the_edge(x, epsilon)
+
+
+def just_outside(logits_of: Logits, x: Tensor, y: Tensor, *, epsilon: float, **_: Any) -> Tensor:
+    return to_the_edge(x, 1.001 * epsilon)
+
+
 def leaves_the_box(logits_of: Logits, x: Tensor, y: Tensor, *, epsilon: float, **_: Any) -> Tensor:
     return x + epsilon
 

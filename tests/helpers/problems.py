@@ -259,6 +259,7 @@ RUNS: dict[str, TrainConfig] = {
     "official": two_experts(
         mixing=ratio(1.0, 0.4, source="averages"),
         sync=SyncConfig(start_epoch=2, every_epochs=2, at="every_step"),
+        epoch_progress="end",
     ),
     "restarting": two_experts(
         sync=SyncConfig(

@@ -49,7 +49,7 @@ def test_starts_prefer_no_pixel_and_no_sign(norm: str, power: int, mean: float) 
 @pytest.mark.parametrize("norm", RADII)
 def test_the_steepest_step_has_norm_1_and_gains_the_dual_norm(norm: str) -> None:
     gradient, x = perturbations(), torch.full((6, 1, 2, 3), 0.5).double()
-    step = BALLS[norm].steepest(gradient, x, 0.4)
+    step = BALLS[norm].steepest(gradient, x, torch.zeros_like(x), 0.4)
     torch.testing.assert_close(lengths(step, norm), torch.ones(6).double())
     gain = (step * gradient).flatten(1).sum(1)
     torch.testing.assert_close(gain, lengths(gradient, DUAL[norm]))
@@ -58,15 +58,36 @@ def test_the_steepest_step_has_norm_1_and_gains_the_dual_norm(norm: str) -> None
 @pytest.mark.parametrize("norm", RADII)
 def test_without_a_gradient_there_is_no_step(norm: str) -> None:
     x = torch.full((2, 1, 2, 3), 0.5)
-    assert torch.equal(BALLS[norm].steepest(torch.zeros_like(x), x, 0.4), torch.zeros_like(x))
+    zero = torch.zeros_like(x)
+    assert torch.equal(BALLS[norm].steepest(zero, x, zero, 0.4), zero)
 
 
 def test_the_l1_step_spends_no_more_pixels_than_the_room_makes_necessary() -> None:
     x = torch.tensor([[[[0.9, 0.5, 0.2, 0.5]]]]).double()
     gradient = torch.tensor([[[[4.0, 3.0, -2.0, 1.0]]]]).double()
     for epsilon, n_chosen in ((0.1, 1), (0.5, 2), (0.6, 2), (0.7, 3), (0.9, 4)):
-        step = L1.steepest(gradient, x, epsilon).flatten()
+        step = L1.steepest(gradient, x, torch.zeros_like(x), epsilon).flatten()
         assert step.count_nonzero() == n_chosen, epsilon
+
+
+@pytest.mark.parametrize("size", [0.01, 0.1, 10.0])
+def test_an_l1_step_leaves_the_optimum_of_a_linear_loss_where_it_is(size: float) -> None:
+    """The first pixel has met 1, and the second has what is left of the ball."""
+    x = torch.tensor([[[[0.9, 0.5, 0.2, 0.5]]]]).double()
+    gradient = torch.tensor([[[[4.0, 3.0, -2.0, 1.0]]]]).double()
+    optimum = torch.tensor([[[[0.1, 0.3, 0.0, 0.0]]]]).double()
+    step = L1.steepest(gradient, x, optimum, 0.4)
+    torch.testing.assert_close(step, torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]]).double())
+    moved = L1.project(optimum + size * step, x, 0.4)
+    torch.testing.assert_close(moved, optimum, rtol=0, atol=1e-7)
+
+
+def test_an_l1_step_where_all_chosen_pixels_have_met_the_box_is_finite() -> None:
+    x = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
+    gradient = torch.tensor([[[[4.0, 3.0, -2.0, -1.0]]]])
+    step = L1.steepest(gradient, x, torch.zeros_like(x), 0.5)
+    torch.testing.assert_close(step.abs().sum(), torch.tensor(1.0))
+    assert torch.equal(L1.project(step, x, 0.5), torch.zeros_like(x))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), FLOATS)

@@ -19,6 +19,7 @@ from generalist_core.config import (
     CustomLoss,
     ExpertConfig,
     NamedAttack,
+    Norm,
     TrainConfig,
 )
 from generalist_core.config.codec import from_json, replace_at, to_json
@@ -29,7 +30,9 @@ from generalist_core.user_code import pinned
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers import custom_functions
 from tests.helpers.problems import (
+    RADII,
     LinearNet,
+    lengths,
     noise,
     random_images,
     same_bits,
@@ -116,6 +119,17 @@ def test_cost_is_what_is_declared() -> None:
 def test_an_attack_that_breaks_a_law_is_told(name: str, law: str) -> None:
     with pytest.raises(EvaluationError, match=f"{name}.*{law}"):
         perturb(custom_attack(name), LinearNet((2, 4, 4)), X.round(), Y, noise())
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_an_attack_may_go_to_the_edge_of_its_ball_and_not_beyond(norm: Norm) -> None:
+    inside, outside = (
+        replace(custom_attack(name), norm=norm) for name in ("just_inside", "just_outside")
+    )
+    images = perturb(inside, LinearNet((2, 4, 4)), X, Y, noise())
+    torch.testing.assert_close(lengths(images - X, norm), torch.full((5,), 0.1).double())
+    with pytest.raises(EvaluationError, match=rf"{norm} ball of radius 0\.1, but got .* 0\.1001"):
+        perturb(outside, LinearNet((2, 4, 4)), X, Y, noise())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import nn
 
 from generalist_core.attacks.gradient import margin, n_gradients, perturb
 from generalist_core.config import FGSM, NFGSM, PGD, Attack, ModelConfig
+from generalist_core.config.suite import standard_pgd
 from generalist_core.models.build import build_model
 from tests.helpers.problems import (
     ATTACKS,
@@ -102,6 +103,40 @@ def test_pgd_reaches_the_optimum_of_a_linear_model(
     torch.testing.assert_close(adversarial, optimum, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(0.3, 0.7), (0.0, 1.0), (-0.5, 1.5)])
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "least", "mean"),
+    [
+        ("linf", 0.1, 1 - 1e-9, 1 - 1e-9),
+        ("l1", 0.25, 0.98, 0.999),
+        ("l1", 2.0, 0.98, 0.995),
+        ("l1", 5.0, 0.99, 0.999),
+    ],
+)
+def test_the_default_path_gains_nearly_what_the_optimum_of_a_linear_model_does(
+    norm: str,
+    epsilon: float,
+    least: float,
+    mean: float,
+    low: float,
+    high: float,
+    random_start: bool,
+) -> None:
+    """The box is met by more and more pixels; where it is widest, half of them begin there."""
+    model, y = LinearNet((2, 6, 6)), torch.arange(40) % 2
+    x = random_images(40, 2, 6, 6, low=low, high=high).clamp(0, 1)
+    best = model.margin(linear_optimum(norm, model, x, y, epsilon), y) - model.margin(x, y)
+    attacks = [
+        PGD(epsilon=epsilon, norm=norm, loss="margin", random_start=random_start),
+        standard_pgd(norm, epsilon, 20, is_margin=True),
+    ]
+    for attack in attacks:
+        gain = model.margin(perturb(attack, model, x, y, noise()), y) - model.margin(x, y)
+        assert (gain / best).min() > least
+        assert (gain / best).mean() > mean
+
+
 @pytest.mark.parametrize("norm", RADII)
 def test_fgsm_is_the_optimum_of_a_linear_model_away_from_the_box(norm: str) -> None:
     model, x = LinearNet((2, 3, 3)), random_images(5, 2, 3, 3, low=0.3, high=0.7)
@@ -117,6 +152,40 @@ def test_the_kl_attack_moves_a_linear_model_as_far_as_the_ball_allows(norm: str,
     moved = (model.margin(adversarial, Y) - model.margin(x, Y)).abs()
     farthest = 0.25 * lengths(model.ascent(Y), dual)
     torch.testing.assert_close(moved, farthest, rtol=1e-6, atol=0)
+
+
+def test_the_kl_attack_starts_where_its_authors_do() -> None:
+    """At the image plus 0.001 times a standard normal draw, in ball and box."""
+    x, seen = random_images(5, 2, 4, 4), []
+    net = conv_net(torch.float64)
+    attack = PGD(epsilon=0.1, steps=2, loss="kl")
+    perturb(attack, lambda images: (seen.append(images.detach()), net(images))[1], x, Y, noise())
+    assert torch.equal(seen[0], x)
+    torch.testing.assert_close(seen[1], (x + 0.001 * noise().normal(x)).clamp(0, 1))
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+def test_other_attacks_start_anywhere_in_the_ball(loss: str) -> None:
+    x, seen = random_images(5, 2, 4, 4), []
+    net = conv_net(torch.float64)
+    attack = PGD(epsilon=0.1, steps=2, loss=loss)
+    perturb(attack, lambda images: (seen.append(images.detach()), net(images))[1], x, Y, noise())
+    start = (x + 0.1 * (2 * noise().uniform(x) - 1)).clamp(0, 1)
+    torch.testing.assert_close(seen[0], start)
+
+
+def test_n_fgsm_takes_its_gradient_in_the_box() -> None:
+    """The update of the authors' code, written out."""
+    x, seen = random_images(5, 2, 4, 4), []
+    net = conv_net(torch.float64)
+    attack = NFGSM(epsilon=0.2)
+    adversarial = perturb(
+        attack, lambda images: (seen.append(images.detach()), net(images))[1], x, Y, noise()
+    )
+    noisy = (x + 0.4 * (2 * noise().uniform(x) - 1)).clamp(0, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(net(noisy), Y), noisy)
+    torch.testing.assert_close(seen[0], noisy.detach())
+    torch.testing.assert_close(adversarial, (noisy + 0.2 * gradient.sign()).clamp(0, 1).detach())
 
 
 def test_n_fgsm_without_noise_is_fgsm() -> None:

@@ -4,36 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from generalist_core.config import DataConfig, ModelConfig, TrainConfig
 from generalist_core.config.presets import PRESETS, official, paper, short
+from generalist_core.training.warmup_keys import progress_at
 
 Preset = Callable[..., TrainConfig]
 
 
-@pytest.mark.parametrize(
-    ("model", "epoch", "factor"),
-    [
-        ("resnet18", 0, 0.01),
-        ("resnet18", 40, 0.01),
-        ("resnet18", 60, 0.0055),
-        ("resnet18", 80, 0.001),
-        ("resnet18", 120, 0.0001),
-        ("wrn-32-10", 0, 0.1),
-        ("wrn-32-10", 80, 0.01),
-        ("wrn-32-10", 120, 0.005),
-    ],
-)
-def test_the_official_learning_rates(model: str, epoch: int, factor: float) -> None:
-    for expert in official(model=ModelConfig(name=model)).experts:
-        assert expert.optimizer.lr * expert.schedule(epoch / 120) == pytest.approx(factor)
-        assert not expert.schedule.per_step
+KNOTS = [0, 40, 80, 120]
+"""The epochs between which the official code interpolates; it numbers them from 1 to 120."""
+
+RATES = {"resnet18": [0.01, 0.01, 0.001, 0.0001], "wrn-32-10": [0.1, 0.1, 0.01, 0.005]}
 
 
-@pytest.mark.parametrize(("epoch", "ratio"), [(0, 1.0), (80, 1.0), (100, 0.7), (119, 0.415)])
-def test_the_official_mixing_ratios(epoch: int, ratio: float) -> None:
-    assert official().weights_at(epoch) == pytest.approx((1 - ratio, ratio))
+@pytest.mark.parametrize("model", RATES)
+def test_every_official_epoch_has_its_rate_ratio_and_sync(model: str) -> None:
+    config = official(model=ModelConfig(name=model))
+    for epoch in range(120):
+        number = epoch + 1
+        rate, ratio = (
+            np.interp(number, KNOTS, RATES[model]),
+            np.interp(number, KNOTS, [1, 1, 1, 0.4]),
+        )
+        for expert in config.experts:
+            progress = progress_at(config, expert, epoch, step=2, n_batches=3)
+            assert expert.optimizer.lr * expert.schedule(progress) == pytest.approx(rate)
+        assert config.weights_at(epoch) == pytest.approx((1 - ratio, ratio))
+        assert config.sync.is_sync(epoch) == (number >= 75 and number % 5 == 0)
+    assert rate == pytest.approx(RATES[model][-1])
+    assert config.weights_at(119) == pytest.approx((0.6, 0.4))
+
+
+@pytest.mark.parametrize("model", RATES)
+def test_the_rates_of_the_paper_are_those_at_the_start_of_an_epoch(model: str) -> None:
+    config = paper(model=ModelConfig(name=model))
+    for epoch in range(120):
+        rate, ratio = np.interp(epoch, KNOTS, RATES[model]), np.interp(epoch, KNOTS, [1, 1, 1, 0.4])
+        for expert in config.experts:
+            progress = progress_at(config, expert, epoch, step=2, n_batches=3)
+            assert expert.optimizer.lr * expert.schedule(progress) == pytest.approx(rate)
+        assert config.weights_at(epoch) == pytest.approx((1 - ratio, ratio))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 24, 100, 240])
+def test_the_last_official_epoch_has_the_last_values_at_every_length(epochs: int) -> None:
+    config = official(epochs=epochs)
+    last = epochs - 1
+    assert config.weights_at(last) == pytest.approx((0.6, 0.4))
+    assert config.experts[0].schedule(config.progress_in(last)) == pytest.approx(0.01)
+    assert config.sync.is_sync(last) or epochs % 24 != 0
 
 
 def test_the_official_attack_is_pgd_10_with_its_step_of_0_007() -> None:
@@ -48,10 +70,9 @@ def test_official_and_paper_differ_in_what_is_mixed_when_and_in_the_radius() -> 
     assert (code.mixing.source, code.sync.at) == ("averages", "every_step")
     assert (text.mixing.source, text.sync.at) == ("experts", "boundary")
     assert text.experts[1].attack.epsilon == 8 / 255
-    for config in (code, text):
-        assert [epoch for epoch in range(120) if config.sync.is_sync(epoch)] == list(
-            range(75, 120, 5)
-        )
+    for config, first in ((code, 74), (text, 75)):
+        syncs = [epoch for epoch in range(120) if config.sync.is_sync(epoch)]
+        assert syncs == list(range(first, 120, 5))
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from generalist_core.attacks.counting import CountingModel
-from generalist_core.config.suite import SuiteConfig
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config.suite import SuiteConfig, standard_pgd
 from generalist_core.evaluation.frozen import frozen
 from generalist_core.evaluation.judge import ImageNoise, Judge
 from tests.helpers.planted import SHAPE, Unbreakable, digits, natural_net
@@ -41,6 +42,19 @@ def test_natural_verdicts_are_those_of_the_model() -> None:
     )
     assert torch.equal(correct, natural_net()(split.images).argmax(1) == split.labels)
     assert warnings == ()
+
+
+def test_restarts_keep_what_any_of_them_has_broken() -> None:
+    split, index, config = digits(100), torch.arange(100), SuiteConfig(norm="linf", epsilon=0.06)
+    correct, _ = judge(natural_net(), 0.06).verdicts("pgd-1x3", split.images, split.labels, index)
+    alone = []
+    for restart in range(3):
+        noise = ImageNoise(config.seed, ("pgd-1x3", restart), index)
+        attack = standard_pgd("linf", 0.06, 1)
+        images = perturb(attack, natural_net(), split.images, split.labels, noise)
+        alone.append(natural_net()(images).argmax(1) == split.labels)
+    assert torch.equal(correct, torch.stack(alone).all(0))
+    assert all(correct.sum() < verdicts.sum() for verdicts in alone)
 
 
 @pytest.mark.parametrize(

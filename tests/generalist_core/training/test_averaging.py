@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from generalist_core.config import MixingConfig
 from generalist_core.training.averaging import (
     Average,
+    all_finite,
     copy_weights,
     load_weights,
     mix,
@@ -74,6 +75,15 @@ def test_a_mixture_is_the_weighted_sum(ratios: tuple[float, ...]) -> None:
     for found, tensor in zip(mix(weights, ratios), expected, strict=True):
         torch.testing.assert_close(found, tensor)
     assert same_bits(weights, before)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("index", range(3))
+def test_every_number_of_every_tensor_must_be_finite(index: int, value: float) -> None:
+    weights = random_weights(0)
+    assert all_finite(weights)
+    weights[index].view(-1)[-1] = value
+    assert not all_finite(weights)
 
 
 def test_a_mixture_of_one_expert_is_its_copy() -> None:

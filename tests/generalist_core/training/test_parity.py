@@ -1,4 +1,7 @@
-"""Law 1: the `official` preset reproduces a recorded run of the official implementation."""
+"""Law 1: the `official` preset reproduces a recorded run of the official implementation.
+
+The official code numbers epochs from 1, so its epoch 75 is our epoch 74.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def start_trainer(trace: dict[str, np.ndarray], config: TrainConfig) -> Generali
         load_weights(expert.model, state)
         expert.average.restart(expert.weights)
         expert.contribution.restart(expert.weights)
-    trainer.epoch = int(trace["epoch"][0])
+    trainer.epoch = int(trace["epoch"][0]) - 1
     return trainer
 
 
@@ -84,6 +87,7 @@ def differences(trace: dict[str, np.ndarray], config: TrainConfig) -> list[float
             (torch.from_numpy(trace["x"][s]), torch.from_numpy(trace["y"][s])) for s in steps
         ]
         metrics = trainer.train_epoch(batches, [noise, noise])
+        assert metrics["epoch"] == row["epoch"]
         assert metrics["lr/robust"] == pytest.approx(row["lr"], rel=1e-12)
         assert metrics["weight/robust"] == pytest.approx(row["mixing_ratio"], rel=1e-12)
         learners = {"global": named(model, trainer.global_learner)}
@@ -108,6 +112,11 @@ def official_config() -> TrainConfig:
 
 def test_every_state_of_the_official_run_is_reproduced(trace: dict[str, np.ndarray]) -> None:
     assert max(differences(trace, official_config())) < 1e-9
+
+
+def test_the_sync_epochs_are_the_recorded_ones(trace: dict[str, np.ndarray]) -> None:
+    rows, sync = json.loads(str(trace["meta"]))["schedule"], official_config().sync
+    assert [sync.is_sync(row["epoch"] - 1) for row in rows] == [row["synced"] for row in rows]
 
 
 def test_the_trace_can_tell_a_run_without_syncs(trace: dict[str, np.ndarray]) -> None:

@@ -31,6 +31,7 @@ from tests.helpers.problems import (
     NATURAL,
     ROBUST,
     SPARSE,
+    linear_net,
     ratio,
     same_bits,
     sliding,
@@ -104,6 +105,14 @@ SAME: dict[str, tuple[TrainConfig, TrainConfig]] = {
         robust(schedule=Constant()),
         robust(schedule=PiecewiseLinear(knots=(0, 1), values=(1, 1), per_step=True)),
     ),
+    "where in an epoch constant rates are read": (
+        two_experts(),
+        two_experts(epoch_progress="end"),
+    ),
+    "where in an epoch rates by step begin": (
+        falling(per_step=True),
+        dataclasses.replace(falling(per_step=True), epoch_progress="end"),
+    ),
     "where the data lie": (two_experts(), with_data(name="else", root="elsewhere", download=True)),
 }
 
@@ -137,6 +146,10 @@ DIFFERENT: dict[str, tuple[TrainConfig, TrainConfig]] = {
     "rates by step": (falling(), falling(per_step=True)),
     "length where rates change": (falling(), dataclasses.replace(falling(), epochs=6)),
     "schedule": (two_experts(), robust(schedule=Cosine())),
+    "where in an epoch rates are read": (
+        falling(),
+        dataclasses.replace(falling(), epoch_progress="end"),
+    ),
     "values of a ratio": (sliding(0.2, 0.8, 0.3), sliding(0.2, 0.7, 0.3)),
     "whether a ratio changes": (two_experts(mixing=ratio(0.2)), sliding(0.2, 0.8, 0.3)),
 }
@@ -162,6 +175,15 @@ def test_a_key_sees_what_changes_the_state(change: str) -> None:
     (key, state), (other_key, other_state) = map(key_and_state, DIFFERENT[change])
     assert not same_bits(state, other_state)
     assert key != other_key
+
+
+def test_a_key_sees_the_seed_where_the_initial_model_does_not_depend_on_it() -> None:
+    one, other = (start(two_experts(seed=seed), model=linear_net) for seed in (0, 1))
+    for trainer in (one, other):
+        train_warmup(trainer, "robust")
+    assert one.origin == other.origin
+    assert not same_bits(warmup_state(one, "robust"), warmup_state(other, "robust"))
+    assert not set(warmup_keys(one, "robust")) & set(warmup_keys(other, "robust"))
 
 
 def test_every_state_has_a_key_of_its_own() -> None:
