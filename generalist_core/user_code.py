@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from generalist_core.config import CustomAttack, CustomLoss, TrainConfig
-from generalist_core.fingerprints import file_digest
+from generalist_core.config import CustomAttack, CustomLoss, ModelConfig, TrainConfig
+from generalist_core.fingerprints import source_digest
 from generalist_core.validation import InvalidConfigError
 
 
@@ -76,6 +76,8 @@ Part = TypeVar("Part")
 def pinned(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths to its custom functions, and digests of their files.
 
+    A model without such a function stays as it is: whoever builds it reports that.
+
     Raises:
         InvalidConfigError: a file is missing, or is not the one that was pinned before.
     """
@@ -87,7 +89,8 @@ def pinned(config: TrainConfig) -> TrainConfig:
         replace(named, attack=_pin(named.attack)) for named in config.evaluation.attacks
     )
     evaluation = replace(config.evaluation, attacks=attacks)
-    return replace(config, experts=experts, evaluation=evaluation)
+    model = _pin_model(config.model)
+    return replace(config, experts=experts, evaluation=evaluation, model=model)
 
 
 def has_custom(*parts: object) -> bool:
@@ -98,37 +101,68 @@ def has_custom(*parts: object) -> bool:
 def _pin(part: Part) -> Part:
     if not isinstance(part, CustomAttack | CustomLoss):
         return part
-    place, _, function = part.function.rpartition(":")
-    if place.endswith(".py"):
-        place = str(Path(place).absolute())
-    digest = _file_digest(place)
-    _require_unchanged(part.function, part.digest, digest)
-    return replace(part, function=f"{place}:{function}", digest=digest)
+    function = _absolute(part.function)
+    return replace(part, function=function, digest=require_unchanged(function, part.digest))
+
+
+def _pin_model(model: ModelConfig) -> ModelConfig:
+    name = _absolute(model.name)
+    if name.startswith("torchvision:"):
+        return model
+    try:
+        digest = function_digest(name)
+    except InvalidConfigError:
+        if model.digest:
+            raise
+        return model
+    require_unchanged(name, model.digest)
+    return replace(model, name=name, digest=digest)
+
+
+def _absolute(name: str) -> str:
+    """`FILE.py:FUNCTION` with the absolute path of the file; another name as it is."""
+    place, _, function = name.rpartition(":")
+    return f"{Path(place).absolute()}:{function}" if place.endswith(".py") else name
 
 
 @functools.cache
 def load_pinned(name: str, digest: str) -> Callable[..., Any]:
     """The function, loaded once per process, from the file with that digest if one is given."""
     function = load_callable(name, what="function")
-    _require_unchanged(name, digest, _file_digest(name.rpartition(":")[0]))
+    require_unchanged(name, digest)
     return function
 
 
-def _require_unchanged(name: str, pinned: str, digest: str) -> None:
+def require_unchanged(name: str, pinned: str) -> str:
+    """The digest of a function's file, checked against the digest `pinned` unless that is empty.
+
+    Raises:
+        InvalidConfigError: the file cannot be read, or it or what it imports beside it has changed.
+    """
+    digest = function_digest(name)
     if pinned not in ("", digest):
         raise InvalidConfigError(
-            f"`{name}` must be as it was when the run began, but its file has changed. Put the "
-            "file back, or start a new run."
+            f"`{name}` must be as it was when the run began, but its file, or one that it imports "
+            "from its folder, has changed. Put the file back, or start a new run."
         )
+    return digest
 
 
-def _file_digest(place: str) -> str:
-    """The digest of a file, or of the file of a module."""
+def function_digest(name: str) -> str:
+    """The digest of the file of `FILE.py:FUNCTION` or `MODULE:FUNCTION`; see `source_digest`.
+
+    Raises:
+        InvalidConfigError: there is no such file.
+    """
+    place = name.rpartition(":")[0]
     if not place.endswith(".py"):
-        spec = importlib.util.find_spec(place) if place else None
+        try:
+            spec = importlib.util.find_spec(place) if place else None
+        except (ImportError, ValueError):
+            spec = None
         place = (spec.origin if spec is not None else None) or place
     try:
-        return file_digest(Path(place))
+        return source_digest(Path(place))
     except OSError as error:
         raise InvalidConfigError(
             "`function` must be FILE.py:FUNCTION or MODULE:FUNCTION, but "

@@ -20,6 +20,7 @@ ORDER = (
     "generalist_core.config",
     "generalist_core.device",
     "generalist_core.data",
+    "generalist_core.source_files",
     "generalist_core.fingerprints",
     "generalist_core.user_code",
     "generalist_core.models",

@@ -48,13 +48,15 @@ class ModelConfig:
     `FILE.py:FUNCTION` or `MODULE:FUNCTION` of a callable `(n_classes, input_shape) ->
     torch.nn.Module`. `width` scales the built-in models (None: their published width). With `mean`
     and `std`, one number per channel, the model itself normalises its inputs: attacks always see
-    images in [0, 1].
+    images in [0, 1]. `digest` is that of a callable's file and of what it imports
+    from its own folder, set when a run begins; a model of another digest is refused.
     """
 
     name: str = "convnet"
     width: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    digest: str = ""
 
     def __post_init__(self) -> None:
         require_positive("width", self.width)

@@ -15,7 +15,7 @@ from generalist_core.models.preact_resnet import preactresnet18
 from generalist_core.models.resnet import resnet18
 from generalist_core.models.wide_resnet import wide_resnet
 from generalist_core.randomness import derive_seed, global_seed
-from generalist_core.user_code import load_callable
+from generalist_core.user_code import load_callable, require_unchanged
 from generalist_core.validation import InvalidConfigError
 
 Shape = tuple[int, int, int]
@@ -52,8 +52,8 @@ def build_model(config: ModelConfig, n_classes: int, shape: Shape, *, seed: int)
     """The model with its initial weights, which depend only on `seed`, in float32 on the CPU.
 
     Raises:
-        InvalidConfigError: the name is unknown, or a custom model cannot be loaded, or the
-            normalisation does not fit the images.
+        InvalidConfigError: the name is unknown, or a custom model cannot be loaded or has changed,
+            or the normalisation does not fit the images.
     """
     with global_seed(derive_seed(seed, "init"), torch.device("cpu")):
         model = _build(config, n_classes, shape)
@@ -79,6 +79,8 @@ def _build(config: ModelConfig, n_classes: int, shape: Shape) -> nn.Module:
         )
     if name.startswith("torchvision:"):
         return _torchvision_model(name.removeprefix("torchvision:"), n_classes)
+    if config.digest:
+        require_unchanged(name, config.digest)
     return cast(ModelFactory, load_callable(name, what="model"))(n_classes, shape)
 
 

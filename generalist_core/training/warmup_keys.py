@@ -92,6 +92,8 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
         {
             "versions": [VERSION, torch.__version__],
             "device_kind": origin.device_kind,
+            # the order in which a convolution's gradients are summed follows the threads
+            "threads": torch.get_num_threads() if origin.device_kind == "cpu" else None,
             "data": [origin.data, config.data.crop_padding, config.data.flip],
             "model": origin.model,
             "run": [config.seed, config.batch_size, config.precision],

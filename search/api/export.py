@@ -23,6 +23,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.training.averaging import load_weights
+from generalist_core.training.evaluator import correct
 from generalist_core.validation import InvalidConfigError, require_one_of
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, write_bytes, write_json
@@ -68,7 +69,8 @@ def export(
         force: overwrite existing files.
 
     Raises:
-        InvalidConfigError: no such point or format, or a custom part of the sweep is missing.
+        InvalidConfigError: no such point or format, or a custom part of the sweep is missing, or
+            the model has not the natural accuracy that the sweep recorded.
         SweepFolderError: the file exists, or the weights of the trial do not.
         ExportError: the model cannot be exported as a program.
     """
@@ -83,6 +85,7 @@ def export(
     images = data or cached_dataset(config.data)
     network = empty_model(config, images, model)
     load_weights(network, mixed_state(_averages(sweep, picked.point), picked.point.mixing_ratio))
+    _require_as_recorded(network, images, picked.point, config)
     content = _serialised(network, images.shape, file_format)
     card = _card(sweep, picked, images, file_format, path.name)
     card["file"] |= {
@@ -120,6 +123,31 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
     network = (model or _factory(config))(classes, shape)
     network.load_state_dict(load_tensors(path))
     return network.eval()
+
+
+def _require_as_recorded(
+    network: nn.Module, images: Dataset, point: FrontPoint, config: TrainConfig
+) -> None:
+    """Judge the natural accuracy on the validation images again, and compare it with the sweep's.
+
+    Another device or a folded form may turn an image that lies on the border of two classes. The
+    images that a randomised model judges in two ways count as such, too.
+    """
+    split = images.validation.take(torch.arange(len(images.validation))[: point.n_images])
+    judged = [correct(network, split, config.evaluation.batch_size, torch.float32)]
+    recorded, n_images = point.accuracies["natural"], len(split)
+    difference = abs(judged[0].sum().item() - recorded * n_images)
+    n_borderline = 1 + n_images // 1000
+    if difference > n_borderline:
+        judged.append(correct(network, split, config.evaluation.batch_size, torch.float32))
+        n_borderline += int((judged[0] != judged[1]).sum())
+    if difference > n_borderline:
+        found = judged[0].double().mean().item()
+        raise InvalidConfigError(
+            f"The model of {point.name} must have the natural accuracy that the sweep recorded, "
+            f"{100 * recorded:.1f} %, but got {100 * found:.1f} % on the same {n_images} images. "
+            "Its code, its files or the images have changed: put them back as they were."
+        )
 
 
 class ExportError(InvalidConfigError):

@@ -45,8 +45,10 @@ from search.study.folder import (
     custom_parts,
     open_ledger,
     open_sweep,
+    pinned_space,
     read_request,
     require_custom_parts,
+    require_pinned_space,
     write_request,
 )
 from search.study.records import Proposal
@@ -89,9 +91,10 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    config = replace(config, base=pinned(config.base))
+    config = _pinned(config)
     with running_user_code(f"space {config.space}"):
-        space = space or load_space(config.space)
+        given, space = space, space or load_space(config.space)
+        pins = pinned_space(config, given)
         for make in (paper_suggestion, base_suggestion):
             make(space, config.base)
     earlier = [
@@ -105,7 +108,7 @@ def sweep(
     create_folder(folder)
     with write_errors_explained(folder), locked(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        write_request(folder, config, study, custom_parts(data, model))
+        write_request(folder, config, study, custom_parts(data, model), pins)
         ledger = open_ledger(folder, config, study, is_new=True)
         for seen in earlier:
             ledger.observe(seen, space, config.base)
@@ -139,8 +142,8 @@ def resume(
         debug: as for `sweep`.
 
     Raises:
-        InvalidConfigError: a custom part of the sweep is missing or differs, or another setting
-            than those above has changed.
+        InvalidConfigError: a custom part of the sweep is missing or differs, or a file of the
+            user's or another setting than those above has changed.
         SweepFolderError: the folder holds no sweep or a damaged file, or another process runs it.
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
@@ -148,7 +151,9 @@ def resume(
     old, study = read_request(folder)
     require_custom_parts(folder, data, model)
     config = config or replace(old, time_budget_s=None)
-    _require_unchanged(config, old)
+    _require_unchanged(_pinned(config), _pinned(old))
+    config = replace(config, base=old.base)
+    pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
     check_that_it_can_start(config, data, model)
@@ -162,7 +167,7 @@ def resume(
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
         if config != old:
-            write_request(folder, config, study, custom_parts(data, model))
+            write_request(folder, config, study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
             f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",
@@ -244,6 +249,10 @@ def _monitor(sweep: Sweep, space: Space) -> Monitor:
     for proposal in sweep.results.proposals():
         parameters = with_seen(parameters, proposal.params)
     return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives)
+
+
+def _pinned(config: SweepConfig) -> SweepConfig:
+    return replace(config, base=pinned(config.base))
 
 
 def _require_unchanged(config: SweepConfig, old: SweepConfig) -> None:

@@ -229,9 +229,6 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     config = replace_at(config, "data.root", str(Path(config.data.root).absolute()))
     if config.data.name not in DATASETS and Path(config.data.name).is_dir():
         config = replace_at(config, "data.name", str(Path(config.data.name).absolute()))
-    file, colon, function = config.model.name.rpartition(":")
-    if file.endswith(".py"):
-        config = replace_at(config, "model.name", f"{Path(file).absolute()}{colon}{function}")
     return pinned(config)
 
 

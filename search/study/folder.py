@@ -17,6 +17,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import split_fingerprint
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
+from generalist_core.user_code import function_digest, require_unchanged
 from generalist_core.validation import InvalidConfigError
 from search.config import CustomParts, SweepConfig
 from search.errors import SweepFolderError
@@ -29,6 +30,7 @@ from search.study.records import TrialCounts
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from search.study.storage import open_storage
+from spaces import SPACES, Space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,16 +119,24 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
     )
 
 
-def write_request(folder: Path, config: SweepConfig, study: str, custom: Mapping[str, Any]) -> None:
+def write_request(
+    folder: Path,
+    config: SweepConfig,
+    study: str,
+    custom: Mapping[str, Any],
+    pins: Mapping[str, str] | None = None,
+) -> None:
     """Write the request of a sweep, and the environment that it was made in.
 
-    `custom` is what `custom_parts` returns.
+    `custom` is what `custom_parts` returns, and `pins` what `pinned_space` does; the other files of
+    the user's are pinned in the request itself.
     """
     document = {
         "format": FORMAT,
         "request": to_dict(config),
         "study": study,
         "custom": dict(custom),
+        "pins": dict(pins or {}),
         "environment": _environment(),
     }
     write_json(SweepFolder(folder).request, document)
@@ -175,6 +185,25 @@ def require_custom_parts(folder: Path, data: Dataset | None, model: ModelFactory
         raise InvalidConfigError(f"The data must be the data of the sweep, but is not. {cure}")
     if used["model"] and model is None:
         raise InvalidConfigError(f"The model must be the model of the sweep, but got none. {cure}")
+
+
+def pinned_space(config: SweepConfig, space: Space | None) -> dict[str, str]:
+    """The digest of the file of the space under `space`, unless it is built in or from Python."""
+    if space is not None or config.space in SPACES:
+        return {}
+    return {"space": function_digest(config.space)}
+
+
+def require_pinned_space(folder: Path, config: SweepConfig, space: Space | None) -> dict[str, str]:
+    """The pins of a sweep, after a check that the file of its space is the one that it began with.
+
+    Raises:
+        InvalidConfigError: the file has changed.
+    """
+    pins: dict[str, str] = read_json(SweepFolder(folder).request).get("pins", {})
+    if space is None and "space" in pins:
+        require_unchanged(config.space, pins["space"])
+    return pins
 
 
 def _environment() -> dict[str, str]:

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from generalist_core.config import CrossEntropy, CustomAttack, CustomLoss
+from generalist_core.config import CrossEntropy, CustomAttack, CustomLoss, ModelConfig
 from generalist_core.fingerprints import file_digest
 from generalist_core.user_code import (
     callable_name,
+    function_digest,
     has_custom,
     load_callable,
     load_pinned,
+    pinned,
+    require_unchanged,
     running_user_code,
 )
 from generalist_core.validation import InvalidConfigError
 from tests.helpers import custom_functions
+from tests.helpers.problems import two_experts
 
 
 def test_a_function_is_found_by_file_or_module(tmp_path: Path) -> None:
@@ -60,6 +64,40 @@ def test_a_pinned_function_is_loaded_only_from_its_file(tmp_path: Path) -> None:
     assert load_pinned(name, digest)() == 42
     with pytest.raises(InvalidConfigError, match=r"must be as it was.*Put the file back"):
         load_pinned(name, "0" * 64)
+
+
+def test_what_a_file_imports_from_its_folder_is_pinned_with_it(tmp_path: Path) -> None:
+    file, helper = tmp_path / "mine.py", tmp_path / "blocks.py"
+    file.write_text("import blocks\n")
+    helper.write_text("WIDTH = 1\n")
+    digest = function_digest(f"{file}:answer")
+    assert require_unchanged(f"{file}:answer", digest) == digest
+    assert require_unchanged(f"{file}:answer", "") == digest
+    helper.write_text("WIDTH = 2\n")
+    with pytest.raises(InvalidConfigError, match=r"mine\.py:answer` must be as it was"):
+        require_unchanged(f"{file}:answer", digest)
+
+
+def test_a_custom_model_is_pinned_by_path_and_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text("def net(n_classes, shape): ...\n")
+    monkeypatch.chdir(tmp_path)
+    once = pinned(two_experts(model=ModelConfig(name="net.py:net")))
+    assert once.model.name == f"{tmp_path}/net.py:net"
+    assert once.model.digest == file_digest(tmp_path / "net.py")
+    assert pinned(once) == once
+    (tmp_path / "net.py").write_text("def net(n_classes, shape): pass\n")
+    with pytest.raises(InvalidConfigError, match=r"net\.py:net` must be as it was"):
+        pinned(once)
+    (tmp_path / "net.py").unlink()
+    with pytest.raises(InvalidConfigError, match="cannot be read"):
+        pinned(once)
+
+
+@pytest.mark.parametrize("name", ["convnet", "torchvision:resnet18", "nowhere.py:net", "sys:exit"])
+def test_other_models_are_not_pinned(name: str) -> None:
+    assert pinned(two_experts(model=ModelConfig(name=name))).model.digest == ""
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("by\nzero"), KeyError("x"), TypeError()])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from generalist_core.config import ModelConfig
+from generalist_core.fingerprints import file_digest
 from generalist_core.models.build import MODELS, build_model
 from generalist_core.training.averaging import names_of
 from generalist_core.validation import InvalidConfigError
@@ -146,3 +147,13 @@ def test_normalisation_follows_the_precision_and_is_no_weight() -> None:
     model = build("convnet", width=2, mean=(0.5,) * 3, std=(0.2,) * 3).double().eval()
     assert model(random_images(1, 3, 8, 8)).dtype == torch.float64
     assert not any(name in ("mean", "std") for name in names_of(model))
+
+
+def test_a_model_whose_file_has_changed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("from torch import nn\ndef net(n_classes, shape): return nn.Flatten()\n")
+    config = ModelConfig(name=f"{file}:net", digest=file_digest(file))
+    build_model(config, 2, (1, 4, 4), seed=0)
+    file.write_text(file.read_text().replace("Flatten", "Identity"))
+    with pytest.raises(InvalidConfigError, match=r"must be as it was.*Put the file back"):
+        build_model(config, 2, (1, 4, 4), seed=0)

@@ -209,3 +209,14 @@ def test_keys_follow_the_training_images_and_no_others() -> None:
     for train in (darker, relabelled):
         other = start(two_experts(), dataclasses.replace(data, train=train))
         assert warmup_keys(other, "robust") != key
+
+
+def test_keys_follow_the_number_of_threads_since_gradients_do() -> None:
+    threads, keys = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 1):
+            torch.set_num_threads(n)
+            keys.append(warmup_keys(start(two_experts()), "robust"))
+    finally:
+        torch.set_num_threads(threads)
+    assert keys[0] == keys[2] != keys[1]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.data.datasets import load_dataset
+from generalist_core.models.build import build_model
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
 from search.api.export import ExportError, _serialised, export, load_export
@@ -200,3 +201,29 @@ def test_the_command_line_picks_exports_and_says_how_to_load(
     assert json.loads(capsys.readouterr().out)["file"]["name"] == "m.pt"
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_a_model_that_scores_otherwise_than_recorded_is_refused(
+    swept: Sweep, tmp_path: Path
+) -> None:
+    config = swept.config.base
+
+    def flipped(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        model = build_model(config.model, n_classes, shape, seed=0)
+        model.register_forward_hook(lambda module, x, logits: -logits)
+        return model
+
+    with pytest.raises(InvalidConfigError, match=r"must have the natural accuracy.*50 images"):
+        export(swept, "knee", tmp_path / "model.pt", model=flipped)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_noise_changes_a_little_is_exported(swept: Sweep, tmp_path: Path) -> None:
+    config = swept.config.base
+
+    def noisy(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        model = build_model(config.model, n_classes, shape, seed=0)
+        model.register_forward_hook(lambda module, x, y: y + 1e-3 * torch.rand_like(y))
+        return model
+
+    assert export(swept, "knee", tmp_path / "model.pt", model=noisy)["file"]["format"] == "weights"

@@ -98,6 +98,38 @@ def test_custom_parts_must_be_passed_again(folder: Path) -> None:
         resume(folder, data=DATA)
 
 
+def with_request(folder: Path, change: Callable[[Any], object]) -> None:
+    document = json.loads(SweepFolder(folder).request.read_text())
+    change(document)
+    SweepFolder(folder).request.write_text(json.dumps(document))
+
+
+def test_a_space_whose_file_has_changed_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from spaces import smoke as mine\n")
+
+    def change(document: Any) -> None:
+        document["request"]["space"] = f"{file}:mine"
+        document["pins"] = {"space": "0" * 64}
+
+    with_request(folder, change)
+    before = content(folder)
+    with pytest.raises(InvalidConfigError, match=r"mine\.py:mine` must be as it was"):
+        resume(folder, data=DATA)
+    assert content(folder) == before
+
+
+def test_a_model_whose_file_has_changed_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("def net(n_classes, shape): ...\n")
+    model = {"name": f"{file}:net", "digest": "0" * 64}
+    with_request(folder, lambda document: document["request"]["base"]["model"].update(model))
+    before = content(folder)
+    with pytest.raises(InvalidConfigError, match=r"net\.py:net` must be as it was"):
+        resume(folder, data=DATA)
+    assert content(folder) == before
+
+
 def without_request(folder: Path) -> None:
     SweepFolder(folder).request.unlink()
 

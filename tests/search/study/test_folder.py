@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from generalist_core.config.presets import short
+from generalist_core.fingerprints import file_digest
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor, SweepConfig
 from search.errors import SweepFolderError
@@ -19,10 +20,13 @@ from search.study.folder import (
     FORMAT,
     custom_parts,
     open_sweep,
+    pinned_space,
     read_request,
     require_custom_parts,
+    require_pinned_space,
     write_request,
 )
+from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split
 
 CONFIG = SweepConfig(
@@ -83,6 +87,28 @@ def test_custom_parts_must_be_given_again(files: SweepFolder) -> None:
     for wrong in (None, other):
         with pytest.raises(InvalidConfigError, match="must be the data of the sweep"):
             require_custom_parts(files.root, wrong, None)
+
+
+def test_the_file_of_a_space_is_pinned(files: SweepFolder, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from spaces import smoke as mine\n")
+    config = replace(CONFIG, space=f"{file}:mine")
+    pins = pinned_space(config, None)
+    assert pins == {"space": file_digest(file)}
+    assert pinned_space(CONFIG, None) == pinned_space(config, SPACES["smoke"]) == {}
+    write_request(files.root, config, "name", custom_parts(None, None), pins)
+    assert require_pinned_space(files.root, config, None) == pins
+    file.write_text("from spaces import full as mine\n")
+    assert require_pinned_space(files.root, config, SPACES["smoke"]) == pins
+    with pytest.raises(InvalidConfigError, match=r"mine\.py:mine` must be as it was"):
+        require_pinned_space(files.root, config, None)
+
+
+def test_a_request_without_pins_is_held_to_none(files: SweepFolder) -> None:
+    request = read_json(files.request)
+    del request["pins"]
+    write_json(files.request, request)
+    assert require_pinned_space(files.root, CONFIG, None) == {}
 
 
 def test_a_finished_sweep_shows_its_results(two_trials: Path) -> None:
