@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from generalist_core.config import ModelConfig
-from generalist_core.models.build import MODELS, build_model
+from generalist_core.models.build import MODELS, are_probabilities, build_model
 from generalist_core.training.averaging import names_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import random_images, same_bits
@@ -146,3 +146,11 @@ def test_normalisation_follows_the_precision_and_is_no_weight() -> None:
     model = build("convnet", width=2, mean=(0.5,) * 3, std=(0.2,) * 3).double().eval()
     assert model(random_images(1, 3, 8, 8)).dtype == torch.float64
     assert not any(name in ("mean", "std") for name in names_of(model))
+
+
+def test_probabilities_are_told_from_logits() -> None:
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    assert are_probabilities(logits.softmax(1))
+    assert are_probabilities(torch.eye(5))
+    for outputs in (logits, logits.log_softmax(1), logits.sigmoid(), logits * torch.nan):
+        assert not are_probabilities(outputs)
