@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import (
     InvalidConfigError,
     require,
@@ -20,6 +21,7 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class FGSM:
     """One step of length `epsilon` from the image (Goodfellow et al. 2015)."""
 
@@ -31,6 +33,7 @@ class FGSM:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class NFGSM:
     """One unprojected step from a noisy image (de Jorge et al. 2022).
 
@@ -49,6 +52,7 @@ class NFGSM:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class PGD:
     """Projected gradient ascent (Madry et al. 2018) from a uniform start in the ball.
 
@@ -92,6 +96,7 @@ class PGD:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class CustomAttack:
     """A custom attack: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 

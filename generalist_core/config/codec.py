@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import types
 import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
+from generalist_core.config.fields import field_types, is_union
 from generalist_core.validation import InvalidConfigError
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ def _replaced(node: Any, kind: Any, steps: list[str], value: Any, path: str, whe
         return _replaced(node, kind, rest, value, path, where)
     key = _key(node, step, path)
     if isinstance(key, str):
-        hint = _hints(cast(type, type(node)))[key]
+        hint = field_types(cast(type, type(node)))[key]
         child = _replaced(getattr(node, key), hint, rest, value, path, f"{where}.{key}")
         return dataclasses.replace(node, **{key: child})
     item = _item_kind(_without_none(kind, node))
@@ -130,9 +130,9 @@ def _key(node: Any, step: str, path: str) -> str | int:
 def _encode(value: Any, kind: Any) -> Any:
     kind = _without_none(kind, value)
     if dataclasses.is_dataclass(value):
-        hints = _hints(cast(type, type(value)))
+        hints = field_types(cast(type, type(value)))
         fields = {name: _encode(getattr(value, name), hint) for name, hint in hints.items()}
-        return {"type": type(value).__name__, **fields} if _is_union(kind) else fields
+        return {"type": type(value).__name__, **fields} if is_union(kind) else fields
     if isinstance(value, tuple):
         return [_encode(item, _item_kind(kind)) for item in value]
     return float(value) if kind in (float, Ratio) else value
@@ -142,7 +142,7 @@ def _decode(data: Any, kind: Any, where: str) -> Any:
     kind = _without_none(kind, data)
     if data is None and kind is type(None):
         return None
-    if _is_union(kind):
+    if is_union(kind):
         return _decode_union(data, kind, where)
     if dataclasses.is_dataclass(kind):
         return _decode_fields(data, kind, where)
@@ -156,7 +156,7 @@ def _decode(data: Any, kind: Any, where: str) -> Any:
 def _decode_fields(data: Any, kind: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise InvalidConfigError(f"`{where}` must be an object, but got {data!r}.")
-    hints = _hints(kind)
+    hints = field_types(kind)
     unknown = sorted(name for name in data if name not in hints and data[name] != kind.__name__)
     if unknown:
         raise InvalidConfigError(
@@ -205,19 +205,9 @@ def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
     return data
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) in (types.UnionType, typing.Union)
-
-
 def _without_none(kind: Any, value: Any) -> Any:
     """The annotation that applies to `value`: X or None where `kind` is `X | None`."""
-    if not _is_union(kind) or type(None) not in typing.get_args(kind):
+    if not is_union(kind) or type(None) not in typing.get_args(kind):
         return kind
     if value is None:
         return type(None)
@@ -228,7 +218,7 @@ def _without_none(kind: Any, value: Any) -> Any:
 
 def _item_kind(kind: Any) -> Any:
     """The annotation of a tuple's items; if `kind` is a union (Ratio), of its tuple member."""
-    if _is_union(kind):
+    if is_union(kind):
         kind = next(m for m in typing.get_args(kind) if typing.get_origin(m) is tuple)
     return typing.get_args(kind)[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import (
     InvalidConfigError,
     require,
@@ -13,6 +14,7 @@ from generalist_core.validation import (
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class DataConfig:
     """Which images are used, how they are split, and how training batches are augmented.
 
@@ -41,6 +43,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class ModelConfig:
     """The architecture that all experts share.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from generalist_core.config.attacks import NFGSM, Attack
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.config.mixing import Ratio
 from generalist_core.validation import (
     InvalidConfigError,
@@ -16,6 +17,7 @@ from generalist_core.validation import (
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class NamedAttack:
     """An attack that defines an objective: the accuracy under it."""
 
@@ -35,6 +37,7 @@ class NamedAttack:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class EvaluationConfig:
     """How learners are evaluated while the search runs.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import require_at_least, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class CrossEntropy:
     """Cross-entropy, on adversarial images if the expert has an attack (Madry et al. 2018)."""
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class TRADES:
     """Cross-entropy on clean images plus `beta` times the divergence on adversarial ones.
 
@@ -26,6 +29,7 @@ class TRADES:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class MART:
     """Boosted cross-entropy plus `beta` times a misclassification-weighted divergence.
 
@@ -39,6 +43,7 @@ class MART:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class CustomLoss:
     """A custom loss: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
@@ -58,6 +63,7 @@ Loss = CrossEntropy | TRADES | MART | CustomLoss
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class MixUp:
     """Convex combinations of images and labels (Zhang et al. 2018), by torchvision."""
 
@@ -68,6 +74,7 @@ class MixUp:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class CutMix:
     """Images with a patch of another image (Yun et al. 2019), by torchvision."""
 

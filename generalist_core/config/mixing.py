@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.config.schedules import locate, require_knots
 from generalist_core.validation import (
     InvalidConfigError,
@@ -44,6 +45,7 @@ def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class RatioSchedule:
     """The mixing ratio over a run: linear between `values` at `knots`, constant within an epoch."""
 
@@ -61,6 +63,7 @@ class RatioSchedule:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class MixingConfig:
     """How experts are averaged over time and mixed into the global learner.
 
@@ -85,6 +88,7 @@ class MixingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class SyncConfig:
     """When experts restart from the global learner.
 

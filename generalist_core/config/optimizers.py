@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import require, require_at_least, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class SGD:
     """Stochastic gradient descent with momentum."""
 
@@ -24,6 +26,7 @@ class SGD:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
@@ -38,6 +41,7 @@ class AdamW:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Adam:
     """Adam (Kingma & Ba 2015); weight decay is added to the gradient."""
 
@@ -52,6 +56,7 @@ class Adam:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class RMSprop:
     """RMSprop (Tieleman & Hinton 2012), with momentum."""
 

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import (
     InvalidConfigError,
     require,
@@ -15,6 +16,7 @@ from generalist_core.validation import (
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Constant:
     """The factor 1 throughout the run."""
 
@@ -25,6 +27,7 @@ class Constant:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class PiecewiseLinear:
     """Linear interpolation between `values` at `knots`.
 
@@ -46,6 +49,7 @@ class PiecewiseLinear:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Cosine:
     """Half a period of a cosine, from 1 to `final` (Loshchilov & Hutter 2017, without restarts)."""
 
@@ -60,6 +64,7 @@ class Cosine:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class OneCycle:
     """Linear from `initial` up to 1 at `peak` of the run, then down to `final` (Smith 2018)."""
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from generalist_core.config import FGSM, PGD, Norm, require_ball
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.validation import InvalidConfigError, require_at_least, require_positive
 
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -23,6 +24,7 @@ _ITERATED = re.compile(r"(pgd|mim|cw)-([1-9]\d*)(?:x([1-9]\d*))?")
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class SuiteConfig:
     """The attacks by name in one ball, and the first `n_images` images (all if None).
 

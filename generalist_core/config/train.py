@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from generalist_core.config.attacks import Attack
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
@@ -21,6 +22,7 @@ from generalist_core.validation import (
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class ExpertConfig:
     """One base learner: its task (natural images or an attack), loss, optimizer and schedule."""
 
@@ -68,6 +70,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class TrainConfig:
     """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
 

@@ -25,13 +25,16 @@ Judged = tuple[Tensor, tuple[str, ...]]
 class Judge:
     """A model under evaluation and the suite that attacks it.
 
-    Every attack is audited, and its verdicts are recomputed on the images that it returns.
+    Every attack is audited, and its verdicts are recomputed on the images that it returns. A model
+    that is not stable gives an image other logits when asked again or in another batch; what
+    AutoAttack claims about it is then not checked, because AutoAttack spares the images that it
+    finds misclassified when it begins.
     """
 
     model: CountingModel
     config: SuiteConfig
     n_classes: int
-    is_randomised: bool
+    is_stable: bool
 
     def verdicts(self, name: str, x: Tensor, y: Tensor, index: Tensor) -> Judged:
         """Verdicts on images `x` with labels `y` and indices `index`, (n,), under attack `name`.
@@ -107,7 +110,7 @@ class Judge:
             return crafted[0].images
 
         follows_gradient = attack.name != "square" and attack.epsilon > 0
-        fewest = len(x) * attack.n_iterations if follows_gradient else 0
+        fewest = len(x) * attack.n_iterations if follows_gradient and self.is_stable else 0
         images = audited(
             attack.name,
             craft,
@@ -118,7 +121,7 @@ class Judge:
             claimed=(fewest, None if follows_gradient else 0),
         )
         correct = self.correct(images, y)
-        if not self.is_randomised:
+        if self.is_stable:
             require_claim(attack.name, ~crafted[0].claimed, correct)
         return correct, crafted[0].warnings
 

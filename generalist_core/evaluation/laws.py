@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.fingerprints import state_digest
+from generalist_core.models.build import are_probabilities
 from generalist_core.validation import EvaluationError
 
 
@@ -46,7 +47,8 @@ def require_classes(logits: Tensor, *, n_images: int, n_labels: int) -> int:
     if len(shape) != 2 or shape[0] != n_images or shape[1] < 2:
         raise EvaluationError(
             "The model must map images (n, c, h, w) to logits of shape (n, classes) with classes "
-            f">= 2, but got {shape} for {n_images} images."
+            f">= 2, but got {shape} for {n_images} images. Give a single logit z as the two logits "
+            "(0, z)."
         )
     if shape[1] < n_labels:
         raise EvaluationError(
@@ -78,10 +80,7 @@ def require_numbers(logits: Tensor) -> None:
 
 def require_logits(logits: Tensor) -> None:
     """Check that the outputs are not probabilities, whose gradients vanish."""
-    values = logits.detach()
-    in_range = bool(((values >= 0) & (values <= 1 + 1e-5)).all())
-    sums_to_one = bool(((values.sum(1) - 1).abs() < 1e-4).all())
-    if in_range and sums_to_one:
+    if are_probabilities(logits.detach()):
         raise EvaluationError(
             "Outputs must be logits, but got rows in [0, 1] that sum to 1. Remove the softmax at "
             "the end of the model."

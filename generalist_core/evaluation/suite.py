@@ -28,9 +28,9 @@ from generalist_core.evaluation.indicators import (
     library_warnings,
     order_violations,
     probed_indicators,
-    randomised,
     reduced_budget,
     square_stronger,
+    unstable,
 )
 from generalist_core.evaluation.judge import Judge
 from generalist_core.evaluation.laws import require_eval_mode, require_sound_model, untouched
@@ -38,6 +38,9 @@ from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from generalist_core.fingerprints import content_digest, state_digest, tensor_bytes
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.validation import EvaluationError, InvalidConfigError
+
+_N_STABILITY_IMAGES = 32
+"""The fewest images on which it is checked that a model gives the same logits again."""
 
 
 def run_suite(
@@ -78,12 +81,14 @@ class SuiteEvaluation:
         self.model = CountingModel(frozen(model, self.device))
         self.digest = state_digest(self.model)
         with self._conditions("checks"):
-            probe = self._probe(max(1, config.n_check_images))
+            probe = self._probe(max(_N_STABILITY_IMAGES, config.n_check_images))
+            n_classes = require_sound_model(self.model, probe.x, self.images.labels)
+            self.instability = unstable(probe)
             self.judge = Judge(
                 model=self.model,
                 config=config,
-                n_classes=require_sound_model(self.model, probe.x, self.images.labels),
-                is_randomised=randomised(probe) is not None,
+                n_classes=n_classes,
+                is_stable=self.instability is None,
             )
         images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
         self.fingerprint = content_digest(to_json(config), self.digest, images, labels)
@@ -226,14 +231,14 @@ class SuiteEvaluation:
         verdicts = self._by_name(self.verdicts)
         runs_library = any(name in LIBRARY_ATTACKS for name in self.names)
         budget = reduced_budget(self.config.n_iterations, self.config.n_queries)
-        seen = [square_stronger(verdicts), budget if runs_library else None]
+        seen = [self.instability, square_stronger(verdicts), budget if runs_library else None]
         if self.config.attack_all:
             seen += order_violations(verdicts | _autoattack_of(verdicts))
         warnings = list(self.warnings)
         if self.config.n_check_images:
             with self._conditions("checks"):
                 probe = self._probe(self.config.n_check_images)
-                seen += probed_indicators(probe)
+                seen += probed_indicators(probe) if self.instability is None else ()
                 warnings += library_checks(self.model, probe.x, probe.y) if runs_library else ()
         seen += library_warnings(warnings)
         return tuple(dict.fromkeys(indicator for indicator in seen if indicator is not None))

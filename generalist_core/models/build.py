@@ -93,3 +93,9 @@ def _torchvision_model(name: str, n_classes: int) -> nn.Module:
         raise InvalidConfigError(f"`model` must be one of torchvision's {known}, but got {name!r}.")
     model: nn.Module = get_model(name, weights=None, num_classes=n_classes)
     return model
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether each row of the outputs, (n, classes), lies in [0, 1] and sums to 1."""
+    in_range = bool(((outputs >= 0) & (outputs <= 1 + 1e-5)).all())
+    return in_range and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())

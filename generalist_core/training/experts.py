@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models.build import ModelFactory, build_model
+from generalist_core.models.build import ModelFactory, are_probabilities, build_model
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.training.averaging import Average, copy_weights, weights_of
 from generalist_core.training.folding import folded
@@ -159,7 +159,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     """The model that all experts begin as, and a check that it fits the data.
 
     Raises:
-        InvalidConfigError: there is no such model, or it does not give one logit per class.
+        InvalidConfigError: there is no such model, or it does not give one logit per class, or it
+            gives probabilities.
     """
     if factory is None:
         initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
@@ -176,9 +177,19 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     if tuple(logits.shape) != expected:
         raise InvalidConfigError(
             f"The model must give one image logits of shape {expected}, but got "
-            f"{tuple(logits.shape)}."
+            f"{tuple(logits.shape)}.{_cure(logits)}"
+        )
+    if are_probabilities(logits):
+        raise InvalidConfigError(
+            "The model must give logits, but got probabilities, in [0, 1] with the sum 1. Remove "
+            "the softmax at its end: losses and attacks apply their own."
         )
     return initial
+
+
+def _cure(logits: Tensor) -> str:
+    is_single = logits.numel() == 1
+    return " Give a single logit z as the two logits (0, z)." if is_single else ""
 
 
 def _batch_augmentation(config: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -83,6 +84,63 @@ class Randomised(Planted):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x + 0.05 * torch.randn_like(x))
+
+
+class Dropping(Planted):
+    """Dropout that stays on in eval mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(F.dropout(x, 0.2, training=True))
+
+
+class NoisyByPlace(Planted):
+    """Noise with a fixed seed, so that it depends on an image's place in its batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = torch.Generator().manual_seed(0)
+        return self.net(x + 0.1 * torch.randn(x.shape, generator=source))
+
+
+class PooledByPlace(Planted):
+    """A random pool whose regions are drawn with a fixed seed for each place in the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = torch.Generator().manual_seed(0)
+        draws = torch.rand(len(x), x.shape[1], 2, generator=source)
+        pooled = F.fractional_max_pool2d(x, 2, output_ratio=(0.8, 0.8), _random_samples=draws)
+        return self.net(F.interpolate(pooled, size=x.shape[2:]))
+
+
+class WithoutStatistics(Planted):
+    """BatchNorm by the statistics of the batch, in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__(copy.deepcopy(natural_net()))
+        for part in self.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.track_running_stats = False
+                part.running_mean = part.running_var = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class NoisyByContent(Planted):
+    """Noise whose seed is a digest of the image: equal when asked again, other at every change."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.1 * torch.stack([self.noise(image) for image in x.detach()]))
+
+    def noise(self, image: Tensor) -> Tensor:
+        digest = int(image.contiguous().view(torch.int32).long().sum()) % 2**31
+        return torch.randn(image.shape, generator=torch.Generator().manual_seed(digest))
+
+
+class Sigmoid(Planted):
+    """A sigmoid after the logits, which saturates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(2 * self.net(x))
 
 
 class Softmax(Planted):

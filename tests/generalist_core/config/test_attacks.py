@@ -18,7 +18,7 @@ BROKEN: list[Broken] = [
         "epsilon <= 1",
         "epsilon=8.0 for linf. Images live in [0, 1]; did you mean 8/255?",
     ),
-    (FGSM, {"epsilon": float("nan")}, "epsilon >= 0", "epsilon=nan"),
+    (FGSM, {"epsilon": float("nan")}, "`epsilon` must be a finite number", "epsilon=nan"),
     (FGSM, {"epsilon": 0.1, "norm": "l3"}, "`norm` must be one of linf, l2, l1", "'l3'"),
     (NFGSM, {"epsilon": 1.1}, "epsilon <= 1", "epsilon=1.1 for linf"),
     (NFGSM, {"epsilon": 0.1, "noise_scale": -1.0}, "noise_scale >= 0", "noise_scale=-1.0"),

@@ -25,16 +25,25 @@ from generalist_core.evaluation.indicators import (
     rises_with_epsilon,
     significant_excess,
     square_stronger,
+    unstable,
 )
 from generalist_core.evaluation.laws import untouched
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers.planted import (
+    Dropping,
+    Linear,
+    NoisyByContent,
+    NoisyByPlace,
+    PooledByPlace,
     Quantised,
     Randomised,
     Scaled,
     ScaledFar,
+    Sigmoid,
+    WithoutStatistics,
     bits,
     digits,
+    interior_images,
     natural_net,
 )
 
@@ -74,6 +83,12 @@ def test_a_model_that_hides_when_attacked_differs_at_radius_zero() -> None:
         (ScaledFar, 0.1, {"zero-gradient", "scale-dependent", "above-chance"}),
         (Quantised, 0.1, {"zero-gradient", "quantised", "above-chance"}),
         (Randomised, 0.1, {"randomised"}),
+        (Dropping, 0.1, {"randomised"}),
+        (NoisyByPlace, 0.1, {"batch-dependent"}),
+        (PooledByPlace, 0.1, {"batch-dependent"}),
+        (WithoutStatistics, 0.1, {"batch-dependent"}),
+        (NoisyByContent, 0.1, {"discontinuous"}),
+        (Sigmoid, 0.1, {"masked-gradients"}),
     ],
 )
 def test_each_planted_fault_is_found(build: Any, epsilon: float, names: set[str]) -> None:
@@ -112,6 +127,50 @@ def test_too_few_steps_leave_the_loss_moving() -> None:
     moving = loss_still_moving(probe(natural_net(), 0.1, n_steps=12))
     assert moving is not None
     assert moving.value > 0.5
+
+
+@pytest.mark.parametrize("n_steps", [1, 5, 12])
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 0.5), ("l1", 2.0)])
+def test_a_pgd_cut_short_still_moves_in_all_norms(norm: Norm, epsilon: float, n_steps: int) -> None:
+    moving = loss_still_moving(probe(natural_net(), epsilon, norm=norm, n_steps=n_steps, n=32))
+    assert moving is not None
+    assert moving.name == "loss-still-moving"
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.08), ("l2", 0.4), ("l1", 1.5)])
+@pytest.mark.parametrize("factor", [0.5, 1, 1.5])
+def test_a_confident_sound_model_has_arrived_in_all_norms(
+    norm: Norm, epsilon: float, factor: float
+) -> None:
+    """The cross-entropy of the survivors rises late, because it is exponential in the margin."""
+    assert loss_still_moving(probe(natural_net(), factor * epsilon, norm=norm, n=32)) is None
+
+
+def test_linear_models_in_all_norms_are_sound() -> None:
+    x = interior_images()
+    model = Linear(4)
+    y = model(x).argmax(1)
+    for norm, epsilon in (("linf", 0.02), ("l2", 0.15), ("l1", 0.8)):
+        sound = Probe(logits_of=model, x=x, y=y, norm=norm, epsilon=epsilon, seed=0)  # type: ignore[arg-type]
+        assert probed_indicators(sound) == ()
+
+
+def test_a_single_image_is_neither_randomised_nor_batch_dependent() -> None:
+    assert unstable(probe(natural_net(), n=1)) is None
+    assert unstable(probe(Randomised(), n=1)) is not None
+
+
+def test_batch_dependence_counts_images() -> None:
+    indicator = unstable(probe(NoisyByPlace(), n=4))
+    assert indicator is not None
+    assert indicator.message == "the logits of 75.0% of 4 images differ alone and in a batch"
+
+
+def test_warnings_that_differ_in_numbers_are_one() -> None:
+    texts = [f"there are {n} points with zero gradient at 0.5!" for n in (9, 13, 9, 120)]
+    first, second = library_warnings([*texts, 'please use version="rand"'])
+    assert first.message == "there are 9 to 120 points with zero gradient at 0.5!"
+    assert (first.value, second.value) == (4, 1)
 
 
 def test_accuracy_that_rises_with_epsilon() -> None:

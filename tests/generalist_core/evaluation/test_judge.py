@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def judge(model: torch.nn.Module, epsilon: float = 0.05, n_classes: int = 10) -> Judge:
     config = SuiteConfig(norm="linf", epsilon=epsilon, n_iterations=3, n_queries=10)
     counting = CountingModel(frozen(model, CPU))
-    return Judge(model=counting, config=config, n_classes=n_classes, is_randomised=False)
+    return Judge(model=counting, config=config, n_classes=n_classes, is_stable=True)
 
 
 def test_noise_depends_on_the_image_and_not_on_its_batch() -> None:

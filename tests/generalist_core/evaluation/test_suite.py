@@ -21,13 +21,18 @@ from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers.planted import (
     SHAPE,
+    Dropping,
     HiddenFromGradients,
     Linear,
+    NoisyByPlace,
+    PooledByPlace,
     Quantised,
+    Randomised,
     Remembering,
     Scaled,
     Softmax,
     Unbreakable,
+    WithoutStatistics,
     digits,
     interior_images,
     natural_net,
@@ -250,6 +255,35 @@ def test_a_model_that_changes_while_it_is_judged_is_refused() -> None:
 def test_masked_models_have_their_indicators(model: type[nn.Module], names: set[str]) -> None:
     result = run_suite(model(), digits(), suite("fgsm", epsilon=0.1, n_check_images=128))
     assert names <= indicators_of(result)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (Randomised, "randomised"),
+        (Dropping, "randomised"),
+        (NoisyByPlace, "batch-dependent"),
+        (PooledByPlace, "batch-dependent"),
+        (WithoutStatistics, "batch-dependent"),
+    ],
+)
+@pytest.mark.parametrize("n_check_images", [0, 16])
+def test_unstable_models_end_in_their_indicator(
+    model: type[nn.Module], name: str, n_check_images: int
+) -> None:
+    """AutoAttack spares what it finds misclassified, so it takes fewer gradients than it claims."""
+    config = suite("autoattack", n_iterations=3, n_queries=5, n_check_images=n_check_images)
+    result = run_suite(model(), digits(24), config)
+    probed = indicators_of(result) - {"library-warning", "square-stronger", "reduced-budget"}
+    assert probed == {name}
+
+
+def test_a_stable_model_keeps_the_exact_claim() -> None:
+    evaluation = SuiteEvaluation(natural_net(), digits(8), suite("apgd-ce"))
+    assert evaluation.judge.is_stable
+    wrong = (digits(8).labels + 1) % 10
+    with pytest.raises(EvaluationError, match="must take at least 40 input gradients, but got 0"):
+        evaluation.judge.verdicts("apgd-ce", digits(8).images, wrong, torch.arange(8))
 
 
 def test_square_alone_breaking_images_is_an_indicator() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from generalist_core.config import ModelConfig
 from generalist_core.fingerprints import file_digest
-from generalist_core.models.build import MODELS, build_model
+from generalist_core.models.build import MODELS, are_probabilities, build_model
 from generalist_core.training.averaging import names_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import random_images, same_bits
@@ -157,3 +157,11 @@ def test_a_model_whose_file_has_changed_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("Flatten", "Identity"))
     with pytest.raises(InvalidConfigError, match=r"must be as it was.*Put the file back"):
         build_model(config, 2, (1, 4, 4), seed=0)
+
+
+def test_probabilities_are_told_from_logits() -> None:
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    assert are_probabilities(logits.softmax(1))
+    assert are_probabilities(torch.eye(5))
+    for outputs in (logits, logits.log_softmax(1), logits.sigmoid(), logits * torch.nan):
+        assert not are_probabilities(outputs)

@@ -472,6 +472,23 @@ def test_a_model_that_does_not_fit_the_data_is_refused() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("n_outputs", "end", "message"),
+    [
+        (2, torch.nn.Softmax(1), "must give logits, but got probabilities.* Remove the softmax"),
+        (1, torch.nn.Identity(), r"got \(1, 1\)\. Give a single logit z as the two logits"),
+        (1, torch.nn.Sigmoid(), r"got \(1, 1\)\. Give a single logit z as the two logits"),
+        (1, torch.nn.Flatten(0), r"got \(1,\)\. Give a single logit z as the two logits"),
+    ],
+)
+def test_probabilities_and_a_single_logit_are_refused(
+    n_outputs: int, end: torch.nn.Module, message: str
+) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, n_outputs), end)
+    with pytest.raises(InvalidConfigError, match=message):
+        start(two_experts(), model=lambda n, shape: net)
+
+
 def test_the_state_is_plain_and_of_this_configuration() -> None:
     state = trained(two_experts(), 3).state_dict()
     assert state["config"] == to_dict(two_experts())

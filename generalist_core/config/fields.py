@@ -1,0 +1,115 @@
+"""The check of every field of a configuration by its annotation, when it is constructed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from generalist_core.validation import InvalidConfigError
+
+T = TypeVar("T")
+
+
+def with_checked_fields(kind: type[T]) -> type[T]:
+    """The class, whose instances check each field by its annotation before `__post_init__`.
+
+    It stands below `@dataclass`. Fields of numbers, truth values and text, and tuples of them, are
+    checked: an int must be whole, a float finite, and a bool is no number. Numbers of numpy become
+    Python's, and lists become tuples.
+    """
+    further: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
+
+    def __post_init__(self: Any) -> None:  # noqa: N807
+        for name, annotation in field_types(self.__class__).items():
+            value = getattr(self, name)
+            plain = _plain(value, annotation, name)
+            if plain is not value:
+                object.__setattr__(self, name, plain)
+        if further is not None:
+            further(self)
+
+    kind.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    return kind
+
+
+@functools.cache
+def field_types(kind: Any) -> dict[str, Any]:
+    """The annotation of each field of a dataclass, by its name, in the declared order."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation allows several types, as in `int | None`."""
+    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
+
+
+def _plain(value: Any, annotation: Any, name: str) -> Any:
+    """`value` as Python's own type, if it is what the annotation says."""
+    if is_union(annotation):
+        if value is None and type(None) in typing.get_args(annotation):
+            return None
+        members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        is_sequence = isinstance(value, list | tuple)
+        fits = [m for m in members if (typing.get_origin(m) is tuple) == is_sequence]
+        annotation = (fits or members)[0]
+    if typing.get_origin(annotation) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InvalidConfigError(f"`{name}` must be a tuple, but got {name}={value!r}.")
+        item = typing.get_args(annotation)[0]
+        return tuple(_plain(each, item, f"{name}[{i}]") for i, each in enumerate(value))
+    return _CHECKS[annotation](value, name) if annotation in _CHECKS else value
+
+
+def _whole(value: Any, name: str) -> Any:
+    if isinstance(value, bool) or not _is_a(numbers.Integral, value):
+        raise InvalidConfigError(
+            f"`{name}` must be a whole number, but got {name}={value!r}. Give an int."
+        )
+    return value if type(value) is int else int(value)
+
+
+def _finite(value: Any, name: str) -> Any:
+    if isinstance(value, bool) or not _is_a(numbers.Real, value) or not _is_finite(value):
+        raise InvalidConfigError(
+            f"`{name}` must be a finite number, but got {name}={value!r}. Give a float."
+        )
+    return value if type(value) in (int, float) else float(value)
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Like `isinstance`, which would tell mypy that int is no `numbers.Integral`."""
+    return isinstance(value, kind)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
+
+
+def _truth(value: Any, name: str) -> Any:
+    if type(value).__name__ not in ("bool", "bool_"):  # numpy's is named `bool` or `bool_`
+        raise InvalidConfigError(f"`{name}` must be True or False, but got {name}={value!r}.")
+    return bool(value)
+
+
+def _text(value: Any, name: str) -> Any:
+    if not isinstance(value, str):
+        raise InvalidConfigError(f"`{name}` must be text, but got {name}={value!r}.")
+    return value
+
+
+_CHECKS: dict[Any, Callable[[Any, str], Any]] = {
+    int: _whole,
+    float: _finite,
+    bool: _truth,
+    str: _text,
+}

@@ -1,0 +1,137 @@
+"""Every field of every configuration is checked by its annotation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from generalist_core import config as configs
+from generalist_core import short
+from generalist_core.config import (
+    PGD,
+    SGD,
+    TRADES,
+    Constant,
+    Cosine,
+    DataConfig,
+    InvalidConfigError,
+    MixingConfig,
+    ModelConfig,
+    PiecewiseLinear,
+    RatioSchedule,
+    SyncConfig,
+)
+from generalist_core.config.fields import field_types, is_union
+from generalist_core.config.suite import SuiteConfig
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "CustomAttack": {"function": "a:b", "epsilon": 0.1, "forward_images": 3},
+    "CustomLoss": {"function": "a:b"},
+    "EvaluationConfig": {"attacks": short().evaluation.attacks},
+    "ExpertConfig": {"name": "natural"},
+    "FGSM": {"epsilon": 0.1},
+    "NFGSM": {"epsilon": 0.1},
+    "NamedAttack": {"name": "pgd", "attack": PGD(epsilon=0.1)},
+    "PGD": {"epsilon": 0.1},
+    "PiecewiseLinear": {"knots": (0.0, 1.0), "values": (1.0, 0.0)},
+    "SuiteConfig": {"norm": "linf", "epsilon": 0.1},
+    "TrainConfig": {"experts": short().experts, "evaluation": short().evaluation},
+}
+"""What each class cannot be built without."""
+
+CLASSES = (
+    *(kind for name in configs.__all__ if dataclasses.is_dataclass(kind := getattr(configs, name))),
+    SuiteConfig,
+)
+
+WRONG: dict[type, list[Any]] = {
+    int: [2.5, 2.0, True, "2", math.nan, math.inf, None, np.float64(2), np.bool_(True)],
+    float: [math.nan, math.inf, -math.inf, True, "0.1", None, 10**400, np.float32("nan"), 1j],
+    bool: [1, 0, "no", None],
+    str: [1, None, b"digits"],
+}
+"""By type, values that are of no such type."""
+
+
+def scalar_fields() -> list[tuple[Any, str, Any]]:
+    """(class, field, annotation) of every number, truth value, text, or tuple of them."""
+    found = []
+    for kind in CLASSES:
+        for name, annotation in field_types(kind).items():
+            members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+            if any(m in WRONG or typing.get_origin(m) is tuple for m in members):
+                found.append((kind, name, annotation))
+    return found
+
+
+def test_every_configuration_is_checked() -> None:
+    assert len(CLASSES) > 20
+    assert len(scalar_fields()) > 80
+
+
+@pytest.mark.parametrize(("kind", "name", "annotation"), scalar_fields())
+def test_a_value_of_another_type_is_refused(kind: Any, name: str, annotation: Any) -> None:
+    members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+    for member in members:
+        is_tuple = typing.get_origin(member) is tuple
+        item = typing.get_args(member)[0] if is_tuple else member
+        for value in WRONG.get(item, []):
+            if value is None and type(None) in members and not is_tuple:
+                continue
+            given = (value,) if is_tuple else value
+            with pytest.raises(InvalidConfigError, match=rf"`{name}.*` must be .*, but got {name}"):
+                kind(**{**REQUIRED.get(kind.__name__, {}), name: given})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: PGD(epsilon=0.1, steps=2.5), "`steps` must be a whole number, but got steps=2.5"),  # type: ignore[arg-type]
+        (lambda: SyncConfig(start_epoch=1.5), "`start_epoch` must be a whole number"),  # type: ignore[arg-type]
+        (lambda: DataConfig(n_validation=None), "got n_validation=None"),  # type: ignore[arg-type]
+        (lambda: MixingConfig(decay=math.nan), "`decay` must be a finite number"),
+        (lambda: TRADES(beta=math.inf), "`beta` must be a finite number, but got beta=inf"),
+        (lambda: Cosine(final=math.nan), "`final` must be a finite number"),
+        (lambda: Constant(per_step=1), "`per_step` must be True or False"),  # type: ignore[arg-type]
+        (
+            lambda: PiecewiseLinear(knots=(0.0, 1.0), values=(1.0, math.nan)),
+            r"`values\[1\]` must be a finite number, but got values\[1\]=nan",
+        ),
+        (
+            lambda: RatioSchedule(knots=(0.0, 1.0), values=(0.5, (0.5, math.inf))),
+            r"`values\[1\]\[1\]` must be a finite number",
+        ),
+        (lambda: ModelConfig(mean=0.5, std=0.5), "`mean` must be a tuple"),  # type: ignore[arg-type]
+        (
+            lambda: SuiteConfig(norm="linf", epsilon=0.1, attacks="pgd-20"),  # type: ignore[arg-type]
+            "`attacks` must be a tuple, but got attacks='pgd-20'",
+        ),
+    ],
+)
+def test_the_message_names_the_field_and_its_value(build: Any, message: str) -> None:
+    with pytest.raises(InvalidConfigError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("whole", [np.int64(7), np.uint8(7), np.int32(7)])
+def test_whole_numbers_of_numpy_become_ints(whole: Any) -> None:
+    attack = PGD(epsilon=whole / whole, steps=whole)
+    assert attack == PGD(epsilon=1.0, steps=7)
+    assert (type(attack.steps), type(attack.epsilon)) == (int, float)
+
+
+def test_floats_of_numpy_and_lists_become_plain() -> None:
+    assert type(SGD(lr=np.float32(0.5)).lr) is float  # type: ignore[arg-type]
+    schedule = PiecewiseLinear(knots=[np.float64(0), 1], values=[np.int64(1), 0.0])  # type: ignore[arg-type]
+    assert schedule == PiecewiseLinear(knots=(0.0, 1.0), values=(1.0, 0.0))
+    assert [type(value) for value in schedule.values] == [float, float]
+    assert type(Constant(per_step=np.bool_(True)).per_step) is bool  # type: ignore[arg-type]
+
+
+def test_what_is_given_as_an_int_stays_one() -> None:
+    assert repr(TRADES(beta=6)) == "TRADES(beta=6)"
