@@ -25,6 +25,7 @@ from generalist_core.config import (
 from generalist_core.models.build import build_model
 from generalist_core.randomness import global_seed
 from generalist_core.training.experts import Expert
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
     NATURAL,
     RADII,
@@ -33,9 +34,11 @@ from tests.helpers.problems import (
     clones,
     largest_difference,
     lengths,
+    linear_net,
     noise,
     ratio,
     same_bits,
+    tiny_dataset,
     tiny_split,
     two_experts,
 )
@@ -247,3 +250,16 @@ def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) 
     parted.step(X, Y, progress=0.0, noise=noise())
     assert max(seen) == n_images
     assert sum(seen) == 8 * (2 + 1)
+
+
+def test_a_model_that_exists_is_neither_trained_nor_frozen() -> None:
+    existing = linear_net(2, (1, 4, 4))
+    before = copy.deepcopy(existing.state_dict())
+    ends = []
+    for _ in range(2):
+        trainer = GeneralistTrainer(two_experts(), tiny_dataset(), model=lambda *_: existing)
+        trainer.train_epoch()
+        ends.append(trainer.state_dict())
+    assert same_bits(existing.state_dict(), before)
+    assert all(parameter.requires_grad for parameter in existing.parameters())
+    assert same_bits(*ends)
