@@ -42,7 +42,8 @@ class Evaluator:
     ) -> None:
         """Take over `model`, into which weights are copied to be judged."""
         self.model = model.eval().requires_grad_(False)
-        self.folded = folded(model) if fold_batchnorm else None
+        c, h, w = split.images.shape[1:]
+        self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
         self.split = split
         self.config = config
         self.seed = seed

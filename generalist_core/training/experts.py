@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models.build import ModelFactory, build_model
+from generalist_core.models.build import ModelFactory, Shape, build_model
 from generalist_core.models.state import BufferPlaces, load_state, state_of
 from generalist_core.models.state_check import require_sound_state
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
@@ -43,8 +43,9 @@ class Expert:
         run: TrainConfig,
         *,
         n_classes: int,
+        shape: Shape,
     ) -> None:
-        """Take over `model`; of `run`, only the averaging and how a step is computed matter."""
+        """Take over `model` of images (c, h, w); of `run`, averaging and how to step matter."""
         self.config = config
         self.mixing = run.mixing
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
@@ -54,7 +55,9 @@ class Expert:
         self.logits_of = forward_of(model, autocasts=autocasts)
         attacked = frozen_twin(model) if run.compile and config.attack is not None else model
         folds = run.fold_batchnorm and config.attack is not None
-        self.folded = folded(attacked, torch.bfloat16 if autocasts else None) if folds else None
+        self.folded = (
+            folded(attacked, shape, torch.bfloat16 if autocasts else None) if folds else None
+        )
         self.attacked_logits_of = forward_of(self.folded or attacked, autocasts=autocasts)
         if run.compile:
             self.logits_of = compiled(self.logits_of)

@@ -76,7 +76,9 @@ class GeneralistTrainer(AbstractTrainer):
         self._model_fingerprint = model_fingerprint(initial)
         initial = moved(initial, self.device, self.dtype)
         experts = [
-            Expert(expert, copy.deepcopy(initial), config, n_classes=data.n_classes)
+            Expert(
+                expert, copy.deepcopy(initial), config, n_classes=data.n_classes, shape=data.shape
+            )
             for expert in config.experts
         ]
         self.evaluator = Evaluator(

@@ -16,7 +16,7 @@ from generalist_core.config import ExpertConfig, TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
 
-VERSION = 2
+VERSION = 3
 """To be raised with every change of this package that changes the bits of a training."""
 
 

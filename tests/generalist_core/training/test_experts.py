@@ -43,6 +43,7 @@ from tests.helpers.problems import (
     two_experts,
 )
 
+SHAPE = (1, 4, 4)
 X, Y = tiny_split(8).images, tiny_split(8).labels
 PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
 
@@ -50,7 +51,7 @@ PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
 def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing: Any) -> Expert:
     model = LinearNet((1, 4, 4), torch.float32)
     run = two_experts(mixing=ratio(0.5, **mixing), precision=precision)
-    return Expert(config, model, run, n_classes=2)
+    return Expert(config, model, run, n_classes=2, shape=SHAPE)
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -113,7 +114,7 @@ def test_mixed_images_train_with_mixed_labels() -> None:
 
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
-    robust = Expert(ROBUST, model, two_experts(), n_classes=2)
+    robust = Expert(ROBUST, model, two_experts(), n_classes=2, shape=SHAPE)
     robust.step(X, Y, progress=0.0, noise=noise())
     assert model.training
     assert model[1].num_batches_tracked == 1
@@ -141,7 +142,9 @@ def test_the_average_takes_in_every_step() -> None:
 def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
     exact, coarse = (
-        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2).logits_of(X).detach()
+        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2, shape=SHAPE)
+        .logits_of(X)
+        .detach()
         for precision in ("float32", "bfloat16")
     )
     assert coarse.dtype == torch.float32
@@ -158,7 +161,9 @@ def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
     attack = PGD(epsilon=RADII[norm], norm=norm, steps=3)
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
     run = two_experts(precision="bfloat16", fold_batchnorm=folds)
-    robust = Expert(dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2)
+    robust = Expert(
+        dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2, shape=(1, 4, 4)
+    )
     x_adv = robust.craft(X, Y, noise())
     assert x_adv.dtype == robust.logits_of(x_adv).dtype == torch.float32
     assert x_adv.min() >= 0
@@ -206,7 +211,7 @@ IN_PARTS: dict[str, ExpertConfig] = {
 
 def stepped_in_parts(config: ExpertConfig, n_accumulations: int) -> tuple[Expert, torch.Tensor]:
     run = two_experts(precision="float64", n_accumulations=n_accumulations)
-    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2)
+    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2, shape=SHAPE)
     with global_seed(1, torch.device("cpu")):
         loss = parted.step(X.double(), Y, progress=0.0, noise=noise(5))
     return parted, loss
@@ -231,7 +236,7 @@ def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
     for n_accumulations in (1, 4):
         model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).double()
         run = two_experts(precision="float64", n_accumulations=n_accumulations)
-        robust = Expert(ROBUST, model, run, n_classes=2)
+        robust = Expert(ROBUST, model, run, n_classes=2, shape=SHAPE)
         seen: list[torch.Tensor] = []
         model.register_forward_pre_hook(
             lambda model, args, seen=seen: seen.append(args[0]) if model.training else None
@@ -244,7 +249,7 @@ def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
 @pytest.mark.parametrize(("n_accumulations", "n_images"), [(1, 8), (2, 4), (3, 3), (8, 1)])
 def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) -> None:
     run = two_experts(n_accumulations=n_accumulations)
-    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2)
+    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2, shape=SHAPE)
     seen: list[int] = []
     parted.model.register_forward_pre_hook(lambda model, args: seen.append(len(args[0])))
     parted.step(X, Y, progress=0.0, noise=noise())
