@@ -155,6 +155,7 @@ class Ours:
 
 def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
     """The largest difference of any weight after a step in float64 (signs flip by rounding)."""
+    _, c, h, w = x.shape
     textbook, ours = Textbook(model), Ours(model, (c, h, w), **fast)
     textbook.step(x, y, 0)
     ours.step(x, y, 0)

@@ -13,6 +13,7 @@ are refused, see `generalist_core.models.state_check`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,21 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from generalist_core.models.build import Normalised
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the model.
+
+    What hooks compute from parameters, as pruning and torch's older weight normalisation do, takes
+    part in the graph of gradients and is copied as values; the hooks compute it again.
+    """
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
+    return copy.deepcopy(model, memo)
 
 
 def moved(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -13,7 +13,7 @@ from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, Shape, build_model
-from generalist_core.models.state import BufferPlaces, load_state, state_of
+from generalist_core.models.state import BufferPlaces, copied, load_state, state_of
 from generalist_core.models.state_check import require_sound_state
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.training.averaging import Average, overwrite, weights_of
@@ -182,7 +182,7 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
             f"The model must be a torch.nn.Module, but got {type(initial).__name__}."
         )
     # the factory may have returned a model of the caller's, which must stay as it is
-    initial = copy.deepcopy(initial)
+    initial = copied(initial)
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)

@@ -8,7 +8,6 @@ The card is written last: if it exists, the model is complete.
 
 from __future__ import annotations
 
-import copy
 import io
 import warnings
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory, build_model
-from generalist_core.models.state import load_state, state_of
+from generalist_core.models.state import copied, load_state, state_of
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError, require_one_of
 from search.errors import SweepFolderError
@@ -119,7 +118,7 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
         )
     config, shape = from_dict(card["config"], TrainConfig), tuple(card["input"]["shape"])
     classes = card["output"]["classes"]
-    network = copy.deepcopy((model or _factory(config))(classes, shape))
+    network = copied((model or _factory(config))(classes, shape))
     load_state(network, load_tensors(path))
     return network.eval()
 

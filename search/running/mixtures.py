@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
-from generalist_core.models.state import load_state
+from generalist_core.models.state import copied, load_state
 from generalist_core.training.averaging import mix
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
@@ -26,9 +25,9 @@ def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) 
     """A model of the architecture, to load weights into."""
     if model is not None:
         # the factory may return a model of the caller's, which must stay as it is
-        return copy.deepcopy(model(data.n_classes, data.shape)).eval()
+        return copied(model(data.n_classes, data.shape)).eval()
     built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
-    return copy.deepcopy(built).eval()
+    return copied(built).eval()
 
 
 def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Module:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import spectral_norm as hooked_spectral_norm
 
 from generalist_core.config import SGD, Adam, Optimizer
 from generalist_core.models.state import (
     BufferPlaces,
     averaged_tensors,
+    copied,
     load_state,
     moved,
     recompute_derived,
@@ -96,12 +97,26 @@ def hooked() -> nn.Module:
         )
 
 
+def pruned() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 2))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    return model
+
+
+def weight_normed() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(16, 2)))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "not persistent": lambda: Centred(persistent=False),
     "reassigned": Reassigned,
     "not persistent, reassigned": lambda: Reassigned(persistent=False),
     "memory reassigned": ReassignedData,
     "complex and empty": Fourier,
+    "pruned": pruned,
+    "weight norm as a hook": weight_normed,
     "spectral norm": parametrized,
     "spectral norm as a hook": hooked,
 }
@@ -187,6 +202,17 @@ def test_weights_that_are_not_finite_have_no_singular_vectors() -> None:
         layer.original.fill_(torch.nan)
     recompute_derived(model)
     assert torch.equal(layer[0]._u, before)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_copy_of_a_model_in_use_shares_nothing(name: str) -> None:
+    model, x = MODELS[name](), torch.rand(2, *SHAPE)
+    expected = model.eval()(x)
+    again = copied(model)
+    assert torch.equal(again(x), expected)
+    for tensor in averaged_tensors(again).values():
+        tensor.add_(1)
+    assert torch.equal(model(x), expected)
 
 
 def test_masks_counters_and_vectors_are_not_averaged() -> None:
