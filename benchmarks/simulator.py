@@ -124,7 +124,10 @@ class SimulatedTrainer(AbstractTrainer):
     """A trainer whose experts learn by formula: the same epochs, warm-ups and costs."""
 
     def __init__(self, config: TrainConfig, world: World) -> None:
-        experts = [Expert(expert, _Nothing(), config, n_classes=2) for expert in config.experts]
+        experts = [
+            Expert(expert, _Nothing(), config, n_classes=2, shape=(1, 4, 4))
+            for expert in config.experts
+        ]
         super().__init__(config, experts, world.n_validation)
         self.world = world
         self._identity = to_json(config)

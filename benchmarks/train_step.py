@@ -132,11 +132,12 @@ class Textbook:
 class Ours:
     """The same two experts, by this package."""
 
-    def __init__(self, model: nn.Module, **fast: Any) -> None:
+    def __init__(self, model: nn.Module, shape: Shape, **fast: Any) -> None:
         run = replace(RUN, **fast)
         self.precision = run.precision
         self.experts = [
-            Expert(config, copy.deepcopy(model), run, n_classes=10) for config in run.experts
+            Expert(config, copy.deepcopy(model), run, n_classes=10, shape=shape)
+            for config in run.experts
         ]
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
@@ -154,7 +155,8 @@ class Ours:
 
 def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
     """The largest difference of any weight after a step in float64 (signs flip by rounding)."""
-    textbook, ours = Textbook(model), Ours(model, **fast)
+    _, c, h, w = x.shape
+    textbook, ours = Textbook(model), Ours(model, (c, h, w), **fast)
     textbook.step(x, y, 0)
     ours.step(x, y, 0)
     return max(
@@ -208,7 +210,7 @@ def measure(
     n_operations = 26 * batch * operations(model, shape)
     model, x, y = model.to(device), x.to(device), y.to(device)
     steps: dict[str, Textbook | Ours] = {"textbook": Textbook(model)}
-    steps |= {variant: Ours(model, **VARIANTS[variant]) for variant in variants}
+    steps |= {variant: Ours(model, shape, **VARIANTS[variant]) for variant in variants}
     calls: dict[str, Callable[[], object]] = {
         _forward_in(precision): partial(forward, model, x, precision)
         for precision in dict.fromkeys(map(precision_of, steps))

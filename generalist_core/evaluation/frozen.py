@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
+
+from generalist_core.models.state import copied, moved
 
 
 def frozen(model: nn.Module, device: torch.device) -> nn.Module:
@@ -13,6 +13,6 @@ def frozen(model: nn.Module, device: torch.device) -> nn.Module:
 
     A backward pass through it, such as FAB's, cannot change the original.
     """
-    copied = copy.deepcopy(model).to(device=device, dtype=torch.float32).eval()
-    copied.zero_grad(set_to_none=True)
-    return copied.requires_grad_(False)
+    alone = moved(copied(model), device, torch.float32).eval()
+    alone.zero_grad(set_to_none=True)
+    return alone.requires_grad_(False)

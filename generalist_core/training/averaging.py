@@ -9,26 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.config import MixingConfig
+from generalist_core.models.state import averaged_tensors, recompute_derived
 
 Weights = list[Tensor]
-"""Parameters and floating-point buffers of a model, in the order of its `state_dict`."""
+"""The tensors of a model that are averaged, see `generalist_core.models.state`."""
 
 
 def weights_of(model: nn.Module) -> Weights:
-    """The model's own tensors, detached: writing to them changes the model.
-
-    Integer buffers (such as BatchNorm's counter) are left out; they cannot be averaged.
-    """
-    return [value.detach() for value in model.state_dict().values() if value.is_floating_point()]
+    """The model's own tensors, detached: writing to them changes the model."""
+    return list(averaged_tensors(model).values())
 
 
 def names_of(model: nn.Module) -> list[str]:
     """The name of each tensor of `weights_of`."""
-    return [name for name, value in model.state_dict().items() if value.is_floating_point()]
+    return list(averaged_tensors(model))
 
 
 def named(model: nn.Module, weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Weights as a state dict, for `load_weights` or `model.load_state_dict(..., strict=False)`."""
+    """Weights by name, for `load_weights`."""
     return dict(zip(names_of(model), weights, strict=True))
 
 
@@ -39,8 +37,14 @@ def copy_weights(target: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what `named` made; names must match, except those of integer buffers."""
-    copy_weights(weights_of(model), [state[name] for name in names_of(model)])
+    """Load what `named` made; every name of the model must be there."""
+    overwrite(model, [state[name] for name in names_of(model)])
+
+
+def overwrite(model: nn.Module, weights: Sequence[Tensor]) -> None:
+    """Give a model these weights, and recompute what follows from them."""
+    copy_weights(weights_of(model), weights)
+    recompute_derived(model)
 
 
 @torch.no_grad()
@@ -59,7 +63,8 @@ def mix(weights: Sequence[Sequence[Tensor]], ratios: Sequence[float]) -> Weights
 
 def all_finite(weights: Sequence[Tensor]) -> bool:
     """Whether no tensor contains infinity or NaN."""
-    return bool(torch.stack(torch._foreach_norm(list(weights), torch.inf)).isfinite().all())
+    filled = [tensor for tensor in weights if tensor.numel()]
+    return bool(torch.stack(torch._foreach_norm(filled, torch.inf)).isfinite().all())
 
 
 class Average:

@@ -13,7 +13,7 @@ from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.data.splits import Split
 from generalist_core.device import full_precision
 from generalist_core.randomness import GeneratorNoise, Noise, generator
-from generalist_core.training.averaging import Weights, copy_weights, weights_of
+from generalist_core.training.averaging import Weights, overwrite
 from generalist_core.training.folding import folded, up_to_date
 
 
@@ -42,7 +42,8 @@ class Evaluator:
     ) -> None:
         """Take over `model`, into which weights are copied to be judged."""
         self.model = model.eval().requires_grad_(False)
-        self.folded = folded(model) if fold_batchnorm else None
+        c, h, w = split.images.shape[1:]
+        self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
         self.split = split
         self.config = config
         self.seed = seed
@@ -56,7 +57,7 @@ class Evaluator:
         Without `attacked`, only the natural objective is judged.
         """
         images = self.split.take(torch.arange(len(self.split))[:n_images])
-        copy_weights(weights_of(self.model), weights)
+        overwrite(self.model, weights)
         model = up_to_date(self.folded, self.model)
         if attacked:
             verdicts = evaluate(model, images, self.config, seed=self.seed, dtype=self.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models.build import ModelFactory, are_probabilities, build_model
+from generalist_core.models.build import ModelFactory, Shape, are_probabilities, build_model
+from generalist_core.models.state import BufferPlaces, copied, load_state, state_of
+from generalist_core.models.state_check import require_sound_state
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
-from generalist_core.training.averaging import Average, copy_weights, weights_of
+from generalist_core.training.averaging import Average, overwrite, weights_of
 from generalist_core.training.folding import folded
 from generalist_core.training.forward import compiled, forward_of, frozen_twin
 from generalist_core.training.losses import training_loss
@@ -41,8 +43,9 @@ class Expert:
         run: TrainConfig,
         *,
         n_classes: int,
+        shape: Shape,
     ) -> None:
-        """Take over `model`; of `run`, only the averaging and how a step is computed matter."""
+        """Take over `model` of images (c, h, w); of `run`, averaging and how to step matter."""
         self.config = config
         self.mixing = run.mixing
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
@@ -52,13 +55,16 @@ class Expert:
         self.logits_of = forward_of(model, autocasts=autocasts)
         attacked = frozen_twin(model) if run.compile and config.attack is not None else model
         folds = run.fold_batchnorm and config.attack is not None
-        self.folded = folded(attacked, torch.bfloat16 if autocasts else None) if folds else None
+        self.folded = (
+            folded(attacked, shape, torch.bfloat16 if autocasts else None) if folds else None
+        )
         self.attacked_logits_of = forward_of(self.folded or attacked, autocasts=autocasts)
         if run.compile:
             self.logits_of = compiled(self.logits_of)
             self.attacked_logits_of = compiled(self.attacked_logits_of, replays=True)
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
         self.weights = weights_of(model)
+        self._buffers = BufferPlaces(model)
         self.average = Average(self.weights, run.mixing)
         self.contribution = Average(self.weights, run.mixing)
         self.augment = _batch_augmentation(config.batch_augmentation, n_classes)
@@ -111,6 +117,7 @@ class Expert:
             mean = training_loss(config.loss, self.logits_of, *part, label_smoothing=smoothing)
             loss = mean * (len(part[0]) / len(x))
             torch.autograd.backward(loss)
+            self._buffers.restore()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
@@ -129,9 +136,13 @@ class Expert:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(progress)
 
+    def overwrite(self, weights: Sequence[Tensor]) -> None:
+        """Continue from these weights; the optimizer and the average are kept."""
+        overwrite(self.model, weights)
+
     def restart(self, learner: Average) -> None:
         """Take over a global learner's weights, as weights and as average, and its age."""
-        copy_weights(self.weights, learner.weights)
+        self.overwrite(learner.weights)
         self.average.restart(learner.weights)
         self.average.n_updates = learner.n_updates
 
@@ -140,7 +151,7 @@ class Expert:
         return {
             "epoch": self.epoch,
             "adopted_epochs": self.adopted_epochs,
-            "model": self.model.state_dict(),
+            "model": state_of(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "contribution": self.contribution.state_dict(),
@@ -149,7 +160,7 @@ class Expert:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
-        self.model.load_state_dict(state["model"])
+        load_state(self.model, state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.average.load_state_dict(state["average"])
         self.contribution.load_state_dict(state["contribution"])
@@ -171,6 +182,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
         raise InvalidConfigError(
             f"The model must be a torch.nn.Module, but got {type(initial).__name__}."
         )
+    # the factory may have returned a model of the caller's, which must stay as it is
+    initial = copied(initial)
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)
@@ -184,6 +197,7 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
             "The model must give logits, but got probabilities, in [0, 1] with the sum 1. Remove "
             "the softmax at its end: losses and attacks apply their own."
         )
+    require_sound_state(initial, data.shape)
     return initial
 
 

@@ -17,13 +17,13 @@ from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.fingerprints import model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
+from generalist_core.models.state import moved
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
 from generalist_core.training.averaging import (
     Average,
     Weights,
     all_finite,
-    copy_weights,
     mix,
     named,
 )
@@ -74,9 +74,11 @@ class GeneralistTrainer(AbstractTrainer):
         self._n_batches = n_batches(self.train_split, config.batch_size)
         initial = initial_model(config, data, model)
         self._model_fingerprint = model_fingerprint(initial)
-        initial = initial.to(self.device, self.dtype)
+        initial = moved(initial, self.device, self.dtype)
         experts = [
-            Expert(expert, copy.deepcopy(initial), config, n_classes=data.n_classes)
+            Expert(
+                expert, copy.deepcopy(initial), config, n_classes=data.n_classes, shape=data.shape
+            )
             for expert in config.experts
         ]
         self.evaluator = Evaluator(
@@ -242,7 +244,7 @@ class GeneralistTrainer(AbstractTrainer):
         """Every expert restarts from the global learner."""
         learner, sync = self.global_learner, self.config.sync
         for expert in self.experts:
-            copy_weights(expert.weights, learner)
+            expert.overwrite(learner)
             if sync.restart_momentum:
                 expert.optimizer.state.clear()
             if sync.restart_averages:

@@ -22,6 +22,7 @@ from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory, build_model
+from generalist_core.models.state import copied, load_state, state_of
 from generalist_core.training.averaging import load_weights
 from generalist_core.training.evaluator import correct
 from generalist_core.validation import InvalidConfigError, require_one_of
@@ -120,8 +121,8 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
         )
     config, shape = from_dict(card["config"], TrainConfig), tuple(card["input"]["shape"])
     classes = card["output"]["classes"]
-    network = (model or _factory(config))(classes, shape)
-    network.load_state_dict(load_tensors(path))
+    network = copied((model or _factory(config))(classes, shape))
+    load_state(network, load_tensors(path))
     return network.eval()
 
 
@@ -184,7 +185,7 @@ def _averages(sweep: Sweep, point: FrontPoint) -> dict[str, Any]:
 def _serialised(network: nn.Module, shape: tuple[int, int, int], file_format: str) -> bytes:
     buffer = io.BytesIO()
     if file_format == "weights":
-        torch.save(network.state_dict(), buffer)
+        torch.save(state_of(network), buffer)
         return buffer.getvalue()
     write, load = _PROGRAMS[file_format]
     try:

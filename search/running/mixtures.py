@@ -12,7 +12,8 @@ from torch import nn
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
-from generalist_core.training.averaging import mix, names_of
+from generalist_core.models.state import copied, load_state
+from generalist_core.training.averaging import mix
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.files import load_tensors, save_tensors
@@ -23,8 +24,10 @@ from search.front.front import Front
 def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
     """A model of the architecture, to load weights into."""
     if model is not None:
-        return model(data.n_classes, data.shape).eval()
-    return build_model(config.model, data.n_classes, data.shape, seed=config.seed).eval()
+        # the factory may return a model of the caller's, which must stay as it is
+        return copied(model(data.n_classes, data.shape)).eval()
+    built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+    return copied(built).eval()
 
 
 def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Module:
@@ -61,19 +64,12 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
 
 
 def _load_weights(architecture: nn.Module, state: dict[str, Any], path: Path) -> None:
-    missing = sorted(set(names_of(architecture)) - set(state))
-    unknown = sorted(set(state) - set(architecture.state_dict()))
-    cure = "Give --config, or --model and --width."
-    if missing or unknown:
-        raise InvalidConfigError(
-            f"{path} must hold weights of the architecture, but {missing[:3]} are missing and "
-            f"{unknown[:3]} are unknown. {cure}"
-        )
     try:
-        architecture.load_state_dict(state, strict=False)
+        load_state(architecture, state)
     except RuntimeError as error:
         raise InvalidConfigError(
-            f"{path} must hold weights of the architecture, but {error}. {cure}"
+            f"{path} must hold weights of the architecture, but {error}. Give --config, or --model "
+            "and --width."
         ) from error
 
 

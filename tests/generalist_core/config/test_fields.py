@@ -93,7 +93,7 @@ def test_a_value_of_another_type_is_refused(kind: Any, name: str, annotation: An
     [
         (lambda: PGD(epsilon=0.1, steps=2.5), "`steps` must be a whole number, but got steps=2.5"),  # type: ignore[arg-type]
         (lambda: SyncConfig(start_epoch=1.5), "`start_epoch` must be a whole number"),  # type: ignore[arg-type]
-        (lambda: DataConfig(n_validation=None), "got n_validation=None"),  # type: ignore[arg-type]
+        (lambda: DataConfig(n_validation="5"), "got n_validation=.5."),  # type: ignore[arg-type]
         (lambda: MixingConfig(decay=math.nan), "`decay` must be a finite number"),
         (lambda: TRADES(beta=math.inf), "`beta` must be a finite number, but got beta=inf"),
         (lambda: Cosine(final=math.nan), "`final` must be a finite number"),

@@ -25,6 +25,7 @@ from generalist_core.config import (
 from generalist_core.models.build import build_model
 from generalist_core.randomness import global_seed
 from generalist_core.training.experts import Expert
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
     NATURAL,
     RADII,
@@ -33,13 +34,16 @@ from tests.helpers.problems import (
     clones,
     largest_difference,
     lengths,
+    linear_net,
     noise,
     ratio,
     same_bits,
+    tiny_dataset,
     tiny_split,
     two_experts,
 )
 
+SHAPE = (1, 4, 4)
 X, Y = tiny_split(8).images, tiny_split(8).labels
 PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
 
@@ -47,7 +51,7 @@ PLAIN_SGD = SGD(lr=0.1, momentum=0.0, weight_decay=0.0)
 def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing: Any) -> Expert:
     model = LinearNet((1, 4, 4), torch.float32)
     run = two_experts(mixing=ratio(0.5, **mixing), precision=precision)
-    return Expert(config, model, run, n_classes=2)
+    return Expert(config, model, run, n_classes=2, shape=SHAPE)
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -110,7 +114,7 @@ def test_mixed_images_train_with_mixed_labels() -> None:
 
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
-    robust = Expert(ROBUST, model, two_experts(), n_classes=2)
+    robust = Expert(ROBUST, model, two_experts(), n_classes=2, shape=SHAPE)
     robust.step(X, Y, progress=0.0, noise=noise())
     assert model.training
     assert model[1].num_batches_tracked == 1
@@ -138,7 +142,9 @@ def test_the_average_takes_in_every_step() -> None:
 def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
     exact, coarse = (
-        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2).logits_of(X).detach()
+        Expert(NATURAL, model, two_experts(precision=precision), n_classes=2, shape=SHAPE)
+        .logits_of(X)
+        .detach()
         for precision in ("float32", "bfloat16")
     )
     assert coarse.dtype == torch.float32
@@ -155,7 +161,9 @@ def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
     attack = PGD(epsilon=RADII[norm], norm=norm, steps=3)
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
     run = two_experts(precision="bfloat16", fold_batchnorm=folds)
-    robust = Expert(dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2)
+    robust = Expert(
+        dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2, shape=(1, 4, 4)
+    )
     x_adv = robust.craft(X, Y, noise())
     assert x_adv.dtype == robust.logits_of(x_adv).dtype == torch.float32
     assert x_adv.min() >= 0
@@ -203,7 +211,7 @@ IN_PARTS: dict[str, ExpertConfig] = {
 
 def stepped_in_parts(config: ExpertConfig, n_accumulations: int) -> tuple[Expert, torch.Tensor]:
     run = two_experts(precision="float64", n_accumulations=n_accumulations)
-    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2)
+    parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2, shape=SHAPE)
     with global_seed(1, torch.device("cpu")):
         loss = parted.step(X.double(), Y, progress=0.0, noise=noise(5))
     return parted, loss
@@ -228,7 +236,7 @@ def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
     for n_accumulations in (1, 4):
         model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).double()
         run = two_experts(precision="float64", n_accumulations=n_accumulations)
-        robust = Expert(ROBUST, model, run, n_classes=2)
+        robust = Expert(ROBUST, model, run, n_classes=2, shape=SHAPE)
         seen: list[torch.Tensor] = []
         model.register_forward_pre_hook(
             lambda model, args, seen=seen: seen.append(args[0]) if model.training else None
@@ -241,9 +249,22 @@ def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
 @pytest.mark.parametrize(("n_accumulations", "n_images"), [(1, 8), (2, 4), (3, 3), (8, 1)])
 def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) -> None:
     run = two_experts(n_accumulations=n_accumulations)
-    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2)
+    parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2, shape=SHAPE)
     seen: list[int] = []
     parted.model.register_forward_pre_hook(lambda model, args: seen.append(len(args[0])))
     parted.step(X, Y, progress=0.0, noise=noise())
     assert max(seen) == n_images
     assert sum(seen) == 8 * (2 + 1)
+
+
+def test_a_model_that_exists_is_neither_trained_nor_frozen() -> None:
+    existing = linear_net(2, (1, 4, 4))
+    before = copy.deepcopy(existing.state_dict())
+    ends = []
+    for _ in range(2):
+        trainer = GeneralistTrainer(two_experts(), tiny_dataset(), model=lambda *_: existing)
+        trainer.train_epoch()
+        ends.append(trainer.state_dict())
+    assert same_bits(existing.state_dict(), before)
+    assert all(parameter.requires_grad for parameter in existing.parameters())
+    assert same_bits(*ends)

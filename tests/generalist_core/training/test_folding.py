@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,14 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
+from torch.nn.utils import prune
 
 from generalist_core.config import PGD, ModelConfig
 from generalist_core.models.build import build_model
+from generalist_core.training import folding
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.folding import Folded, folded
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import warmup_keys
-from tests.helpers.problems import RUNS, tiny_dataset, train_to, two_experts, with_expert
+from tests.helpers.problems import RUNS, same_bits, tiny_dataset, train_to, two_experts, with_expert
 
 MODELS = {
     "convnet": (ModelConfig(width=4), 3),
@@ -29,6 +33,17 @@ MODELS = {
     "wrn-28-10": (ModelConfig(name="wrn-28-10", width=1), 12),
 }
 X = torch.rand(5, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No class of model has been warned of before."""
+    monkeypatch.setattr(folding, "_warned", set())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == folding.__name__]
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -42,7 +57,7 @@ def trained(model: nn.Module) -> nn.Module:
 
 
 def folded_now(model: nn.Module) -> Folded:
-    found = folded(model)
+    found = folded(model, SHAPE)
     assert found is not None
     found.refresh()
     return found
@@ -78,7 +93,7 @@ def test_convolutions_kept_in_bfloat16_are_those_that_autocast_makes() -> None:
     model = trained(build_model(ModelConfig(width=4), 10, (1, 8, 8), seed=0)).float()
     found = []
     for dtype in (None, torch.bfloat16):
-        form = folded(model, dtype)
+        form = folded(model, SHAPE, dtype)
         assert form is not None
         form.refresh()
         assert {conv.weight.dtype for conv in form.convs} == {dtype or torch.float32}
@@ -89,7 +104,7 @@ def test_convolutions_kept_in_bfloat16_are_those_that_autocast_makes() -> None:
 
 def test_the_mode_of_the_model_stays() -> None:
     model = build_model(ModelConfig(width=4), 10, (1, 8, 8), seed=0).train()
-    folded(model)
+    folded(model, SHAPE)
     assert all(module.training for module in model.modules())
 
 
@@ -114,7 +129,7 @@ class Read(Twice):
 
 @pytest.mark.parametrize("model", [Twice(), Read(), nn.Sequential(nn.Flatten())])
 def test_what_cannot_be_folded_is_left_alone(model: nn.Module) -> None:
-    assert folded(model) is None
+    assert folded(model, SHAPE) is None
 
 
 class Untraceable(nn.Module):
@@ -207,19 +222,22 @@ def test_a_model_that_needs_real_images_is_left_alone(
     with pytest.raises(kind) as raised:
         fx.Tracer().trace(model)
     assert type(raised.value) is kind
-    with caplog.at_level("INFO"):
-        assert folded(model) is None
-    assert f"BatchNorm is not folded: {kind.__name__}" in caplog.text
+    for _ in range(2):
+        assert folded(model, SHAPE) is None
+    (message,) = said(caplog)
+    assert f"Untraceable: {kind.__name__}" in message
 
 
 def test_a_compiled_model_is_left_alone() -> None:
-    assert folded(torch.compile(nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)))) is None
+    assert (
+        folded(torch.compile(nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1))), SHAPE) is None
+    )
 
 
 def test_other_errors_of_a_model_are_not_hidden() -> None:
     """Such as an attribute that is missing in eval mode only."""
     with pytest.raises(AttributeError, match="no attribute 'missing'"):
-        folded(Untraceable(lambda x: x + math.missing))  # type: ignore[attr-defined]
+        folded(Untraceable(lambda x: x + math.missing), SHAPE)  # type: ignore[attr-defined]
 
 
 class Copied(torch.autograd.Function):
@@ -301,3 +319,158 @@ def test_folding_spares_the_batch_norms_of_every_step_of_the_attack(
         trainer.train_epoch()
         counts.append(len(calls))
     assert counts[0] - counts[1] == 2 * 7 * 3
+
+
+class HandNorm(nn.Module):
+    """Running statistics in buffers of its own, between a convolution and a BatchNorm."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("var", torch.ones(n))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.mean.lerp_(x.mean((0, 2, 3)), 0.1)
+                self.var.lerp_(x.var((0, 2, 3)), 0.1)
+        return (x - self.mean[:, None, None]) / (self.var + 1e-5).sqrt()[:, None, None]
+
+
+class Applied(nn.Module):
+    """A function of the model and its images, as a layer."""
+
+    def __init__(self, apply: Callable[[Any, Tensor], Tensor], **buffers: Tensor) -> None:
+        super().__init__()
+        self.apply_to = apply
+        self.scale = 1.0
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_to(self, x)
+
+
+def noisy(_: Any, x: Tensor) -> Tensor:
+    return x + 0.1 * torch.randn(1, 1, 8, 8, dtype=x.dtype)
+
+
+def drawn_as_a_number(_: Any, x: Tensor) -> Tensor:
+    return x * float(torch.rand(()))
+
+
+def scaled_by_a_number(layer: Any, x: Tensor) -> Tensor:
+    return x * float(layer.scale_of)
+
+
+def scaled_by_what_training_saw(layer: Any, x: Tensor) -> Tensor:
+    if layer.training:
+        layer.scale = float(x.mean()) + 2
+    return x * layer.scale
+
+
+def switched(layer: Any, x: Tensor) -> Tensor:
+    return x if bool(layer.flag) else 2 * x
+
+
+def without_gradient(_: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        rounded = (8 * x).round() / 8
+        kept = x * 0.5
+    return rounded + x - kept
+
+
+def net(layer: nn.Module, conv: nn.Module | None = None) -> nn.Sequential:
+    conv = conv or nn.Conv2d(1, 2, 3, padding=1)
+    return nn.Sequential(layer, conv, nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(128, 2))
+
+
+NOT_THE_MODEL = {
+    "statistics of its own": lambda: net(HandNorm(1)),
+    "noise": lambda: net(Applied(noisy)),
+    "a number that is drawn": lambda: net(Applied(drawn_as_a_number)),
+    "a buffer as a number": lambda: net(Applied(scaled_by_a_number, scale_of=torch.ones(()))),
+    "an attribute": lambda: net(Applied(scaled_by_what_training_saw)),
+    "a flag": lambda: net(Applied(switched, flag=torch.tensor(False))),
+    "no gradient": lambda: net(Applied(without_gradient)),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THE_MODEL)
+def test_a_form_that_is_another_function_is_not_used(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = NOT_THE_MODEL[name]()
+    before, drawn = copy.deepcopy(model), torch.get_rng_state()
+    for _ in range(2):
+        assert folded(model, SHAPE) is None
+    assert len(said(caplog)) == 1
+    assert same_bits(model.state_dict(), before.state_dict())
+    assert vars(model[0]).keys() == vars(before[0]).keys()
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def with_hook(register: str) -> nn.Module:
+    conv = nn.Conv2d(1, 2, 3, padding=1)
+    hooks: dict[str, Callable[..., Any]] = {
+        "register_forward_hook": lambda *seen: 0.1 * seen[-1] + 3,
+        "register_forward_pre_hook": lambda _, given: (2 * given[0],),
+        "register_full_backward_hook": lambda *_: None,
+    }
+    getattr(conv, register)(hooks[register])
+    return conv
+
+
+def hooked_spectral_norm(conv: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.spectral_norm(conv)
+
+
+CHANGED: dict[str, Callable[[], nn.Module]] = {
+    "forward hook": lambda: with_hook("register_forward_hook"),
+    "forward pre-hook": lambda: with_hook("register_forward_pre_hook"),
+    "backward hook": lambda: with_hook("register_full_backward_hook"),
+    "spectral norm, hook": lambda: hooked_spectral_norm(nn.Conv2d(1, 2, 3, padding=1)),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 2, 3, padding=1)),
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 2, 3, padding=1)),
+    "pruned": lambda: prune.l1_unstructured(nn.Conv2d(1, 2, 3, padding=1), "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_convolution_that_does_more_than_its_class_is_not_folded(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = net(nn.Identity(), CHANGED[name]())
+    assert folded(model, SHAPE) is None
+    (message,) = said(caplog)
+    assert message.endswith(": 1 has a hook or a parametrization")
+
+
+def test_the_other_convolutions_of_such_a_model_are_folded() -> None:
+    layer = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1), nn.ReLU())
+    model = trained(net(layer, CHANGED["spectral norm"]()))
+    found = folded_now(model)
+    assert len(found.convs) == 1
+    torch.testing.assert_close(found(X), model(X), rtol=0, atol=1e-12)
+
+
+def test_a_subclass_of_batch_norm_is_not_taken_for_one() -> None:
+    model = net(nn.Identity())
+    model[2].forward = lambda x: x  # type: ignore[method-assign]
+    assert folded(model, SHAPE) is None
+
+
+@pytest.mark.parametrize("name", ["convnet", "normalised"])
+def test_usual_models_are_folded_without_a_word(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, n_folded = MODELS[name]
+    found = folded(build_model(config, 10, SHAPE, seed=0), SHAPE)
+    assert found is not None
+    assert len(found.convs) == n_folded
+    assert not said(caplog)

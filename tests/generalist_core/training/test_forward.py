@@ -53,7 +53,7 @@ def test_what_is_compiled_for_the_attack_holds_no_weight_that_takes_a_gradient(
     given = []
     monkeypatch.setattr("torch.compile", lambda forward, **how: given.append(forward) or forward)
     run = two_experts(compile=True, fold_batchnorm=folds)
-    Expert(ROBUST, model(), run, n_classes=2)
+    Expert(ROBUST, model(), run, n_classes=2, shape=(1, 4, 4))
     training, attack = given
     takes = []
     for forward in (training, attack):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from search.files import load_tensors
+from generalist_core.models.state import state_of
+from generalist_core.training.averaging import load_weights, named, weights_of
+from search.files import load_tensors, save_tensors
 from search.folders import SweepFolder
-from search.running.mixtures import mixed_state, write_models
+from search.running.mixtures import load_model, mixed_state, write_models
 from tests.helpers.small_sweep import copy_of
 from tests.helpers.tiny import begin, finish
 
@@ -29,3 +32,38 @@ def test_the_models_are_those_of_the_front(two_trials: Path, tmp_path: Path) -> 
     next(models.iterdir()).rename(models / "9999-0.5.pt")
     write_models(sweep.folder, sweep.front)
     assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+
+
+class Shifted(nn.Module):
+    """A linear model with spectral norm, of images less a buffer that is not persistent."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 2))
+        self.register_buffer("mean", torch.zeros(16), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1) - self.mean)
+        return logits
+
+
+def test_a_mixture_in_a_file_is_the_mixture_in_memory(tmp_path: Path) -> None:
+    averages = {}
+    for name in ("natural", "robust"):
+        model = Shifted()
+        model.mean.uniform_()
+        averages[name] = named(model, weights_of(model))
+    expected = Shifted().eval()
+    load_weights(expected, mixed_state(averages, 0.3))
+    save_tensors(tmp_path / "mixture.pt", mixed_state(averages, 0.3))
+    save_tensors(tmp_path / "state.pt", state_of(expected))
+    x = torch.rand(3, 1, 4, 4)
+    for file in ("mixture.pt", "state.pt"):
+        loaded = load_model(tmp_path / file, Shifted(), trusted=False)
+        assert torch.equal(loaded(x), expected(x))
+    norm = torch.linalg.matrix_norm(expected.linear.weight.detach(), 2)
+    torch.testing.assert_close(norm, torch.tensor(1.0))
+    means = [averages[name]["mean"] for name in ("natural", "robust")]
+    torch.testing.assert_close(expected.mean, 0.7 * means[0] + 0.3 * means[1])
