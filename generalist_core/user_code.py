@@ -61,6 +61,12 @@ def callable_name(function: Callable[..., object]) -> str:
     return f"{Path(place).absolute()}:{name}"
 
 
+def absolute_name(name: str) -> str:
+    """The name `FILE.py:FUNCTION` with an absolute path; any other name as it is."""
+    place, colon, function = name.rpartition(":")
+    return f"{Path(place).absolute()}{colon}{function}" if place.endswith(".py") else name
+
+
 def _load_file(path: Path) -> object:
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve(strict=True))
     assert spec is not None
@@ -98,12 +104,10 @@ def has_custom(*parts: object) -> bool:
 def _pin(part: Part) -> Part:
     if not isinstance(part, CustomAttack | CustomLoss):
         return part
-    place, _, function = part.function.rpartition(":")
-    if place.endswith(".py"):
-        place = str(Path(place).absolute())
-    digest = _file_digest(place)
+    function = absolute_name(part.function)
+    digest = _file_digest(function.rpartition(":")[0])
     _require_unchanged(part.function, part.digest, digest)
-    return replace(part, function=f"{place}:{function}", digest=digest)
+    return replace(part, function=function, digest=digest)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from rich.console import Console
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
-from generalist_core.user_code import pinned, running_user_code
+from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
@@ -50,9 +50,10 @@ from search.study.folder import (
     write_request,
 )
 from search.study.records import Proposal
-from search.study.storage import mend_journal, open_storage
+from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations
+from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -89,6 +90,7 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
+    config = _with_absolute_paths(config)
     config = replace(config, base=pinned(config.base))
     with running_user_code(f"space {config.space}"):
         space = space or load_space(config.space)
@@ -147,8 +149,8 @@ def resume(
     folder = Path(folder).absolute()
     old, study = read_request(folder)
     require_custom_parts(folder, data, model)
-    config = config or replace(old, time_budget_s=None)
-    _require_unchanged(config, old)
+    config = _with_absolute_paths(config or replace(old, time_budget_s=None))
+    _require_unchanged(config, _with_absolute_paths(old))
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
     check_that_it_can_start(config, data, model)
@@ -194,7 +196,8 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:
-        raise SweepInterruptedError(f"Interrupted. Continue: generalist-search resume {folder}")
+        again = command_text("generalist-search", "resume", folder)
+        raise SweepInterruptedError(f"Interrupted. Continue: {again}")
     return sweep
 
 
@@ -243,7 +246,14 @@ def _monitor(sweep: Sweep, space: Space) -> Monitor:
     parameters = parameters_of_space(space, sweep.config.base)
     for proposal in sweep.results.proposals():
         parameters = with_seen(parameters, proposal.params)
-    return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives)
+    study = sweep.ledger.study.study_name
+    return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives, study=study)
+
+
+def _with_absolute_paths(config: SweepConfig) -> SweepConfig:
+    """The request with absolute paths to space and storage: later commands may run elsewhere."""
+    storage = config.storage if config.storage is None else absolute_url(config.storage)
+    return replace(config, space=absolute_name(config.space), storage=storage)
 
 
 def _require_unchanged(config: SweepConfig, old: SweepConfig) -> None:
