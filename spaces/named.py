@@ -71,7 +71,10 @@ class FieldReader:
         require(low <= high, "low <= high", f"low={low}, high={high} for {name!r}")
         require(not log or low > 0, "low > 0", f"low={low} for {name!r} with log=True")
         require(step is None or step > 0, "step > 0", f"step={step} for {name!r}")
-        require(not (log and step), "not (log and step)", f"log={log}, step={step} for {name!r}")
+        if log and step is not None:
+            raise InvalidConfigError(
+                f"A parameter must have a step or a logarithmic scale, but got both for {name!r}."
+            )
         held = self._read(name, None)
         if isinstance(held, bool) or not isinstance(held, int | float):
             held = math.sqrt(low * high) if log else (low + high) / 2

@@ -46,13 +46,15 @@ def configuration_of(space: Space, trial: Trial, base: TrainConfig) -> TrainConf
     Raises:
         InvalidConfigError: the space failed, with whatever error, or returned no valid one.
     """
+    file = getattr(getattr(space, "__code__", None), "co_filename", "")
+    name = f"space {file}:{getattr(space, '__name__', space)}"
     try:
-        with running_user_code("space"):
+        with running_user_code(name):
             made = space(trial, base)
             if isinstance(made, TrainConfig):
                 return from_dict(to_dict(made), TrainConfig)
     except OSError as error:
-        raise InvalidConfigError(f"`space` must run, but {described(error)}.") from error
+        raise InvalidConfigError(f"`{name}` must run, but {described(error)}.") from error
     raise InvalidConfigError(f"A space must return a TrainConfig, but got {made!r}.")
 
 

@@ -101,7 +101,7 @@ def sweep(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    check_that_it_can_start(config, data, model)
+    config = check_that_it_can_start(config, data, model)
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
@@ -153,7 +153,7 @@ def resume(
     _require_unchanged(config, _with_absolute_paths(old))
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
-    check_that_it_can_start(config, data, model)
+    config = check_that_it_can_start(config, data, model)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
         for proposal in open_sweep(folder).results.proposals():
