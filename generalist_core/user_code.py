@@ -61,6 +61,12 @@ def callable_name(function: Callable[..., object]) -> str:
     return f"{Path(place).absolute()}:{name}"
 
 
+def absolute_name(name: str) -> str:
+    """The name `FILE.py:FUNCTION` with an absolute path; any other name as it is."""
+    place, colon, function = name.rpartition(":")
+    return f"{Path(place).absolute()}{colon}{function}" if place.endswith(".py") else name
+
+
 def _load_file(path: Path) -> object:
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve(strict=True))
     assert spec is not None
@@ -101,12 +107,12 @@ def has_custom(*parts: object) -> bool:
 def _pin(part: Part) -> Part:
     if not isinstance(part, CustomAttack | CustomLoss):
         return part
-    function = _absolute(part.function)
+    function = absolute_name(part.function)
     return replace(part, function=function, digest=require_unchanged(function, part.digest))
 
 
 def _pin_model(model: ModelConfig) -> ModelConfig:
-    name = _absolute(model.name)
+    name = absolute_name(model.name)
     if name.startswith("torchvision:"):
         return model
     try:
@@ -117,12 +123,6 @@ def _pin_model(model: ModelConfig) -> ModelConfig:
         return model
     require_unchanged(name, model.digest)
     return replace(model, name=name, digest=digest)
-
-
-def _absolute(name: str) -> str:
-    """`FILE.py:FUNCTION` with the absolute path of the file; another name as it is."""
-    place, _, function = name.rpartition(":")
-    return f"{Path(place).absolute()}:{function}" if place.endswith(".py") else name
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pickle
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,19 @@ def write_json(path: Path, data: object) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new, never a part of it."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
+    """Write a file atomically: a reader sees the old content or the new, never a part of it.
+
+    Its mode is that of any new file, as the process's umask has it.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with aside.open("xb") as file:
         try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
+            aside.replace(path)
         except OSError:
-            Path(file.name).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
@@ -11,6 +12,11 @@ UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
 def plural(n: int, noun: str) -> str:
     """A number with its noun: `1 epoch`, `2 epochs`."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def command_text(*words: object) -> str:
+    """A command as it is typed in a shell, with quotes where a word needs them."""
+    return shlex.join(map(str, words))
 
 
 def value_text(value: Any) -> str:

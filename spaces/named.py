@@ -14,7 +14,7 @@ from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError, require
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing, tune_sync
-from spaces.protocol import Space, Trial, tune_float
+from spaces.protocol import Space, Trial, configuration_of, on_grid, tune_float
 
 
 def smoke(trial: Trial, base: TrainConfig) -> TrainConfig:
@@ -55,38 +55,54 @@ def load_space(name: str) -> Space:
 class FieldReader:
     """A trial that suggests the values of configurations; the first that has the field decides.
 
-    A value outside the range becomes the nearest bound, a choice that is not offered becomes the
-    first one, and a field that no configuration has gets the middle of its range. `params` collects
-    the suggestions.
+    A value outside the range becomes the nearest bound, one between the steps the nearest step, a
+    choice that is not offered the first one, and a field in which no configuration has a number
+    gets the middle of its range. `params` collects the suggestions.
     """
 
     def __init__(self, *configs: TrainConfig) -> None:
         self.configs = configs
-        self.params: dict[str, float | int | str] = {}
+        self.params: dict[str, Any] = {}
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """The field's value, clamped to [low, high]."""
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """The field's value, clamped to [low, high], at the nearest step."""
         require(low <= high, "low <= high", f"low={low}, high={high} for {name!r}")
         require(not log or low > 0, "low > 0", f"low={low} for {name!r} with log=True")
-        middle = math.sqrt(low * high) if log else (low + high) / 2
-        value = min(max(float(self._read(name, middle)), low), high)
+        require(step is None or step > 0, "step > 0", f"step={step} for {name!r}")
+        if log and step is not None:
+            raise InvalidConfigError(
+                f"A parameter must have a step or a logarithmic scale, but got both for {name!r}."
+            )
+        held = self._read(name, None)
+        if isinstance(held, bool) or not isinstance(held, int | float):
+            held = math.sqrt(low * high) if log else (low + high) / 2
+        value = min(max(float(held), low), high)
+        value = value if step is None else on_grid(value, low, high, step)
         self.params[name] = value
         return value
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """The field's value, clamped to [low, high]."""
-        value = round(self.suggest_float(name, low, high, log=log))
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """The field's value, clamped to [low, high], at the nearest step."""
+        value = round(
+            self.suggest_float(name, low, high, step=step if step != 1 else None, log=log)
+        )
         self.params[name] = value
         return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[str], /) -> str:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """The field's value if it is one of `choices`, else the first of them."""
         held = self._read(name, choices[0])
-        value = str(held) if held in choices else choices[0]
+        equal = [choice for choice in choices if choice == held]
+        of_its_type = [choice for choice in equal if type(choice) is type(held)]
+        value = next(iter(of_its_type or equal or choices))
         self.params[name] = value
         return value
 
-    def _read(self, name: str, otherwise: float | str) -> Any:
+    def _read(self, name: str, otherwise: Any) -> Any:
         for config in self.configs:
             with contextlib.suppress(InvalidConfigError):
                 return value_at(config, name)
@@ -116,8 +132,6 @@ def _suggestion(
     space: Space, base: TrainConfig, wanted: TrainConfig
 ) -> tuple[dict[str, Any], Ratio]:
     reader = FieldReader(wanted, base)
-    made = space(reader, base)
-    if not isinstance(made, TrainConfig):
-        raise InvalidConfigError(f"A space must return a TrainConfig, but got {made!r}.")
+    configuration_of(space, reader, base)
     same_experts = len(base.experts) == len(wanted.experts)
     return reader.params, (wanted if same_experts else base).mixing.ratio.values[-1]

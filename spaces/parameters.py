@@ -9,9 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from generalist_core.config import TrainConfig
-from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
-from spaces.protocol import Space
+from spaces.protocol import Space, configuration_of, on_grid
 from spaces.release_ratio import suggest_ratio
 
 PATIENCE = 50
@@ -28,17 +27,20 @@ class Explorer:
         self._taken: Counter[tuple[str, Any]] = Counter()
         self._random = random.Random(0)  # noqa: S311  (no secret)
 
-    def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
-        """A number in the range."""
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, **_: Any
+    ) -> float:
+        """A number in the range, at a step."""
         self.found.setdefault(name, ())
-        return self._random.uniform(low, high)
+        value = self._random.uniform(low, high)
+        return value if step is None else on_grid(value, low, high, step)
 
-    def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
-        """A whole number in the range."""
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, **_: Any) -> int:
+        """A whole number in the range, at a step."""
         self.found.setdefault(name, ())
-        return self._random.randint(low, high)
+        return self._random.randrange(low, high + 1, step)
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """A random one of the rarest choices so far, so that all combinations occur."""
         known = self.found.get(name, ())
         self.found[name] = (*known, *(choice for choice in choices if choice not in known))
@@ -59,14 +61,13 @@ def parameters_of_space(space: Space, base: TrainConfig) -> Mapping[str, Choices
     suggest_ratio(explorer, len(base.experts))
     while n_in_vain < PATIENCE:
         before = dict(explorer.found)
-        with suppress(InvalidConfigError), running_user_code("space"):
-            space(explorer, base)
+        with suppress(InvalidConfigError):
+            configuration_of(space, explorer, base)
         n_in_vain = n_in_vain + 1 if explorer.found == before else 0
     return explorer.found
 
 
 def with_seen(known: Mapping[str, Choices], params: Mapping[str, Any]) -> dict[str, Choices]:
     """The known parameters and those that only a trial had, with their choices."""
-    numbers = (int, float)
-    seen = {name: () if isinstance(v, numbers) else (v,) for name, v in params.items()}
+    seen = {name: () if type(v) in (int, float) else (v,) for name, v in params.items()}
     return {**seen, **known}

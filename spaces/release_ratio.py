@@ -12,24 +12,30 @@ from generalist_core.config import Ratio, as_weights
 from generalist_core.config.mixing import ratio_key
 from spaces.protocol import Trial
 
+N_DECIMALS = 6
+"""Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
+
 
 def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
-    """The release ratio that a trial suggests."""
+    """The release ratio that a trial suggests, its weights rounded to `N_DECIMALS`."""
     weights, left = [0.0] * n_experts, 1.0
     for expert in range(n_experts - 1, 0, -1):
-        weights[expert] = left * trial.suggest_float(f"release_ratio.{expert}", 0.0, 1.0)
-        left -= weights[expert]
+        fraction = trial.suggest_float(f"release_ratio.{expert}", 0.0, 1.0)
+        weights[expert] = round(left * fraction, N_DECIMALS)
+        left = round(left - weights[expert], N_DECIMALS)
     weights[0] = left
     return weights[1] if n_experts == 2 else tuple(weights)
 
 
 def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
-    """The known ratio that equals `ratio` up to rounding, or `ratio` itself if there is none."""
-    for other in known:
-        pairs = zip(ratio_key(ratio), ratio_key(other), strict=True)
-        if all(abs(a - b) < 1e-9 for a, b in pairs):
-            return other
-    return ratio
+    """The known ratio that `suggest_ratio` rounds to `ratio`, or `ratio` itself if none does."""
+    weights = ratio_key(ratio)
+
+    def distance(other: Ratio) -> float:
+        return max(abs(a - b) for a, b in zip(weights, ratio_key(other), strict=True))
+
+    closest = min(known, key=distance, default=ratio)
+    return closest if distance(closest) < len(weights) * 10**-N_DECIMALS else ratio
 
 
 def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:

@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import json
 import typing
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.fields import field_types, is_union
@@ -76,26 +77,56 @@ def replace_at(config: T, path: str, value: Any) -> T:
     Raises:
         InvalidConfigError: there is no such field, or it does not take this value.
     """
+    return replace_all(config, [(path, value)])
+
+
+def replace_all(config: T, assignments: Iterable[tuple[str, Any]]) -> T:
+    """A copy of `config` with a JSON-like value at each of several dotted paths.
+
+    Later assignments win. Each part is built once, with all its new fields, so that fields whose
+    law binds them together can be changed together.
+
+    Raises:
+        InvalidConfigError: there is no such field, or it does not take this value.
+    """
     kind = type(config)
-    replaced: T = _replaced(config, kind, path.split("."), value, path, kind.__name__)
+    changes = [_Change(path.split("."), value, path) for path, value in assignments]
+    replaced: T = _replaced(config, kind, changes, kind.__name__)
     return replaced
 
 
-def _replaced(node: Any, kind: Any, steps: list[str], value: Any, path: str, where: str) -> Any:
-    """`node` with `value` at the end of the steps; only what lies on the way is replaced."""
-    if not steps:
-        return _decode(value, kind, where)
-    step, *rest = steps
-    if rest and type(node).__name__ == step:
-        return _replaced(node, kind, rest, value, path, where)
-    key = _key(node, step, path)
-    if isinstance(key, str):
-        hint = field_types(cast(type, type(node)))[key]
-        child = _replaced(getattr(node, key), hint, rest, value, path, f"{where}.{key}")
-        return dataclasses.replace(node, **{key: child})
-    item = _item_kind(_without_none(kind, node))
-    child = _replaced(node[key], item, rest, value, path, f"{where}.{key}")
-    return (*node[:key], child, *node[key + 1 :])
+class _Change(NamedTuple):
+    """A value to be set at the end of `steps`, which are what is left of `path`."""
+
+    steps: list[str]
+    value: Any
+    path: str
+
+
+def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
+    """`node` with the changes made; only what lies on their ways is replaced."""
+    whole = [number for number, change in enumerate(changes) if not change.steps]
+    if whole:
+        node = _decode(changes[whole[-1]].value, kind, where)
+        changes = changes[whole[-1] + 1 :]
+    below: dict[str | int, list[_Change]] = {}
+    for steps, value, path in changes:
+        names_class = len(steps) > 1 and type(node).__name__ == steps[0]
+        step, *rest = steps[1:] if names_class else steps
+        below.setdefault(_key(node, step, path), []).append(_Change(rest, value, path))
+    if not below:
+        return node
+    if not isinstance(node, tuple):
+        hints = field_types(cast(type, type(node)))
+        fields = {
+            key: _replaced(getattr(node, key), hints[key], inside, f"{where}.{key}")
+            for key, inside in cast(dict[str, list[_Change]], below).items()
+        }
+        return dataclasses.replace(node, **fields)
+    item, items = _item_kind(_without_none(kind, node)), list(node)
+    for index, inside in cast(dict[int, list[_Change]], below).items():
+        items[index] = _replaced(items[index], item, inside, f"{where}.{index}")
+    return tuple(items)
 
 
 def _child(node: Any, step: str, path: str) -> Any:

@@ -15,8 +15,9 @@ def refined(
 ) -> list[OperatingPoint]:
     """The points at `ratios`, in that order, then at most `n_refinements` more.
 
-    Each is halfway between the two neighbours with the most `room` between them. It ends when no
-    room is as large as one image, 1 / n_images. Needs two experts.
+    Each is halfway between the two neighbours with the most `room` between them, in twelve decimals
+    so that its name is short. It ends when no room is as large as one image, 1 / n_images. Needs
+    two experts.
     """
     points = [release(ratio) for ratio in ratios]
     for _ in range(n_refinements if len(points) > 1 else 0):
@@ -24,7 +25,7 @@ def refined(
         a, b = max(neighbours, key=lambda pair: room(*pair))
         if room(a, b) < 1 / a.n_images:
             break
-        points.append(release((_weight(a) + _weight(b)) / 2))
+        points.append(release(round((_weight(a) + _weight(b)) / 2, 12)))
     return points
 
 

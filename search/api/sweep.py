@@ -15,7 +15,7 @@ from rich.console import Console
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
-from generalist_core.user_code import pinned, running_user_code
+from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
@@ -52,9 +52,10 @@ from search.study.folder import (
     write_request,
 )
 from search.study.records import Proposal
-from search.study.storage import mend_journal, open_storage
+from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations
+from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -91,7 +92,7 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    config = _pinned(config)
+    config = _pinned(_with_absolute_paths(config))
     with running_user_code(f"space {config.space}"):
         given, space = space, space or load_space(config.space)
         pins = pinned_space(config, given)
@@ -102,7 +103,7 @@ def sweep(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    check_that_it_can_start(config, data, model)
+    config = check_that_it_can_start(config, data, model)
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
@@ -150,13 +151,13 @@ def resume(
     folder = Path(folder).absolute()
     old, study = read_request(folder)
     require_custom_parts(folder, data, model)
-    config = config or replace(old, time_budget_s=None)
-    _require_unchanged(_pinned(config), _pinned(old))
+    config = _with_absolute_paths(config or replace(old, time_budget_s=None))
+    _require_unchanged(_pinned(config), _pinned(_with_absolute_paths(old)))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
-    check_that_it_can_start(config, data, model)
+    config = check_that_it_can_start(config, data, model)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
         for proposal in open_sweep(folder).results.proposals():
@@ -199,7 +200,8 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:
-        raise SweepInterruptedError(f"Interrupted. Continue: generalist-search resume {folder}")
+        again = command_text("generalist-search", "resume", folder)
+        raise SweepInterruptedError(f"Interrupted. Continue: {again}")
     return sweep
 
 
@@ -248,7 +250,14 @@ def _monitor(sweep: Sweep, space: Space) -> Monitor:
     parameters = parameters_of_space(space, sweep.config.base)
     for proposal in sweep.results.proposals():
         parameters = with_seen(parameters, proposal.params)
-    return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives)
+    study = sweep.ledger.study.study_name
+    return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives, study=study)
+
+
+def _with_absolute_paths(config: SweepConfig) -> SweepConfig:
+    """The request with absolute paths to space and storage: later commands may run elsewhere."""
+    storage = config.storage if config.storage is None else absolute_url(config.storage)
+    return replace(config, space=absolute_name(config.space), storage=storage)
 
 
 def _pinned(config: SweepConfig) -> SweepConfig:

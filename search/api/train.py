@@ -53,7 +53,7 @@ def train(
     """
     folder = Path(folder)
     config, data = pinned(config), data or load_dataset(config.data)
-    preflight(config, data, model)
+    config = preflight(config, data, model)
     create_folder(folder)
     return train_in(folder, config, data, model=model, on_epoch=on_epoch)
 

@@ -44,7 +44,7 @@ def run_train(
 
     config, console = build_config(problem, training), output.console()
     data = load_dataset(config.data)
-    preflight(config, data)
+    config = preflight(config, data)
     create_folder(training.out)
     if profile:
         printing.print_profile(config, data, training.out / "profile.json", console)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
-from generalist_core.config.codec import load_config, replace_at
+from generalist_core.config.codec import load_config, replace_all, replace_at
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
@@ -33,6 +35,32 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
     "fashion-mnist": {"n_validation": 1000},
 }
 """How training images of each data set are usually augmented."""
+
+
+FRACTION = re.compile(r"([\d.]+)\s*/\s*([\d.]+)")
+
+
+def number(text: str) -> float:
+    """The number that is written as `0.03` or as a fraction such as `8/255`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if (fraction := FRACTION.fullmatch(text.strip())) is None:
+        return float(text)
+    above, below = map(float, fraction.groups())
+    if below == 0:
+        raise ValueError
+    return above / below
+
+
+def _radius(text: str) -> float:
+    try:
+        return number(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"It must be a number or a fraction such as 8/255, but got {text!r}."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +128,9 @@ class ProblemOptions:
         sets="model.name",
     )
     width: int | None = option("width of a built-in model", "N", sets="model.width")
-    epsilon: float | None = option("radius of all attacks, images in [0, 1]", "E")
+    epsilon: float | None = option(
+        "radius of all attacks, images in [0, 1], such as 0.03 or 8/255", "E", type=_radius
+    )
     seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
     device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
 
@@ -179,9 +209,8 @@ def build_config(problem: ProblemOptions, training: TrainingOptions | None = Non
         raise InvalidConfigError(
             f"`--config` must be given without `--preset`, but got --preset {problem.preset}."
         )
-    for group in (problem, training) if training is not None else (problem,):
-        for path, value in _settings(group):
-            config = replace_at(config, path, value)
+    groups = (problem, training) if training is not None else (problem,)
+    config = replace_all(config, [made for group in groups for made in _settings(group)])
     return with_absolute_paths(config)
 
 
@@ -236,14 +265,15 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
     """The configuration with this radius for every attack."""
     attacked = [f"experts.{e.name}" for e in config.experts if e.attack is not None]
     judged = [f"evaluation.attacks.{named.name}" for named in config.evaluation.attacks]
-    for place in attacked + judged:
-        config = replace_at(config, f"{place}.attack.epsilon", epsilon)
-    return config
+    return replace_all(
+        config, [(f"{place}.attack.epsilon", epsilon) for place in attacked + judged]
+    )
 
 
 def _parse_value(text: str) -> Any:
-    """JSON where it is JSON, else the text itself: `0.05`, `[0, 1]`, `AdamW`."""
-    try:
+    """JSON where it is JSON, a fraction of numbers, else the text itself: `[0, 1]`, `AdamW`."""
+    with contextlib.suppress(json.JSONDecodeError):
         return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    with contextlib.suppress(ValueError):
+        return number(text) if FRACTION.fullmatch(text) else text
+    return text

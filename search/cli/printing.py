@@ -17,6 +17,7 @@ from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
 from search.api.train import Trained
 from search.api.verify import verified_table
+from search.cli.option_groups import PROGRAM
 from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
 from search.errors import WorkerError
@@ -26,6 +27,7 @@ from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
 from search.report.write import front_document
 from search.study.folder import Sweep
+from search.wording import command_text
 
 
 def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
@@ -72,9 +74,10 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
         return
     folder, unfinished = sweep.folder, sweep.counts.unfinished
     print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
-    print(f"Watch:  tensorboard --logdir {folder}/tensorboard")
+    print(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
     if unfinished:
-        print(f"{unfinished} trials are unfinished; continue: generalist-search resume {folder}")
+        again = command_text(PROGRAM, "resume", folder)
+        print(f"{unfinished} trials are unfinished; continue: {again}")
 
 
 def print_front(sweep: Sweep, output: ResultOptions) -> None:
@@ -103,8 +106,8 @@ def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
         return
     _print_point(picked)
     if sweep.files.trial(picked.point.trial).averages.is_file():
-        name = picked.point.name
-        print(f"Export it: generalist-search export {sweep.folder} --pick {name} --to model.pt")
+        words = (PROGRAM, "export", sweep.folder, "--pick", picked.point.name, "--to", "model.pt")
+        print(f"Export it: {command_text(*words)}")
 
 
 def print_exported(

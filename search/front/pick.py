@@ -22,7 +22,7 @@ from search.front.front import Front
 from search.front.points import FrontPoint, trial_id, values_of
 from search.wording import plural
 
-NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 
 NAME = re.compile(rf"(\d+)[-:]({NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
 """The name of a point, TRIAL-RATIO; a user may also type TRIAL:RATIO."""
@@ -170,15 +170,21 @@ def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pi
             f"The trial must be one that released points, but got {trial}. "
             f"These have: {', '.join(known)}."
         )
-    exact = [point for point in released if _is_written(point.mixing_ratio, ratio, rounded=False)]
-    matching = exact or [point for point in released if _is_written(point.mixing_ratio, ratio)]
+    matching: dict[str, FrontPoint] = {}
+    for reading in (_exactly, _closely, _as_in_tables):
+        matching = matching or {p.name: p for p in released if reading(p.mixing_ratio, ratio)}
+    if len(matching) > 1:
+        raise InvalidConfigError(
+            f"The mixing ratio must be that of one point, but {ratio} may be that of "
+            f"{' or '.join(matching)}. Give the whole name."
+        )
     if not matching:
         ratios = sorted((point.mixing_ratio for point in released), key=ratio_key)
         raise InvalidConfigError(
             f"The mixing ratio must be one that was released, but got {ratio}. "
             f"Trial {released[0].trial} released {', '.join(map(ratio_text, ratios))}."
         )
-    chosen, reason = matching[0], "asked for by its name"
+    (chosen,), reason = matching.values(), "asked for by its name"
     other = front.as_good_as(chosen)
     if other.name != chosen.name:
         reason += f"; not on the front: {other.name} is as good or better"
@@ -246,8 +252,21 @@ def _require_known(objective: str, front: Front) -> None:
     require_one_of("objective", objective, front.objectives)
 
 
-def _is_written(ratio: Ratio, text: str, *, rounded: bool = True) -> bool:
-    """Whether `text` is this ratio, rounded as by `ratio_text` or exact."""
-    wanted = [float(number) for number in re.findall(NUMBER, text, re.IGNORECASE)]
-    weights = [float(f"{weight:.3g}") if rounded else weight for weight in ratio_key(ratio)]
+def _exactly(ratio: Ratio, text: str) -> bool:
+    """Whether `text` is this ratio."""
+    return list(ratio_key(ratio)) == _weights(text)
+
+
+def _closely(ratio: Ratio, text: str) -> bool:
+    """Whether `text` is this ratio up to the sixth digit."""
+    weights, wanted = ratio_key(ratio), _weights(text)
     return len(weights) == len(wanted) and bool(np.allclose(weights, wanted, rtol=0, atol=1e-6))
+
+
+def _as_in_tables(ratio: Ratio, text: str) -> bool:
+    """Whether `text` is this ratio as `ratio_text` rounds it."""
+    return [float(f"{weight:.3g}") for weight in ratio_key(ratio)] == _weights(text)
+
+
+def _weights(text: str) -> list[float]:
+    return [float(number) for number in re.findall(NUMBER, text, re.IGNORECASE)]

@@ -70,7 +70,8 @@ class FrontPoint:
     def name(self) -> str:
         """TRIAL-RATIO, such as `0004-0.928`: the point's name in files, in JSON and in print.
 
-        The weights of the ratio have six significant digits and no exponent.
+        The weights of the ratio have as many digits as tell them from all others, and no exponent:
+        no two points of a trial have the same name.
         """
         return "-".join([self.trial, *map(_weight_text, ratio_key(self.mixing_ratio))])
 
@@ -134,4 +135,4 @@ def accuracies_text(point: FrontPoint) -> str:
 
 
 def _weight_text(weight: float) -> str:
-    return np.format_float_positional(weight, 6, unique=False, fractional=False, trim="-")
+    return np.format_float_positional(weight, trim="-")

@@ -44,11 +44,15 @@ def write_experiment(
 
 
 def write_start(
-    folder: Path, trial: str, params: Mapping[str, Any], parameters: Mapping[str, Choices]
+    folder: Path, name: str, params: Mapping[str, Any], parameters: Mapping[str, Choices]
 ) -> None:
-    """Record that a trial begins, with its values of the parameters."""
+    """Record that a trial begins, with its values of the parameters.
+
+    TensorBoard merges records of the same `name` anywhere under its folder, so that no two trials,
+    of whichever sweeps, may have one.
+    """
     values = {k: _value(value, is_choice=parameters[k] != ()) for k, value in params.items()}
-    _write(folder, summary_v2.hparams_pb(values, trial_id=trial))
+    _write(folder, summary_v2.hparams_pb(values, trial_id=name))
 
 
 def write_end(folder: Path, status: Status) -> None:

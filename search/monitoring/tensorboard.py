@@ -74,13 +74,21 @@ class TrialWriter:
 class Monitor(Callback):
     """Writes the events of a sweep; the HParams page has `parameters` and `objectives` as columns.
 
+    There a trial is called STUDY/TRIAL, as several sweeps may be shown together.
+
     Pictures are drawn in order in a thread, so that no worker waits for them.
     """
 
     def __init__(
-        self, folder: Path, parameters: Mapping[str, Choices], objectives: Sequence[str]
+        self,
+        folder: Path,
+        parameters: Mapping[str, Choices],
+        objectives: Sequence[str],
+        *,
+        study: str,
     ) -> None:
         self.folder = folder
+        self.study = study
         self.parameters = dict(parameters)
         self.metrics = {
             name: f"{name} accuracy at the release ratio that the sampler asked for"
@@ -105,7 +113,8 @@ class Monitor(Callback):
             self.parameters = with_seen(self.parameters, proposal.params)
             write_experiment(self.folder, self.parameters, self.metrics)
         run = self.folder / proposal.trial
-        write_start(run, proposal.trial, proposal.params, self.parameters)
+        name = f"{self.study}/{proposal.trial}"
+        write_start(run, name, proposal.params, self.parameters)
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Write the metrics of a running trial."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import TrainConfig
@@ -14,34 +18,90 @@ from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
+from generalist_core.evaluation.laws import require_sound_model
 from generalist_core.models.build import ModelFactory
-from generalist_core.randomness import GeneratorNoise, generator
-from generalist_core.training.trainer import GeneralistTrainer
-from generalist_core.user_code import has_custom, running_user_code
-from generalist_core.validation import InvalidConfigError
+from generalist_core.randomness import GeneratorNoise, generator, global_seed
+from generalist_core.training.trainer import DivergedError, GeneralistTrainer
+from generalist_core.user_code import running_user_code
+from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.config import SweepConfig
 from search.files import make_folder
 
+log = logging.getLogger(__name__)
 
-def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> None:
-    """Build a trainer, and run custom losses and attacks on two images.
+
+def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> TrainConfig:
+    """Take two images through all that a training does; returns the configuration that can run.
+
+    It is the given one, or that without `channels_last` if the model runs only so; a warning then
+    says it.
 
     Raises:
         InvalidConfigError: something cannot run; the message says what and why.
     """
+    _require_one_shape(data)
+    try:
+        _rehearse(config, data, model)
+    except InvalidConfigError as error:
+        if not config.channels_last:
+            raise
+        config = replace(config, channels_last=False)
+        _rehearse(config, data, model)
+        log.warning("Training goes on without `channels_last`, with which %s", error)
+    return config
+
+
+def _require_one_shape(data: Dataset) -> None:
+    for name in ("validation", "test"):
+        split = getattr(data, name)
+        if split is not None and (shape := tuple(split.images.shape[1:])) != data.shape:
+            raise InvalidConfigError(
+                f"All images must have one shape, but got {data.shape} for training and {shape} "
+                f"for {name}. Resize them, or give --image-size."
+            )
+
+
+def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> None:
+    """Make a step of each expert, judge and mix them, with a trainer that is thrown away."""
+    rehearsed = replace(config, n_accumulations=1, compile=False)
     with running_user_code(f"model {config.model.name}"):
-        trainer = GeneralistTrainer(replace(config, n_accumulations=1), data, model=model)
-    device, dtype = trainer.device, trainer.dtype
-    noise = GeneratorNoise(generator(device, 0, "preflight"))
-    x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, dtype)))
+        trainer = GeneralistTrainer(rehearsed, data, model=model)
+    noise = GeneratorNoise(generator(trainer.device, 0, "preflight"))
+    x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, trainer.dtype)))
+    with running_user_code(f"model {config.model.name}"):
+        _require_sound(trainer, x, y)
     for expert in trainer.experts:
-        if has_custom(expert.config.attack, expert.config.loss):
-            with running_user_code(f"expert {expert.config.name}"):
-                expert.step(x, y, progress=0.0, noise=noise)
+        with running_user_code(f"expert {expert.config.name}"), suppress(DivergedError):
+            trainer.learn([expert], [(x, y)], None)
     for named in config.evaluation.attacks:
-        if has_custom(named.attack):
-            with running_user_code(f"evaluation attack {named.name}"):
-                perturb(named.attack, trainer.evaluator.model, x, y, noise)
+        with running_user_code(f"evaluation attack {named.name}"):
+            perturb(named.attack, trainer.evaluator.model, x, y, noise)
+    with running_user_code(f"model {config.model.name}"):
+        mixture = trainer.mixture(config.evaluation.release_ratios[0])
+        trainer.evaluator.judge(mixture, n_images=2)
+        trainer.evaluator.judge(trainer.global_learner, n_images=2, attacked=False)
+
+
+def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:
+    """Check what the model gives in train and eval mode, and that it leaves its images alone."""
+    network = copy.deepcopy(trainer.experts[0].model)
+    images = x.to(memory_format=trainer.experts[0].memory_format).clone()
+    with global_seed(0, trainer.device), torch.no_grad():
+        logits = network.train()(images)
+    if not (isinstance(logits, Tensor) and len(logits) == len(x) and logits.ndim == 2):
+        raise InvalidConfigError(
+            "The model must give logits of shape (n, classes) in train mode too, but got "
+            f"{type(logits).__name__} {tuple(getattr(logits, 'shape', ()))}. Return logits only."
+        )
+    if not torch.equal(images, x):
+        raise InvalidConfigError(
+            "The model must leave its images as they are, but changed them in place. Write "
+            "`x = x - mean` for `x.sub_(mean)`."
+        )
+    try:
+        require_sound_model(network.eval().requires_grad_(False), x, y)
+    except EvaluationError as error:
+        raise InvalidConfigError(str(error)) from error
 
 
 CONNECTING_S = 10.0
@@ -67,8 +127,11 @@ def require_reachable(address: str) -> None:
 
 def check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
-) -> None:
-    """Check before any work is done that the cluster, data, model and device can be used."""
+) -> SweepConfig:
+    """Check before any work is done that the cluster, data, model and device can be used.
+
+    Returns the request that can run, see `preflight`.
+    """
     resources, device = config.resources, config.base.device
     if resources.address is not None:
         require_reachable(resources.address)
@@ -87,4 +150,5 @@ def check_that_it_can_start(
         make_folder(Path(config.warmups.folder), "Give another --warmups.")
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
     data = data or load_dataset(config.base.data)
-    preflight(on_cpu, data, model)
+    able = preflight(on_cpu, data, model)
+    return replace(config, base=replace(config.base, channels_last=able.channels_last))

@@ -14,6 +14,7 @@ from search.errors import SweepFolderError, SweepInterruptedError
 from search.folders import SweepFolder
 from search.study.failures import is_of_storage
 from search.study.storage import WRITE_ERRORS
+from search.wording import command_text
 
 
 @contextlib.contextmanager
@@ -68,5 +69,5 @@ def cannot_write(folder: Path, error: Exception) -> SweepInterruptedError:
     """The error of a sweep whose folder is full or cannot be written."""
     return SweepInterruptedError(
         f"{folder} must have space and be writable, but: {error}. All finished work is kept. "
-        f"Make room, then: generalist-search resume {folder}"
+        f"Make room, then: {command_text('generalist-search', 'resume', folder)}"
     )

@@ -39,6 +39,7 @@ from search.study.trials import (
     proposal_of,
 )
 from spaces import Space
+from spaces.protocol import configuration_of
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
 
 MAX_ATTEMPTS = 20
@@ -102,6 +103,7 @@ class Ledger:
         self.results = Results(self.study, self.goals)
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
+            self._sampling.know(trial)
             self.results.add_asked(trial)
         told: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
@@ -188,11 +190,11 @@ class Ledger:
             self.sampling.tell(name, [])
             asked = self.sampling.ask(name, fixed, attempt)
             try:
-                config = space(asked, base)
+                config = configuration_of(space, asked, base)
                 ratio = nearest(
                     suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios
                 )
-            except InvalidConfigError as error:
+            except ValueError as error:
                 reason = f"the space made an invalid configuration: {error}"
                 raise self._rejected(name, reason) from error
             if not self.results.has_failed(config):
@@ -210,7 +212,9 @@ class Ledger:
     def _record(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Write a trial that begins to the study, in one step."""
         attributes = {"trial": name, "asked_after": self._n_told, **attributes}
-        self.study.add_trial(as_running(self.sampling.asked(name), attributes))
+        asked = self.sampling.asked(name)
+        self.sampling.know(asked)
+        self.study.add_trial(as_running(asked, attributes))
         self.results.add_asked(self.study.get_trials(deepcopy=False)[-1])
 
     def tell_released(
@@ -289,6 +293,7 @@ class Ledger:
             observation.accuracies,
             {"origin": observation.origin},
         )
+        self._sampling.know(trial)
         self.study.add_trial(trial)
         self._learn("", [trial])
 

@@ -33,11 +33,17 @@ class Sampling:
         self.limit = OBSERVATION_LIMITS.get(type(sampler_of("")))
         self.enqueued: list[dict[str, Any]] = []
         self._running: dict[str, int] = {}
+        self._known: dict[str, FrozenTrial] = {}
         self._study = self._new_study()
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Make these parameters the next suggestion, after those enqueued before."""
         self.enqueued.append(dict(params))
+
+    def know(self, trial: FrozenTrial) -> None:
+        """Take in the distributions of a trial of the sweep: later ones must be compatible."""
+        for name in trial.params:
+            self._known.setdefault(name, trial)
 
     def ask(
         self, name: str, fixed: Mapping[str, Any] | None = None, attempt: int = 0
@@ -45,9 +51,11 @@ class Sampling:
         """A trial that suggests parameters, until the next one is asked.
 
         The parameters in `fixed` are given. The trial runs until it is told. Another `attempt`
-        gives other suggestions.
+        gives other suggestions. Optuna raises a ValueError where it cannot model a parameter: its
+        kind, or its choices, are not as before.
         """
         self._settle()
+        self._register()
         sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
         self._study.sampler = fixing(sampler, fixed) if fixed is not None else sampler
         if self.enqueued:
@@ -88,6 +96,20 @@ class Sampling:
             self._study.tell(number, state=TrialState.FAIL)
             self.add_running(name, trial)
 
+    def _register(self) -> None:
+        """Write the known distributions to the study; Optuna takes in none of added trials."""
+        missing = {n: trial for n, trial in self._known.items() if n not in self._registered}
+        if not missing:
+            return
+        study = self._storage.get_study_id_from_name(self._study.study_name)
+        holder = self._storage.create_new_trial(study)
+        for name, trial in missing.items():
+            distribution = trial.distributions[name]
+            value = distribution.to_internal_repr(trial.params[name])
+            self._storage.set_trial_param(holder, name, value, distribution)
+        self._storage.set_trial_state_values(holder, TrialState.FAIL)
+        self._registered |= missing.keys()
+
     def _observations(self) -> list[FrozenTrial]:
         seen = (TrialState.COMPLETE, TrialState.PRUNED)
         return self._study.get_trials(deepcopy=False, states=seen)
@@ -102,7 +124,7 @@ class Sampling:
             self.add_running(name, trial)
 
     def _new_study(self) -> optuna.Study:
-        self._storage = InMemoryStorage()
+        self._storage, self._registered = InMemoryStorage(), set[str]()
         return optuna.create_study(
             storage=self._storage,
             sampler=self.sampler_of(""),

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from generalist_core.validation import InvalidConfigError
@@ -36,6 +37,18 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         raise InvalidConfigError(
             f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
         ) from error
+
+
+def absolute_url(url: str) -> str:
+    """The URL with an absolute path, if it is that of a file of SQLite; any other as it is."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return url
+    file = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):
+        return url
+    return parsed.set(database=str(Path(file).absolute())).render_as_string(hide_password=False)
 
 
 def _open_journal(journal: Path) -> BaseStorage:

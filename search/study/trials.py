@@ -29,6 +29,7 @@ from search.front.points import FrontPoint, points_from_dicts
 from search.study.failures import Failure
 from search.study.records import Growth, Observation, Proposal, State, TrialRecord
 from spaces import Space
+from spaces.protocol import configuration_of
 from spaces.release_ratio import ratio_params, suggest_ratio
 
 STATES: dict[TrialState, State] = {
@@ -249,8 +250,8 @@ def parameters_of(observation: Observation, space: Space, base: TrainConfig) -> 
     fixed = FixedTrial(dict(observation.params))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            space(fixed, base)
+            warnings.filterwarnings("error", "The value .* is out of the range")
+            configuration_of(space, fixed, base)
             suggest_ratio(fixed, len(base.experts))
     except (ValueError, UserWarning) as error:
         raise InvalidConfigError(

@@ -10,6 +10,7 @@ import pytest
 from generalist_core.config import CrossEntropy, CustomAttack, CustomLoss, ModelConfig
 from generalist_core.fingerprints import file_digest
 from generalist_core.user_code import (
+    absolute_name,
     callable_name,
     function_digest,
     has_custom,
@@ -29,6 +30,15 @@ def test_a_function_is_found_by_file_or_module(tmp_path: Path) -> None:
     file.write_text("def answer():\n    return 42\n")
     assert load_callable(f"{file}:answer", what="space")() == 42
     assert load_callable("math:sqrt", what="space") is importlib.import_module("math").sqrt
+
+
+def test_only_the_path_of_a_file_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_name("my code/mine.py:f") == f"{tmp_path}/my code/mine.py:f"
+    for name in ("/else/mine.py:f", "package.module:f", "convnet", "torchvision:alexnet"):
+        assert absolute_name(name) == name
 
 
 @pytest.mark.parametrize(

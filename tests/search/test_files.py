@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     write_text(path, '{"new": 1}')
     assert read_json(path) == {"new": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+        save_tensors(tmp_path / "a.pt", {"n": 2})
+    finally:
+        os.umask(before)
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:

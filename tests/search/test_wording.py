@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 
-from search.wording import duration, plural, value_text
+from search.wording import command_text, duration, plural, value_text
 
 
 def test_only_one_is_singular() -> None:
     assert [plural(n, "epoch") for n in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
+
+
+def test_words_of_a_command_are_quoted_where_a_shell_needs_it() -> None:
+    text = command_text("front", Path("my runs/it's"), "--pick", "natural>=0.8")
+    assert shlex.split(text) == ["front", "my runs/it's", "--pick", "natural>=0.8"]
+    assert command_text("resume", Path("/runs/digits")) == "resume /runs/digits"
 
 
 @pytest.mark.parametrize(

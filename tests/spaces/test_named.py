@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from generalist_core.config import ModelConfig, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.config.presets import official, paper, short
 from generalist_core.validation import InvalidConfigError
-from spaces import SPACES, Space, base_suggestion, load_space, paper_suggestion
+from spaces import SPACES, Space, Trial, base_suggestion, load_space, paper_suggestion, tune_choice
 from spaces.named import FieldReader
+from spaces.parameters import parameters_of_space
+from spaces.protocol import configuration_of
 from tests.helpers.problems import three_experts
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -35,13 +38,17 @@ class EndOfRange:
     def __init__(self, end: int) -> None:
         self.end = end
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         return (low, high)[self.end]
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         return (low, high)[self.end]
 
-    def suggest_categorical(self, name: str, choices: Sequence[str], /) -> str:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return choices[-self.end]
 
 
@@ -144,6 +151,75 @@ def test_what_no_configuration_holds_is_the_middle_of_its_range() -> None:
     assert reader.suggest_float("mine", 1.0, 4.0, log=True) == 2.0
     assert reader.suggest_int("mine", 1, 16, log=True) == 4
     assert reader.suggest_categorical("mine", ["a", "b"]) == "a"
+
+
+def test_a_field_without_a_number_is_the_middle_of_its_range() -> None:
+    base = replace_at(short(), "model.width", None)
+    assert FieldReader(base).suggest_int("model.width", 8, 16) == 12
+    assert FieldReader(base).suggest_float("compile", 0.0, 1.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("held", "low", "high", "step", "suggested"),
+    [
+        (0.7, 0.5, 0.9, 0.1, 0.7),
+        (0.74, 0.5, 0.9, 0.1, 0.7),
+        (0.76, 0.5, 0.9, 0.1, 0.8),
+        (0.3, 0.1, 0.3, 0.1, 0.3),
+        (0.95, 0.1, 0.95, 0.3, 0.7),
+        (0.0, 0.1, 0.9, 0.4, 0.1),
+    ],
+)
+def test_what_a_configuration_holds_goes_to_the_nearest_step_as_optuna_has_it(
+    held: float, low: float, high: float, step: float, suggested: float
+) -> None:
+    reader = FieldReader(replace_at(short(), "mixing.decay", held))
+    assert reader.suggest_float("mixing.decay", low, high, step=step) == suggested
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not divisible")
+        study = optuna.create_study()
+        study.enqueue_trial({"mixing.decay": suggested})
+        assert study.ask().suggest_float("mixing.decay", low, high, step=step) == suggested
+
+
+def test_whole_numbers_have_steps() -> None:
+    reader = FieldReader(replace_at(short(), "batch_size", 70))
+    assert reader.suggest_int("batch_size", 32, 128, step=32) == 64
+    assert reader.suggest_int("batch_size", 1, 128) == 70
+    for steps in ({"step": 0}, {"step": 2, "log": True}):
+        with pytest.raises(InvalidConfigError, match="step"):
+            reader.suggest_int("batch_size", 32, 128, **steps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "held", "choices", "suggested"),
+    [
+        ("batch_size", 64, [32, 64], 64),
+        ("batch_size", 99, [32, 64], 32),
+        ("data.flip", True, [False, True], True),
+        ("data.flip", False, [0, False], False),
+        ("data.n_train", None, [500, None], None),
+        ("data.n_train", 500, [None, 500], 500),
+        ("experts.natural.optimizer.lr", 0.1, [0.1, 0.2], 0.1),
+        ("experts.natural.batch_augmentation", None, ["MixUp", None], None),
+        ("experts.natural.optimizer", "AdamW", ["SGD", "AdamW"], "AdamW"),
+    ],
+)
+def test_a_choice_keeps_its_type_from_the_base_to_the_configuration(
+    path: str, held: Any, choices: list[Any], suggested: Any
+) -> None:
+    def space(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return tune_choice(trial, base, path, choices)
+
+    base = replace_at(short(), path, held)
+    params, _ = base_suggestion(space, base)
+    assert params == {path: suggested}
+    assert type(params[path]) is type(suggested)
+    for choice in choices:
+        trial = optuna.trial.FixedTrial({path: choice})
+        if path != "data.flip" or isinstance(choice, bool):
+            assert value_at(configuration_of(space, trial, base), path) == choice
+    assert set(parameters_of_space(space, base)[path]) == set(choices)
 
 
 def test_an_empty_range_is_refused() -> None:

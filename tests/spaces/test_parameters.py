@@ -41,6 +41,27 @@ def test_a_space_that_fails_at_times_shows_what_it_asked_until_then() -> None:
     assert parameters == {"release_ratio.1": (), "kind": ("good", "bad"), "deep": ()}
 
 
+def test_a_space_is_explored_at_its_steps() -> None:
+    def stepping(trial: Trial, base: TrainConfig) -> TrainConfig:
+        depth = {2: "deep", 5: "wide"}[trial.suggest_int("depth", 2, 7, step=3)]
+        rate = {0.1: "slow", 0.3: "fast"}[trial.suggest_float("rate", 0.1, 0.3, step=0.2)]
+        trial.suggest_categorical(f"{depth}.{rate}", choices=[3, 2.5, False, None])
+        return base
+
+    parameters = parameters_of_space(stepping, short())
+    kinds = {name for name in parameters if name.partition(".")[0] in ("deep", "wide")}
+    assert kinds == {"deep.slow", "deep.fast", "wide.slow", "wide.fast"}
+    assert parameters["deep.slow"] == (3, 2.5, False, None)
+
+
+def test_a_truth_value_that_only_a_trial_had_is_a_choice() -> None:
+    assert with_seen({}, {"flip": True, "n": 3, "none": None}) == {
+        "flip": (True,),
+        "n": (),
+        "none": (None,),
+    }
+
+
 def test_what_only_a_trial_had_is_added() -> None:
     known = with_seen({"kind": ("a", "b")}, {"kind": "a", "rare": "x", "lr": 0.1})
     assert known == {"kind": ("a", "b"), "rare": ("x",), "lr": ()}

@@ -17,7 +17,10 @@ def test_every_suggestion_is_a_ratio_and_its_parameters_suggest_it(n_experts: in
         trial = study.ask()
         ratio = suggest_ratio(trial, n_experts)
         assert sum(as_weights(ratio, n_experts)) == pytest.approx(1)
-        assert ratio_params(ratio, n_experts) == pytest.approx(trial.params)
+        assert ratio == suggest_ratio(optuna.trial.FixedTrial(trial.params), n_experts)
+        weights = as_weights(ratio, n_experts)
+        assert list(weights)[1:] == [round(weight, 6) for weight in weights[1:]]
+        assert ratio_params(ratio, n_experts) == pytest.approx(trial.params, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,9 @@ def test_with_two_experts_the_parameter_is_the_ratio() -> None:
         (0.1 + 0.2, [0.5, 0.3], 0.3),
         (0.31, [0.5, 0.3], 0.31),
         ((0.1 + 0.2, 0.7), [(0.3, 0.7)], (0.3, 0.7)),
+        (0.333333, [0.5, 1 / 3], 1 / 3),
+        (0.500001, [0.5, 0.5000012], 0.5000012),
+        (0.33333, [0.5, 1 / 3], 0.33333),
         (0.5, [], 0.5),
     ],
 )

@@ -30,6 +30,7 @@ from generalist_core.config.codec import (
     from_dict,
     from_json,
     load_config,
+    replace_all,
     replace_at,
     to_dict,
     to_json,
@@ -248,6 +249,24 @@ def test_where_a_dataclass_is_its_class_is_the_value() -> None:
     assert config.experts[1].optimizer == AdamW()
     config = replace_at(config, "experts.robust.attack", {"type": "FGSM", "epsilon": 1})
     assert config.experts[1].attack == FGSM(epsilon=1.0)
+
+
+def test_of_several_assignments_the_last_wins_and_each_part_is_built_once() -> None:
+    config = replace_all(
+        two_experts(),
+        [
+            ("experts.robust.optimizer.lr", 0.3),
+            ("experts.robust.optimizer", "AdamW"),
+            ("experts.robust.optimizer.AdamW.lr", 0.2),
+            ("experts.1.optimizer.lr", 0.1),
+            ("epochs", 1),
+            ("sync.start_epoch", 0),
+        ],
+    )
+    assert config.experts[1].optimizer == AdamW(lr=0.1)
+    assert (config.epochs, config.sync.start_epoch) == (1, 0)
+    assert config.experts[0] == two_experts().experts[0]
+    assert replace_all(two_experts(), []) == two_experts()
 
 
 BAD_PATHS: list[tuple[str, str]] = [

@@ -70,7 +70,7 @@ def roomiest(known: Sequence[float], curve: Curve) -> float:
         for left, right in pairs
     ]
     left, right = pairs[int(np.argmax(rooms))]
-    return (left + right) / 2
+    return round((left + right) / 2, 12)
 
 
 @pytest.mark.parametrize("curve", [arc, late, three_objectives])

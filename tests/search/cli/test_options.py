@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
-from generalist_core.config.codec import to_json
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import to_json, value_at
+from generalist_core.validation import InvalidConfigError
 from search.cli.main import main
 from search.cli.options import (
     FailureOptions,
@@ -18,6 +22,7 @@ from search.cli.options import (
     build_config,
 )
 from search.config import Limits, Resources
+from tests.helpers.command_line import parse
 from tests.helpers.tiny import tiny_config
 
 BAD_SWEEPS = {
@@ -91,6 +96,55 @@ def test_options_change_a_preset_and_fields_come_last() -> None:
     assert config.data.flip
     assert (config.model.width, config.epochs) == (3, 9)
     assert Path(config.data.root).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("8/255", 8 / 255), ("0.03", 0.03), (" 8 / 255 ", 8 / 255), ("1e-3", 1e-3)]
+)
+def test_a_radius_may_be_a_fraction(text: str, value: float) -> None:
+    options = parse(["sweep", "--epsilon", text, "--out", "out"]).params
+    assert options["problem__epsilon"] == value
+
+
+@pytest.mark.parametrize("text", ["8/0", "8/", "/255", "8/255/2", "1.2.3/5", "eight", ""])
+def test_what_is_no_radius_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="8/255, but got"):
+        parse(["sweep", "--epsilon", text, "--out", "out"])
+
+
+def built(*assignments: str, **problem: Any) -> TrainConfig:
+    training = TrainingOptions(out=Path("out"), set=assignments)
+    return build_config(ProblemOptions(**problem), training)
+
+
+def test_fields_that_are_bound_together_are_set_together() -> None:
+    config = built("model.mean=[0.5]", "model.std=[0.25]", "experts.robust.attack.epsilon=8/255")
+    assert (config.model.mean, config.model.std) == ((0.5,), (0.25,))
+    assert value_at(config, "experts.robust.attack.epsilon") == 8 / 255
+    with pytest.raises(InvalidConfigError, match=r"mean.*std"):
+        built("model.mean=[0.5]")
+
+
+def test_three_experts_are_set_with_their_ratios() -> None:
+    third = '{"name": "mild", "attack": {"type": "FGSM", "epsilon": 0.1}}'
+    config = built(
+        f'experts=[{{"name": "natural"}}, {third}, {third.replace("mild", "strong")}]',
+        "mixing.ratio.values=[[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]]",
+        "evaluation.release_ratios=[[0.2, 0.3, 0.5]]",
+        "evaluation.n_refinements=0",
+        "experts.strong.attack.epsilon=0.2",
+    )
+    assert [expert.name for expert in config.experts] == ["natural", "mild", "strong"]
+    assert value_at(config, "experts.2.attack.epsilon") == 0.2
+    assert config.mixing.ratio.values[0] == (0.2, 0.3, 0.5)
+
+
+def test_epochs_and_the_first_sync_of_a_file_are_set_together(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(to_json(tiny_config()))
+    training = TrainingOptions(out=Path("out"), epochs=1, set=("sync.start_epoch=0",))
+    config = build_config(ProblemOptions(config=file), training)
+    assert (config.epochs, config.sync.start_epoch) == (1, 0)
 
 
 def test_limits_and_resources_change_where_an_option_was_given() -> None:

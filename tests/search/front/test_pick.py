@@ -150,9 +150,22 @@ def test_a_ratio_is_found_as_it_is_printed_and_exactly(text: str, index: int) ->
 
 def test_every_point_is_found_by_its_name() -> None:
     (point,) = points_of([(0.5, 0.5)])
-    released = [dataclasses.replace(point, mixing_ratio=ratio) for ratio in RATIOS]
+    close = [*RATIOS, 0.5000004, 0.9999999, 0.1 + 0.2, 3.84e-05, 1e-300]
+    released = [dataclasses.replace(point, mixing_ratio=ratio) for ratio in close]
     front = Front.of(released, NAMES[:2])
     assert [pick(front, point.name, released).point for point in released] == released
+
+
+def test_a_rounded_ratio_that_two_points_have_is_refused() -> None:
+    (point,) = points_of([(0.5, 0.5)])
+    released = [dataclasses.replace(point, mixing_ratio=ratio) for ratio in (0.12344, 0.12341)]
+    front = Front.of(released, NAMES[:2])
+    with pytest.raises(
+        InvalidConfigError, match=r"0000-0\.12344 or 0000-0\.12341\. Give the whole"
+    ):
+        pick(front, "0-0.123", released)
+    assert pick(front, "0-0.12341", released).point == released[1]
+    assert pick(front, "0-1.2341e-1", released).point == released[1]
 
 
 def test_a_point_off_the_front_is_given_with_one_that_is_as_good() -> None:

@@ -42,7 +42,8 @@ def test_a_point_as_json_has_the_documented_fields() -> None:
         (0.0, "0004-0"),
         (1.0, "0004-1"),
         (0.928, "0004-0.928"),
-        (0.12345649, "0004-0.123456"),
+        (0.12345649, "0004-0.12345649"),
+        (0.1 + 0.2, "0004-0.30000000000000004"),
         (1e-05, "0004-0.00001"),
         (1.25e-07, "0004-0.000000125"),
         ((0.2, 0.3, 0.5), "0004-0.2-0.3-0.5"),
@@ -51,6 +52,21 @@ def test_a_point_as_json_has_the_documented_fields() -> None:
 )
 def test_a_name_is_the_trial_and_its_ratio_without_an_exponent(ratio: Ratio, name: str) -> None:
     assert dataclasses.replace(point(0.9, 0.3, "0004"), mixing_ratio=ratio).name == name
+
+
+@pytest.mark.parametrize(
+    "ratios",
+    [
+        (0.5, 0.5000004, 0.5 + 2**-53),
+        (1.0, 0.9999999, 1 - 2**-53),
+        (0.0, 5e-324, 1e-300, 1e-7, 1.0000001e-7),
+        ((0.2, 0.3, 0.5), (0.2, 0.3000001, 0.4999999), (0.2, 0.3, 0.5000000001)),
+    ],
+)
+def test_ratios_that_differ_have_different_names(ratios: tuple[Ratio, ...]) -> None:
+    names = {dataclasses.replace(point(0.9, 0.3), mixing_ratio=ratio).name for ratio in ratios}
+    assert len(names) == len(ratios)
+    assert not any("e" in name for name in names)
 
 
 def test_the_id_of_a_trial_has_at_least_four_digits() -> None:

@@ -41,12 +41,12 @@ def test_the_experiment_has_the_columns_that_were_written_last(tmp_path: Path) -
 def test_a_trial_has_its_parameters_and_its_status(tmp_path: Path) -> None:
     parameters = {"mixing.decay": (), "experts.robust.steps": (5, 10)}
     params = {"mixing.decay": 0.5, "experts.robust.steps": 10}
-    write_start(tmp_path, "0003", params, parameters)
+    write_start(tmp_path, "digits-1a2b/0003", params, parameters)
     write_end(tmp_path, "STATUS_FAILURE")
     start = metadata.parse_session_start_info_plugin_data(
         content(tmp_path, metadata.SESSION_START_INFO_TAG)
     )
-    assert start.group_name == "0003"
+    assert start.group_name == "digits-1a2b/0003"
     assert start.hparams["mixing.decay"].number_value == 0.5
     assert start.hparams["experts.robust.steps"].string_value == "10"
     end = metadata.parse_session_end_info_plugin_data(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 from search.monitoring.tensorboard import COST_UNIT, Monitor
 from search.study.ledger import Ledger
@@ -25,7 +26,9 @@ SPACE = SPACES["full"]
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ledger]:
     folder, ledger = tmp_path_factory.mktemp("tensorboard"), new_ledger(SPACE)
-    monitor = Monitor(folder, parameters_of_space(SPACE, BASE), ledger.results.objectives)
+    monitor = Monitor(
+        folder, parameters_of_space(SPACE, BASE), ledger.results.objectives, study="small"
+    )
     watch(monitor, ledger, SPACE)
     return folder, ledger
 
@@ -64,6 +67,18 @@ def test_the_sweep_is_shown_by_its_cost(watched: tuple[Path, Ledger]) -> None:
     assert events.Images("front")[-1].step == curve[-1][0]
 
 
+def test_trials_of_equal_number_of_two_sweeps_have_different_names(tmp_path: Path) -> None:
+    names = set()
+    for study in ("a-1", "a-2"):
+        ledger = new_ledger(SPACES["smoke"])
+        monitor = Monitor(tmp_path / study, {}, ledger.results.objectives, study=study)
+        watch(monitor, ledger, SPACES["smoke"], n_trials=1)
+        tag = metadata.SESSION_START_INFO_TAG
+        content = read(tmp_path / study / "0000").SummaryMetadata(tag).plugin_data.content
+        names.add(metadata.parse_session_start_info_plugin_data(content).group_name)
+    assert names == {"a-1/0000", "a-2/0000"}
+
+
 def test_an_error_in_a_picture_ends_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,12 +90,17 @@ def test_an_error_in_a_picture_ends_the_search(
     monkeypatch.setattr("search.monitoring.tensorboard.release_plot", fail)
     ledger = new_ledger(SPACES["smoke"])
     with pytest.raises(ZeroDivisionError, match="planted"):
-        watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, SPACES["smoke"], n_trials=1)
+        watch(
+            Monitor(tmp_path, {}, ledger.results.objectives, study="small"),
+            ledger,
+            SPACES["smoke"],
+            n_trials=1,
+        )
 
 
 def test_failures_are_counted_by_kind_though_those_trials_never_began(tmp_path: Path) -> None:
     ledger = new_ledger(refusing)
-    watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, refusing)
+    watch(Monitor(tmp_path, {}, ledger.results.objectives, study="small"), ledger, refusing)
     kinds = ledger.results.failure_kinds()
     assert kinds["invalid"] > 0
     assert read(tmp_path / "sweep").Scalars("sweep/failed/invalid")[-1].value == kinds["invalid"]
@@ -127,10 +147,10 @@ def test_hparams_has_every_parameter_and_both_objectives(
     assert columns == parameters_of_space(SPACE, BASE).keys()
     metrics = [info["displayName"] for info in experiment["metricInfos"]]
     assert metrics == ["natural", "robust", "curve"]
-    assert rows.keys() == {proposal.trial for proposal in ledger.results.proposals()}
+    assert rows.keys() == {f"small/{proposal.trial}" for proposal in ledger.results.proposals()}
     conditional = set()
     for record in ledger.results.records():
-        row = rows[record.trial]
+        row = rows[f"small/{record.trial}"]
         assert row["hparams"] == dict(record.params)
         conditional |= columns - row["hparams"].keys()
         tags = {metric["name"]["tag"] for metric in row["metricValues"]}
@@ -154,7 +174,12 @@ def test_scalars_and_images_have_every_run(watched: tuple[Path, Ledger], address
 @pytest.mark.slow
 def test_an_unforeseen_parameter_becomes_a_column(tmp_path: Path) -> None:
     ledger = new_ledger(SPACES["smoke"])
-    watch(Monitor(tmp_path, {}, ledger.results.objectives), ledger, SPACES["smoke"], n_trials=2)
+    watch(
+        Monitor(tmp_path, {}, ledger.results.objectives, study="small"),
+        ledger,
+        SPACES["smoke"],
+        n_trials=2,
+    )
     for address in tensorboard(tmp_path):
         session_groups(address, 2)
         experiment = ask(f"{address}/data/plugin/hparams/experiment", experimentName="")
@@ -169,7 +194,7 @@ def test_the_pages_show_it_in_a_browser(
 ) -> None:
     ledger = watched[1]
     session_groups(address, ledger.results.n_asked)
-    trials = [proposal.trial for proposal in ledger.results.proposals()]
+    trials = [f"small/{proposal.trial}" for proposal in ledger.results.proposals()]
     n_completed = ledger.results.counts().completed
     with browsing(tmp_path) as page:
         page.open(f"{address}/#hparams")

@@ -106,6 +106,38 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+CUSTOM_SPACE = """
+from spaces import tune_choice, tune_float
+
+def mine(trial, base):
+    if trial.suggest_float("lr", 0.01, 0.5, log=True) > 0.08:
+        raise ValueError("not wanted")
+    return tune_choice(trial, base, "batch_size", [8, 16])
+"""
+
+
+def test_a_space_that_raises_costs_those_trials_only_and_a_resume_asks_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space and the storage are named by paths from one folder, and found from another."""
+    (tmp_path / "my_space.py").write_text(CUSTOM_SPACE)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    base = replace(LOCAL.base, epochs=2)
+    request = replace(LOCAL, base=base, space="my_space.py:mine", storage="sqlite:///study.db")
+    request = replace(request, trials=6)
+    found = sweep(request, "out", data=DATA, console=QUIET)
+    failed = found.results.failures()
+    assert {failure.kind for failure in failed.values()} == {"invalid"}
+    assert all("ValueError: not wanted (my_space.py" in f.reason for f in failed.values())
+    assert 0 < len(failed) < found.counts.total == 6
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = resume(found.folder, replace(found.config, trials=9), data=DATA, console=QUIET)
+    assert again.counts.total == 9
+    monkeypatch.chdir(tmp_path)
+    resume("out", replace(request, trials=10), data=DATA, console=QUIET)
+
+
 @pytest.mark.parametrize("kind", ["error", "out-of-memory"])
 def test_a_trial_that_fails_is_recorded_and_the_others_continue(kind: str, tmp_path: Path) -> None:
     error = RuntimeError("planted") if kind == "error" else MemoryError("planted")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from generalist_core.config import CustomAttack, CustomLoss
 from generalist_core.config.presets import short
+from generalist_core.data.splits import Split
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
 from search.config import Resources, SweepConfig
-from search.running.preflight import preflight, require_reachable
+from search.running.preflight import check_that_it_can_start, preflight, require_reachable
 from tests.helpers import custom_functions
-from tests.helpers.problems import tiny_dataset, two_experts, with_expert
+from tests.helpers.problems import dropout_net, tiny_dataset, two_experts, with_expert
 
 
 def test_a_missing_cluster_is_reported_before_anything_is_written(
@@ -45,3 +50,98 @@ def test_custom_functions_are_tried_on_two_images(attack: str, loss: str, messag
     config = with_expert(two_experts(), "robust", attack=made, loss=custom_loss)
     with pytest.raises(InvalidConfigError, match=message):
         preflight(config, tiny_dataset())
+
+
+class Tutorial(nn.Module):
+    """A small network whose parts a test replaces."""
+
+    def __init__(self, n_classes: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(shape[0], 4, 3, padding=1)
+        self.head = nn.Linear(4 * shape[1] * shape[2], n_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x)).flatten(1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.features(x))
+
+
+class Viewing(Tutorial):
+    def features(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv(x))
+        return x.view(x.size(0), -1)
+
+
+class ManyOutputs(Tutorial):
+    def forward(self, x: Tensor) -> Any:
+        logits = self.head(self.features(x))
+        return (logits, logits) if self.training else logits
+
+
+class InPlace(Tutorial):
+    def features(self, x: Tensor) -> Tensor:
+        return super().features(x.sub_(0.5))
+
+
+class Cut(Tutorial):
+    def features(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().features(x)
+
+
+class Probabilities(Tutorial):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).softmax(1)
+
+
+class FailsInTraining(Tutorial):
+    def forward(self, x: Tensor) -> Any:
+        assert not self.training
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ManyOutputs, "in train mode too, but got tuple"),
+        (InPlace, "leave its images as they are|leaf Variable that requires grad"),
+        (Cut, "differentiable with respect to the images"),
+        (Probabilities, "Remove the softmax"),
+        (FailsInTraining, "must run, but AssertionError"),
+    ],
+)
+def test_a_model_of_which_every_trial_would_fail_is_refused(
+    model: type[Tutorial], message: str, *, channels_last: bool
+) -> None:
+    config = replace(two_experts(), channels_last=channels_last, fold_batchnorm=True)
+    with pytest.raises(InvalidConfigError, match=message):
+        preflight(config, tiny_dataset(), model)
+
+
+def test_where_only_channels_last_fails_training_goes_on_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = replace(two_experts(), channels_last=True, fold_batchnorm=True)
+    assert preflight(config, tiny_dataset(), Viewing) == replace(config, channels_last=False)
+    (record,) = caplog.records
+    assert "without `channels_last`" in record.getMessage()
+    assert preflight(config, tiny_dataset(), Tutorial) == config
+    request = SweepConfig(base=config, resources=Resources(local=True))
+    assert not check_that_it_can_start(request, tiny_dataset(), Viewing).base.channels_last
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_images_of_another_shape_are_refused(name: str) -> None:
+    data = tiny_dataset()
+    split = data.validation
+    other = Split(images=split.images[..., 1:], labels=split.labels)
+    with pytest.raises(InvalidConfigError, match=f"one shape, but got .* for {name}"):
+        preflight(two_experts(), replace(data, **{name: other}), Tutorial)
+
+
+def test_the_rehearsal_leaves_the_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    preflight(two_experts(), tiny_dataset(), dropout_net)
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from generalist_core.config import TrainConfig
-from generalist_core.config.codec import from_dict
+from generalist_core.config.codec import from_dict, replace_at
 from generalist_core.config.presets import short
 from search.config import SAMPLERS
 from search.study.records import RejectedError
-from spaces import SPACES, Trial, paper_suggestion, tune_int
+from search.study.storage import open_storage
+from spaces import SPACES, Trial, paper_suggestion, tune_choice, tune_int
 from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
 
 
@@ -86,6 +89,52 @@ def test_a_suggestion_that_the_space_refuses_is_in_the_study_as_failed() -> None
         ledger.ask(refusing, short())
     assert list(ledger.results.failures()) == [error.value.trial] == ["0000"]
     assert ledger.ask(SPACES["smoke"], short()).trial == "0001"
+
+
+def choices_depend(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """A space that Optuna refuses, as soon as the second list of choices is asked for."""
+    kind = trial.suggest_categorical("experts.natural.optimizer", ["SGD", "AdamW"])
+    rates = [0.1, 0.2] if kind == "SGD" else [0.01, 0.2]
+    config = tune_choice(trial, base, "experts.natural.optimizer.lr", rates)
+    return replace_at(config, "sync.start_epoch", 1)
+
+
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db"])
+def test_choices_that_depend_are_refused_alike_after_each_reopening(
+    url: str | None, tmp_path: Path
+) -> None:
+    storage, journal = url and url.format(tmp_path), tmp_path / "study.journal"
+    ledger = new_ledger(storage=open_storage(storage, journal))
+    for number in range(10):
+        if number % 2:
+            ledger = new_ledger(storage=open_storage(storage, journal), is_new=False)
+            ledger.resume()
+        with contextlib.suppress(RejectedError):
+            ledger.ask(choices_depend, short())
+    assert ledger.results.n_asked == 10
+    reasons = [failure.reason for failure in ledger.results.failures().values()]
+    assert 0 < len(reasons) < 10
+    assert all("does not support dynamic value space" in reason for reason in reasons)
+    path = "experts.natural.optimizer.lr"
+    asked = [trial for trial in ledger.results.asked() if path in trial.params]
+    assert len({str(trial.distributions[path]) for trial in asked}) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("not wanted"), optuna.TrialPruned("not wanted"), OSError("not wanted")]
+)
+def test_a_space_that_raises_makes_a_failed_trial_and_the_next_is_another(error: Exception) -> None:
+    def raising(trial: Trial, base: TrainConfig) -> TrainConfig:
+        trial.suggest_float("x", 0, 1)
+        raise error
+
+    ledger = new_ledger()
+    for number in range(2):
+        with pytest.raises(RejectedError, match=r"not wanted \(test_ledger\.py") as rejected:
+            ledger.ask(raising, short())
+        assert rejected.value.trial == f"000{number}"
+    assert ledger.results.failure_kinds() == {"invalid": 2}
+    assert len({trial.params["x"] for trial in ledger.results.asked()}) == 2
 
 
 def test_a_stopped_trial_says_when_and_how_good_it_was() -> None:

@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.study.storage import mend_journal, open_storage
+from search.study.storage import absolute_url, mend_journal, open_storage
 from spaces import SPACES
 from tests.helpers.ledgers import COST, new_ledger, release
 
@@ -44,6 +44,27 @@ def test_mending_removes_an_incomplete_line_and_the_lock_and_nothing_else(tmp_pa
 def test_a_url_without_a_storage_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match=f"must be an Optuna URL, but got '{url}'"):
         open_storage(url, tmp_path / "study.journal")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///study.db", "sqlite:///{here}/study.db"),
+        ("sqlite:///./a/study.db?timeout=5", "sqlite:///{here}/a/study.db?timeout=5"),
+        ("sqlite+pysqlite:///my study.db", "sqlite+pysqlite:///{here}/my study.db"),
+        ("sqlite:////data/study.db", "sqlite:////data/study.db"),
+        ("sqlite://", "sqlite://"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql://me:secret@host/studies", "postgresql://me:secret@host/studies"),
+        ("redis://localhost:6379", "redis://localhost:6379"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_the_path_of_a_file_of_sqlite_becomes_absolute(
+    url: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_url(url) == expected.format(here=tmp_path)
 
 
 def test_a_record_that_optuna_cannot_read_is_refused(tmp_path: Path) -> None:
