@@ -218,7 +218,10 @@ def _change(tensor: Tensor, source: torch.Generator) -> None:
     """Other values of the same kind: indices stay indices, and variances positive."""
     if tensor.is_floating_point() or tensor.is_complex():
         factor, summand = torch.rand(2, *tensor.shape, generator=source).to(tensor)
-        tensor.mul_(0.7 + 0.6 * factor).add_(0.1 * summand)
+        tensor.mul_(0.7 + 0.6 * factor)
+        # to add to matrices of weights would let deep models overflow; zeros are elsewhere
+        if not isinstance(tensor, nn.Parameter) or tensor.ndim < 2:
+            tensor.add_(0.1 * summand)
     elif tensor.ndim > 0:
         tensor.copy_(tensor.flatten().flip(0).view_as(tensor))
     elif tensor.dtype is torch.bool:
