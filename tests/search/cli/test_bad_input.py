@@ -171,13 +171,16 @@ FLAGS = {
     "width of own model": Bad(command=f"{TRAIN} --model a.py:b --width 2", says="built-in models"),
     "radius in 255ths": Bad(command=f"{TRAIN} --epsilon 8", says="did you mean 8/255"),
     "radius below 0": Bad(command=f"{TRAIN} --epsilon -0.1", says="epsilon >= 0"),
-    "radius not a number": Bad(command=f"{TRAIN} --epsilon nan", says="epsilon >= 0"),
+    "radius not a number": Bad(
+        command=f"{TRAIN} --epsilon nan", says="`epsilon` must be a finite number"
+    ),
     "device": Bad(command=f"{TRAIN} --device tpu", says="device.*tpu"),
     "field without value": Bad(command=f"{TRAIN} --set epochs", says="PATH=VALUE"),
     "unknown field": Bad(command=f"{TRAIN} --set experts.natural.lr=1", says="'lr'.*has"),
     "field of another type": Bad(command=f"{TRAIN} --set epochs=2.5", says="of type int.*2.5"),
     "field not a number": Bad(
-        command=f"{TRAIN} --set experts.natural.optimizer.lr=NaN", says="lr > 0.*nan"
+        command=f"{TRAIN} --set experts.natural.optimizer.lr=NaN",
+        says="`lr` must be a finite number.*nan",
     ),
     "one expert": Bad(command=f"{TRAIN} --set experts=[1]", says="experts.0` must be an object.*1"),
 }
