@@ -39,7 +39,6 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
     Raises:
         InvalidConfigError: something cannot run; the message says what and why.
     """
-    _require_one_shape(data)
     try:
         _rehearse(config, data, model)
     except InvalidConfigError as error:
@@ -49,16 +48,6 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
         _rehearse(config, data, model)
         log.warning("Training goes on without `channels_last`, with which %s", error)
     return config
-
-
-def _require_one_shape(data: Dataset) -> None:
-    for name in ("validation", "test"):
-        split = getattr(data, name)
-        if split is not None and (shape := tuple(split.images.shape[1:])) != data.shape:
-            raise InvalidConfigError(
-                f"All images must have one shape, but got {data.shape} for training and {shape} "
-                f"for {name}. Resize them, or give --image-size."
-            )
 
 
 def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> None:

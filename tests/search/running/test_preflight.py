@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from generalist_core.config import CustomAttack, CustomLoss
 from generalist_core.config.presets import short
-from generalist_core.data.splits import Split
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
 from search.config import Resources, SweepConfig
@@ -130,15 +129,6 @@ def test_where_only_channels_last_fails_training_goes_on_without(
     assert preflight(config, tiny_dataset(), Tutorial) == config
     request = SweepConfig(base=config, resources=Resources(local=True))
     assert not check_that_it_can_start(request, tiny_dataset(), Viewing).base.channels_last
-
-
-@pytest.mark.parametrize("name", ["validation", "test"])
-def test_images_of_another_shape_are_refused(name: str) -> None:
-    data = tiny_dataset()
-    split = data.validation
-    other = Split(images=split.images[..., 1:], labels=split.labels)
-    with pytest.raises(InvalidConfigError, match=f"one shape, but got .* for {name}"):
-        preflight(two_experts(), replace(data, **{name: other}), Tutorial)
 
 
 def test_the_rehearsal_leaves_the_random_state_alone() -> None:
