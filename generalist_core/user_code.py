@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -72,7 +73,14 @@ def _load_file(path: Path) -> object:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # A dataclass with postponed annotations looks its module up while it is defined. The entry must
+    # not last: pickle would refer to classes by a name that other processes do not know.
+    is_new = sys.modules.setdefault(path.stem, module) is module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        if is_new:
+            del sys.modules[path.stem]
     return module
 
 

@@ -5,6 +5,7 @@ The exit code is 0 only if the work was done; it is 1 if it was not, and 2 for b
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return program.main(words, PROGRAM, standalone_mode=False) or 0
+        return _run(words)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else PROGRAM
         return _fail(where, _with_help(error.format_message(), where), 2)
@@ -71,6 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, InvalidConfigError | OSError):
             return _fail(PROGRAM, _with_help(_message(error), f"{PROGRAM} {words[0]}"), 2)
         return _fail(PROGRAM, f"{described(error)}. See all of it with --debug.", 1)
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; it ends quietly with 1 if its reader has ended, as in `... | head`."""
+    try:
+        code: int = program.main(words, PROGRAM, standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
+    return code
 
 
 def _with_help(message: str, command: str) -> str:

@@ -20,7 +20,7 @@ from search.api.verify import verified_table
 from search.cli.option_groups import PROGRAM
 from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
-from search.errors import WorkerError
+from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_to_dict
@@ -62,13 +62,18 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     """Print the front of a sweep that has ended, and where everything is.
 
     Raises:
+        SweepInterruptedError: no trial has ended yet.
         WorkerError: no trial succeeded.
     """
     if sweep.counts.completed == 0:
+        if sweep.counts.total == 0:
+            again = command_text(PROGRAM, "resume", sweep.folder)
+            raise SweepInterruptedError(
+                f"The time was up before the first trial had ended. Nothing is lost: {again}"
+            )
         reasons = sorted({failure.reason for failure in sweep.results.failures().values()})
-        raise WorkerError(
-            f"No trial succeeded. Reasons: {'; '.join(reasons) or 'no trial has ended'}."
-        )
+        why = "; ".join(reasons) or "all were stopped early"
+        raise WorkerError(f"No trial succeeded. Reasons: {why}.")
     print_front(sweep, output)
     if output.json or output.quiet:
         return

@@ -18,6 +18,9 @@ from search.files import read_json
 from search.folders import SweepFolder
 from search.front.front import Front
 
+MAX_OBJECTIVES = 3
+"""With how many objectives moocore can compute attainment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
@@ -32,7 +35,7 @@ class Attainment:
     """The attainment surfaces of `n_repeats` repeats: for one repeat, for two, ..., for all.
 
     `n_left_out` repeats are left out because a training failed in them, so that their fronts are
-    incomplete.
+    incomplete. With more than `MAX_OBJECTIVES` objectives there are no surfaces.
     """
 
     n_repeats: int
@@ -55,7 +58,7 @@ def attainment(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> 
     return Attainment(
         n_repeats=len(whole),
         n_left_out=len(repeats) - len(whole),
-        surfaces=_surfaces(whole) if whole else (),
+        surfaces=_surfaces(whole) if whole and len(objectives) <= MAX_OBJECTIVES else (),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import socket
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,27 @@ def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:
         raise InvalidConfigError(str(error)) from error
 
 
+PACKAGES = ("generalist_core", "search", "spaces")
+"""The packages that workers import by name."""
+
+
+def require_no_shadow(folder: Path) -> None:
+    """Check that no module in a folder that Ray's workers search first is named as ours are.
+
+    Raises:
+        InvalidConfigError: a file there would be imported in place of one of our packages.
+    """
+    ours = Path(__file__).resolve().parents[2]
+    for name in PACKAGES:
+        for file in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if file.is_file() and not file.resolve().is_relative_to(ours / name):
+                raise InvalidConfigError(
+                    f"The folder that a sweep is started in, or from, must have no module named "
+                    f"{name}, but has {file}: workers would import it in place of the package. "
+                    "Rename it, start the sweep elsewhere, or use --local."
+                )
+
+
 CONNECTING_S = 10.0
 """How long the head of a cluster may take to answer; Ray itself would try for many minutes."""
 
@@ -124,6 +146,9 @@ def check_that_it_can_start(
     resources, device = config.resources, config.base.device
     if resources.address is not None:
         require_reachable(resources.address)
+    if not resources.local:
+        for folder in (Path.cwd(), Path(sys.argv[0]).resolve().parent):
+            require_no_shadow(folder)
     names_gpu = device not in ("auto", "cpu")
     if resources.local:
         resolve_device(device)

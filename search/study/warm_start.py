@@ -20,13 +20,20 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
     The other columns are parameters by name; a parameter with an empty cell is left out.
 
     Raises:
-        InvalidConfigError: a column or a number is missing, or an accuracy is outside [0, 1].
+        InvalidConfigError: a column or a number is missing, an accuracy is outside [0, 1], or the
+            table is one that a sweep writes about its points.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not.") from error
-    for number, row in enumerate(csv.DictReader(lines), 2):
+    rows = csv.DictReader(lines)
+    if {"trial", "mixing_ratio"} <= set(rows.fieldnames or ()):
+        raise InvalidConfigError(
+            f"A CSV of a warm start must have a column per parameter, but {path} is a table of the "
+            "points of a sweep, which has none. Give the folder of that sweep."
+        )
+    for number, row in enumerate(rows, 2):
         origin = f"{path}, line {number}"
         if None in row:
             raise InvalidConfigError(

@@ -177,7 +177,7 @@ def test_equal_seeds_give_equal_searches_and_others_do_not() -> None:
 
 
 def print_front() -> None:
-    found = ours()
+    found = ours(seed=1)
     sys.stdout.write(json.dumps([found.front, found.cost()]))
 
 

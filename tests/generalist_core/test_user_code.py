@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_a_function_is_found_by_file_or_module(tmp_path: Path) -> None:
     file.write_text("def answer():\n    return 42\n")
     assert load_callable(f"{file}:answer", what="space")() == 42
     assert load_callable("math:sqrt", what="space") is importlib.import_module("math").sqrt
+
+
+def test_a_file_may_postpone_the_annotations_of_a_dataclass(tmp_path: Path) -> None:
+    file = tmp_path / "postponed.py"
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Answer:\n    value: int\n\ndef answer():\n    return Answer(42)\n"
+    )
+    made = load_callable(f"{file}:answer", what="space")()
+    assert vars(made) == {"value": 42}
+    assert "postponed" not in sys.modules
 
 
 def test_only_the_path_of_a_file_becomes_absolute(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from optuna.trial import TrialState
-from torch import nn
+from torch import Tensor, nn
 
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import CHANGEABLE, resume, sweep
@@ -199,8 +199,8 @@ def test_a_sweep_that_failures_ended_continues_under_other_limits(tmp_path: Path
             model.register_forward_pre_hook(fail)
         return model
 
-    def fail(module: nn.Module, x: object) -> None:
-        if module.training:
+    def fail(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if module.training and len(inputs[0]) > 2:  # what the rehearsal does not see
             raise ValueError("planted")
 
     request = SweepConfig(

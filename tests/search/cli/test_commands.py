@@ -50,6 +50,21 @@ def test_a_sweep_in_which_nothing_succeeds_exits_with_1(
 
 
 @pytest.mark.slow
+def test_time_that_is_up_before_the_first_trial_has_ended_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--epochs", "2000", "--space", "smoke", "--trials", "2", "--local"]
+    out = str(tmp_path / "out")
+    assert main(["sweep", *TINY, *options, "--time-budget", "0.1", "--out", out]) == 1
+    error = capsys.readouterr().err
+    assert (
+        f"before the first trial had ended. Nothing is lost: generalist-search resume {out}"
+        in error
+    )
+    assert "failed" not in error
+
+
+@pytest.mark.slow
 def test_a_sweep_prints_its_front_and_front_prints_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -77,6 +80,18 @@ def test_ctrl_c_ends_a_command_with_1(
     monkeypatch.setattr("search.open_sweep", interrupt)
     assert main(["front", "anywhere"]) == 1
     assert capsys.readouterr().err.strip() == "generalist-search: Interrupted."
+
+
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    """As `generalist-search --help | head -1`."""
+    words = [sys.executable, "-c", "from search.cli.main import main; raise SystemExit(main())"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        ended = subprocess.run(
+            [*words, "--help"], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("command", ["front", "report"])

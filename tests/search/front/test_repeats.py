@@ -62,6 +62,13 @@ def test_a_repeat_in_which_a_training_failed_is_left_out() -> None:
     assert attainment([], OBJECTIVES).surfaces == ()
 
 
+def test_with_four_objectives_there_are_repeats_but_no_surfaces() -> None:
+    names = ("natural", "linf", "l2", "l1")
+    rows = [{"repeat": n, "accuracies": dict.fromkeys(names, 0.5)} for n in (1, 2)]
+    found = attainment(rows, names)
+    assert (found.n_repeats, found.surfaces) == (2, ())
+
+
 @pytest.mark.parametrize("ratio", [0.5, (0.2, 0.3, 0.5)])
 def test_the_spread_is_that_over_the_repeats_of_a_point(ratio: Any, tmp_path: Path) -> None:
     wanted = dataclasses.replace(point(0.9, 0.3), mixing_ratio=ratio)

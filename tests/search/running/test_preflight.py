@@ -16,7 +16,12 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
 from search.config import Resources, SweepConfig
-from search.running.preflight import check_that_it_can_start, preflight, require_reachable
+from search.running.preflight import (
+    check_that_it_can_start,
+    preflight,
+    require_no_shadow,
+    require_reachable,
+)
 from tests.helpers import custom_functions
 from tests.helpers.problems import dropout_net, tiny_dataset, two_experts, with_expert
 
@@ -135,3 +140,19 @@ def test_the_rehearsal_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
     preflight(two_experts(), tiny_dataset(), dropout_net)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("file", ["spaces.py", "search/__init__.py", "generalist_core.py"])
+def test_a_file_that_shadows_a_package_is_named(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_no_shadow(tmp_path)
+    (tmp_path / "spaces").mkdir()
+    require_no_shadow(tmp_path)  # a folder alone gives way to a package
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(InvalidConfigError, match=rf"no module named .*{file}.*--local"):
+        check_that_it_can_start(SweepConfig(base=short()), tiny_dataset(), None)
+    local = SweepConfig(base=two_experts(), resources=Resources(local=True))
+    check_that_it_can_start(local, tiny_dataset(), None)

@@ -57,11 +57,15 @@ def test_the_study_of_another_sweep_holds_observations_too(tmp_path: Path) -> No
     ("text", "message"),
     [
         ("natural,a\n0.9,1\n", "a column for each objective.*robust is missing.*line 2"),
+        (
+            "trial,mixing_ratio,natural,natural_low,robust\n0003,0.5,0.9,0.8,0.5\n",
+            "a column per parameter.*Give the folder",
+        ),
         (f"natural,robust,{HEADER}\n90,0.5,0.05,9,1,0.4\n", "0 <= natural <= 1.*'90'.*line 2"),
         (f"natural,robust,{HEADER}\n0.9,0.5,0.05,99,1,0.4\n", "must be of this space.*line 2"),
         ("natural,robust,mixing.decay\n0.9,0.5,0.5\n", "must be of this space.*line 2"),
     ],
-    ids=["no column", "percent", "outside its range", "another space"],
+    ids=["no column", "a table of points", "percent", "outside its range", "another space"],
 )
 def test_what_is_no_observation_is_named_by_its_line(
     text: str, message: str, tmp_path: Path
