@@ -78,6 +78,7 @@ def _modules(base: Path, name: str) -> Iterator[Path]:
     place = base
     for part in ("", *name.split(".")):
         place = place / part
-        for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
-            if (part or file.name == "__init__.py") and file.is_file() and not is_installed(file):
-                yield file
+        files = [place / "__init__.py"]
+        if part:
+            files.append(place.with_name(f"{part}.py"))
+        yield from (file for file in files if file.is_file() and not is_installed(file))

@@ -9,6 +9,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from generalist_core.validation import InvalidConfigError
@@ -102,6 +103,8 @@ def _truth(value: Any, name: str) -> Any:
 
 
 def _text(value: Any, name: str) -> Any:
+    if isinstance(value, Path):
+        return str(value)
     if not isinstance(value, str):
         raise InvalidConfigError(f"`{name}` must be text, but got {name}={value!r}.")
     return value

@@ -23,7 +23,7 @@ from generalist_core.randomness import global_seed
 
 log = logging.getLogger(__name__)
 
-UNTRACEABLE = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)
+UNTRACEABLE = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 """What `torch.fx` and code that needs real tensors raise on symbolic ones; see `folded`."""
 
 
@@ -227,7 +227,7 @@ def _change(tensor: Tensor, source: torch.Generator) -> None:
     elif tensor.dtype is torch.bool:
         tensor.logical_not_()
     else:
-        tensor.add_(1)
+        tensor.sub_(tensor.sign())  # towards zero, where an index is still one
 
 
 def _forward_and_gradient(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,6 +152,8 @@ def resume(
     old, study = read_request(folder)
     require_custom_parts(folder, data, model)
     config = _with_absolute_paths(config or replace(old, time_budget_s=None))
+    if not old.base.channels_last:  # perhaps by the preflight
+        config = replace(config, base=replace(config.base, channels_last=False))
     _require_unchanged(_pinned(config), _pinned(_with_absolute_paths(old)))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -80,9 +81,20 @@ def _run(words: list[str]) -> int:
         code: int = program.main(words, PROGRAM, standalone_mode=False) or 0
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _has_lost_its_reader(sys.stdout):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
     return code
+
+
+def _has_lost_its_reader(stream: TextIO) -> bool:
+    """Whether what is still to be written to a stream cannot be."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _with_help(message: str, command: str) -> str:

@@ -147,7 +147,8 @@ def check_that_it_can_start(
     if resources.address is not None:
         require_reachable(resources.address)
     if not resources.local:
-        for folder in (Path.cwd(), Path(sys.argv[0]).resolve().parent):
+        scripts = [Path(word) for word in sys.argv[:1] if Path(word).is_file()]
+        for folder in (Path.cwd(), *(script.resolve().parent for script in scripts)):
             require_no_shadow(folder)
     names_gpu = device not in ("auto", "cpu")
     if resources.local:

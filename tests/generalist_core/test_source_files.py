@@ -62,6 +62,13 @@ def test_local_imports_are_found(text: str, wanted: set[str], folder: Path) -> N
     assert {str(file.relative_to(folder)) for file in others} == wanted
 
 
+def test_a_folder_at_the_root_may_be_named(tmp_path: Path) -> None:
+    """Its package lies in /, which has no name of its own."""
+    file = tmp_path / "net.py"
+    file.write_text(f"import {tmp_path.parts[1]}.blocks")
+    assert source_files(file) == (file,)
+
+
 def test_installed_files_are_told_from_those_of_the_user(tmp_path: Path) -> None:
     import generalist_core
 

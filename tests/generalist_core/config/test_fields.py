@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +136,7 @@ def test_floats_of_numpy_and_lists_become_plain() -> None:
 
 def test_what_is_given_as_an_int_stays_one() -> None:
     assert repr(TRADES(beta=6)) == "TRADES(beta=6)"
+
+
+def test_a_path_is_stored_as_text() -> None:
+    assert DataConfig(root=Path("data")).root == "data"  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
 from search.scheduling.replay import replay
-from search.study.folder import open_sweep
+from search.study.folder import open_sweep, read_request
 from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split
 from tests.helpers.small_sweep import small_sweep
@@ -187,6 +187,16 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SweepFolderError, match=r"sweep\.json must exist"):
         resume(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_channels_last_that_a_sweep_goes_on_without_stays_off(folder: Path) -> None:
+    asked, _ = read_request(folder)
+    assert asked.base.channels_last
+    file = SweepFolder(folder).request
+    stored = json.loads(file.read_text())
+    stored["request"]["base"]["channels_last"] = False
+    file.write_text(json.dumps(stored))
+    assert not resume(folder, asked, data=DATA).config.base.channels_last
 
 
 @pytest.mark.slow
