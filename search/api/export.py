@@ -71,7 +71,7 @@ def export(
 
     Raises:
         InvalidConfigError: no such point or format, or a custom part of the sweep is missing, or
-            the model has not the natural accuracy that the sweep recorded.
+            the natural accuracy of the model is not the one that the sweep recorded.
         SweepFolderError: the file exists, or the weights of the trial do not.
         ExportError: the model cannot be exported as a program.
     """

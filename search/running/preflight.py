@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = None) -> TrainConfig:
     """Take two images through all that a training does; returns the configuration that can run.
 
-    It is the given one, or that without `channels_last` if the model runs only so; a warning then
-    says it.
+    It is the given one; or, with a warning, the one without `channels_last` if only that runs.
 
     Raises:
         InvalidConfigError: something cannot run; the message says what and why.
