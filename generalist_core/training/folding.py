@@ -203,13 +203,15 @@ def _difference(model: nn.Module, form: Folded, shape: Shape) -> str | None:
             _change(tensor, source)
     form.refresh()
     for x in batches:
-        own, other = [[_forward_and_gradient(net, x) for net in (model, form)] for _ in range(2)]
-        rounding = torch.finfo(own[0][0].dtype).eps ** 0.5
-        if not _close(other[0][0], own[0][0], rounding):
+        calls = [[_forward_and_gradient(net, x) for net in (model, form)] for _ in range(2)]
+        (logits, gradient), (of_form, gradient_of_form) = calls[0]
+        (again, _), (of_form_again, _) = calls[1]
+        rounding = torch.finfo(logits.dtype).eps ** 0.5
+        if not _close(again, logits, rounding):
             return "its logits of the same images differ from call to call"
-        if not all(_close(logits, own[0][0], rounding) for logits, _ in (own[1], other[1])):
+        if not all(_close(other, logits, rounding) for other in (of_form, of_form_again)):
             return "its folded form has other logits once weights and buffers have changed"
-        if not _close(own[1][1], own[0][1], GRADIENT_TOLERANCE):
+        if not _close(gradient_of_form, gradient, GRADIENT_TOLERANCE):
             return "its folded form has other gradients"
     return None
 

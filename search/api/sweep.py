@@ -92,7 +92,7 @@ def sweep(
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    config = _pinned(_with_absolute_paths(config))
+    config = _pinned(config)
     with running_user_code(f"space {config.space}"):
         given, space = space, space or load_space(config.space)
         pins = pinned_space(config, given)
@@ -151,10 +151,10 @@ def resume(
     folder = Path(folder).absolute()
     old, study = read_request(folder)
     require_custom_parts(folder, data, model)
-    config = _with_absolute_paths(config or replace(old, time_budget_s=None))
+    config = _pinned(config or replace(old, time_budget_s=None))
     if not old.base.channels_last:  # perhaps by the preflight
         config = replace(config, base=replace(config.base, channels_last=False))
-    _require_unchanged(_pinned(config), _pinned(_with_absolute_paths(old)))
+    _require_unchanged(config, _pinned(old))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
@@ -256,14 +256,11 @@ def _monitor(sweep: Sweep, space: Space) -> Monitor:
     return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives, study=study)
 
 
-def _with_absolute_paths(config: SweepConfig) -> SweepConfig:
-    """The request with absolute paths to space and storage: later commands may run elsewhere."""
-    storage = config.storage if config.storage is None else absolute_url(config.storage)
-    return replace(config, space=absolute_name(config.space), storage=storage)
-
-
 def _pinned(config: SweepConfig) -> SweepConfig:
-    return replace(config, base=pinned(config.base))
+    """The request with absolute paths, for commands elsewhere, and with digests of files."""
+    storage = config.storage if config.storage is None else absolute_url(config.storage)
+    base, space = pinned(config.base), absolute_name(config.space)
+    return replace(config, base=base, space=space, storage=storage)
 
 
 def _require_unchanged(config: SweepConfig, old: SweepConfig) -> None:

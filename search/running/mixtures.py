@@ -23,10 +23,11 @@ from search.front.front import Front
 
 def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
     """A model of the architecture, to load weights into."""
-    if model is not None:
-        # the factory may return a model of the caller's, which must stay as it is
-        return copied(model(data.n_classes, data.shape)).eval()
-    built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+    if model is None:
+        built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+    else:
+        built = model(data.n_classes, data.shape)
+    # the factory may return a model of the caller's, which must stay as it is
     return copied(built).eval()
 
 
