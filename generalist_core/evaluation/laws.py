@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.fingerprints import state_digest
-from generalist_core.models.build import are_probabilities
+from generalist_core.models.build import why_no_logits
 from generalist_core.validation import EvaluationError
 
 
@@ -31,7 +31,8 @@ def require_sound_model(model: nn.Module, x: Tensor, y: Tensor) -> int:
         logits: Tensor = model(x.detach().requires_grad_())
     n_classes = require_classes(logits, n_images=len(x), n_labels=1 + int(y.max()))
     require_numbers(logits)
-    require_logits(logits)
+    if reason := why_no_logits(logits):
+        raise EvaluationError(reason)
     if not logits.requires_grad:
         raise EvaluationError(
             "The logits must be differentiable with respect to the images, but got no gradient. A "
@@ -75,15 +76,6 @@ def require_numbers(logits: Tensor) -> None:
         raise EvaluationError(
             f"Logits must be numbers, but got NaN for {n_bad} of {len(logits)} images. Training "
             "may have diverged."
-        )
-
-
-def require_logits(logits: Tensor) -> None:
-    """Check that the outputs are not probabilities, whose gradients vanish."""
-    if are_probabilities(logits.detach()):
-        raise EvaluationError(
-            "Outputs must be logits, but got rows in [0, 1] that sum to 1. Remove the softmax at "
-            "the end of the model."
         )
 
 

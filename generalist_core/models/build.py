@@ -95,7 +95,13 @@ def _torchvision_model(name: str, n_classes: int) -> nn.Module:
     return model
 
 
-def are_probabilities(outputs: Tensor) -> bool:
-    """Whether each row of the outputs, (n, classes), lies in [0, 1] and sums to 1."""
+def why_no_logits(outputs: Tensor) -> str | None:
+    """Why outputs, (n, classes), are no logits; None if they are not rows of probabilities."""
+    outputs = outputs.detach()
     in_range = bool(((outputs >= 0) & (outputs <= 1 + 1e-5)).all())
-    return in_range and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
+    if not (in_range and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())):
+        return None
+    return (
+        "The model must give logits, but got probabilities: rows in [0, 1] with the sum 1. Remove "
+        "the softmax at its end, as losses and attacks apply their own."
+    )

@@ -7,8 +7,9 @@
 | integer or boolean buffer | left as it is in the model that the weights are loaded into |
 | buffer with values that are not finite, such as a mask; normalisation of images | left as it is |
 
-It makes no difference whether a buffer is persistent. Models that this would make another function
-are refused, see `generalist_core.models.state_check`.
+Which buffers have such values is decided once for a model and its copies, by `fix_averaged`. It
+makes no difference whether a buffer is persistent. Models that this would make another function are
+refused, see `generalist_core.models.state_check`.
 """
 
 from __future__ import annotations
@@ -125,11 +126,27 @@ def _set_singular_vectors(matrix: Tensor, u: Tensor | None, v: Tensor | None) ->
         v.copy_(right[0])
 
 
+_NOT_AVERAGED = "_not_averaged"
+"""The attribute in which a module and its copies keep the names of its buffers that are left."""
+
+
+def fix_averaged(model: nn.Module) -> None:
+    """Decide from the present values which buffers are averaged, for this model and its copies.
+
+    A buffer whose values diverge later is then still averaged, as weights that diverge are.
+    """
+    for module in model.modules():
+        left = frozenset(key for key in module._buffers if not is_averaged(module, key))
+        vars(module)[_NOT_AVERAGED] = left
+
+
 def is_averaged(module: nn.Module, key: str) -> bool:
     """Whether a module's own parameter or buffer of that name is averaged."""
     parameter, buffer = module._parameters.get(key), module._buffers.get(key)
     if parameter is not None:
         return parameter.is_floating_point() or parameter.is_complex()
+    if _NOT_AVERAGED in vars(module):
+        return buffer is not None and key not in vars(module)[_NOT_AVERAGED]
     if buffer is None or isinstance(module, Normalised) or key in derived_keys(module):
         return False
     return (buffer.is_floating_point() or buffer.is_complex()) and bool(buffer.isfinite().all())

@@ -28,10 +28,8 @@ def require_sound_state(model: nn.Module, shape: Shape) -> None:
     Raises:
         InvalidConfigError: the forward makes or replaces parameters, or changes the shape or type
             of a buffer; or what the model computes in eval mode depends on something that training
-            changes and that is not averaged, such as an integer buffer or an attribute; or the
-            model has state that is no tensor (`get_extra_state`).
+            changes and that is not averaged, such as an integer buffer or an attribute.
     """
-    _require_tensors(model)
     trial = copy.deepcopy(model)
     images = torch.rand(2, N_IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     before, places = _layout(trial), _places(trial)
@@ -51,7 +49,13 @@ def require_sound_state(model: nn.Module, shape: Shape) -> None:
         )
 
 
-def _require_tensors(model: nn.Module) -> None:
+def require_trainable(model: nn.Module) -> None:
+    """Check the tensors of a model as it is built.
+
+    Raises:
+        InvalidConfigError: a parameter or buffer has no values yet (lazy, meta) or is sparse; no
+            parameter requires a gradient; or there is state that is no tensor (`get_extra_state`).
+    """
     for name, module in model.named_modules():
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             raise InvalidConfigError(
@@ -64,6 +68,18 @@ def _require_tensors(model: nn.Module) -> None:
                 "Every parameter and buffer must have its shape before training, but "
                 f"{name} has none. Call the model on an image once where it is built."
             )
+        if tensor.is_meta or tensor.layout is not torch.strided:
+            raise InvalidConfigError(
+                "Every parameter and buffer must be a dense tensor with values, but "
+                f"{name} is {'on the meta device' if tensor.is_meta else tensor.layout}. Build the "
+                "model on the CPU from dense tensors."
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        n_frozen = len(list(model.parameters()))
+        raise InvalidConfigError(
+            f"At least one parameter must require a gradient, but got {n_frozen} that do not. "
+            "Leave the part that is to be trained unfrozen: `requires_grad_(True)`."
+        )
 
 
 def _layout(model: nn.Module) -> dict[str, object]:
@@ -147,6 +163,7 @@ def _far(before: Any, after: Any) -> Any:
     return before + FAR * (after - before) if counts else after
 
 
+@torch.no_grad()
 def _output(model: nn.Module, x: Tensor) -> object:
     with global_seed(0, torch.device("cpu")):
         return model(x.clone())

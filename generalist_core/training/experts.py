@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
-from generalist_core.models.build import ModelFactory, Shape, are_probabilities, build_model
-from generalist_core.models.state import BufferPlaces, copied, load_state, state_of
-from generalist_core.models.state_check import require_sound_state
+from generalist_core.models.build import ModelFactory, Shape, build_model, why_no_logits
+from generalist_core.models.state import BufferPlaces, copied, load_state, moved, state_of
+from generalist_core.models.state_check import require_sound_state, require_trainable
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
 from generalist_core.training.averaging import Average, overwrite, weights_of
-from generalist_core.training.folding import folded
-from generalist_core.training.forward import compiled, forward_of, frozen_twin
+from generalist_core.training.forward import forwards_of
 from generalist_core.training.losses import training_loss
 from generalist_core.training.optimizers import build_optimizer
 from generalist_core.validation import InvalidConfigError
@@ -51,17 +50,7 @@ class Expert:
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
         self.n_accumulations = run.n_accumulations
         self.model = model.to(memory_format=self.memory_format)
-        autocasts = run.precision == "bfloat16"
-        self.logits_of = forward_of(model, autocasts=autocasts)
-        attacked = frozen_twin(model) if run.compile and config.attack is not None else model
-        folds = run.fold_batchnorm and config.attack is not None
-        self.folded = (
-            folded(attacked, shape, torch.bfloat16 if autocasts else None) if folds else None
-        )
-        self.attacked_logits_of = forward_of(self.folded or attacked, autocasts=autocasts)
-        if run.compile:
-            self.logits_of = compiled(self.logits_of)
-            self.attacked_logits_of = compiled(self.attacked_logits_of, replays=True)
+        self.forwards = forwards_of(model, run, shape, is_attacked=config.attack is not None)
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
         self.weights = weights_of(model)
         self._buffers = BufferPlaces(model)
@@ -100,21 +89,21 @@ class Expert:
         if attack is None:
             return x
         self.model.eval()
-        if self.folded is not None:
-            self.folded.refresh()
+        if self.forwards.folded is not None:
+            self.forwards.folded.refresh()
         images, labels = x.chunk(n), y.chunk(n)
         noises = noise_of_parts(noise, [len(part) for part in images])
         parts = zip(images, labels, noises, strict=True)
-        return torch.cat([perturb(attack, self.attacked_logits_of, *part) for part in parts])
+        return torch.cat([perturb(attack, self.forwards.of_images, *part) for part in parts])
 
     def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """The mean loss of the batch, whose gradient the parameters are given part by part."""
-        config, losses = self.config, []
+        config, of_weights, losses = self.config, self.forwards.of_weights, []
         for part in zip(
             *(tensor.chunk(self.n_accumulations) for tensor in (x, x_adv, y)), strict=True
         ):
             smoothing = config.label_smoothing
-            mean = training_loss(config.loss, self.logits_of, *part, label_smoothing=smoothing)
+            mean = training_loss(config.loss, of_weights, *part, label_smoothing=smoothing)
             loss = mean * (len(part[0]) / len(x))
             torch.autograd.backward(loss)
             self._buffers.restore()
@@ -171,7 +160,7 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
 
     Raises:
         InvalidConfigError: there is no such model, or it does not give one logit per class, or it
-            gives probabilities.
+            gives probabilities, or cannot be trained or averaged.
     """
     if factory is None:
         initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
@@ -182,8 +171,9 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
         raise InvalidConfigError(
             f"The model must be a torch.nn.Module, but got {type(initial).__name__}."
         )
+    require_trainable(initial)
     # the factory may have returned a model of the caller's, which must stay as it is
-    initial = copied(initial)
+    initial = moved(copied(initial), torch.device("cpu"), torch.float32)
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)
@@ -192,11 +182,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
             f"The model must give one image logits of shape {expected}, but got "
             f"{tuple(logits.shape)}.{_cure(logits)}"
         )
-    if are_probabilities(logits):
-        raise InvalidConfigError(
-            "The model must give logits, but got probabilities, in [0, 1] with the sum 1. Remove "
-            "the softmax at its end: losses and attacks apply their own."
-        )
+    if reason := why_no_logits(logits):
+        raise InvalidConfigError(reason)
     require_sound_state(initial, data.shape)
     return initial
 

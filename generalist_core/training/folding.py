@@ -7,8 +7,6 @@ if its folded form was seen to be the same function; see `folded`.
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections import Counter
 from operator import attrgetter
 from typing import Any
@@ -19,18 +17,12 @@ from torch.nn.utils import parametrize
 
 from generalist_core.device import full_precision
 from generalist_core.models.build import Shape
+from generalist_core.models.forms import Logits, is_same_function, say_once, trial_images
 from generalist_core.randomness import global_seed
 
-log = logging.getLogger(__name__)
-
-UNTRACEABLE = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)
-"""What `torch.fx` and code that needs real tensors raise on symbolic ones; see `folded`."""
-
+NOT_FOLDED = "BatchNorm is not folded"
 
 N_IMAGES = 2
-
-GRADIENT_TOLERANCE = 0.01
-"""Relative; rounding may move an activation across the kink of a ReLU."""
 
 
 class FoldedConv(nn.Module):
@@ -113,26 +105,38 @@ def folded(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> 
     other exception passes.
 
     A trace holds what the forward read or drew while it was traced, such as values computed from
-    buffers. So a copy is folded first, trained for one forward, and given other weights and
-    buffers: logits and gradients of two batches, each shown twice, must be the copy's own up to
-    rounding. If anything of this fails, one warning for each class of model says why, and None is
-    returned, as the model itself runs.
+    buffers. So the folded form is used only if it is seen to be the same function, see
+    `generalist_core.models.forms`. Otherwise, one warning for each class of model says why, and
+    None is returned, as the model itself runs.
     """
     if not _has_pairs(model):
         return None
     if names := _changed_parts(model):
-        _warn(model, f"{names[0]} has a hook or a parametrization")
-    device = next(model.parameters()).device
-    with full_precision(device), global_seed(0, device):
-        try:
-            trial = copy.deepcopy(model)
-            form = _fold(trial, None)
-            reason = _difference(trial, form, shape) if form is not None else None
-        except UNTRACEABLE as error:
-            form, reason = None, f"{type(error).__name__}: {error}"
-        if reason is not None:
-            _warn(model, reason)
-        return _fold(model, dtype) if form is not None and reason is None else None
+        say_once(model, NOT_FOLDED, f"{names[0]} has a hook or a parametrization")
+    like = next(part for part in model.modules() if isinstance(part, nn.Conv2d)).weight
+    images = trial_images(N_IMAGES, shape, like.device, like.dtype)
+    with full_precision(like.device), global_seed(0, like.device):
+        if not is_same_function(
+            model, lambda net: net, _folded_at_each_call, images, what=NOT_FOLDED
+        ):
+            return None
+        return fold(model, dtype)
+
+
+def _folded_at_each_call(model: nn.Module) -> Logits:
+    form = fold(model, None)
+    return refreshed(form or model, form)
+
+
+def refreshed(logits_of: Logits, form: Folded | None) -> Logits:
+    """A forward that has a folded form, if there is one, take the model's present weights first."""
+
+    def logits_of_present_weights(x: Tensor) -> Tensor:
+        if form is not None:
+            form.refresh()
+        return logits_of(x)
+
+    return logits_of_present_weights
 
 
 def _has_pairs(model: nn.Module) -> bool:
@@ -152,19 +156,8 @@ def _changed_parts(model: nn.Module) -> list[str]:
     ]
 
 
-_warned: set[str] = set()
-
-
-def _warn(model: nn.Module, reason: str) -> None:
-    """Say once for each class of model why it, or a part of it, is not folded."""
-    name = f"{type(model).__module__}.{type(model).__qualname__}"
-    if name not in _warned:
-        _warned.add(name)
-        log.warning("BatchNorm is not folded in %s: %s", name, reason)
-
-
-def _fold(model: nn.Module, dtype: torch.dtype | None) -> Folded | None:
-    """The folded form, whether it is the same function or not."""
+def fold(model: nn.Module, dtype: torch.dtype | None) -> Folded | None:
+    """The folded form, whether it is the same function or not; None if nothing can be folded."""
     was_training, attributes = model.training, set(vars(model))
     try:
         graph = fx.Tracer().trace(model.eval())
@@ -190,59 +183,6 @@ def _fold(model: nn.Module, dtype: torch.dtype | None) -> Folded | None:
     used = {str(node.target) for node in graph.nodes}
     rest = {name: part for name, part in parts.items() if name in used}
     return Folded(fx.GraphModule(rest, graph), convs) if convs else None
-
-
-def _difference(model: nn.Module, form: Folded, shape: Shape) -> str | None:
-    """How a folded form differs from its model, which is changed for that; None if it does not."""
-    like, source = form.convs[0].folded_parts[0].weight, torch.Generator().manual_seed(0)
-    batches = torch.rand(2, N_IMAGES, *shape, generator=source).to(like.device, like.dtype)
-    with torch.no_grad():
-        model.train()(batches[0])
-        model.eval()
-        for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
-            _change(tensor, source)
-    form.refresh()
-    for x in batches:
-        calls = [[_forward_and_gradient(net, x) for net in (model, form)] for _ in range(2)]
-        (logits, gradient), (of_form, gradient_of_form) = calls[0]
-        (again, _), (of_form_again, _) = calls[1]
-        rounding = torch.finfo(logits.dtype).eps ** 0.5
-        if not _close(again, logits, rounding):
-            return "its logits of the same images differ from call to call"
-        if not all(_close(other, logits, rounding) for other in (of_form, of_form_again)):
-            return "its folded form has other logits once weights and buffers have changed"
-        if not _close(gradient_of_form, gradient, GRADIENT_TOLERANCE):
-            return "its folded form has other gradients"
-    return None
-
-
-def _change(tensor: Tensor, source: torch.Generator) -> None:
-    """Other values of the same kind: indices stay indices, and variances positive."""
-    if tensor.is_floating_point() or tensor.is_complex():
-        factor, summand = torch.rand(2, *tensor.shape, generator=source).to(tensor)
-        tensor.mul_(0.7 + 0.6 * factor)
-        # to add to matrices of weights would let deep models overflow; zeros are elsewhere
-        if not isinstance(tensor, nn.Parameter) or tensor.ndim < 2:
-            tensor.add_(0.1 * summand)
-    elif tensor.ndim > 0:
-        tensor.copy_(tensor.flatten().flip(0).view_as(tensor))
-    elif tensor.dtype is torch.bool:
-        tensor.logical_not_()
-    else:
-        tensor.sub_(tensor.sign())  # towards zero, where an index is still one
-
-
-def _forward_and_gradient(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        x = x.clone().requires_grad_()
-        logits: Tensor = model(x)
-        directions = torch.linspace(-1, 1, logits.numel(), dtype=x.dtype, device=x.device)
-        (gradient,) = torch.autograd.grad((logits.flatten() * directions).sum(), x)
-    return logits.detach(), gradient
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    return a.shape == b.shape and bool((a - b).norm() <= tolerance * b.norm())
 
 
 def _foldable(graph: fx.Graph, parts: dict[str, Any]) -> list[tuple[fx.Node, fx.Node]]:

@@ -17,7 +17,7 @@ from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.fingerprints import model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
-from generalist_core.models.state import moved
+from generalist_core.models.state import fix_averaged, moved
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
 from generalist_core.training.averaging import (
@@ -74,6 +74,7 @@ class GeneralistTrainer(AbstractTrainer):
         self._n_batches = n_batches(self.train_split, config.batch_size)
         initial = initial_model(config, data, model)
         self._model_fingerprint = model_fingerprint(initial)
+        fix_averaged(initial)
         initial = moved(initial, self.device, self.dtype)
         experts = [
             Expert(

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generalist_core.attacks.gradient import perturb
+from generalist_core.attacks.gradient import cross_entropy_of, input_gradient, perturb
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.datasets import load_dataset
@@ -23,7 +23,7 @@ from generalist_core.evaluation.laws import require_sound_model
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import GeneratorNoise, generator, global_seed
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
-from generalist_core.user_code import running_user_code
+from generalist_core.user_code import described, running_user_code
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.config import SweepConfig
 from search.files import make_folder
@@ -51,7 +51,7 @@ def preflight(config: TrainConfig, data: Dataset, model: ModelFactory | None = N
 
 
 def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> None:
-    """Make a step of each expert, judge and mix them, with a trainer that is thrown away."""
+    """Mix, judge and attack, and make a step of each expert; the trainer is thrown away."""
     rehearsed = replace(config, n_accumulations=1, compile=False)
     with running_user_code(f"model {config.model.name}"):
         trainer = GeneralistTrainer(rehearsed, data, model=model)
@@ -59,16 +59,16 @@ def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) ->
     x, y = next(iter(trainer.train_split.take(torch.arange(2)).batches(2, trainer.dtype)))
     with running_user_code(f"model {config.model.name}"):
         _require_sound(trainer, x, y)
-    for expert in trainer.experts:
-        with running_user_code(f"expert {expert.config.name}"), suppress(DivergedError):
-            trainer.learn([expert], [(x, y)], None)
-    for named in config.evaluation.attacks:
-        with running_user_code(f"evaluation attack {named.name}"):
-            perturb(named.attack, trainer.evaluator.model, x, y, noise)
-    with running_user_code(f"model {config.model.name}"):
+        # before any step, after which the weights of an expert may be infinite
         mixture = trainer.mixture(config.evaluation.release_ratios[0])
         trainer.evaluator.judge(mixture, n_images=2)
         trainer.evaluator.judge(trainer.global_learner, n_images=2, attacked=False)
+    for named in config.evaluation.attacks:
+        with running_user_code(f"evaluation attack {named.name}"):
+            perturb(named.attack, trainer.evaluator.model, x, y, noise)
+    for expert in trainer.experts:
+        with running_user_code(f"expert {expert.config.name}"), suppress(DivergedError):
+            trainer.learn([expert], [(x, y)], None)
 
 
 def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:
@@ -91,6 +91,13 @@ def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:
         require_sound_model(network.eval().requires_grad_(False), x, y)
     except EvaluationError as error:
         raise InvalidConfigError(str(error)) from error
+    try:
+        input_gradient(network, x, cross_entropy_of(y))
+    except RuntimeError as error:
+        raise InvalidConfigError(
+            "`torch.autograd.grad` must be able to compute the gradient of the images, but got "
+            f"{described(error)}. Activation checkpoints need use_reentrant=False."
+        ) from error
 
 
 PACKAGES = ("generalist_core", "search", "spaces")

@@ -46,7 +46,7 @@ def in_train_mode() -> nn.Module:
     ("build", "law"),
     [
         (in_train_mode, "The model must be in eval mode, but got train mode of 0"),
-        (Softmax, "Outputs must be logits, but got rows in"),
+        (Softmax, "must give logits, but got probabilities"),
         (NotANumber, "Logits must be numbers, but got NaN for 32 of 32 images"),
         (Flattened, r"logits of shape \(n, classes\).*, but got \(32,\) for 32 images"),
         (Detached, "must be differentiable.*, but got no gradient"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from generalist_core.config import ModelConfig
 from generalist_core.fingerprints import file_digest
-from generalist_core.models.build import MODELS, are_probabilities, build_model
+from generalist_core.models.build import MODELS, build_model, why_no_logits
 from generalist_core.training.averaging import names_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import random_images, same_bits
@@ -161,7 +161,7 @@ def test_a_model_whose_file_has_changed_is_refused(tmp_path: Path) -> None:
 
 def test_probabilities_are_told_from_logits() -> None:
     logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
-    assert are_probabilities(logits.softmax(1))
-    assert are_probabilities(torch.eye(5))
+    for outputs in (logits.softmax(1), torch.eye(5)):
+        assert "Remove the softmax" in (why_no_logits(outputs) or "")
     for outputs in (logits, logits.log_softmax(1), logits.sigmoid(), logits * torch.nan):
-        assert not are_probabilities(outputs)
+        assert why_no_logits(outputs) is None

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from generalist_core.models.state import (
     BufferPlaces,
     averaged_tensors,
     copied,
+    fix_averaged,
     load_state,
     moved,
     recompute_derived,
@@ -25,7 +27,7 @@ from generalist_core.models.state import (
 )
 from generalist_core.training.averaging import load_weights, mix, named, names_of, weights_of
 from generalist_core.training.evaluator import evaluate
-from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from tests.helpers.problems import (
     same_bits,
     tiny_dataset,
@@ -226,6 +228,32 @@ def test_masks_counters_and_vectors_are_not_averaged() -> None:
         "1.running_mean",
         "1.running_var",
     ]
+
+
+def test_a_buffer_that_diverges_stays_among_the_averaged() -> None:
+    model = Centred()
+    model.register_buffer("mask", torch.full((2,), -torch.inf))
+    fix_averaged(model)
+    again = copy.deepcopy(model)
+    for net in (model, again):
+        net.mean.fill_(torch.nan)
+        net.mask.fill_(1.0)
+        assert list(averaged_tensors(net)) == ["mean", "linear.weight", "linear.bias"]
+    assert model.state_dict().keys() == {"mean", "mask", "linear.weight", "linear.bias"}
+
+
+class Exploding(Centred):
+    def update(self, mean: Tensor) -> None:
+        self.mean = self.mean + 1e38
+
+
+@pytest.mark.parametrize("at", ["boundary", "every_step"])
+def test_a_training_whose_buffer_diverges_says_so(at: Any) -> None:
+    config = two_experts()
+    config = dataclasses.replace(config, sync=dataclasses.replace(config.sync, at=at))
+    trainer = GeneralistTrainer(config, tiny_dataset(), model=lambda *_: Exploding())
+    with pytest.raises(DivergedError, match="diverged in epoch"):
+        train_to(trainer, config.epochs)
 
 
 def test_a_state_holds_buffers_that_are_not_persistent() -> None:

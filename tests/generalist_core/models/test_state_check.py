@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.models.state import state_of
-from generalist_core.models.state_check import require_sound_state
+from generalist_core.models.state_check import require_sound_state, require_trainable
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import same_bits
 
@@ -102,8 +102,16 @@ REFUSED = {
     "type": (lambda: with_buffer(statistic, torch.tensor(0)), "kept"),
     "parameter": (lambda: Stepping(replacing), r"linear\.weight"),
     "made": (lambda: Stepping(making), r"linear\.made"),
+}
+
+UNTRAINABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), r"1\.weight has none"),
     "extra": (lambda: nn.Sequential(Extra(counted, kept=0)), "0 has `get_extra_state`"),
+    "meta": (lambda: Stepping(counted).to("meta"), r"linear\.weight is on the meta device"),
+    "meta buffer": (lambda: with_buffer(counted, torch.ones(1, device="meta")), "kept is on"),
+    "sparse": (lambda: with_buffer(counted, torch.eye(2).to_sparse()), "kept is torch.sparse_coo"),
+    "frozen": (lambda: Stepping(counted).requires_grad_(False), "gradient, but got 2 that do not"),
+    "no parameters": (nn.Flatten, "gradient, but got 0 that do not"),
 }
 
 
@@ -118,6 +126,22 @@ def test_what_would_be_lost_is_named(name: str) -> None:
     build, says = REFUSED[name]
     with pytest.raises(InvalidConfigError, match=says):
         require_sound_state(build(), SHAPE)
+
+
+@pytest.mark.parametrize("name", UNTRAINABLE)
+def test_what_cannot_be_trained_is_named(name: str) -> None:
+    build, says = UNTRAINABLE[name]
+    with pytest.raises(InvalidConfigError, match=says):
+        require_trainable(build())
+    require_trainable(Stepping(counted, kept=0))
+
+
+def test_forwards_are_tried_without_gradients() -> None:
+    def seen(_: Any, x: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        return x
+
+    require_sound_state(Stepping(seen), SHAPE)
 
 
 ACCEPTED = {

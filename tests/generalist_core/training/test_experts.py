@@ -143,7 +143,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_the_images_precision() -> 
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0).eval()
     exact, coarse = (
         Expert(NATURAL, model, two_experts(precision=precision), n_classes=2, shape=SHAPE)
-        .logits_of(X)
+        .forwards.of_weights(X)
         .detach()
         for precision in ("float32", "bfloat16")
     )
@@ -165,7 +165,7 @@ def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
         dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2, shape=(1, 4, 4)
     )
     x_adv = robust.craft(X, Y, noise())
-    assert x_adv.dtype == robust.logits_of(x_adv).dtype == torch.float32
+    assert x_adv.dtype == robust.forwards.of_weights(x_adv).dtype == torch.float32
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert lengths(x_adv - X, norm).max() <= RADII[norm] + 1e-6

@@ -17,8 +17,8 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils import prune
 
 from generalist_core.config import PGD, ModelConfig
+from generalist_core.models import forms
 from generalist_core.models.build import build_model
-from generalist_core.training import folding
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.folding import Folded, folded
 from generalist_core.training.trainer import GeneralistTrainer
@@ -39,11 +39,11 @@ SHAPE = (1, 8, 8)
 @pytest.fixture(autouse=True)
 def warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """No class of model has been warned of before."""
-    monkeypatch.setattr(folding, "_warned", set())
+    monkeypatch.setattr(forms, "_said", set())
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == folding.__name__]
+    return [record.message for record in caplog.records if record.name == forms.__name__]
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -358,6 +358,10 @@ def noisy(_: Any, x: Tensor) -> Tensor:
     return x + 0.1 * torch.randn(1, 1, 8, 8, dtype=x.dtype)
 
 
+def noisy_by_one_draw(_: Any, x: Tensor) -> Tensor:
+    return x + 0.1 * torch.randn(1, 1, 8, 8)
+
+
 def drawn_as_a_number(_: Any, x: Tensor) -> Tensor:
     return x * float(torch.rand(()))
 
@@ -390,7 +394,7 @@ def net(layer: nn.Module, conv: nn.Module | None = None) -> nn.Sequential:
 
 NOT_THE_MODEL = {
     "statistics of its own": lambda: net(HandNorm(1)),
-    "noise": lambda: net(Applied(noisy)),
+    "noise": lambda: net(Applied(noisy_by_one_draw)),
     "a number that is drawn": lambda: net(Applied(drawn_as_a_number)),
     "a buffer as a number": lambda: net(Applied(scaled_by_a_number, scale_of=torch.ones(()))),
     "an attribute": lambda: net(Applied(scaled_by_what_training_saw)),
@@ -411,6 +415,15 @@ def test_a_form_that_is_another_function_is_not_used(
     assert same_bits(model.state_dict(), before.state_dict())
     assert vars(model[0]).keys() == vars(before[0]).keys()
     assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_noise_that_is_drawn_at_each_call_is_folded_with_its_draws() -> None:
+    model, seen = net(Applied(noisy)).double().eval(), []
+    for logits_of in (model, folded_now(model)):
+        torch.manual_seed(0)
+        seen.append([logits_of(X) for _ in range(2)])
+    torch.testing.assert_close(*seen, rtol=0, atol=1e-12)
+    assert not torch.allclose(*seen[0])
 
 
 def with_hook(register: str) -> nn.Module:

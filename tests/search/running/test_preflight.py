@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from generalist_core.config import CustomAttack, CustomLoss
+from generalist_core.config import CustomAttack, CustomLoss, NamedAttack
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
@@ -99,6 +101,19 @@ class Probabilities(Tutorial):
         return super().forward(x).softmax(1)
 
 
+class Reentrant(Tutorial):
+    def features(self, x: Tensor) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return checkpoint(super().features, x, use_reentrant=True)
+
+
+class Frozen(Tutorial):
+    def __init__(self, n_classes: int, shape: tuple[int, int, int]) -> None:
+        super().__init__(n_classes, shape)
+        self.requires_grad_(False)
+
+
 class FailsInTraining(Tutorial):
     def forward(self, x: Tensor) -> Any:
         assert not self.training
@@ -113,6 +128,8 @@ class FailsInTraining(Tutorial):
         (InPlace, "leave its images as they are|leaf Variable that requires grad"),
         (Cut, "differentiable with respect to the images"),
         (Probabilities, "Remove the softmax"),
+        (Reentrant, r"`torch\.autograd\.grad` must be able.* need use_reentrant=False"),
+        (Frozen, "At least one parameter must require a gradient"),
         (FailsInTraining, "must run, but AssertionError"),
     ],
 )
@@ -134,6 +151,24 @@ def test_where_only_channels_last_fails_training_goes_on_without(
     assert preflight(config, tiny_dataset(), Tutorial) == config
     request = SweepConfig(base=config, resources=Resources(local=True))
     assert not check_that_it_can_start(request, tiny_dataset(), Viewing).base.channels_last
+
+
+class Diverging(Tutorial):
+    """Weights that are infinite after the first step."""
+
+    def __init__(self, n_classes: int, shape: tuple[int, int, int]) -> None:
+        super().__init__(n_classes, shape)
+        self.conv.weight.register_hook(lambda gradient: gradient * torch.inf)
+
+
+def test_a_model_that_diverges_in_the_rehearsal_may_be_trained() -> None:
+    """A trial would say so; custom attacks on infinite weights return NaN, which is refused."""
+    file = custom_functions.__file__
+    attack = CustomAttack(function=f"{file}:pgd", epsilon=0.1, forward_images=6)
+    config = two_experts()
+    attacked = replace(config.evaluation, attacks=(NamedAttack(name="robust", attack=attack),))
+    config = replace(config, evaluation=attacked)
+    assert preflight(config, tiny_dataset(), Diverging) == config
 
 
 def test_the_rehearsal_leaves_the_random_state_alone() -> None:
