@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import struct
 import sys
 import types
@@ -79,20 +78,20 @@ def split_fingerprint(split: Split) -> str:
     return content_digest(tensor_bytes(split.images), tensor_bytes(split.labels.long()))
 
 
-def model_fingerprint(model: nn.Module) -> str:
+def model_fingerprint(model: nn.Module) -> str | None:
     """A digest of a model: its tensors, attributes and hooks, and the code that it runs.
 
     Values are taken by type and by every bit, sets without their order, and functions by their
     code, with the files that this imports from its own folder and the globals that it reads. Equal
     models have equal digests in every process. A model that holds something without such a form,
-    such as a lock or an open file, gets a digest that no other has, and the log says so once.
+    such as a lock or an open file, has none, and the log says so once.
     """
     encoder = _Encoder(model)
     try:
         encoder.add(model)
     except (UnstableValueError, RecursionError) as error:
         _say_once(str(error))
-        return secrets.token_hex(32)
+        return None
     return encoder.digest()
 
 

@@ -69,18 +69,20 @@ def absolute_name(name: str) -> str:
 
 
 def _load_file(path: Path) -> object:
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve(strict=True))
+    name = path.stem
+    while name in sys.modules:  # which others still import by that name
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, path.resolve(strict=True))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # A dataclass with postponed annotations looks its module up while it is defined. The entry must
     # not last: pickle would refer to classes by a name that other processes do not know.
-    is_new = sys.modules.setdefault(path.stem, module) is module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     finally:
-        if is_new:
-            del sys.modules[path.stem]
+        sys.modules.pop(name, None)
     return module
 
 
@@ -90,10 +92,10 @@ Part = TypeVar("Part")
 def pinned(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths to its custom functions, and digests of their files.
 
-    A model without such a function stays as it is: whoever builds it reports that.
+    A model that no function makes stays as it is.
 
     Raises:
-        InvalidConfigError: a file is missing, or is not the one that was pinned before.
+        InvalidConfigError: a file cannot be read, or is not the one that was pinned before.
     """
     experts = tuple(
         replace(expert, attack=_pin(expert.attack), loss=_pin(expert.loss))
@@ -120,17 +122,10 @@ def _pin(part: Part) -> Part:
 
 
 def _pin_model(model: ModelConfig) -> ModelConfig:
+    if ":" not in model.name or model.name.startswith("torchvision:"):
+        return model
     name = absolute_name(model.name)
-    if name.startswith("torchvision:"):
-        return model
-    try:
-        digest = function_digest(name)
-    except InvalidConfigError:
-        if model.digest:
-            raise
-        return model
-    require_unchanged(name, model.digest)
-    return replace(model, name=name, digest=digest)
+    return replace(model, name=name, digest=require_unchanged(name, model.digest))
 
 
 @functools.cache
@@ -163,19 +158,25 @@ def function_digest(name: str) -> str:
         InvalidConfigError: there is no such file.
     """
     place = name.rpartition(":")[0]
-    if not place.endswith(".py"):
-        try:
-            spec = importlib.util.find_spec(place) if place else None
-        except (ImportError, ValueError):
-            spec = None
-        place = (spec.origin if spec is not None else None) or place
+    file = place if place.endswith(".py") else _file_of_module(place)
     try:
-        return source_digest(Path(place))
+        return source_digest(Path(file))
     except OSError as error:
         raise InvalidConfigError(
-            "`function` must be FILE.py:FUNCTION or MODULE:FUNCTION, but "
-            f"{place!r} cannot be read: {error}."
+            "A function must be FILE.py:FUNCTION or MODULE:FUNCTION, with a file that can be read, "
+            f"but {name!r} has none: {error}."
         ) from error
+
+
+def _file_of_module(name: str) -> str:
+    """The file of a module, as far as it has one; the packages around it are imported for that."""
+    try:
+        spec = importlib.util.find_spec(name) if name else None
+    except (ImportError, ValueError):
+        spec = None
+    except Exception as error:
+        raise InvalidConfigError(f"`{name}` must be importable, but {described(error)}.") from error
+    return (spec.origin if spec is not None else None) or name
 
 
 @contextlib.contextmanager

@@ -46,8 +46,9 @@ def require_gradients(name: str, claimed: tuple[int, int | None], counted: int) 
     if counted < fewest or (most is not None and counted > most):
         raise EvaluationError(
             f"The attack {name} must take {'at least ' if most is None else ''}{fewest} input "
-            f"gradients, but got {counted}. It runs other steps than it claims, so its accuracy is "
-            "not that of its name."
+            f"gradients, but got {counted}. It runs other steps than it claims, or the model now "
+            "and then answers differently, so that images were spared; the accuracy is not that of "
+            "its name."
         )
 
 

@@ -38,6 +38,7 @@ INDICATORS = {
     "masked-gradients": "PGD misses much of what a margin loss and a short random search break.",
     "zero-gradient": "Cross-entropy has no gradient at some images: attacks on it do not move.",
     "quantised": "Not even the logits have a gradient: the model is a step function, use Square.",
+    "bounded": "Outputs fill [0, 1] or [-1, 1], as after a sigmoid or tanh: gradients are small.",
     "scale-dependent": "The verdicts change with the scale of the logits: it masks gradients.",
     "loss-still-moving": "PGD still gains in its last 10 steps: it needs more steps.",
     "order-violated": "A stronger attack breaks fewer images than a weaker one.",
@@ -94,15 +95,11 @@ class Probe:
 
 
 def probed_indicators(probe: Probe) -> tuple[Indicator, ...]:
-    """All indicators on a probe, at about 380 forwards per image.
-
-    An unstable model has no other indicator, because the other comparisons would differ by chance.
+    """All indicators of a model that is not `unstable`, at about 380 forwards per image.
 
     Raises:
         EvaluationError: an attack of radius 0 changes a verdict.
     """
-    if indicator := unstable(probe):
-        return (indicator,)
     natural = probe.correct(probe.x)
     require_natural_at_zero(natural, probe.under(standard_pgd(probe.norm, 0.0, 2)))
     ten, twenty = (
@@ -114,6 +111,7 @@ def probed_indicators(probe: Probe) -> tuple[Indicator, ...]:
         *order_violations({"natural": natural, "fgsm": fgsm, "pgd-10": ten, "pgd-20": twenty}),
         rises_with_epsilon(probe, ten),
         above_chance(probe),
+        bounded(probe),
     )
     return tuple(indicator for indicator in indicators if indicator is not None)
 
@@ -131,40 +129,12 @@ def weaknesses(probe: Probe, ten: Tensor, twenty: Tensor) -> tuple[Indicator, ..
     return (general,) if general is not None else ()
 
 
-def unstable(probe: Probe) -> Indicator | None:
-    """The model does not give the same images the same logits, whatever the reason."""
-    return randomised(probe) or batch_dependent(probe)
-
-
-def randomised(probe: Probe) -> Indicator | None:
-    """The logits of three forwards of the same images differ by more than rounding."""
-    with torch.no_grad():
-        first, *others = (probe.logits_of(probe.x) for _ in range(3))
-    differs = torch.stack([_differ(first, other, 1e-5) for other in others]).any(0)
-    fraction = fraction_of(differs)
-    message = f"the logits of {fraction:.1%} of the images differ between forwards"
-    return _indicator_above(0, "randomised", message, fraction)
-
-
-def batch_dependent(probe: Probe, n: int = 8) -> Indicator | None:
-    """The logits of the last `n` images differ, by more than rounding, without the other images.
-
-    Each image is given twice, because BatchNorm without running statistics refuses a single one.
-    """
-    with torch.no_grad():
-        together = probe.logits_of(probe.x)[-n:]
-        alone = torch.cat([probe.logits_of(image.repeat(2, 1, 1, 1))[:1] for image in probe.x[-n:]])
-    fraction = fraction_of(_differ(together, alone, 1e-3))
-    message = f"the logits of {fraction:.1%} of {len(alone)} images differ alone and in a batch"
-    return _indicator_above(0, "batch-dependent", message, fraction)
-
-
 def zero_gradient(probe: Probe) -> Indicator | None:
     """The cross-entropy has no gradient at all at some images."""
     gradient = input_gradient(probe.logits_of, probe.x, cross_entropy_of(probe.y))
     fraction = _fraction_of_zeros(gradient)
     message = f"the cross-entropy has zero gradient at {fraction:.1%} of the images"
-    return _indicator_above(0, "zero-gradient", message, fraction)
+    return indicator_above(0, "zero-gradient", message, fraction)
 
 
 def quantised(probe: Probe) -> Indicator | None:
@@ -174,7 +144,21 @@ def quantised(probe: Probe) -> Indicator | None:
     )
     fraction = _fraction_of_zeros(gradient)
     message = f"even the logits have zero gradient at {fraction:.1%} of the images"
-    return _indicator_above(0, "quantised", message, fraction)
+    return indicator_above(0, "quantised", message, fraction)
+
+
+def bounded(probe: Probe) -> Indicator | None:
+    """All outputs lie in [0, 1] or [-1, 1], and come within 1 % of both ends.
+
+    Logits have no bounds, and fill such an interval only by chance. The value is its upper end.
+    """
+    with torch.no_grad():
+        outputs = probe.logits_of(probe.x)
+    low, high = float(outputs.min()), float(outputs.max())
+    fills = any(start <= low <= start + 0.01 * (1 - start) for start in (0.0, -1.0))
+    message = f"all outputs lie in [{low:.3g}, {high:.3g}], as after a sigmoid or tanh"
+    near_the_end = fills and 1 - 0.01 * (1 - round(low)) <= high <= 1
+    return indicator_above(0, "bounded", message, float(near_the_end))
 
 
 def discontinuous(probe: Probe) -> Indicator | None:
@@ -193,7 +177,7 @@ def discontinuous(probe: Probe) -> Indicator | None:
     jumps = (small > large / 2) & (small > 1e-4 * logits.abs().amax(1))
     fraction = fraction_of(jumps)
     message = f"the logits of {fraction:.1%} of the images jump when pixels change by 0.001"
-    return _indicator_above(0.5, "discontinuous", message, fraction)
+    return indicator_above(0.5, "discontinuous", message, fraction)
 
 
 def masked_gradients(probe: Probe, twenty: Tensor) -> Indicator | None:
@@ -215,7 +199,7 @@ def masked_gradients(probe: Probe, twenty: Tensor) -> Indicator | None:
     fraction, tolerance = n_missed / len(found), math.sqrt(n_missed) / len(found)
     message = f"a margin loss and a random search break {fraction:.1%} that PGD-20 does not"
     limit = max(0.1 + tolerance, 2 * tolerance)
-    return _indicator_above(limit, "masked-gradients", message, fraction)
+    return indicator_above(limit, "masked-gradients", message, fraction)
 
 
 def scale_dependent(probe: Probe, unscaled: Tensor) -> Indicator | None:
@@ -232,7 +216,7 @@ def scale_dependent(probe: Probe, unscaled: Tensor) -> Indicator | None:
     scaled = probe.under(standard_pgd(probe.norm, probe.epsilon, 10), scale=scale)
     excess = significant_excess(unscaled, scaled)
     message = f"PGD-10 breaks {excess:.1%} more of the images on logits times {scale:.3g}"
-    return _indicator_above(0, "scale-dependent", message, excess)
+    return indicator_above(0, "scale-dependent", message, excess)
 
 
 def loss_still_moving(probe: Probe) -> Indicator | None:
@@ -260,7 +244,7 @@ def loss_still_moving(probe: Probe) -> Indicator | None:
     )
     fraction = late / whole if whole > 0 else 0.0
     message = f"{fraction:.1%} of the margin that PGD-{probe.n_steps} gains is in its last 10 steps"
-    return _indicator_above(0.2, "loss-still-moving", message, fraction)
+    return indicator_above(0.2, "loss-still-moving", message, fraction)
 
 
 def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
@@ -271,7 +255,7 @@ def rises_with_epsilon(probe: Probe, middle: Tensor) -> Indicator | None:
     )
     rise = max(significant_excess(middle, small), significant_excess(large, middle))
     message = f"doubling epsilon raises the accuracy under PGD-10 by {rise:.1%}"
-    return _indicator_above(0, "rises-with-epsilon", message, rise)
+    return indicator_above(0, "rises-with-epsilon", message, rise)
 
 
 def above_chance(probe: Probe) -> Indicator | None:
@@ -280,7 +264,7 @@ def above_chance(probe: Probe) -> Indicator | None:
     chance = int(probe.y.bincount().max()) / len(probe.y)
     tolerance = 2 * math.sqrt(chance * (1 - chance) / len(probe.y))
     message = f"accuracy {accuracy:.1%} at linf 0.5, where guessing yields {chance:.1%}"
-    return _indicator_above(chance + tolerance, "above-chance", message, accuracy)
+    return indicator_above(chance + tolerance, "above-chance", message, accuracy)
 
 
 def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
@@ -293,7 +277,7 @@ def order_violations(verdicts: Mapping[str, Tensor]) -> tuple[Indicator, ...]:
     for weaker, stronger in itertools.pairwise(present):
         excess = significant_excess(verdicts[stronger], verdicts[weaker])
         message = f"accuracy under {stronger} is {excess:.1%} above that under {weaker}"
-        violations.append(_indicator_above(0, "order-violated", message, excess))
+        violations.append(indicator_above(0, "order-violated", message, excess))
     return tuple(violation for violation in violations if violation is not None)
 
 
@@ -305,7 +289,7 @@ def square_stronger(verdicts: Mapping[str, Tensor]) -> Indicator | None:
     survivors = torch.stack([verdicts["natural"], *gradient_based]).all(0)
     fraction = fraction_of(survivors & ~verdicts["square"])
     message = f"Square alone breaks {fraction:.2%} of the images"
-    return _indicator_above(0.002, "square-stronger", message, fraction)
+    return indicator_above(0.002, "square-stronger", message, fraction)
 
 
 def reduced_budget(n_iterations: int, n_queries: int) -> Indicator | None:
@@ -348,13 +332,9 @@ def fraction_of(verdicts: Tensor) -> float:
     return int(verdicts.sum()) / len(verdicts)
 
 
-def _indicator_above(limit: float, name: str, message: str, value: float) -> Indicator | None:
+def indicator_above(limit: float, name: str, message: str, value: float) -> Indicator | None:
+    """The indicator if its value is above the limit."""
     return Indicator(name=name, message=message, value=value) if value > limit else None
-
-
-def _differ(logits: Tensor, others: Tensor, tolerance: float) -> Tensor:
-    """Which rows, (n,), of the logits differ by more than `tolerance` times their largest."""
-    return ~((logits - others).abs().amax(1) <= tolerance * logits.abs().amax(1))
 
 
 def _with_ranges(messages: Sequence[str]) -> str:

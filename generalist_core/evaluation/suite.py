@@ -30,10 +30,10 @@ from generalist_core.evaluation.indicators import (
     probed_indicators,
     reduced_budget,
     square_stronger,
-    unstable,
 )
 from generalist_core.evaluation.judge import Judge
 from generalist_core.evaluation.laws import require_eval_mode, require_sound_model, untouched
+from generalist_core.evaluation.stability import unstable
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from generalist_core.fingerprints import content_digest, state_digest, tensor_bytes
 from generalist_core.randomness import derive_seed, global_seed

@@ -106,7 +106,7 @@ def _difference(
                 with global_seed(call, x.device):
                     seen.append(_seen(net, logits_of, x, trains))
                 places.restore()
-            if reason := _mismatch(*seen, tolerance):
+            if reason := _mismatch(seen[0], seen[1], tolerance):
                 return reason
         if trains and not _close(_values(other.buffers()), _values(plain.buffers()), tolerance):
             return "it has other buffers after a forward in train mode"

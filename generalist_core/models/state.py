@@ -4,12 +4,16 @@
 |---|---|
 | parameter or buffer, of floating-point or complex numbers | averaged |
 | singular vectors of spectral normalisation | recomputed, see `recompute_derived` |
+| buffer that its module names in `derived_buffers` | recomputed by the module |
 | integer or boolean buffer | left as it is in the model that the weights are loaded into |
 | buffer with values that are not finite, such as a mask; normalisation of images | left as it is |
 
 Which buffers have such values is decided once for a model and its copies, by `fix_averaged`. It
 makes no difference whether a buffer is persistent. Models that this would make another function are
 refused, see `generalist_core.models.state_check`.
+
+A module that computes buffers from its weights names them in its attribute `derived_buffers`, and
+computes them in its method `recompute_derived_buffers()`, whatever values they have.
 """
 
 from __future__ import annotations
@@ -96,9 +100,11 @@ def recompute_derived(model: nn.Module) -> None:
     """Let spectral normalisation divide by the exact largest singular value of the weights.
 
     The power iteration of torch follows the weights step by step, and not at all in eval mode.
-    Weights that are not finite are left alone.
+    Weights that are not finite are left alone. Modules recompute their own `derived_buffers`.
     """
     for module in model.modules():
+        if declared_keys(module):
+            module.recompute_derived_buffers()  # type: ignore[operator]
         for hook in _spectral_hooks(module):
             matrix = hook.reshape_weight_to_matrix(getattr(module, f"{hook.name}_orig"))
             _set_singular_vectors(matrix, *(module._buffers[key] for key in _vectors_of(hook)))
@@ -156,7 +162,13 @@ def derived_keys(module: nn.Module) -> set[str]:
     """The names of a module's own buffers that are recomputed."""
     if isinstance(module, _SpectralNorm):
         return {"_u", "_v"}
-    return {key for hook in _spectral_hooks(module) for key in _vectors_of(hook)}
+    vectors = {key for hook in _spectral_hooks(module) for key in _vectors_of(hook)}
+    return vectors | declared_keys(module)
+
+
+def declared_keys(module: nn.Module) -> set[str]:
+    """The names of the buffers that a module says it recomputes."""
+    return set(getattr(module, "derived_buffers", ()))
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:

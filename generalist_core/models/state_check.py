@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from generalist_core.models.build import Shape
+from generalist_core.models.derived_check import require_sound_derived
 from generalist_core.models.state import averaged_tensors, derived_keys, is_averaged, named_tensors
 from generalist_core.randomness import global_seed
 from generalist_core.validation import InvalidConfigError
@@ -28,7 +29,9 @@ def require_sound_state(model: nn.Module, shape: Shape) -> None:
     Raises:
         InvalidConfigError: the forward makes or replaces parameters, or changes the shape or type
             of a buffer; or what the model computes in eval mode depends on something that training
-            changes and that is not averaged, such as an integer buffer or an attribute.
+            changes and that is not averaged, such as an integer buffer or an attribute; or on an
+            averaged buffer that follows from the weights, see
+            `generalist_core.models.derived_check`.
     """
     trial = copy.deepcopy(model)
     images = torch.rand(2, N_IMAGES, *shape, generator=torch.Generator().manual_seed(0))
@@ -41,6 +44,7 @@ def require_sound_state(model: nn.Module, shape: Shape) -> None:
             f"type, but changes {', '.join(moved[:3])}. Build the model with all of them, and let "
             "only the optimizer change parameters."
         )
+    require_sound_derived(model, images)
     if found := _decisive(trial.eval(), images[1], places):
         raise InvalidConfigError(
             "What training changes and the model reads in eval mode must be averaged, so a "

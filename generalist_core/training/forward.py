@@ -115,8 +115,11 @@ def compiled(logits_of: Logits, *, of_images: bool = False) -> Logits:
     change in place. Torch compiles at most eight different forwards per process (experts of one
     architecture share one); it then logs a warning and leaves further ones as they are.
     """
-    options = {"triton.cudagraphs": of_images, "fallback_random": True}
-    fast = torch.compile(logits_of, dynamic=False, options=options)
+    fast = torch.compile(
+        logits_of,
+        dynamic=False,
+        options={"triton.cudagraphs": of_images, "fallback_random": True},
+    )
 
     def chosen(x: Tensor) -> Tensor:
         is_wanted = torch.is_grad_enabled() and x.requires_grad == of_images

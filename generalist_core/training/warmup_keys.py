@@ -15,6 +15,7 @@ import torch
 from generalist_core.config import ExpertConfig, TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
+from generalist_core.validation import InvalidConfigError
 
 VERSION = 3
 """To be raised with every change of this package that changes the bits of a training."""
@@ -67,12 +68,12 @@ class Origin:
     """What a warm-up depends on beside the configuration.
 
     `data` is the `split_fingerprint` of the training images, wherever they came from; `model` the
-    `model_fingerprint` of the initial model; `n_batches` the number of batches per epoch;
-    `device_kind` such as `cpu`: devices of different kinds compute different bits.
+    `model_fingerprint` of the initial model, None if it has none; `n_batches` the number of batches
+    per epoch; `device_kind` such as `cpu`: devices of different kinds compute different bits.
     """
 
     data: str
-    model: str
+    model: str | None
     n_batches: int
     device_kind: str
 
@@ -84,7 +85,15 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
     rate at each step, and the weight in the contribution. So a state is shared by all runs that
     agree up to its epoch, whatever their first sync, length or later rates; equal keys mean equal
     bits on the CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
+
+    Raises:
+        InvalidConfigError: the model has no fingerprint, so that none could be told to be equal.
     """
+    if origin.model is None:
+        raise InvalidConfigError(
+            "A model must have a fingerprint for its warm-ups to be shared, but got none. Leave "
+            "sharing off, or remove from the model what the log names."
+        )
     index, chosen = next((i, e) for i, e in enumerate(config.experts) if e.name == expert)
     settings = to_dict(chosen)
     mixing = config.mixing

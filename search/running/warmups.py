@@ -234,9 +234,11 @@ def share_warmups(
     about how good a trial will be. Each stretch between two publications is claimed first, so that
     only one process trains it. If a stretch is claimed by another trial, another expert is trained
     meanwhile; if there is no other, None is yielded so that the caller can wait. No claim is held
-    then, so that there is no deadlock.
+    then, so that there is no deadlock. A model without a fingerprint shares nothing.
     """
     require_positive("every_epochs", every_epochs)
+    if trainer.origin.model is None:
+        return
     keys = {name: warmup_keys(trainer, name) for name in warming(trainer)}
     while names := warming(trainer):
         for name in sorted(names, key=lambda name: -update_cost(trainer.expert(name).config)):

@@ -113,13 +113,50 @@ def test_a_custom_model_is_pinned_by_path_and_digest(
     with pytest.raises(InvalidConfigError, match=r"net\.py:net` must be as it was"):
         pinned(once)
     (tmp_path / "net.py").unlink()
-    with pytest.raises(InvalidConfigError, match="cannot be read"):
+    with pytest.raises(InvalidConfigError, match="can be read"):
         pinned(once)
 
 
-@pytest.mark.parametrize("name", ["convnet", "torchvision:resnet18", "nowhere.py:net", "sys:exit"])
-def test_other_models_are_not_pinned(name: str) -> None:
+@pytest.mark.parametrize("name", ["convnet", "torchvision:resnet18", "nowhere"])
+def test_models_that_no_function_makes_are_not_pinned(name: str) -> None:
     assert pinned(two_experts(model=ModelConfig(name=name))).model.digest == ""
+
+
+@pytest.mark.parametrize("name", ["nowhere.py:net", "sys:exit", "nowhere.at:net"])
+def test_a_function_without_a_file_that_can_be_read_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConfigError, match=f"file that can be read, but .*{name}' has none"):
+        pinned(two_experts(model=ModelConfig(name=name)))
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "raise KeyError('x')", "def f(:"])
+def test_a_package_that_fails_is_named(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_package").mkdir()
+    (tmp_path / "failing_package" / "__init__.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidConfigError, match=r"`failing_package\.net` must be importable, but"):
+        function_digest("failing_package.net:build")
+
+
+def test_a_file_may_be_named_as_a_loaded_module(tmp_path: Path) -> None:
+    """Its own names, here of ClassVar, are looked up in it and not in that module."""
+    file, loaded = tmp_path / "json.py", sys.modules["json"]
+    file.write_text(
+        "from __future__ import annotations\nimport json\nfrom dataclasses import dataclass\n"
+        "from typing import ClassVar as Shared\n"
+        "@dataclass\nclass Answer:\n    value: int\n    kind: Shared[str] = 'one'\n\n"
+        "def answer():\n    return Answer(json.loads('42'))\n"
+    )
+    assert vars(load_callable(f"{file}:answer", what="space")()) == {"value": 42}
+    assert sys.modules["json"] is loaded
+    assert "json_" not in sys.modules
+
+
+def test_a_file_may_remove_its_own_module(tmp_path: Path) -> None:
+    file = tmp_path / "shy.py"
+    file.write_text("import sys\ndel sys.modules[__name__]\ndef answer():\n    return 42\n")
+    assert load_callable(f"{file}:answer", what="space")() == 42
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("by\nzero"), KeyError("x"), TypeError()])

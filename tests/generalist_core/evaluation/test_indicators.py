@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from generalist_core.evaluation.indicators import (
     Indicator,
     Probe,
     above_chance,
+    bounded,
     fraction_of,
     library_warnings,
     loss_still_moving,
@@ -25,7 +27,6 @@ from generalist_core.evaluation.indicators import (
     rises_with_epsilon,
     significant_excess,
     square_stronger,
-    unstable,
 )
 from generalist_core.evaluation.laws import untouched
 from generalist_core.validation import EvaluationError, InvalidConfigError
@@ -82,13 +83,8 @@ def test_a_model_that_hides_when_attacked_differs_at_radius_zero() -> None:
         (Scaled, 0.1, {"zero-gradient", "scale-dependent", "above-chance"}),
         (ScaledFar, 0.1, {"zero-gradient", "scale-dependent", "above-chance"}),
         (Quantised, 0.1, {"zero-gradient", "quantised", "above-chance"}),
-        (Randomised, 0.1, {"randomised"}),
-        (Dropping, 0.1, {"randomised"}),
-        (NoisyByPlace, 0.1, {"batch-dependent"}),
-        (PooledByPlace, 0.1, {"batch-dependent"}),
-        (WithoutStatistics, 0.1, {"batch-dependent"}),
         (NoisyByContent, 0.1, {"discontinuous"}),
-        (Sigmoid, 0.1, {"masked-gradients"}),
+        (Sigmoid, 0.1, {"masked-gradients", "bounded"}),
     ],
 )
 def test_each_planted_fault_is_found(build: Any, epsilon: float, names: set[str]) -> None:
@@ -155,15 +151,21 @@ def test_linear_models_in_all_norms_are_sound() -> None:
         assert probed_indicators(sound) == ()
 
 
-def test_a_single_image_is_neither_randomised_nor_batch_dependent() -> None:
-    assert unstable(probe(natural_net(), n=1)) is None
-    assert unstable(probe(Randomised(), n=1)) is not None
-
-
-def test_batch_dependence_counts_images() -> None:
-    indicator = unstable(probe(NoisyByPlace(), n=4))
-    assert indicator is not None
-    assert indicator.message == "the logits of 75.0% of 4 images differ alone and in a batch"
+@pytest.mark.parametrize(
+    ("head", "is_bounded"),
+    [
+        (torch.sigmoid, True),
+        (torch.tanh, True),
+        (lambda z: z, False),
+        (torch.relu, False),
+        (lambda z: 0.01 * z, False),
+        (lambda z: z / 9, False),
+    ],
+)
+def test_outputs_that_fill_an_interval_are_bounded(head: Any, is_bounded: bool) -> None:
+    net = natural_net()
+    headed = dataclasses.replace(probe(net), logits_of=lambda x: head(net(x)))
+    assert (bounded(headed) is not None) == is_bounded
 
 
 def test_warnings_that_differ_in_numbers_are_one() -> None:

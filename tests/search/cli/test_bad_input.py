@@ -168,7 +168,11 @@ FLAGS = {
     "no epochs": Bad(command=f"{TRAIN} --epochs 0", says="epochs > 0"),
     "no batch": Bad(command=f"{TRAIN} --batch-size 0", says="batch_size > 0"),
     "no width": Bad(command=f"{TRAIN} --width 0", says="width > 0"),
-    "width of own model": Bad(command=f"{TRAIN} --model a.py:b --width 2", says="built-in models"),
+    "width of own model": Bad(
+        command=f"{TRAIN} --model {{here}}/a.py:b --width 2",
+        files={"a.py": ""},
+        says="built-in models",
+    ),
     "radius in 255ths": Bad(command=f"{TRAIN} --epsilon 8", says="did you mean 8/255"),
     "radius below 0": Bad(command=f"{TRAIN} --epsilon -0.1", says="epsilon >= 0"),
     "radius not a number": Bad(

@@ -564,3 +564,16 @@ def test_a_shared_run_at_other_settings_shares_nothing(tmp_path: Path) -> None:
     store = WarmupStore(tmp_path)
     warmed(to_sync(2), store)
     assert warmed(dataclasses.replace(to_sync(2), seed=1), store).reused_forward_images == 0
+
+
+def test_a_model_without_a_fingerprint_shares_nothing(tmp_path: Path) -> None:
+    def locked(*given: Any) -> torch.nn.Module:
+        model, lock = linear_net(*given), threading.Lock()
+        model.register_forward_hook(lambda *_: lock.release() if lock.locked() else None)
+        return model
+
+    trainer = GeneralistTrainer(to_sync(2), tiny_dataset(), model=locked)
+    assert list(share_warmups(trainer, WarmupStore(tmp_path), every_epochs=1)) == []
+    assert not list(tmp_path.glob("*/*"))
+    with pytest.raises(InvalidConfigError, match="must have a fingerprint"):
+        warmup_keys(trainer, "robust")
