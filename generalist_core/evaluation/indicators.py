@@ -150,15 +150,17 @@ def quantised(probe: Probe) -> Indicator | None:
 def bounded(probe: Probe) -> Indicator | None:
     """All outputs lie in [0, 1] or [-1, 1], and come within 1 % of both ends.
 
-    Logits have no bounds, and fill such an interval only by chance. The value is its upper end.
+    Logits have no bounds, and fill such an interval only by chance. The value is the largest one.
     """
     with torch.no_grad():
         outputs = probe.logits_of(probe.x)
     low, high = float(outputs.min()), float(outputs.max())
-    fills = any(start <= low <= start + 0.01 * (1 - start) for start in (0.0, -1.0))
+    fills = any(
+        start <= low <= start + 0.01 * (1 - start) and 1 - 0.01 * (1 - start) <= high <= 1
+        for start in (0, -1)
+    )
     message = f"all outputs lie in [{low:.3g}, {high:.3g}], as after a sigmoid or tanh"
-    near_the_end = fills and 1 - 0.01 * (1 - round(low)) <= high <= 1
-    return indicator_above(0, "bounded", message, float(near_the_end))
+    return indicator_above(0, "bounded", message, high if fills else 0.0)
 
 
 def discontinuous(probe: Probe) -> Indicator | None:

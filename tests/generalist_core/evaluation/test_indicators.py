@@ -31,17 +31,12 @@ from generalist_core.evaluation.indicators import (
 from generalist_core.evaluation.laws import untouched
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from tests.helpers.planted import (
-    Dropping,
     Linear,
     NoisyByContent,
-    NoisyByPlace,
-    PooledByPlace,
     Quantised,
-    Randomised,
     Scaled,
     ScaledFar,
     Sigmoid,
-    WithoutStatistics,
     bits,
     digits,
     interior_images,
