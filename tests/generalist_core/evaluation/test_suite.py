@@ -239,7 +239,7 @@ def test_a_model_in_train_mode_is_refused() -> None:
 
 
 def test_probabilities_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="must be logits"):
+    with pytest.raises(EvaluationError, match="must give logits"):
         run_suite(Softmax(), digits(8), suite("fgsm"))
 
 
