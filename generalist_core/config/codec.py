@@ -84,7 +84,8 @@ def replace_all(config: T, assignments: Iterable[tuple[str, Any]]) -> T:
     """A copy of `config` with a JSON-like value at each of several dotted paths.
 
     Later assignments win. Each part is built once, with all its new fields, so that fields whose
-    law binds them together can be changed together.
+    law binds them together can be changed together. A value may also be a function, which makes it
+    from the annotation of the field.
 
     Raises:
         InvalidConfigError: there is no such field, or it does not take this value.
@@ -107,7 +108,8 @@ def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
     """`node` with the changes made; only what lies on their ways is replaced."""
     whole = [number for number, change in enumerate(changes) if not change.steps]
     if whole:
-        node = _decode(changes[whole[-1]].value, kind, where)
+        value = changes[whole[-1]].value
+        node = _decode(value(kind) if callable(value) else value, kind, where)
         changes = changes[whole[-1] + 1 :]
     below: dict[str | int, list[_Change]] = {}
     for steps, value, path in changes:
