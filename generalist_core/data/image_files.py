@@ -106,9 +106,9 @@ def _read_idx(path: Path) -> Tensor:
 def image_folder(config: DataConfig, part: str) -> Split:
     """One part of a data set with one folder per class; its images are resized to a square.
 
-    Images are turned upright as their EXIF orientation says, and must have one frame. White is 65535
-    in 16 and 32 bits, and 1 in floats. Hidden files and folders, and files that are no images by
-    their name, are left out.
+    Images are turned upright as their EXIF orientation says, and must have one frame. White is
+    65535 in integers of 16 and 32 bits, and 1 in floats. Hidden files and folders, and files that
+    are no images by their name, are left out.
     """
     folder = Path(config.name) / part
     if not folder.is_dir():
