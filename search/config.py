@@ -196,7 +196,9 @@ class Floor:
     accuracy: float
 
     def __post_init__(self) -> None:
-        require_between("accuracy", self.accuracy, 0, 1)
+        accuracy = self.accuracy
+        cure = f"Did you mean {accuracy / 100:g}?" if 1 < accuracy <= 100 else ""
+        require(0 <= accuracy <= 1, "0 <= accuracy <= 1", f"accuracy={accuracy}", cure)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.fields import field_types, is_union
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -219,6 +219,7 @@ def _decode_union(data: Any, kind: Any, where: str) -> Any:
     if not isinstance(name, str) or name not in by_name:
         raise InvalidConfigError(
             f"`{where}.type` must be one of {', '.join(by_name)}, but got {name!r}."
+            f"{did_you_mean(name, by_name)}"
         )
     return _decode_fields({} if isinstance(data, str) else data, by_name[name], where)
 
@@ -229,6 +230,7 @@ def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
         if data not in choices:
             raise InvalidConfigError(
                 f"`{where}` must be one of {', '.join(choices)}, but got {data!r}."
+                f"{did_you_mean(data, choices)}"
             )
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):

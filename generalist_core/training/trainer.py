@@ -178,8 +178,8 @@ class GeneralistTrainer(AbstractTrainer):
         if state.get("images") != self._images:
             raise InvalidConfigError(
                 "The checkpoint must be of these train and validation images, but is of others: "
-                f"their digest is {self._images}, and its own {state.get('images')}. Give the images "
-                "that it was trained on, or begin anew in another folder."
+                f"their digest is {self._images}, and its own {state.get('images')}. Give the "
+                "images that it was trained on, or begin anew in another folder."
             )
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])

@@ -172,8 +172,8 @@ def resume(
         if config.trials < min(old.trials, before.counts().total):
             raise InvalidConfigError(
                 "`trials` must be at least the number of trials that are done, but got "
-                f"trials={config.trials} and {before.counts().total} are done. It counts all trials "
-                "of the sweep; leave it out to end those that are left."
+                f"trials={config.trials} and {before.counts().total} are done. It counts all "
+                "trials of the sweep; leave it out to end those that are left."
             )
         if config.storage is None:
             mend_journal(files.journal)

@@ -190,7 +190,16 @@ class ResourceOptions:
     address: str | None = option("join a Ray cluster, or `auto`; default a local one", "HOST:PORT")
 
     def over(self, before: Resources, *, local: bool | None = None) -> Resources:
-        """The resources as they were, changed by the options that were given."""
+        """The resources as they were, changed by the options that were given.
+
+        Raises:
+            InvalidConfigError: a local sweep is to have GPUs of Ray.
+        """
+        if self.gpus_per_trial and (before.local if local is None else local):
+            raise InvalidConfigError(
+                "`--gpus-per-trial` must be left out with --local, but got "
+                f"{self.gpus_per_trial:g}. Without Ray a trial has the whole of --device."
+            )
         elsewhere = {"workers": None, "address": None} if local else {}
         place = {} if local is None else {"local": local}
         return replace(before, **{**elsewhere, **given(self), **place})
@@ -283,7 +292,11 @@ def written_value(text: str, annotation: Any) -> Any:
     value: Any = text
     with contextlib.suppress(json.JSONDecodeError):
         value = json.loads(text)
-    if str in members and not isinstance(value, str) and not (text == "null" and NoneType in members):
+    if (
+        str in members
+        and not isinstance(value, str)
+        and not (text == "null" and NoneType in members)
+    ):
         return text
     with contextlib.suppress(ValueError):
         return number(text) if float in members and FRACTION.fullmatch(text) else value

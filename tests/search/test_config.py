@@ -60,9 +60,7 @@ def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -
         Branching(**fields)
 
 
-@pytest.mark.parametrize(
-    ("min_growth", "within_cost"), [(-0.1, 1), (1.0, 1), (0.1, 0)]
-)
+@pytest.mark.parametrize(("min_growth", "within_cost"), [(-0.1, 1), (1.0, 1), (0.1, 0)])
 def test_a_rule_without_meaning_is_refused(min_growth: float, within_cost: float) -> None:
     with pytest.raises(InvalidConfigError, match="must hold"):
         StopWhenDone(min_growth=min_growth, within_cost=within_cost)
@@ -109,9 +107,7 @@ def test_a_warm_up_reports_at_the_rungs_themselves() -> None:
     assert SuccessiveHalving(eta=2).reports(range(1, 13), 12) == {1: 1, 2: 2, 4: 4, 8: 8}
 
 
-@pytest.mark.parametrize(
-    "fields", [{"eta": 1}, {"first_rung": 0}, {"growth": 1.0}]
-)
+@pytest.mark.parametrize("fields", [{"eta": 1}, {"first_rung": 0}, {"growth": 1.0}])
 def test_halving_without_meaning_is_refused(fields: dict[str, float]) -> None:
     name = next(iter(fields))
     with pytest.raises(InvalidConfigError, match=name):

@@ -50,7 +50,6 @@ CLASSES = (
 )
 
 
-
 @pytest.mark.parametrize("case", cases(CLASSES), ids=label)
 def test_a_value_of_another_type_is_refused(case: Case) -> None:
     require_others_refused(case, REQUIRED.get(case[0].__name__, {}))

@@ -191,9 +191,10 @@ def test_a_folder_may_have_the_name_of_a_fraction(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "2024/05").mkdir(parents=True)
-    assert built("data.name=2024/05", "data.root=8/255").data == built(
-        data="2024/05", data_root="8/255"
-    ).data
+    assert (
+        built("data.name=2024/05", "data.root=8/255").data
+        == built(data="2024/05", data_root="8/255").data
+    )
 
 
 def test_three_experts_are_set_with_their_ratios() -> None:

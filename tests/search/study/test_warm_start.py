@@ -72,7 +72,15 @@ def test_the_study_of_another_sweep_holds_observations_too(tmp_path: Path) -> No
         (f"natural,robust,{HEADER}\n0.9,0.5,0.05,99,1,0.4\n", "must be of this space.*line 2"),
         ("natural,robust,mixing.decay\n0.9,0.5,0.5\n", "must be of this space.*line 2"),
     ],
-    ids=["no column", "a table of points", "no number", "a column twice", "percent", "outside its range", "another space"],
+    ids=[
+        "no column",
+        "a table of points",
+        "no number",
+        "a column twice",
+        "percent",
+        "outside its range",
+        "another space",
+    ],
 )
 def test_what_is_no_observation_is_named_by_its_line(
     text: str, message: str, tmp_path: Path
