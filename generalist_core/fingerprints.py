@@ -78,6 +78,11 @@ def split_fingerprint(split: Split) -> str:
     return content_digest(tensor_bytes(split.images), tensor_bytes(split.labels.long()))
 
 
+def images_digest(train: Split, validation: Split) -> str:
+    """The first 128 bits of a digest of the images that a training sees, and of their labels."""
+    return content_digest(split_fingerprint(train), split_fingerprint(validation))[:32]
+
+
 def model_fingerprint(model: nn.Module) -> str | None:
     """A digest of a model: its tensors, attributes and hooks, and the code that it runs.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Collection
 
@@ -38,4 +39,14 @@ def require_between(name: str, value: float, low: float, high: float) -> None:
 def require_one_of(name: str, value: str, known: Collection[str]) -> None:
     """Check that `value` is a known name."""
     if value not in known:
-        raise InvalidConfigError(f"`{name}` must be one of {', '.join(known)}, but got {value!r}.")
+        cure = did_you_mean(value, known)
+        raise InvalidConfigError(
+            f"`{name}` must be one of {', '.join(known)}, but got {value!r}.{cure}"
+        )
+
+
+def did_you_mean(value: object, known: Collection[str]) -> str:
+    """The sentence that names the known name nearest to `value`; empty if none is near."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[near[0]]}?" if near else ""

@@ -5,17 +5,18 @@ Nothing here imports Ray or Optuna. The JSON form of `SweepConfig` is the reques
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalist_core.config import FGSM, PGD, CustomAttack, TrainConfig
+from generalist_core.config.fields import with_checked_fields
 from generalist_core.config.suite import SuiteConfig
 from generalist_core.validation import (
     InvalidConfigError,
     require,
+    require_at_least,
     require_between,
     require_one_of,
     require_positive,
@@ -35,6 +36,7 @@ PICKS = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Resources:
     """What one trial takes, and where trials run.
 
@@ -51,7 +53,7 @@ class Resources:
     local: bool = False
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers > 0, "workers > 0", f"workers={self.workers}")
+        require_positive("workers", self.workers)
         require_positive("cpus_per_trial", self.cpus_per_trial)
         gpus = self.gpus_per_trial
         if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
@@ -77,6 +79,7 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Limits:
     """Time, retry and failure limits of a sweep.
 
@@ -94,14 +97,14 @@ class Limits:
     may_accumulate: bool = False
 
     def __post_init__(self) -> None:
-        require(self.trial_s is None or self.trial_s > 0, "trial_s > 0", f"trial_s={self.trial_s}")
+        require_positive("trial_s", self.trial_s)
         require_positive("epoch_s", self.epoch_s)
-        require(self.max_retries >= 0, "max_retries >= 0", f"max_retries={self.max_retries}")
-        limit = self.max_failures
-        require(limit is None or limit > 0, "max_failures > 0", f"max_failures={limit}")
+        require_at_least("max_retries", self.max_retries, 0)
+        require_positive("max_failures", self.max_failures)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class SuccessiveHalving:
     """A trial continues past a rung only if it is in the best 1/eta of the results there.
 
@@ -115,10 +118,10 @@ class SuccessiveHalving:
     growth: float | None = None
 
     def __post_init__(self) -> None:
-        require(1 < self.eta < math.inf, "eta > 1", f"eta={self.eta}")
+        require(self.eta > 1, "eta > 1", f"eta={self.eta}")
         require_positive("first_rung", self.first_rung)
         growth = self.growth
-        require(growth is None or 1 < growth < math.inf, "growth > 1", f"growth={growth}")
+        require(growth is None or growth > 1, "growth > 1", f"growth={growth}")
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """The rungs before the end of a training of `epochs`, rounded, without duplicates."""
@@ -146,6 +149,7 @@ class SuccessiveHalving:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class StopWhenDone:
     """End the sweep once the hypervolume grew by at most `min_growth` over `within_cost`.
 
@@ -162,6 +166,7 @@ class StopWhenDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Branching:
     """How many trials may branch off one warm-up: `first`, and `more` for each branch that paid.
 
@@ -176,13 +181,14 @@ class Branching:
     most: float = 0.5
 
     def __post_init__(self) -> None:
-        require(self.first >= 1, "first >= 1", f"first={self.first}")
-        require(self.more >= 0, "more >= 0", f"more={self.more}")
-        require(self.min_growth >= 0, "min_growth >= 0", f"min_growth={self.min_growth}")
+        require_at_least("first", self.first, 1)
+        require_at_least("more", self.more, 0)
+        require_at_least("min_growth", self.min_growth, 0)
         require_between("most", self.most, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Floor:
     """The least accuracy of interest in an objective; the hypervolume counts from there."""
 
@@ -190,10 +196,13 @@ class Floor:
     accuracy: float
 
     def __post_init__(self) -> None:
-        require_between("accuracy", self.accuracy, 0, 1)
+        accuracy = self.accuracy
+        cure = f"Did you mean {accuracy / 100:g}?" if 1 < accuracy <= 100 else ""
+        require(0 <= accuracy <= 1, "0 <= accuracy <= 1", f"accuracy={accuracy}", cure)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class WarmupConfig:
     """The folder in which warm-ups are shared, and the bytes they may take (None: no limit)."""
 
@@ -201,11 +210,11 @@ class WarmupConfig:
     max_bytes: int | None = 10 * 2**30
 
     def __post_init__(self) -> None:
-        limit = self.max_bytes
-        require(limit is None or limit > 0, "max_bytes > 0", f"max_bytes={limit}")
+        require_positive("max_bytes", self.max_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class SweepConfig:
     """The whole request of a sweep.
 
@@ -245,11 +254,9 @@ class SweepConfig:
         for floor in self.at_least:
             require_one_of("at_least", floor.objective, self.base.evaluation.objectives)
         require_one_of("sampler", self.sampler, SAMPLERS)
-        require(self.repeats >= 0, "repeats >= 0", f"repeats={self.repeats}")
-        budget = self.time_budget_s
-        require(budget is None or budget > 0, "time_budget_s > 0", f"time_budget_s={budget}")
-        size = self.round_size
-        require(size is None or size > 0, "round_size > 0", f"round_size={size}")
+        require_at_least("repeats", self.repeats, 0)
+        require_positive("time_budget_s", self.time_budget_s)
+        require_positive("round_size", self.round_size)
 
     def store_in(self, folder: Path) -> WarmupConfig | None:
         """The store of warm-ups of a sweep in that folder; None if trials do not share them."""
@@ -267,6 +274,7 @@ class CustomParts:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class VerifyConfig:
     """The attacks of a verification and the number of test images (None: all).
 

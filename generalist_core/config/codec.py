@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.fields import field_types, is_union
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -84,7 +84,8 @@ def replace_all(config: T, assignments: Iterable[tuple[str, Any]]) -> T:
     """A copy of `config` with a JSON-like value at each of several dotted paths.
 
     Later assignments win. Each part is built once, with all its new fields, so that fields whose
-    law binds them together can be changed together.
+    law binds them together can be changed together. A value may also be a function, which makes it
+    from the annotation of the field.
 
     Raises:
         InvalidConfigError: there is no such field, or it does not take this value.
@@ -107,7 +108,8 @@ def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
     """`node` with the changes made; only what lies on their ways is replaced."""
     whole = [number for number, change in enumerate(changes) if not change.steps]
     if whole:
-        node = _decode(changes[whole[-1]].value, kind, where)
+        value = changes[whole[-1]].value
+        node = _decode(value(kind) if callable(value) else value, kind, where)
         changes = changes[whole[-1] + 1 :]
     below: dict[str | int, list[_Change]] = {}
     for steps, value, path in changes:
@@ -217,6 +219,7 @@ def _decode_union(data: Any, kind: Any, where: str) -> Any:
     if not isinstance(name, str) or name not in by_name:
         raise InvalidConfigError(
             f"`{where}.type` must be one of {', '.join(by_name)}, but got {name!r}."
+            f"{did_you_mean(name, by_name)}"
         )
     return _decode_fields({} if isinstance(data, str) else data, by_name[name], where)
 
@@ -227,6 +230,7 @@ def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
         if data not in choices:
             raise InvalidConfigError(
                 f"`{where}` must be one of {', '.join(choices)}, but got {data!r}."
+                f"{did_you_mean(data, choices)}"
             )
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):

@@ -11,7 +11,6 @@ from generalist_core.config.mixing import Ratio
 from generalist_core.validation import (
     InvalidConfigError,
     require_at_least,
-    require_one_of,
     require_positive,
 )
 
@@ -72,7 +71,6 @@ class EvaluationConfig:
         require_positive("n_images_during_training", self.n_images_during_training)
         require_at_least("n_refinements", self.n_refinements, 0)
         require_positive("batch_size", self.batch_size)
-        require_one_of("release", self.release, ("best", "last"))
         if not self.release_ratios:
             raise InvalidConfigError("There must be at least one release ratio, but got none.")
 

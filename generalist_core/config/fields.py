@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, require_one_of
 
 T = TypeVar("T")
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 def with_checked_fields(kind: type[T]) -> type[T]:
     """The class, whose instances check each field by its annotation before `__post_init__`.
 
-    It stands below `@dataclass`. Fields of numbers, truth values and text, and tuples of them, are
-    checked: an int must be whole, a float finite, and a bool is no number. Numbers of numpy become
-    Python's, and lists become tuples.
+    It stands below `@dataclass`. Numbers, truth values, text, names, further configurations, and
+    tuples of them are checked: an int must be whole, a float finite, and a bool is no number.
+    Numbers of numpy become Python's, and lists become tuples.
     """
     further: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
 
@@ -57,15 +57,31 @@ def _plain(value: Any, annotation: Any, name: str) -> Any:
         if value is None and type(None) in typing.get_args(annotation):
             return None
         members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        if dataclasses.is_dataclass(members[0]):
+            return _instance(value, members, name)
         is_sequence = isinstance(value, list | tuple)
         fits = [m for m in members if (typing.get_origin(m) is tuple) == is_sequence]
         annotation = (fits or members)[0]
+    if dataclasses.is_dataclass(annotation):
+        return _instance(value, [annotation], name)
     if typing.get_origin(annotation) is tuple:
         if not isinstance(value, list | tuple):
             raise InvalidConfigError(f"`{name}` must be a tuple, but got {name}={value!r}.")
         item = typing.get_args(annotation)[0]
         return tuple(_plain(each, item, f"{name}[{i}]") for i, each in enumerate(value))
+    if typing.get_origin(annotation) is typing.Literal:
+        require_one_of(name, value, typing.get_args(annotation))
+        return value
     return _CHECKS[annotation](value, name) if annotation in _CHECKS else value
+
+
+def _instance(value: Any, kinds: list[Any], name: str) -> Any:
+    if not isinstance(value, tuple(kinds)):
+        raise InvalidConfigError(
+            f"`{name}` must be {' or '.join(kind.__name__ for kind in kinds)}, but got "
+            f"{name}={value!r}."
+        )
+    return value
 
 
 def _whole(value: Any, name: str) -> Any:

@@ -13,7 +13,6 @@ from generalist_core.validation import (
     require,
     require_at_least,
     require_between,
-    require_one_of,
     require_positive,
 )
 
@@ -79,7 +78,6 @@ class MixingConfig:
     decay_warmup: bool = True
 
     def __post_init__(self) -> None:
-        require_one_of("source", self.source, ("experts", "averages"))
         require(0 <= self.decay < 1, "0 <= decay < 1", f"decay={self.decay}")
 
     def decay_at(self, update: int) -> float:
@@ -110,7 +108,6 @@ class SyncConfig:
     def __post_init__(self) -> None:
         require_at_least("start_epoch", self.start_epoch, 0)
         require_positive("every_epochs", self.every_epochs)
-        require_one_of("at", self.at, ("boundary", "every_step"))
 
     def is_sync(self, epoch: int) -> bool:
         """Whether `epoch` is a sync epoch."""

@@ -32,8 +32,9 @@ class SuiteConfig:
     in `pgd-100x5`; `apgd-ce`, `apgd-dlr`, `apgd-t`, `fab-t`, `square`; and `autoattack` for its
     four standard components. Their order does not matter, because the cheapest run first. With
     `attack_all` every attack sees every naturally correct image, otherwise only the images that no
-    attack has broken yet. `n_check_images` images are probed for indicators of attack failure (0:
-    none).
+    attack has broken yet. `n_check_images` images are probed for indicators of attack failure. With
+    0 there are no indicators, but up to 32 images still pass through the model, to check that it is
+    one that can be evaluated.
 
     `n_iterations` and `n_queries` are those of AutoAttack; smaller numbers overstate robustness,
     and the result says so.

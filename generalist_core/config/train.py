@@ -16,7 +16,6 @@ from generalist_core.config.schedules import Constant, Schedule
 from generalist_core.validation import (
     InvalidConfigError,
     require,
-    require_one_of,
     require_positive,
 )
 
@@ -126,8 +125,6 @@ class TrainConfig:
             f"n_accumulations={self.n_accumulations}, batch_size={self.batch_size}",
             "A part of a batch has at least one image.",
         )
-        require_one_of("precision", self.precision, PRECISIONS)
-        require_one_of("epoch_progress", self.epoch_progress, ("start", "end"))
         require(
             self.sync.start_epoch < self.epochs,
             "sync.start_epoch < epochs",

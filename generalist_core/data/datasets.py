@@ -10,7 +10,7 @@ import torch
 from generalist_core.config import DataConfig
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, did_you_mean
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -104,5 +104,5 @@ def _on_disk(config: DataConfig) -> tuple[Split, Split]:
         return image_folder(config, "train"), image_folder(config, "test")
     raise InvalidConfigError(
         f"`data` must be one of {', '.join(DATASETS)}, or a folder with train/ and test/, but got "
-        f"{config.name!r}."
+        f"{config.name!r}.{did_you_mean(config.name, DATASETS)}"
     )

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import datasets as tv
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -31,6 +31,8 @@ def published(config: DataConfig, *, is_train: bool) -> Split:
     try:
         return build(root, is_train, config.download)
     except (RuntimeError, OSError) as error:
+        if _is_of_the_machine(error):
+            raise
         raise InvalidConfigError(
             f"`data` must be there, but {config.name} was not found in {root} ({error}). Name the "
             "folder that holds it with --data-root, or fetch it with --download."
@@ -94,6 +96,8 @@ def _read_idx(path: Path) -> Tensor:
             return cast(Tensor, read_sn3_pascalvincent_tensor(unpacked.name))
     # Torchvision's reader has no common error, as Pillow has none.
     except Exception as error:
+        if _is_of_the_machine(error):
+            raise
         raise InvalidConfigError(
             f"`data` must be whole, but {path} cannot be read ({error}). Fetch this file again."
         ) from error
@@ -102,7 +106,9 @@ def _read_idx(path: Path) -> Tensor:
 def image_folder(config: DataConfig, part: str) -> Split:
     """One part of a data set with one folder per class; its images are resized to a square.
 
-    Hidden files and folders, and files that are no images by their name, are left out.
+    Images are turned upright as their EXIF orientation says, and must have one frame. White is
+    65535 in integers of 16 and 32 bits, and 1 in floats. Hidden files and folders, and files that
+    are no images by their name, are left out.
     """
     folder = Path(config.name) / part
     if not folder.is_dir():
@@ -176,14 +182,31 @@ def _read_image(path: Path, size: int) -> Tensor:
     """The image in a file as bytes (3, size, size)."""
     try:
         with Image.open(path) as image:
-            pixels = TF.pil_to_tensor(_as_rgb(image))
+            _require_one_frame(image)
+            pixels = TF.pil_to_tensor(_as_rgb(ImageOps.exif_transpose(image)))
     # Pillow has no common error: what a broken file raises depends on where it is broken.
     except Exception as error:
+        if _is_of_the_machine(error):
+            raise
         raise InvalidConfigError(
             f"`data` must hold images that can be read, but {path} cannot ({error}). Replace or "
             "remove this file."
         ) from error
     return cast(Tensor, TF.resize(pixels, [size, size]))
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, open files or a disk fell short, which a file has no part in."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return error.errno is not None  # the errors of Pillow and gzip have no number
+    return isinstance(error, MemoryError)
+
+
+def _require_one_frame(image: Image.Image) -> None:
+    """Refuse animations and stacks; the further frames of a camera's MPO are only other views."""
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1 and image.format != "MPO":
+        raise ValueError(f"it must have one frame, but has {n_frames}; save the one that is meant")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -202,6 +225,11 @@ def _eight_bits(pixels: np.ndarray) -> Image.Image:
     low, high = float(pixels.min()), float(pixels.max())
     if not 0 <= low <= high <= white:
         raise ValueError(f"its pixels must be in [0, {white:g}], but are in [{low:g}, {high:g}]")
+    if 0 < high <= white / 255:  # seen for eight bits in a wider type, which would become black
+        raise ValueError(
+            f"its brightest pixel must be 0 or above {white / 255:.3g}, as white is {white:g}, but "
+            f"is {high:.3g}; save it in eight bits"
+        )
     return Image.fromarray((pixels * (255 / white)).round().astype(np.uint8))
 
 

@@ -152,7 +152,7 @@ def _require_shapes(images: tuple[int, ...], labels: tuple[int, ...]) -> None:
             f"`images` must have shape (n, c, h, w) with n, c, h, w > 0, but got {images}.{cure}"
         )
     _, c, h, w = images
-    if c == h > 4 >= w:
+    if c == h > 4 >= w or (c > 4 < h and w in (3, 4)):
         raise InvalidConfigError(
             f"`images` must have shape (n, c, h, w), but got {images}, which is (n, h, w, c). Use "
             "images.permute(0, 3, 1, 2), or images.transpose(0, 3, 1, 2) in numpy."

@@ -16,7 +16,7 @@ from generalist_core.models.resnet import resnet18
 from generalist_core.models.wide_resnet import wide_resnet
 from generalist_core.randomness import derive_seed, global_seed
 from generalist_core.user_code import load_callable, require_unchanged
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, did_you_mean
 
 Shape = tuple[int, int, int]
 ModelFactory = Callable[[int, Shape], nn.Module]
@@ -79,6 +79,11 @@ def _build(config: ModelConfig, n_classes: int, shape: Shape) -> nn.Module:
         )
     if name.startswith("torchvision:"):
         return _torchvision_model(name.removeprefix("torchvision:"), n_classes)
+    if ":" not in name:
+        raise InvalidConfigError(
+            f"`model` must be one of {', '.join(MODELS)}, torchvision:NAME, FILE.py:FUNCTION or "
+            f"MODULE:FUNCTION, but got {name!r}.{did_you_mean(name, MODELS)}"
+        )
     if config.digest:
         require_unchanged(name, config.digest)
     return cast(ModelFactory, load_callable(name, what="model"))(n_classes, shape)
@@ -90,7 +95,10 @@ def _torchvision_model(name: str, n_classes: int) -> nn.Module:
 
     known = list_models(module=importlib.import_module("torchvision.models"))
     if name not in known:
-        raise InvalidConfigError(f"`model` must be one of torchvision's {known}, but got {name!r}.")
+        raise InvalidConfigError(
+            f"`model` must be one of torchvision's {', '.join(known)}, but got {name!r}."
+            f"{did_you_mean(name, known)}"
+        )
     model: nn.Module = get_model(name, weights=None, num_classes=n_classes)
     return model
 

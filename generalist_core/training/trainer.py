@@ -15,7 +15,7 @@ from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, training_precision
-from generalist_core.fingerprints import model_fingerprint, split_fingerprint
+from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
@@ -97,19 +97,20 @@ class GeneralistTrainer(AbstractTrainer):
                 expert.contribution.restart(mix([expert.weights], [weight]))
         self._global: Average | None = None
 
-    @property
+    @functools.cached_property
     def origin(self) -> Origin:
         """The fingerprints of training images and initial model, the batches and the device."""
         return Origin(
-            data=self._data_fingerprint,
+            data=split_fingerprint(self.train_split),
             model=self._model_fingerprint,
             n_batches=self._n_batches,
             device_kind=self.device.type,
         )
 
     @functools.cached_property
-    def _data_fingerprint(self) -> str:
-        return split_fingerprint(self.train_split)
+    def _images(self) -> str:
+        """The digest of the images that are trained and judged on."""
+        return images_digest(self.train_split, self.evaluator.split)
 
     @property
     def n_images_per_epoch(self) -> int:
@@ -154,6 +155,7 @@ class GeneralistTrainer(AbstractTrainer):
         """Everything that training needs to go on, loadable with `weights_only=True`."""
         return {
             "config": to_dict(self.config),
+            "images": self._images,
             "epoch": self.epoch,
             "forward_images": self.forward_images,
             "experts": {expert.config.name: expert.state_dict() for expert in self.experts},
@@ -165,7 +167,7 @@ class GeneralistTrainer(AbstractTrainer):
         """Continue from `state`, bit-equal on the CPU to never having stopped.
 
         Raises:
-            InvalidConfigError: the state is of another configuration.
+            InvalidConfigError: the state is of another configuration, or of other images.
         """
         saved, own = state["config"], to_dict(self.config)
         if saved != own:
@@ -173,6 +175,12 @@ class GeneralistTrainer(AbstractTrainer):
             raise InvalidConfigError(
                 "The checkpoint must be of this configuration, but differs in "
                 f"{', '.join(names)}. Its own is under 'config' in it."
+            )
+        if state.get("images") != self._images:
+            raise InvalidConfigError(
+                "The checkpoint must be of these train and validation images, but is of others: "
+                f"their digest is {self._images}, and its own {state.get('images')}. Give the "
+                "images that it was trained on, or begin anew in another folder."
             )
         for expert in self.experts:
             expert.load_state_dict(state["experts"][expert.config.name])

@@ -48,13 +48,14 @@ from search.study.folder import (
     pinned_space,
     read_request,
     require_custom_parts,
+    require_pinned_images,
     require_pinned_space,
     write_request,
 )
 from search.study.records import Proposal
 from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
-from search.study.warm_start import earlier_observations
+from search.study.warm_start import earlier_observations, say_what_differs
 from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
@@ -103,13 +104,14 @@ def sweep(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    config = check_that_it_can_start(config, data, model)
+    config, images = check_that_it_can_start(config, data, model)
+    say_what_differs(config.warm_start, config.base, images)
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
     with write_errors_explained(folder), locked(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        write_request(folder, config, study, custom_parts(data, model), pins)
+        write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
         ledger = open_ledger(folder, config, study, is_new=True)
         for seen in earlier:
             ledger.observe(seen, space, config.base)
@@ -143,8 +145,9 @@ def resume(
         debug: as for `sweep`.
 
     Raises:
-        InvalidConfigError: a custom part of the sweep is missing or differs, or a file of the
-            user's or another setting than those above has changed.
+        InvalidConfigError: a custom part of the sweep is missing or differs, or its images, a file
+            of the user's or another setting than those above have changed, or there are to be
+            fewer trials than are done.
         SweepFolderError: the folder holds no sweep or a damaged file, or another process runs it.
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
@@ -159,11 +162,19 @@ def resume(
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
-    config = check_that_it_can_start(config, data, model)
+    config, images = check_that_it_can_start(config, data, model)
+    require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
-        for proposal in open_sweep(folder).results.proposals():
+        before = open_sweep(folder).results
+        for proposal in before.proposals():
             read_metrics(files.trial(proposal.trial).root)
+        if config.trials < min(old.trials, before.counts().total):
+            raise InvalidConfigError(
+                "`trials` must be at least the number of trials that are done, but got "
+                f"trials={config.trials} and {before.counts().total} are done. It counts all "
+                "trials of the sweep; leave it out to end those that are left."
+            )
         if config.storage is None:
             mend_journal(files.journal)
         ledger = open_ledger(folder, config, study)

@@ -65,6 +65,8 @@ def verify(
 ) -> dict[str, Any]:
     """Verify every point of the front and write `verified.json`; returns its document.
 
+    An earlier `verified.json` is replaced, and the console says so.
+
     With `resources` the points are spread over Ray's workers; otherwise they are verified in this
     process, one by one, under a progress bar. The next call continues an interrupted one.
 
@@ -92,6 +94,8 @@ def verify(
         results = dict(_verify_on_ray(jobs, data, model, resources, console))
     document = verified_document(front, request, results)
     document["seconds"] = time.perf_counter() - started
+    if files.verified.is_file():
+        console.print(f"the earlier {files.verified} is replaced", soft_wrap=True)
     write_json(files.verified, document)
     return document
 

@@ -36,6 +36,15 @@ UNDONE = (EvaluationError, SweepInterruptedError, WorkerError)
 """Errors of work that was begun: exit code 1."""
 
 
+LAWS: dict[type[OSError], str] = {
+    FileNotFoundError: "must exist",
+    IsADirectoryError: "must be a file",
+    NotADirectoryError: "must be in a folder",
+    PermissionError: "must be allowed to be used",
+}
+"""What is asked of a file, by the error of the operating system."""
+
+
 class _Program(click.Group):
     """A group that lists its commands in their own order."""
 
@@ -106,7 +115,8 @@ def _with_help(message: str, command: str) -> str:
 def _message(error: Exception) -> str:
     """The message of an error; one of the operating system becomes a sentence with `must`."""
     if isinstance(error, OSError) and error.strerror is not None:
-        return f"{error.filename or 'A file'} must be usable, but: {error.strerror}."
+        law = LAWS.get(type(error), "must be usable")
+        return f"{error.filename or 'A file'} {law}, but: {error.strerror}."
     return str(error)
 
 

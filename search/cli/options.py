@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
 from generalist_core.config.codec import load_config, replace_all, replace_at
+from generalist_core.config.fields import is_union
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
@@ -187,7 +190,16 @@ class ResourceOptions:
     address: str | None = option("join a Ray cluster, or `auto`; default a local one", "HOST:PORT")
 
     def over(self, before: Resources, *, local: bool | None = None) -> Resources:
-        """The resources as they were, changed by the options that were given."""
+        """The resources as they were, changed by the options that were given.
+
+        Raises:
+            InvalidConfigError: a local sweep is to have GPUs of Ray.
+        """
+        if self.gpus_per_trial and (before.local if local is None else local):
+            raise InvalidConfigError(
+                "`--gpus-per-trial` must be left out with --local, but got "
+                f"{self.gpus_per_trial:g}. Without Ray a trial has the whole of --device."
+            )
         elsewhere = {"workers": None, "address": None} if local else {}
         place = {} if local is None else {"local": local}
         return replace(before, **{**elsewhere, **given(self), **place})
@@ -231,7 +243,7 @@ def _settings(group: ProblemOptions | TrainingOptions) -> Iterator[tuple[str, An
         path, equals, value = assignment.partition("=")
         if not equals:
             raise InvalidConfigError(f"`--set` must be PATH=VALUE, but got {assignment!r}.")
-        yield path, _parse_value(value)
+        yield path, functools.partial(written_value, value)
 
 
 def _from_preset(problem: ProblemOptions, training: TrainingOptions | None) -> TrainConfig:
@@ -270,10 +282,22 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
     )
 
 
-def _parse_value(text: str) -> Any:
-    """JSON where it is JSON, a fraction of numbers, else the text itself: `[0, 1]`, `AdamW`."""
+def written_value(text: str, annotation: Any) -> Any:
+    """The value that a text means for a field: the text itself where the field is one, else JSON.
+
+    In quotes, a text is JSON too; `null` is None where the field may be, and a number may be a
+    fraction such as `8/255`. What is none of these is left to be refused, or is a name: `AdamW`.
+    """
+    members = get_args(annotation) if is_union(annotation) else (annotation,)
+    value: Any = text
     with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(text)
+        value = json.loads(text)
+    if (
+        str in members
+        and not isinstance(value, str)
+        and not (text == "null" and NoneType in members)
+    ):
+        return text
     with contextlib.suppress(ValueError):
-        return number(text) if FRACTION.fullmatch(text) else text
-    return text
+        return number(text) if float in members and FRACTION.fullmatch(text) else value
+    return value

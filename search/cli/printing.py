@@ -22,6 +22,7 @@ from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
 from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
+from search.folders import SweepFolder, TrialFolder
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
@@ -48,7 +49,7 @@ def print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Cons
 
 
 def print_points(trained: Trained, output: ResultOptions) -> None:
-    """Print the operating points that a training released."""
+    """Print the operating points that a training released, where they are, and what may follow."""
     points = [point_to_dict(point) for point in trained.points]
     if output.json:
         print(json.dumps({"points": points, "forward_images": trained.forward_images}))
@@ -56,6 +57,13 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
     for point in points:
         accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
         print(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
+    if output.quiet:
+        return
+    folder, files = trained.folder, TrialFolder(trained.folder)
+    print(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
+    print(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
+    words = (PROGRAM, "sweep", "--config", files.config, "--out", f"{folder}-sweep")
+    print(f"Search around it: {command_text(*words)}")
 
 
 def print_finished(sweep: Sweep, output: ResultOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     """
     if not path.is_file():
         raise InvalidConfigError(f"The model must be a file, but there is no file {path}.")
+    _require_no_program(path)
     if trusted:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=False)
@@ -62,6 +64,21 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
         )
     _load_weights(architecture, state, path)
     return architecture.eval()
+
+
+def _require_no_program(path: Path) -> None:
+    """Refuse what torch.jit.save and torch.export.save write, which attacks cannot run."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    kinds = {"models/model.json": "torch.export", "constants.pkl": "TorchScript"}
+    for name, kind in kinds.items():
+        if name in names:
+            raise InvalidConfigError(
+                f"The model must be a file of weights, but {path} is a program of {kind}. Evaluate "
+                "the weights that `export --format weights` writes."
+            )
 
 
 def _load_weights(architecture: nn.Module, state: dict[str, Any], path: Path) -> None:

@@ -20,6 +20,7 @@ from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
 from generalist_core.evaluation.laws import require_sound_model
+from generalist_core.fingerprints import images_digest
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import GeneratorNoise, generator, global_seed
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
@@ -144,10 +145,10 @@ def require_reachable(address: str) -> None:
 
 def check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
-) -> SweepConfig:
+) -> tuple[SweepConfig, str]:
     """Check before any work is done that the cluster, data, model and device can be used.
 
-    Returns the request that can run, see `preflight`.
+    Returns the request that can run, see `preflight`, and the digest of its images.
     """
     resources, device = config.resources, config.base.device
     if resources.address is not None:
@@ -172,4 +173,5 @@ def check_that_it_can_start(
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
     data = data or load_dataset(config.base.data)
     able = preflight(on_cpu, data, model)
-    return replace(config, base=replace(config.base, channels_last=able.channels_last))
+    able_to_start = replace(config, base=replace(config.base, channels_last=able.channels_last))
+    return able_to_start, images_digest(data.train, data.validation)

@@ -8,6 +8,7 @@ its final state.
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -77,16 +78,22 @@ class TuneSearcher(RaySearcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Report how a trial ended, unless it was stopped or will be resumed."""
-        trial = self.names.pop(trial_id)
-        if trial not in self.search.running or self._is_unwritable:
-            return
-        with self.search.aborting():
-            if error:
-                reason = "its worker died, and so did those that replaced it"
-                self.search.failed(trial, Failure(kind="worker-died", reason=reason))
-            else:
+        """Report how a trial ended, unless it was stopped or will be resumed, or `died` does."""
+        if not error and (trial := self._pop(trial_id)) is not None:
+            with self.search.aborting():
                 report_end(self.search, trial, result or {})
+
+    def died(self, trial_id: str, cause: str) -> None:
+        """Report a trial whose workers died, the last one of this cause."""
+        if (trial := self._pop(trial_id)) is not None:
+            reason = f"its worker died, and so did those that replaced it: {cause}"
+            with self.search.aborting():
+                self.search.failed(trial, Failure(kind="worker-died", reason=reason))
+
+    def _pop(self, trial_id: str) -> str | None:
+        """The trial of a searcher's id, which Ray has ended, if its end is to be reported."""
+        trial = self.names.pop(trial_id)
+        return None if trial not in self.search.running or self._is_unwritable else trial
 
     @property
     def _is_unwritable(self) -> bool:
@@ -123,6 +130,26 @@ class RungStopper(tune.Stopper):
         return {}
 
 
+class DeathReporter(tune.Callback):
+    """Tells the searcher why Ray gave a trial up; Ray itself tells a searcher only that it did."""
+
+    def __init__(self, searcher: TuneSearcher) -> None:
+        self.searcher = searcher
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
+        """Report the last error that Ray has written about the trial."""
+        self.searcher.died(trial.trial_id, cause_of(Path(trial.error_file).read_text()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the searcher."""
+        return {}
+
+
+def cause_of(errors: str) -> str:
+    """The last line of Ray's errors, which names the exception or how the process ended."""
+    return textwrap.shorten(errors.rstrip().rpartition("\n")[2], 300, placeholder=" ...")
+
+
 def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     """Run all trials of a search on the running Ray, in the folder of the sweep.
 
@@ -155,6 +182,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),
             stop=RungStopper(tuned),
+            callbacks=[DeathReporter(tuned)],
             verbose=0,
         ),
     ).fit()

@@ -128,8 +128,8 @@ def write_request(
 ) -> None:
     """Write the request of a sweep, and the environment that it was made in.
 
-    `custom` is what `custom_parts` returns, and `pins` what `pinned_space` does; the other files of
-    the user's are pinned in the request itself.
+    `custom` is what `custom_parts` returns, and `pins` what `pinned_space` does, with the digest of
+    the images under `images`; the other files of the user's are pinned in the request itself.
     """
     document = {
         "format": FORMAT,
@@ -204,6 +204,19 @@ def require_pinned_space(folder: Path, config: SweepConfig, space: Space | None)
     if space is None and "space" in pins:
         require_unchanged(config.space, pins["space"])
     return pins
+
+
+def require_pinned_images(pins: Mapping[str, str], images: str) -> None:
+    """Check that the train and validation images have the digest that a sweep began with.
+
+    Raises:
+        InvalidConfigError: they have not.
+    """
+    if pins.get("images", images) != images:
+        raise InvalidConfigError(
+            "The train and validation images must be those of the sweep, whose digest is "
+            f"{pins['images']}, but theirs is {images}. Restore the files, or begin a new sweep."
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import to_dict
 from generalist_core.validation import InvalidConfigError
 from search.config import SweepConfig
-from search.study.folder import open_sweep
+from search.files import read_json
+from search.folders import SweepFolder
+from search.study.folder import open_sweep, read_request
 from search.study.records import Observation
+
+log = logging.getLogger(__name__)
 
 
 def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observation]:
@@ -33,8 +41,13 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
             f"A CSV of a warm start must have a column per parameter, but {path} is a table of the "
             "points of a sweep, which has none. Give the folder of that sweep."
         )
-    for number, row in enumerate(rows, 2):
-        origin = f"{path}, line {number}"
+    twice = sorted(name for name, n in Counter(rows.fieldnames or ()).items() if n > 1)
+    if twice:
+        raise InvalidConfigError(
+            f"A CSV must have each column once, but {path} has {', '.join(twice)} more than once."
+        )
+    for row in rows:
+        origin = f"{path}, line {rows.line_num}"
         if None in row:
             raise InvalidConfigError(
                 f"A row must have as many cells as there are columns, but {origin} has more."
@@ -52,7 +65,7 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
 
 def _accuracy(cell: str, name: str, origin: str) -> float:
     value = _value(cell)
-    if not (isinstance(value, int | float) and 0 <= value <= 1):
+    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value <= 1):
         raise InvalidConfigError(f"`0 <= {name} <= 1` must hold, but got {cell!r} in {origin}.")
     return float(value)
 
@@ -74,7 +87,10 @@ def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
     """
     objectives = config.base.evaluation.objectives
     if not path.is_dir():
-        return list(read_observations(path, objectives))
+        rows = list(read_observations(path, objectives))
+        if not rows:
+            raise InvalidConfigError(f"A CSV of a warm start must have rows, but {path} has none.")
+        return rows
     results = open_sweep(path).results
     if results.objectives != objectives:
         raise InvalidConfigError(
@@ -82,3 +98,47 @@ def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
             f"{path} has {', '.join(results.objectives)}."
         )
     return results.observations(str(path))
+
+
+def say_what_differs(warm_start: Sequence[str], base: TrainConfig, images: str) -> None:
+    """Warn of sweeps that measured something else than `base` on the images of this digest."""
+    for name in warm_start:
+        if Path(name).is_dir():
+            earlier, _ = read_request(Path(name))
+            differences = _differences(_measured(earlier.base), _measured(base))
+            pinned = read_json(SweepFolder(Path(name)).request).get("pins", {})
+            if not differences and pinned.get("images", images) != images:
+                differences = [f"images of digest {pinned['images']} instead of {images}"]
+            if differences:
+                log.warning(
+                    "The accuracies of a warm start should be those of this sweep's problem, but "
+                    "%s had %s. The sampler takes them all the same.",
+                    name,
+                    ", ".join(differences),
+                )
+
+
+def _measured(base: TrainConfig) -> dict[str, Any]:
+    """What accuracies are of, by path: the images, the model and the attacks."""
+    whole = to_dict(base)
+    data = {k: v for k, v in whole["data"].items() if k not in ("root", "download")}
+    attacks = {named["name"]: named["attack"] for named in whole["evaluation"]["attacks"]}
+    return _flat({"data": data, "model": whole["model"], "evaluation.attacks": attacks})
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What was otherwise before, as `PATH=BEFORE instead of NOW`."""
+    names = dict.fromkeys([*now, *before])
+    return [
+        f"{name}={before.get(name)} instead of {now.get(name)}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]

@@ -9,6 +9,7 @@ import pytest
 
 from generalist_core.validation import (
     InvalidConfigError,
+    did_you_mean,
     require,
     require_at_least,
     require_between,
@@ -49,3 +50,19 @@ def test_a_law_that_holds_is_silent_up_to_its_bounds() -> None:
     require_between("a", 0, 0, 1)
     require_between("a", 1, 0, 1)
     require_one_of("a", "x", ("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("resnet", "resnet18"),
+        ("ADAMW", "AdamW"),
+        ("adam", "Adam"),
+        ("mnist", ""),
+        (7, ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_known_name_is_said(value: object, said: str) -> None:
+    sentence = f" Did you mean {said}?" if said else ""
+    assert did_you_mean(value, ("resnet18", "Adam", "AdamW")) == sentence

@@ -339,3 +339,15 @@ def largest_difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 
 def clones(weights: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in weights]
+
+
+def write_image_folder(folder: Path) -> None:
+    """Eight random images of each of the classes a and b, in train/ and in test/."""
+    from PIL import Image
+
+    places = [folder / part / name for part in ("train", "test") for name in "ab"]
+    images = (random_images(4, 8, 8, 8, 3) * 255).byte().numpy()
+    for place, own in zip(places, images, strict=True):
+        place.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(own):
+            Image.fromarray(image).save(place / f"{i}.png")

@@ -37,7 +37,7 @@ BROKEN: list[Broken] = [
         "relative_step_size=-1.0",
     ),
     (PGD, {"epsilon": 0.1, "momentum": -0.5}, "momentum >= 0", "momentum=-0.5"),
-    (PGD, {"epsilon": 0.1, "loss": "hinge"}, "`attack loss` must be one of", "'hinge'"),
+    (PGD, {"epsilon": 0.1, "loss": "hinge"}, "`loss` must be one of", "'hinge'"),
     (
         PGD,
         {"epsilon": 0.1, "loss": "kl", "random_start": False},

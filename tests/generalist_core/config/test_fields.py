@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from generalist_core.config import (
     RatioSchedule,
     SyncConfig,
 )
-from generalist_core.config.fields import field_types, is_union
 from generalist_core.config.suite import SuiteConfig
+from tests.helpers.fields import Case, cases, label, require_others_refused, require_own_accepted
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "CustomAttack": {"function": "a:b", "epsilon": 0.1, "forward_images": 3},
@@ -50,43 +49,20 @@ CLASSES = (
     SuiteConfig,
 )
 
-WRONG: dict[type, list[Any]] = {
-    int: [2.5, 2.0, True, "2", math.nan, math.inf, None, np.float64(2), np.bool_(True)],
-    float: [math.nan, math.inf, -math.inf, True, "0.1", None, 10**400, np.float32("nan"), 1j],
-    bool: [1, 0, "no", None],
-    str: [1, None, b"digits"],
-}
-"""By type, values that are of no such type."""
+
+@pytest.mark.parametrize("case", cases(CLASSES), ids=label)
+def test_a_value_of_another_type_is_refused(case: Case) -> None:
+    require_others_refused(case, REQUIRED.get(case[0].__name__, {}))
 
 
-def scalar_fields() -> list[tuple[Any, str, Any]]:
-    """(class, field, annotation) of every number, truth value, text, or tuple of them."""
-    found = []
-    for kind in CLASSES:
-        for name, annotation in field_types(kind).items():
-            members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
-            if any(m in WRONG or typing.get_origin(m) is tuple for m in members):
-                found.append((kind, name, annotation))
-    return found
+@pytest.mark.parametrize("case", cases(CLASSES), ids=label)
+def test_the_own_value_is_accepted(case: Case) -> None:
+    require_own_accepted(case, REQUIRED.get(case[0].__name__, {}))
 
 
 def test_every_configuration_is_checked() -> None:
     assert len(CLASSES) > 20
-    assert len(scalar_fields()) > 80
-
-
-@pytest.mark.parametrize(("kind", "name", "annotation"), scalar_fields())
-def test_a_value_of_another_type_is_refused(kind: Any, name: str, annotation: Any) -> None:
-    members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
-    for member in members:
-        is_tuple = typing.get_origin(member) is tuple
-        item = typing.get_args(member)[0] if is_tuple else member
-        for value in WRONG.get(item, []):
-            if value is None and type(None) in members and not is_tuple:
-                continue
-            given = (value,) if is_tuple else value
-            with pytest.raises(InvalidConfigError, match=rf"`{name}.*` must be .*, but got {name}"):
-                kind(**{**REQUIRED.get(kind.__name__, {}), name: given})
+    assert len(cases(CLASSES)) > 100
 
 
 @pytest.mark.parametrize(

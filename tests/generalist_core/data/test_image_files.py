@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import math
@@ -210,6 +211,13 @@ def see_through() -> Image.Image:
     return image
 
 
+def faint() -> Image.Image:
+    """A palette with an opacity for each of its colors."""
+    image = palette()
+    image.info["transparency"] = bytes([255, 255, 255, 0])
+    return image
+
+
 PIXELS: dict[str, tuple[Image.Image, str, tuple[int, int, int]]] = {
     "gray": (gray("uint8", 77), "png", (77, 77, 77)),
     "bilevel": (Image.new("1", (5, 7), 1), "png", (255, 255, 255)),
@@ -229,6 +237,10 @@ PIXELS: dict[str, tuple[Image.Image, str, tuple[int, int, int]]] = {
     "half transparent": (transparent("RGBA", 0, 0, 0, 102), "png", (153, 153, 153)),
     "gray, transparent": (transparent("LA", 10, 0), "png", (255, 255, 255)),
     "cmyk": (transparent("CMYK", 255, 0, 0, 0), "tif", (0, 255, 255)),
+    "cmyk, jpeg": (transparent("CMYK", 0, 0, 0, 255), "jpg", (0, 0, 0)),
+    "palette with an alpha channel": (palette().convert("PA"), "tif", (10, 200, 30)),
+    "palette of opacities": (faint(), "png", (255, 255, 255)),
+    "16 bits, black": (gray("uint16", 0), "png", (0, 0, 0)),
 }
 
 
@@ -252,6 +264,9 @@ def test_every_kind_of_image_becomes_red_green_and_blue(
         (gray("int32", -1), r"\[0, 65535\], but are in \[-1, -1\]"),
         (gray("float32", 255), r"\[0, 1\], but are in \[255, 255\]"),
         (gray("float32", math.nan), r"\[0, 1\], but are in \[nan, nan\]"),
+        (gray("int32", 200), "0 or above 257, as white is 65535, but is 200; .* eight bits"),
+        (gray("uint16", 255), "0 or above 257, as white is 65535, but is 255; .* eight bits"),
+        (gray("float32", 1 / 300), "0 or above 0.00392, as white is 1, but is 0.00333"),
     ],
 )
 def test_pixels_of_unknown_scale_are_refused(tmp_path: Path, image: Image.Image, law: str) -> None:
@@ -259,6 +274,69 @@ def test_pixels_of_unknown_scale_are_refused(tmp_path: Path, image: Image.Image,
     image.save(tmp_path / "train/a/9.tif")
     with pytest.raises(InvalidConfigError, match=rf"train/a/9\.tif cannot \(.*{law}"):
         load_dataset(config)
+
+
+@pytest.mark.parametrize("end", ["jpg", "png", "tif", "webp"])
+def test_an_image_that_lies_on_its_side_is_turned_upright(end: str, tmp_path: Path) -> None:
+    """Orientation 6 of EXIF: the first row of the file is the right side of the picture."""
+    config = two_classes(tmp_path)
+    (tmp_path / "test/a/0.png").unlink()
+    rows = np.zeros((40, 40, 3), np.uint8)
+    rows[:20] = 240
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rows).save(tmp_path / f"test/a/0.{end}", exif=exif)
+    test = load_dataset(config).test
+    assert test is not None
+    columns = test.images[0].float().mean((0, 1))
+    assert columns[0] < 20
+    assert columns[3] > 220
+
+
+@pytest.mark.parametrize("end", ["gif", "png", "webp", "tif"])
+def test_a_file_of_several_frames_is_refused(end: str, tmp_path: Path) -> None:
+    config = two_classes(tmp_path)
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "green")]
+    frames[0].save(tmp_path / f"train/a/9.{end}", save_all=True, append_images=frames[1:])
+    message = rf"train/a/9\.{end} cannot \(it must have one frame, but has 3"
+    with pytest.raises(InvalidConfigError, match=message):
+        load_dataset(config)
+
+
+def test_the_first_view_of_a_camera_s_file_is_the_image(tmp_path: Path) -> None:
+    config = two_classes(tmp_path)
+    views = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    views[0].save(tmp_path / "test/a/0.jpg", "MPO", save_all=True, append_images=views[1:])
+    test = load_dataset(config).test
+    assert test is not None
+    assert brightest_channel(test.images) == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EIO, "Input/output error"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+    ids=repr,
+)
+def test_what_the_machine_lacks_is_not_told_as_a_broken_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = two_classes(tmp_path / "folder")
+    write_mnist(tmp_path, zipped=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    monkeypatch.setattr(gzip, "decompress", fail)
+    for given in (config, DataConfig(name="mnist", root=str(tmp_path), n_validation=4)):
+        with pytest.raises(type(error)) as raised:
+            load_dataset(given)
+        assert raised.value is error
 
 
 def test_a_wide_image_is_squeezed_to_a_square(tmp_path: Path) -> None:

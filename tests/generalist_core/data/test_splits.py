@@ -154,6 +154,8 @@ IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
         ({"images": IMAGES[0]}, r"\(n, c, h, w\).*\(1, 3, 3\).*images\[:, None\]"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"n, c, h, w > 0.*\(0, 1, 3, 3\)"),
         ({"images": IMAGES[..., :0]}, r"n, c, h, w > 0.*\(2, 1, 3, 0\)"),
+        ({"images": torch.zeros(2, 6, 8, 3)}, r"\(2, 6, 8, 3\).*\(n, h, w, c\).*permute"),
+        ({"images": torch.zeros(2, 240, 320, 4)}, r"\(2, 240, 320, 4\).*\(n, h, w, c\).*permute"),
         ({"images": torch.zeros(2, 8, 8, 3)}, r"\(2, 8, 8, 3\).*\(n, h, w, c\).*permute"),
         ({"labels": LABELS[:, None]}, r"one label per image.*\(2, 1\).*flatten"),
         ({"labels": LABELS[None]}, r"one label per image.*\(1, 2\).*flatten"),
@@ -237,6 +239,11 @@ def test_labels_of_every_kind_are_64_bit_integers(kind: str) -> None:
     split = Split(images=VALUES, labels=cast(Tensor, labels))
     assert split.labels.dtype == torch.int64
     assert split.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("shape", [(784, 1, 1), (9, 128, 1), (9, 1, 3), (1, 8, 3), (4, 6, 4)])
+def test_narrow_images_and_signals_have_their_channels_first(shape: tuple[int, int, int]) -> None:
+    assert Split(images=torch.zeros(2, *shape), labels=LABELS).images.shape[1:] == shape
 
 
 @pytest.mark.parametrize("flip", [False, True])

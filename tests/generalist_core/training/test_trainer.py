@@ -113,6 +113,18 @@ def test_a_checkpoint_of_another_configuration_is_refused() -> None:
         start(two_experts(seed=1, batch_size=5)).load_state_dict(state)
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_checkpoint_of_other_images_is_refused(split: str) -> None:
+    state, data = start(two_experts()).state_dict(), tiny_dataset()
+    images = getattr(data, split).images.clone()
+    images[-1, 0, 0, 0] = 1 - images[-1, 0, 0, 0]
+    changed = dataclasses.replace(getattr(data, split), images=images)
+    trainer = GeneralistTrainer(two_experts(), dataclasses.replace(data, **{split: changed}))
+    with pytest.raises(InvalidConfigError, match=rf"of others.* own {state['images']}.*that it"):
+        trainer.load_state_dict(state)
+    start(two_experts()).load_state_dict(state)
+
+
 # Law 3: sharing
 
 
@@ -492,7 +504,8 @@ def test_probabilities_and_a_single_logit_are_refused(
 def test_the_state_is_plain_and_of_this_configuration() -> None:
     state = trained(two_experts(), 3).state_dict()
     assert state["config"] == to_dict(two_experts())
-    assert set(state) == {"config", "epoch", "forward_images", "experts", "global", "best"}
+    rest = {"images", "epoch", "forward_images", "experts", "global", "best"}
+    assert set(state) == {"config", *rest}
 
 
 def test_experts_begin_with_equal_weights_of_their_own() -> None:

@@ -14,6 +14,8 @@ from filelock import FileLock
 from optuna.trial import TrialState
 from torch import Tensor, nn
 
+from generalist_core.config import DataConfig, ModelConfig
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import CHANGEABLE, resume, sweep
 from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving, SweepConfig
@@ -22,7 +24,7 @@ from search.folders import SweepFolder
 from search.scheduling.replay import replay
 from search.study.folder import open_sweep, read_request
 from spaces import SPACES
-from tests.helpers.problems import tiny_dataset, tiny_split
+from tests.helpers.problems import tiny_dataset, tiny_split, write_image_folder
 from tests.helpers.small_sweep import small_sweep
 from tests.helpers.tiny import tiny_config
 
@@ -102,6 +104,33 @@ def with_request(folder: Path, change: Callable[[Any], object]) -> None:
     document = json.loads(SweepFolder(folder).request.read_text())
     change(document)
     SweepFolder(folder).request.write_text(json.dumps(document))
+
+
+def one_trial_of_files(tmp_path: Path) -> Path:
+    """A sweep of one trial on a folder of images."""
+    write_image_folder(tmp_path / "images")
+    data = DataConfig(name=str(tmp_path / "images"), image_size=8, n_validation=4)
+    config = short(data=data, model=ModelConfig(width=2), epochs=2)
+    request = SweepConfig(base=config, space="smoke", trials=1, resources=Resources(local=True))
+    return sweep(request, tmp_path / "out").folder
+
+
+def test_a_sweep_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    folder = one_trial_of_files(tmp_path)
+    shutil.copy(tmp_path / "images/train/b/0.png", tmp_path / "images/train/a/0.png")
+    before, config = content(folder), open_sweep(folder).config
+    with pytest.raises(InvalidConfigError, match="must be those of the sweep, whose digest is"):
+        resume(folder, replace(config, trials=2))
+    assert content(folder) == before
+    write_image_folder(tmp_path / "images")
+    assert resume(folder, replace(config, trials=2)).counts.completed == 2
+
+
+def test_fewer_trials_than_are_done_are_refused(folder: Path) -> None:
+    before, config = content(folder), open_sweep(folder).config
+    with pytest.raises(InvalidConfigError, match=r"`trials` must be .*trials=1 and 2 are done"):
+        resume(folder, replace(config, trials=1), data=DATA)
+    assert content(folder) == before
 
 
 def test_a_space_whose_file_has_changed_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_a_second_call_continues_and_ends_the_same(swept: Sweep) -> None:
     first = verify(swept, REQUEST)
     stored = {path: path.read_bytes() for path in (swept.folder / "verify").iterdir()}
     assert stored
-    assert plain(verify(swept, REQUEST)) == plain(first)
+    said = Console(file=io.StringIO())
+    assert plain(verify(swept, REQUEST, console=said)) == plain(first)
+    assert "verified.json is replaced" in said.file.getvalue()  # type: ignore[attr-defined]
     assert {path: path.read_bytes() for path in stored} == stored
 
 

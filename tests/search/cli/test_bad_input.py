@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,11 +140,24 @@ FLAGS = {
     "unknown preset": Bad(command=f"{SWEEP} --preset papers", says="--preset.*'papers'"),
     "no workers": Bad(command=f"{SWEEP} --workers 0", says="workers > 0"),
     "no CPUs": Bad(command=f"{SWEEP} --cpus-per-trial 0", says="cpus_per_trial > 0"),
-    "CPUs not finite": Bad(command=f"{SWEEP} --cpus-per-trial nan", says="cpus_per_trial > 0"),
+    "CPUs not finite": Bad(
+        command=f"{SWEEP} --cpus-per-trial nan", says="`cpus_per_trial` must be"
+    ),
     "GPUs below 0": Bad(command=f"{SWEEP} --gpus-per-trial -1", says="gpus_per_trial.*-1"),
+    "GPUs without Ray": Bad(
+        command=f"{SWEEP} --local --gpus-per-trial 1",
+        says="`--gpus-per-trial` must be left out with --local, but got 1.*--device",
+    ),
+    "GPUs without Ray, later": Bad(
+        command="resume {sweep} --gpus-per-trial 0.5",
+        spoil=request_with(resources={"local": True}),
+        says="`--gpus-per-trial` must be left out with --local, but got 0.5",
+    ),
     "GPUs not finite": Bad(command=f"{SWEEP} --gpus-per-trial inf", says="gpus_per_trial.*inf"),
     "no time": Bad(command=f"{SWEEP} --time-budget 0", says="time_budget_s > 0"),
-    "time not a number": Bad(command=f"{SWEEP} --time-budget nan", says="time_budget_s > 0"),
+    "time not a number": Bad(
+        command=f"{SWEEP} --time-budget nan", says="`time_budget_s` must be a finite number"
+    ),
     "repeats below 0": Bad(command=f"{SWEEP} --repeats -1", says="repeats >= 0"),
     "eta below 1": Bad(command=f"{SWEEP} --eta 0.5", says="eta > 1"),
     "no branches": Bad(command=f"{SWEEP} --branches 0", says="first >= 1"),
@@ -152,11 +166,19 @@ FLAGS = {
     "retries below 0": Bad(command=f"{SWEEP} --max-retries -1", says="max_retries >= 0"),
     "no time a trial": Bad(command=f"{SWEEP} --trial-limit 0", says="trial_s > 0"),
     "no time an epoch": Bad(command=f"{SWEEP} --epoch-limit 0", says="epoch_s > 0"),
-    "unending epoch": Bad(command=f"{SWEEP} --epoch-limit inf", says="epoch_s > 0"),
+    "unending epoch": Bad(
+        command=f"{SWEEP} --epoch-limit inf", says="`epoch_s` must be a finite number"
+    ),
     "growth without cost": Bad(command=f"{SWEEP} --min-growth 0.1", says="--within-cost"),
     "growth of 1": Bad(command=f"{SWEEP} --min-growth 1 --within-cost 9", says="min_growth < 1"),
     "floor without value": Bad(command=f"{SWEEP} --at-least natural", says="natural=0.8"),
-    "floor above 1": Bad(command=f"{SWEEP} --at-least natural=2", says="accuracy <= 1"),
+    "floor in percent": Bad(
+        command=f"{SWEEP} --at-least natural=80", says="accuracy <= 1.*Did you mean 0.8\\?"
+    ),
+    "floor above 1": Bad(command=f"{SWEEP} --at-least natural=200", says="accuracy=200.0. See"),
+    "floor not a number": Bad(
+        command=f"{SWEEP} --at-least natural=nan", says="`accuracy` must be a finite number"
+    ),
     "floor of nothing": Bad(
         command=f"{SWEEP} --at-least clean=0.5", says="`at_least` must be one of.*clean"
     ),
@@ -190,8 +212,20 @@ FLAGS = {
 }
 
 FILES = {
-    "config not there": Bad(command=f"{TRAIN} --config {{here}}/a.json", says="a.json"),
-    "config a folder": Bad(command=f"{TRAIN} --config {{here}}", says="directory"),
+    "config not there": Bad(
+        command=f"{TRAIN} --config {{here}}/a.json", says="a.json must exist, but: No such file"
+    ),
+    "config a folder": Bad(
+        command=f"{TRAIN} --config {{here}}", says="here must be a file, but: Is a directory"
+    ),
+    "config below a file": Bad(
+        command=f"{TRAIN} --config {{here}}/a/b.json",
+        files={"a": ""},
+        says="b.json must be in a folder, but: Not a directory",
+    ),
+    "warm start not there": Bad(
+        command=f"{SWEEP} --warm-start {{here}}/a.csv", says="a.csv must exist"
+    ),
     "config binary": Bad(
         command=f"{TRAIN} --config {{here}}/a.json", files={"a.json": b"\xff\xfe"}, says="UTF-8"
     ),
@@ -213,7 +247,6 @@ FILES = {
     ),
     "out another sweep": Bad(command="sweep --space smoke --out {sweep}", says="new or empty"),
     "out not writable": Bad(command=f"train {TINY} --out /proc/out", says="be writable"),
-    "warm start not there": Bad(command=f"{SWEEP} --warm-start {{here}}/a.csv", says="a.csv"),
     "warm start binary": Bad(
         command=f"{SWEEP} --warm-start {{here}}/a.csv", files={"a.csv": b"\xff"}, says="UTF-8"
     ),
@@ -266,7 +299,17 @@ CODE = {
     "space with an empty range": Bad(
         command=f"{SWEEP} --space {{here}}/range.py:space", says="low <= high.*'a'"
     ),
-    "unknown model": Bad(command=f"{TRAIN} --model resnet19", says="model.*resnet19"),
+    "unknown model": Bad(
+        command=f"{TRAIN} --model resnet",
+        says="`model` must be one of convnet, resnet18.*MODULE:FUNCTION, but .* mean resnet18\\?",
+    ),
+    "unknown model of torchvision": Bad(
+        command=f"{TRAIN} --model torchvision:resnet5", says="alexnet, .* mean resnet50\\?"
+    ),
+    "unknown data": Bad(command=f"{TRAIN} --data cifer10", says="mean cifar10\\?"),
+    "an optimizer in lower case": Bad(
+        command=f"{TRAIN} --set experts.natural.optimizer=adamw", says="mean AdamW\\?"
+    ),
     "model not there": Bad(command=f"{TRAIN} --model {{here}}/a.py:build", says="a.py"),
     "model that raises": Bad(
         command=f"{TRAIN} --model {{here}}/broken.py:build", files=MODEL_FILES, says="in build"
@@ -331,6 +374,18 @@ def weights() -> bytes:
 HARM = Path(tempfile.gettempdir()) / "harm-of-the-test-of-bad-input"
 
 
+def program(kind: str) -> bytes:
+    """A linear model as a program."""
+    model, images, buffer = torch.nn.Linear(2, 2).eval(), torch.zeros(2, 2), io.BytesIO()
+    if kind == "torch.export":
+        torch.export.save(torch.export.export(model, (images,)), buffer)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated
+            torch.jit.save(torch.jit.trace(model, images), buffer)
+    return buffer.getvalue()
+
+
 class Harmful:
     """Makes a folder when it is unpickled."""
 
@@ -348,6 +403,15 @@ CHECKPOINTS = {
     ),
     "weights a text": Bad(command=WEIGHTS, files={"a.pt": "natural"}, says="only tensors"),
     "weights a list": Bad(command=WEIGHTS, files={"a.pt": saved([1])}, says="a state dict.*list"),
+    **{
+        f"{kind}{trust}": Bad(
+            command=f"{WEIGHTS}{trust}",
+            files={"a.pt": program(kind)},
+            says=f"must be a file of weights, but .*a.pt is a program of {kind}.*--format weights",
+        )
+        for kind in ("TorchScript", "torch.export")
+        for trust in ("", " --trust")
+    },
     "weights of another model": Bad(
         command=WEIGHTS, files={"a.pt": saved({"a": torch.zeros(1)})}, says="\\['a'\\] are unknown"
     ),
@@ -372,6 +436,10 @@ SWEEPS = {
     for command in ("front", "report", "verify", "resume")
 }
 SWEEPS |= {
+    "fewer trials than are done": Bad(
+        command="resume {sweep} --trials 1",
+        says="`trials` must be at least the number .*done, but got trials=1 and 2 are done",
+    ),
     "a file as sweep": Bad(command="front {here}/a", files={"a": ""}, says="a/sweep.json"),
     "request torn": Bad(
         command="resume {sweep}", spoil=written("sweep.json", b'{"request'), says="be JSON"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from generalist_core.config.codec import load_config
 from search.cli.main import main
-from tests.helpers.command_line import TINY
+from tests.helpers.command_line import TINY, parse
 
 
 def test_a_folder_in_use_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +30,30 @@ def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert document["forward_images"] > 0
     there = {path.name for path in out.iterdir()}
     assert {"config.json", "metrics.jsonl", "averages.pt", "points.json", "tensorboard"} == there
+
+
+def test_train_says_where_its_results_are_and_what_may_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my run"
+    assert main(["train", *TINY, "--out", str(out)]) == 0
+    *_, written, watch, search = capsys.readouterr().out.splitlines()
+    assert f"{out}/points.json" in written
+    assert f"{out}/averages.pt" in written
+    assert watch.endswith(f"tensorboard --logdir '{out}/tensorboard'")
+    program, *words = shlex.split(search.removeprefix("Search around it: "))
+    assert program == "generalist-search"
+    options = parse(words).params
+    assert options["problem__config"] == out / "config.json"
+    assert load_config(options["problem__config"]).data.n_train == 100
+    assert not options["training__out"].exists()
+    assert main(["train", *TINY, "--out", str(tmp_path / "quiet"), "--quiet"]) == 0
+    assert capsys.readouterr().out.count("\n") == out_points(tmp_path / "quiet")
+
+
+def out_points(folder: Path) -> int:
+    """How many points a training released."""
+    return len(json.loads((folder / "points.json").read_text()))
 
 
 def requested(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 import pytest
 
 from generalist_core.config import TrainConfig
-from generalist_core.config.codec import to_json, value_at
+from generalist_core.config.codec import replace_at, to_json, value_at
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.cli.main import main
 from search.cli.options import (
@@ -20,6 +22,7 @@ from search.cli.options import (
     ResourceOptions,
     TrainingOptions,
     build_config,
+    written_value,
 )
 from search.config import Limits, Resources
 from tests.helpers.command_line import parse
@@ -117,12 +120,81 @@ def built(*assignments: str, **problem: Any) -> TrainConfig:
     return build_config(ProblemOptions(**problem), training)
 
 
+def built_as_it_is(assignment: str) -> TrainConfig:
+    """Without the check that a model's file exists."""
+    path, _, text = assignment.partition("=")
+    return replace_at(short(), path, functools.partial(written_value, text))
+
+
 def test_fields_that_are_bound_together_are_set_together() -> None:
     config = built("model.mean=[0.5]", "model.std=[0.25]", "experts.robust.attack.epsilon=8/255")
     assert (config.model.mean, config.model.std) == ((0.5,), (0.25,))
     assert value_at(config, "experts.robust.attack.epsilon") == 8 / 255
     with pytest.raises(InvalidConfigError, match=r"mean.*std"):
         built("model.mean=[0.5]")
+
+
+WRITTEN: dict[str, list[tuple[str, object]]] = {
+    "model.name": [
+        (text, text)
+        for text in (
+            *("2024/05", "8/255", "2024", "-1", "1e5", "0.5", "NaN", "true", "True", "None"),
+            *("null", "2024-05-01", "[1]", "{}", "a/b", "a=b", "", " x ", "../x", "~", "\u00e9"),
+        )
+    ]
+    + [('"resnet18"', "resnet18"), ('"2024/05"', "2024/05")],
+    "device": [("0", "0"), ("cpu", "cpu")],
+    "precision": [("float64", "float64"), ('"float64"', "float64")],
+    "data.n_train": [("300", 300), ("null", None)],
+    "data.flip": [("true", True), ("false", False)],
+    "experts.robust.attack.epsilon": [("8/255", 8 / 255), ("0.03", 0.03), ("1e-2", 0.01)],
+    "evaluation.release_ratios.1": [("1/4", 0.25), ("0.3", 0.3)],
+    "model.mean": [("null", None)],
+    "mixing.ratio.knots": [("[0.0, 1]", (0.0, 1.0))],
+    "experts.natural.optimizer": [("AdamW", "AdamW"), ('{"type": "Adam"}', "Adam")],
+    "experts.robust.attack": [('{"type": "FGSM", "epsilon": 0.1}', "FGSM")],
+}
+"""By field, what may be written for it, and what that is."""
+
+MISWRITTEN = {
+    "epochs": ["8/4", "8.0", "1e1", "true", "'8'", '"8"', "None", "", "8 epochs"],
+    "experts.robust.attack.epsilon": ["8/0", "NaN", "Infinity", "true", '"0.1"', "null", "[0.1]"],
+    "data.n_train": ["None", "100/1", "1e2", "false"],
+    "data.flip": ["1", "True", "yes", "null", '"true"'],
+    "precision": ["null", "32", "float16"],
+    "experts.natural.optimizer": ["null", "adamw", "1/2", "true"],
+    "model.mean": ["0.5", "1/2", "None", '["a"]', "[NaN]", "[true]"],
+    "evaluation.release_ratios.1": ["null", "half", "true", "NaN"],
+    "evaluation.release": ["null", "1/2", "true"],
+}
+"""By field, what is no value of it, though it may look like one."""
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"), [(path, *pair) for path, pairs in WRITTEN.items() for pair in pairs]
+)
+def test_a_text_is_what_its_field_takes(path: str, text: str, value: object) -> None:
+    found = value_at(built_as_it_is(f"{path}={text}"), path)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [(path, text) for path, texts in MISWRITTEN.items() for text in texts]
+)
+def test_a_text_that_is_no_value_of_its_field_is_refused(path: str, text: str) -> None:
+    with pytest.raises(InvalidConfigError, match="must"):
+        built_as_it_is(f"{path}={text}")
+
+
+def test_a_folder_may_have_the_name_of_a_fraction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024/05").mkdir(parents=True)
+    assert (
+        built("data.name=2024/05", "data.root=8/255").data
+        == built(data="2024/05", data_root="8/255").data
+    )
 
 
 def test_three_experts_are_set_with_their_ratios() -> None:

@@ -150,7 +150,8 @@ def test_where_only_channels_last_fails_training_goes_on_without(
     assert "without `channels_last`" in record.getMessage()
     assert preflight(config, tiny_dataset(), Tutorial) == config
     request = SweepConfig(base=config, resources=Resources(local=True))
-    assert not check_that_it_can_start(request, tiny_dataset(), Viewing).base.channels_last
+    able, _ = check_that_it_can_start(request, tiny_dataset(), Viewing)
+    assert not able.base.channels_last
 
 
 class Diverging(Tutorial):

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 from ray.tune.search import Searcher as RaySearcher
 from ray.tune.search import SearchGenerator
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_json
-from search.config import SuccessiveHalving
+from search.api.sweep import sweep
+from search.config import Limits, SuccessiveHalving, SweepConfig
 from search.front.points import point_to_dict
-from search.running.ray_tuner import RungStopper, TuneSearcher
+from search.running.ray_tuner import DeathReporter, RungStopper, TuneSearcher, cause_of
 from search.scheduling.early_stopping import Rungs
 from search.study.failures import Failure
 from tests.helpers.ledgers import release
+from tests.helpers.problems import tiny_dataset
 from tests.helpers.searches import LAST, epoch, searcher
+from tests.helpers.tiny import tiny_config
+
+
+def dies(ray: TuneSearcher, trial_id: str, folder: Path, *errors: str) -> None:
+    """Ray gives a trial up, and writes these errors."""
+    (folder / "error.txt").write_text("".join(f"{error}\n" for error in errors))
+    ray.on_trial_complete(trial_id, error=True)
+    trial = SimpleNamespace(trial_id=trial_id, error_file=str(folder / "error.txt"))
+    DeathReporter(ray).on_trial_error(1, [], trial)
 
 
 def tuned(folder: Path, **others: Any) -> TuneSearcher:
@@ -31,7 +45,7 @@ def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trial
     assert first["folder"] == str(tmp_path / "0000")
     assert from_json(first["config"], TrainConfig).experts[0].name == "natural"
     assert ray.suggest("b") is None
-    ray.on_trial_complete("a", error=True)
+    dies(ray, "a", tmp_path)
     assert ray.suggest("b")["trial"] == "0001"
     assert ray.suggest("c") == RaySearcher.FINISHED
 
@@ -58,11 +72,21 @@ def test_failures_are_told_and_an_interrupted_trial_is_left_for_a_resume(tmp_pat
     last = {**LAST, "failure": diverged.kind, "reason": diverged.reason}
     assert not RungStopper(ray)("a", last)
     ray.on_trial_complete("a", last)
-    ray.on_trial_complete("b", error=True)
+    dies(
+        ray,
+        "b",
+        tmp_path,
+        "Failure # 1",
+        "Trace:",
+        "OSError: other",
+        "Failure # 2",
+        "ImportError: x",
+    )
     ray.on_trial_complete("c", epoch(1))
     failures = ray.search.ledger.results.failures()
     assert failures["0000"] == diverged
     assert failures["0001"].kind == "worker-died"
+    assert failures["0001"].reason.endswith("so did those that replaced it: ImportError: x")
     assert list(failures) == ["0000", "0001"]
     assert list(ray.search.running) == ["0002"]
     assert ray.search.ledger.results.cost()["forward_images"] == LAST["forward_images"]
@@ -107,3 +131,26 @@ def test_a_sweep_uses_machines_that_join_and_survives_that_they_leave(tmp_path: 
     view = TuneSearcher(searcher(n_trials=9), tmp_path, lambda: next(n_fit))
     suggestions = [view.suggest(name) for name in "abcd"]
     assert [given is not None for given in suggestions] == [True, False, True, False]
+
+
+def test_the_cause_of_a_death_is_one_line_of_moderate_length() -> None:
+    assert cause_of("Failure # 1\n  File x\nModuleNotFoundError: No module\n\n") == (
+        "ModuleNotFoundError: No module"
+    )
+    assert len(cause_of("The actor is dead. " * 100)) <= 300
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_module_that_workers_lack_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module of the model's function exists in this process only."""
+    elsewhere = ModuleType("elsewhere")
+    source = "from torch import nn\ndef build(n, shape):\n    return nn.Sequential(nn.Flatten(), "
+    exec(source + "nn.Linear(16, n))", vars(elsewhere))
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
+    request = SweepConfig(base=tiny_config(), trials=1, limits=Limits(max_retries=0))
+    found = sweep(request, tmp_path / "out", data=tiny_dataset(), model=elsewhere.build)
+    (failure,) = found.results.failures().values()
+    assert failure.reason.endswith("ModuleNotFoundError: No module named 'elsewhere'")

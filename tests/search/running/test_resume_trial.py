@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from generalist_core.config.codec import replace_at
+from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
 from search.folders import TrialFolder
 from search.running.trial import TrialRun, read_metrics
-from tests.helpers.problems import same_bits, two_experts
+from tests.helpers.problems import same_bits, tiny_dataset, two_experts
 from tests.helpers.tiny import begin, finish
 
 CONFIG = two_experts()
@@ -208,3 +209,12 @@ def test_a_trial_that_began_to_save_memory_continues_to(tmp_path: Path) -> None:
     again = begin(tmp_path / "0000")
     assert again.trainer.config == saving
     assert again.trainer.epoch == 1
+
+
+def test_a_trial_does_not_go_on_with_other_images(whole: TrialRun, tmp_path: Path) -> None:
+    folder, data = killed(whole, 1, 2, tmp_path), tiny_dataset()
+    flipped = replace(data.train, images=data.train.images.flip(0))
+    before = (folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(InvalidConfigError, match="these train and validation images"):
+        TrialRun(folder, CONFIG, replace(data, train=flipped))
+    assert (folder / "checkpoint.pt").read_bytes() == before
