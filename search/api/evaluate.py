@@ -16,7 +16,8 @@ from generalist_core.config.suite import SuiteConfig
 from generalist_core.data.splits import Split
 from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
-from search.files import load_tensors, save_tensors
+from search.errors import SweepFolderError
+from search.files import load_sealed, save_sealed
 from search.front.points import accuracy_interval, interval_text
 
 
@@ -32,17 +33,25 @@ def evaluate_resumably(
 
     Raises:
         EvaluationError: the model or an attack breaks a law of the evaluation.
+        SweepFolderError: `place` is damaged, or holds something else.
         InvalidConfigError: `place` holds the evaluation of another model, data or suite.
     """
     evaluation = SuiteEvaluation(model, split, suite)
-    if place is not None and place.is_file():
-        evaluation.load_state_dict(load_tensors(place))
+    if place is not None and (stored := _stored(place)) is not None:
+        evaluation.load_state_dict(stored)
     for progress in evaluation:
         if place is not None:
-            save_tensors(place, evaluation.state_dict())
+            save_sealed(place, evaluation.state_dict())
         if on_progress is not None:
             on_progress(progress)
     return evaluation.result()
+
+
+def _stored(place: Path) -> dict[str, Any] | None:
+    try:
+        return load_sealed(place)
+    except SweepFolderError as error:
+        raise SweepFolderError(f"{error} Remove it to begin the evaluation anew.") from error
 
 
 def suite_document(result: SuiteResult) -> dict[str, Any]:

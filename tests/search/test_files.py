@@ -15,7 +15,6 @@ from search.files import (
     load_tensors,
     read_json,
     save_sealed,
-    save_tensors,
     write_json,
     write_text,
 )
@@ -38,7 +37,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) ->
     before = os.umask(umask)
     try:
         write_text(tmp_path / "a.txt", "a")
-        save_tensors(tmp_path / "a.pt", {"n": 2})
+        save_sealed(tmp_path / "a.pt", {"n": 2})
     finally:
         os.umask(before)
     for path in tmp_path.iterdir():
@@ -46,7 +45,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) ->
 
 
 def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.pt", {"w": torch.arange(3), "n": 2})
+    save_sealed(tmp_path / "a.pt", {"w": torch.arange(3), "n": 2})
     loaded = load_tensors(tmp_path / "a.pt")
     assert loaded["w"].tolist() == [0, 1, 2]
     torch.save({"code": Path}, tmp_path / "evil.pt")
@@ -120,6 +119,6 @@ def test_a_file_with_another_seal_is_refused(seal: str, tmp_path: Path) -> None:
 
 
 def test_a_plain_file_is_not_sealed(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.pt", {"n": 2})
+    save_sealed(tmp_path / "a.pt", {"n": 2})
     with pytest.raises(SweepFolderError, match="the digest does not match"):
         load_sealed(tmp_path / "a.pt", "mine")

@@ -443,10 +443,12 @@ SWEEPS |= {
     "metrics damaged": Bad(
         command="resume {sweep} --trials 3",
         spoil=replaced("trials/0000/metrics.jsonl", b"{", b"<"),
-        says="metrics.jsonl must have JSON lines",
+        says="Line 1 of .*metrics.jsonl must be JSON",
     ),
     "weights of the front gone": Bad(
-        command="report {sweep}", spoil=models_of_no_trial, says="averages.pt must exist"
+        command="export {sweep} --pick knee --to m.pt",
+        spoil=models_of_no_trial,
+        says="averages.pt must hold",
     ),
     "verify nothing": Bad(
         command="verify {sweep}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.files import read_json
+from search.files import read_sealed_json
 from search.folders import TrialFolder
 from search.running.repeats import RepeatJob, run_repeat
 from tests.helpers.problems import tiny_dataset, two_experts
@@ -12,7 +12,7 @@ from tests.helpers.tiny import begin, finish
 
 
 def test_a_repeat_is_resumed_and_read_when_it_is_done(tmp_path: Path) -> None:
-    expected = read_json(finish(begin(tmp_path / "alone")).files.points)
+    expected = read_sealed_json(finish(begin(tmp_path / "alone")).files.points)["points"]
     files = TrialFolder(tmp_path / "0000-1")
     job = RepeatJob(trial="0000", repeat=1, folder=files.root, config=two_experts())
     begin(files.root).advance()

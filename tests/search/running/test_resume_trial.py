@@ -152,7 +152,7 @@ def test_a_damaged_line_in_the_middle_is_named(whole: TrialRun, tmp_path: Path) 
     folder = killed(whole, 2, 2, tmp_path)
     lines = TrialFolder(folder).metrics.read_text().splitlines(keepends=True)
     TrialFolder(folder).metrics.write_text("".join([lines[0][5:], *lines[1:]]))
-    with pytest.raises(SweepFolderError, match=r"metrics\.jsonl must have JSON lines"):
+    with pytest.raises(SweepFolderError, match=r"Line 1 of .*metrics\.jsonl must be JSON"):
         begin(folder)
 
 
