@@ -51,7 +51,7 @@ def _stored(place: Path) -> dict[str, Any] | None:
     try:
         return load_sealed(place)
     except SweepFolderError as error:
-        raise SweepFolderError(f"{error} Remove it to begin the evaluation anew.") from error
+        raise SweepFolderError(f"{error} Give another file, or remove it to begin anew.") from error
 
 
 def suite_document(result: SuiteResult) -> dict[str, Any]:

@@ -115,8 +115,8 @@ def require_averages(files: SweepFolder, trial: str) -> None:
     if not is_sealed(path, trial):
         raise SweepFolderError(
             f"{path} must hold the weights of trial {trial} as they were written, but "
-            f"{'is damaged' if path.exists() else 'does not exist'}. Put back a copy of it, or "
-            "take another trial of the front."
+            f"{'is damaged' if path.exists() else 'does not exist'}. Weights are kept for "
+            "trials on the front; put back a copy of a file that was lost."
         )
 
 

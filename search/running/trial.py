@@ -204,7 +204,7 @@ class TrialRun:
         try:
             begun = load_config(self.files.config)
         except InvalidConfigError as error:
-            log.warning("%s is damaged, and is written again: %s", self.files.config, error)
+            log.warning("%s is damaged, and is written again. %s", self.files.config, error)
             return config
         switched = replace(config, n_accumulations=begun.n_accumulations)
         doublings = math.log2(begun.n_accumulations / config.n_accumulations)

@@ -96,7 +96,7 @@ class Worker:
         if self.trial is None:
             self.trial = self._watched(self._begin)
         trial = self.trial
-        metrics = read_metrics(self.folder)[-1] if trial.is_done else self._next_epoch(trial)
+        metrics = _last_epoch(trial) if trial.is_done else self._next_epoch(trial)
         limit = self.limits.trial_s
         if limit is not None and trial.training.seconds > limit:
             return self._failure_result(
@@ -154,6 +154,15 @@ class Worker:
     def _cost(self) -> dict[str, float]:
         nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)
         return self.trial.training.cost if self.trial is not None else nothing
+
+
+def _last_epoch(trial: TrialRun) -> Metrics:
+    """The last metrics of a trial that is done; without its file of them, only the epochs."""
+    epochs = {
+        f"epoch/{expert.name}": trial.trainer.epoch for expert in trial.trainer.config.experts
+    }
+    unrecorded = {"epoch": trial.trainer.epoch, **epochs, "synced": 0.0, "seconds": 0.0}
+    return (read_metrics(trial.folder) or [unrecorded])[-1]
 
 
 def has_metrics(result: Mapping[str, Any]) -> bool:

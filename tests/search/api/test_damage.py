@@ -5,7 +5,8 @@ What the study does not need is left out with a warning, and the commands go on.
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,26 +24,28 @@ from search.cli.main import main
 from search.config import VerifyConfig
 from search.errors import SweepFolderError
 from search.files import (
-    load_sealed,
     load_tensors,
-    read_if_intact,
     read_sealed_json,
+    warn_once,
     write_sealed_json,
 )
 from search.folders import SweepFolder
 from search.running.mixtures import point_state
 from search.running.trial import read_metrics
-from search.study.folder import Sweep, open_sweep
-from tests.helpers.small_sweep import copy_of
+from search.study.folder import open_sweep
+from tests.helpers.small_sweep import small_sweep
+from tests.helpers.tiny import tiny_config
 
 N_FLIPS = 40
 """The bits of a file that are flipped, one at a time, from the first byte to the last."""
 
 
 @pytest.fixture(scope="module")
-def whole(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that is verified, has repeats, and one exported model."""
-    sweep = copy_of(two_trials, tmp_path_factory.mktemp("damage") / "sweep")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep with both trials on its front, verified, with repeats and one exported model."""
+    config = dataclasses.replace(tiny_config(), seed=2)
+    sweep = small_sweep(tmp_path_factory.mktemp("damage") / "sweep", config)
+    assert {point.trial for point in sweep.front.points} == {"0000", "0001"}
     verify(sweep, VerifyConfig(attacks=("fgsm",), n_images=20))
     rows = [
         {
@@ -62,11 +65,6 @@ def whole(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(whole: Path, tmp_path: Path) -> Path:
     """A copy of the sweep that a test may damage."""
     return Path(shutil.copytree(whole, tmp_path / "sweep"))
-
-
-def on_front(folder: Path) -> str:
-    """The trial of the knee."""
-    return open_sweep(folder).pick("knee").point.trial
 
 
 def knee(folder: Path, pattern: str) -> Path:
@@ -130,18 +128,17 @@ def test_plain_torch_loads_the_weights(folder: Path) -> None:
 
 def test_the_file_of_another_trial_or_point_is_no_replacement(folder: Path) -> None:
     first, second = (SweepFolder(folder).trial(trial).averages for trial in ("0000", "0001"))
-    shutil.copy(first, second)
-    with pytest.raises(SweepFolderError, match="0001/averages.pt must hold the weights"):
-        point_state(SweepFolder(folder), "0001", 0.5)
-    one, other, *_ = sorted((folder / "models").glob("*.pt"))
+    one, other = (path for path in sorted((folder / "models").glob("0000-*.pt")))
     expected = other.read_bytes()
     shutil.copy(one, other)
-    shutil.copy(folder / "trials" / "0000" / "averages.pt", folder / "model.pt")
+    write_report(open_sweep(folder))
+    assert other.read_bytes() == expected
+    shutil.copy(first, second)
+    with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
+        point_state(SweepFolder(folder), "0001", 0.5)
+    shutil.copy(one, folder / "model.pt")
     with pytest.raises(SweepFolderError, match=r"model\.pt must be the file of its card"):
         load_export(folder / "model.pt")
-    if other.stem.startswith("0000"):
-        write_report(open_sweep(folder))
-        assert other.read_bytes() == expected
 
 
 def flipped(path: Path) -> None:
@@ -162,22 +159,85 @@ def emptied(path: Path) -> None:
 def test_a_point_without_weights_is_left_out_and_all_else_goes_on(
     damage: Callable[[Path], None], folder: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    sweep = open_sweep(folder)
-    lost = on_front(folder)
-    damage(sweep.files.trial(lost).averages)
-    models = {path.name: path.read_bytes() for path in sweep.files.models.iterdir()}
-    gone = next(name for name in models if name.startswith(lost))
-    damage(sweep.files.models / gone)
+    sweep, lost = open_sweep(folder), knee(folder, "models/{point}.pt")
+    models = {path: path.read_bytes() for path in sweep.files.models.iterdir()}
+    damage(lost)
+    damage(knee(folder, "trials/{trial}/averages.pt"))
+    for _ in range(2):
+        resume(folder, console=Console(quiet=True))
     write_report(sweep)
-    assert caplog.text.count(f"The model of point {gone.removesuffix('.pt')} is left out") == 1
-    assert f"{lost}/averages.pt must hold the weights" in caplog.text
-    left = {path.name: path.read_bytes() for path in sweep.files.models.glob("*.pt")}
-    assert left == {name: content for name, content in models.items() if name != gone}
-    resume(folder, console=Console(quiet=True))
-    (other,) = {point.name for point in sweep.front.points if point.trial != lost} or {None}
-    with pytest.raises(SweepFolderError, match=f"{lost}/averages.pt must hold the weights"):
-        export(sweep, gone.removesuffix(".pt"), tmp_path / "lost.pt")
-    with pytest.raises(SweepFolderError, match=f"{lost}/averages.pt must hold the weights"):
+    assert caplog.text.count("/averages.pt must hold the weights of trial 0001") == 1
+    assert caplog.text.count(f"The model of point {lost.stem} is left out") == 1
+    left = {path: path.read_bytes() for path in sweep.files.models.glob("*.pt")}
+    assert left == {path: content for path, content in models.items() if path != lost}
+    with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
+        export(sweep, lost.stem, tmp_path / "lost.pt")
+    with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
         verify(sweep, VerifyConfig(attacks=("fgsm",), n_images=20))
-    if other:
-        export(sweep, other, tmp_path / "other.pt")
+    assert export(sweep, "0000-1", tmp_path / "other.pt")["trial"] == "0000"
+
+
+def test_a_damaged_model_is_mixed_again(folder: Path) -> None:
+    path = knee(folder, "models/{point}.pt")
+    expected = path.read_bytes()
+    flipped(path)
+    write_report(open_sweep(folder))
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", ["repeats.json", "verified.json"])
+@pytest.mark.parametrize("damage", [flipped, emptied])
+def test_results_that_the_study_does_not_need_are_left_out(
+    damage: Callable[[Path], None],
+    name: str,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    sweep = open_sweep(folder)
+    damage(folder / name)
+    write_report(sweep)
+    shown = (folder / "report.html").read_text()
+    assert caplog.text.count("It is left out.") == 1
+    assert f"{name} must be" in caplog.text
+    (folder / name).unlink()
+    write_report(sweep)
+    assert len(shown) == pytest.approx(len((folder / "report.html").read_text()), abs=20)
+    card = export(sweep, "knee", tmp_path / "m.pt")
+    assert (card["test"] is None) == (name == "verified.json")
+
+
+COMMANDS = (
+    "front {folder} --json",
+    "front {folder}",
+    "explain {folder} 1",
+    "export {folder} --pick knee --to {folder}/again.pt --force",
+    "resume {folder} --quiet",
+    "evaluate {model} --width 4 --n-validation 50 --attacks fgsm --n-images 10",
+)
+
+
+@pytest.mark.parametrize("pattern", [*READERS, "trials/{trial}/config.json", "front.json"])
+def test_every_command_does_the_same_or_names_the_file(
+    pattern: str, folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, model = knee(folder, pattern), knee(folder, "models/{point}.pt")
+    commands = [command.format(folder=folder, model=model).split() for command in COMMANDS]
+
+    def printed(arguments: list[str]) -> tuple[int, str, str]:
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        return code, re.sub(r"[\d.]+ s\b", "s", out), err
+
+    expected = [printed(arguments)[:2] for arguments in commands]
+    content = damaged.read_bytes()
+    for arguments, before in zip(commands, expected, strict=True):
+        damaged.write_bytes(content)
+        flipped(damaged)
+        warn_once.cache_clear()
+        caplog.clear()
+        code, out, err = printed(arguments)
+        named = damaged.name in err + caplog.text
+        assert (code, out) == before or named, (arguments, out, err)
+        assert "Traceback" not in err
+        assert code == 0 or (code == 2 and " must " in err)

@@ -18,7 +18,7 @@ from search.config import Limits, WarmupConfig
 from search.files import read_json, read_sealed_json
 from search.folders import TrialFolder
 from search.front.points import points_from_dicts
-from search.running.trial import read_metrics
+from search.running.trial import latest_epoch, read_metrics
 from search.running.worker import Worker
 from search.study.failures import Failure, classify
 from tests.helpers.problems import tiny_dataset, two_experts
@@ -215,6 +215,21 @@ def test_where_not_even_the_failure_can_be_written_the_sweep_is_told(tmp_path: P
     (files(tmp_path).failure / "in the way").mkdir(parents=True)
     last = results(worker(tmp_path / "0000", model=faulty(ValueError("planted"))))[-1]
     assert "failure.json" in last["storage_error"]
+
+
+def test_a_trial_that_is_done_is_released_without_its_metrics(tmp_path: Path) -> None:
+    first = worker(tmp_path / "0000")
+    for _ in range(CONFIG.epochs - 1):
+        first.step()
+    assert first.trial is not None
+    first.trial.advance()
+    first.trial.save_checkpoint()
+    files(tmp_path).metrics.unlink()
+    last = worker(tmp_path / "0000").step()
+    assert (last["done"], last["epoch"]) == (True, CONFIG.epochs)
+    assert latest_epoch(last) == CONFIG.epochs
+    alone = finish(begin(tmp_path / "alone"))
+    assert last["points"] == read_sealed_json(alone.files.points)["points"]
 
 
 def test_a_trial_in_the_folder_of_another_ends_the_sweep_and_does_not_fail(tmp_path: Path) -> None:
