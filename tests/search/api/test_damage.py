@@ -21,7 +21,7 @@ from search.api.report import write_report
 from search.api.sweep import resume
 from search.api.verify import verify
 from search.cli.main import main
-from search.config import VerifyConfig
+from search.config import Resources, VerifyConfig
 from search.errors import SweepFolderError
 from search.files import (
     load_tensors,
@@ -163,8 +163,8 @@ def test_a_point_without_weights_is_left_out_and_all_else_goes_on(
     models = {path: path.read_bytes() for path in sweep.files.models.iterdir()}
     damage(lost)
     damage(knee(folder, "trials/{trial}/averages.pt"))
-    for _ in range(2):
-        resume(folder, console=Console(quiet=True))
+    local = dataclasses.replace(sweep.config, resources=Resources(local=True))
+    resume(folder, local, console=Console(quiet=True))
     write_report(sweep)
     assert caplog.text.count("/averages.pt must hold the weights of trial 0001") == 1
     assert caplog.text.count(f"The model of point {lost.stem} is left out") == 1
@@ -211,8 +211,7 @@ COMMANDS = (
     "front {folder} --json",
     "front {folder}",
     "explain {folder} 1",
-    "export {folder} --pick knee --to {folder}/again.pt --force",
-    "resume {folder} --quiet",
+    "export {folder} --pick knee --to {folder}/../again.pt --force",
     "evaluate {model} --width 4 --n-validation 50 --attacks fgsm --n-images 10",
 )
 
