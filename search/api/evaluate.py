@@ -17,7 +17,7 @@ from generalist_core.data.splits import Split
 from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from search.errors import SweepFolderError
-from search.files import load_sealed, save_sealed
+from search.files import is_sealed, load_tensors, save_sealed
 from search.front.points import accuracy_interval, interval_text
 
 
@@ -37,21 +37,19 @@ def evaluate_resumably(
         InvalidConfigError: `place` holds the evaluation of another model, data or suite.
     """
     evaluation = SuiteEvaluation(model, split, suite)
-    if place is not None and (stored := _stored(place)) is not None:
-        evaluation.load_state_dict(stored)
+    if place is not None and place.exists():
+        if not is_sealed(place):
+            raise SweepFolderError(
+                f"{place} must be a stored evaluation as it was written, but is not. "
+                "Give another file, or remove it to begin anew."
+            )
+        evaluation.load_state_dict(load_tensors(place))
     for progress in evaluation:
         if place is not None:
             save_sealed(place, evaluation.state_dict())
         if on_progress is not None:
             on_progress(progress)
     return evaluation.result()
-
-
-def _stored(place: Path) -> dict[str, Any] | None:
-    try:
-        return load_sealed(place)
-    except SweepFolderError as error:
-        raise SweepFolderError(f"{error} Give another file, or remove it to begin anew.") from error
 
 
 def suite_document(result: SuiteResult) -> dict[str, Any]:
