@@ -359,7 +359,7 @@ CHECKPOINTS = {
     "progress in a text": Bad(
         command="evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
         files={"a.pt": "natural", "model.pt": weights()},
-        says="a.pt must hold only tensors",
+        says="a.pt must be a stored evaluation",
     ),
 }
 
