@@ -68,6 +68,7 @@ def write_errors_explained(folder: Path) -> Iterator[None]:
 def cannot_write(folder: Path, error: Exception) -> SweepInterruptedError:
     """The error of a sweep whose folder is full, cannot be written, or is damaged."""
     return SweepInterruptedError(
-        f"{folder} must have space and be writable, and its files whole, but: {error}. All "
-        f"finished work is kept. Mend that, then: {command_text('generalist-search', 'resume', folder)}"
+        f"{folder} must have space and be writable, and its files whole, but: {error}. "
+        "All finished work is kept. Mend that, then: "
+        f"{command_text('generalist-search', 'resume', folder)}"
     )
