@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import logging
 import os
 import pickle
 import secrets
@@ -13,12 +15,18 @@ from typing import Any
 
 import torch
 
-from generalist_core.fingerprints import content_digest
+from generalist_core.fingerprints import content_digest, json_digest
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
 
-N_DIGEST = 32
-"""Bytes of a SHA-256 digest."""
+log = logging.getLogger(__name__)
+
+SEAL, N_DIGEST = b"sha256:", 64
+"""What stands before a digest at the end of a file, and the digits of the digest."""
+
+N_SEAL = len(SEAL) + N_DIGEST
+
+_CHANGED = "{path} must be as it was written, but the digest does not match."
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,19 +61,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
-    """`torch.save` a state of tensors and plain values atomically."""
-    write_bytes(path, _serialised(state))
+def save_sealed(path: Path, state: Mapping[str, Any], seal: str = "") -> None:
+    """Save a state of tensors and plain values atomically, see `sealed`."""
+    write_bytes(path, sealed(state, seal))
 
 
-def save_sealed(path: Path, state: Mapping[str, Any], seal: str) -> None:
-    """As `save_tensors`, followed by a digest that binds the content to `seal`."""
-    body = _serialised(state)
-    write_bytes(path, body + _digest(seal, body))
+def sealed(state: Mapping[str, Any], seal: str = "") -> bytes:
+    """What `torch.save` writes of a state, and a digest that binds it to `seal`.
+
+    The digest is the comment of the ZIP file, which plain `torch.load` skips.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    buffer.seek(-2, io.SEEK_END)
+    buffer.write((N_SEAL + len(seal.encode())).to_bytes(2, "little"))
+    buffer.write(SEAL + _digest(seal, buffer.getvalue()) + seal.encode())
+    return buffer.getvalue()
 
 
-def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
-    """Load what `save_sealed` wrote; None if there is no such file.
+def is_sealed(path: Path, seal: str = "") -> bool:
+    """Whether there is a file as `save_sealed` wrote it with `seal`."""
+    return path.is_file() and _seal_of(path.read_bytes()) == seal
+
+
+def load_sealed(path: Path, seal: str = "") -> dict[str, Any] | None:
+    """Load what `save_sealed` wrote with `seal`; None if there is no such file.
 
     Raises:
         SweepFolderError: the digest does not match.
@@ -74,43 +94,114 @@ def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    body, digest = content[:-N_DIGEST], content[-N_DIGEST:]
-    if digest != _digest(seal, body):
-        raise SweepFolderError(f"{path} must be as it was written, but the digest does not match.")
-    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    return state
-
-
-def _serialised(state: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    return buffer.getvalue()
-
-
-def _digest(seal: str, body: bytes) -> bytes:
-    return bytes.fromhex(content_digest(seal, body))
+    if _seal_of(content) != seal:
+        raise SweepFolderError(_CHANGED.format(path=path))
+    return _tensors(content)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Load what `save_tensors` wrote; weights only, so that no file can run code.
+    """Load a file of torch, sealed or not; weights only, so that no file can run code.
 
     Raises:
-        SweepFolderError: the file does not exist, is incomplete, or holds more than tensors and
-            plain values.
+        SweepFolderError: the file does not exist, has a digest that does not match, is incomplete,
+            or holds more than tensors and plain values.
     """
     try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+        if _parts(content) and _seal_of(content) is None:
+            raise SweepFolderError(_CHANGED.format(path=path))
+        return _tensors(content)
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not.") from error
     except EOFError as error:
         raise SweepFolderError(f"{path} must hold only tensors, but is empty.") from error
-    except RuntimeError as error:
-        raise SweepFolderError(f"{path} must hold only tensors, but is damaged.") from error
     except pickle.UnpicklingError as error:
         raise SweepFolderError(
             f"{path} must hold only tensors, but holds something else, or code."
         ) from error
-    return loaded
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SweepFolderError(f"{path} must hold only tensors, but is damaged.") from error
+
+
+def _tensors(content: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
+
+
+def _parts(content: bytes) -> tuple[bytes, bytes, str] | None:
+    """The content, the digest and the seal of a sealed file; None if it is none."""
+    body, mark, comment = content.rpartition(SEAL)
+    if not mark or body[-22:-18] != b"PK\5\6":  # the end of a ZIP file
+        return None
+    return body, comment[:N_DIGEST], comment[N_DIGEST:].decode(errors="replace")
+
+
+def _seal_of(content: bytes) -> str | None:
+    """The seal of an intact file; None if it is damaged, or has no digest."""
+    if (parts := _parts(content)) is None:
+        return None
+    body, digest, seal = parts
+    return seal if digest == _digest(seal, body) else None
+
+
+def _digest(seal: str, body: bytes) -> bytes:
+    return content_digest(seal, body).encode()
+
+
+def write_sealed_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with the digest of its content as `digest`."""
+    write_text(path, json.dumps(_with_digest(document), indent=2) + "\n")
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """The content of what `write_sealed_json` wrote.
+
+    Raises:
+        SweepFolderError: the file does not exist, or is not as it was written.
+    """
+    return _without_digest(read_json(path), str(path))
+
+
+def read_if_intact(path: Path, then: str = "It is left out.") -> dict[str, Any]:
+    """As `read_sealed_json`; empty if the file is missing, or damaged, of which the log warns once.
+
+    `then` says what follows from the damage.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return read_sealed_json(path)
+    except SweepFolderError as error:
+        warn_once(f"{error} {then}")
+        return {}
+
+
+def sealed_line(document: Mapping[str, Any]) -> str:
+    """A JSON object with its `digest` as one line."""
+    return json.dumps(_with_digest(document)) + "\n"
+
+
+def read_sealed_lines(path: Path) -> list[dict[str, Any]]:
+    """The content of lines that `sealed_line` made, without a partial last one, left by a crash.
+
+    Raises:
+        SweepFolderError: another line is not as it was written.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    places = (f"Line {number} of {path}" for number in range(1, len(lines) + 1))
+    return [_without_digest(_parsed(line, at), at) for line, at in zip(lines, places, strict=True)]
+
+
+def _with_digest(document: Mapping[str, Any]) -> dict[str, Any]:
+    plain = json.loads(json.dumps(document))
+    return {**plain, "digest": json_digest(plain)}
+
+
+def _without_digest(document: Any, place: str) -> dict[str, Any]:
+    digest = document.pop("digest", None) if isinstance(document, dict) else None
+    if digest is None or digest != json_digest(document):
+        raise SweepFolderError(_CHANGED.format(path=place))
+    return dict(document)
 
 
 def read_json(path: Path, default: Any = None) -> Any:
@@ -120,13 +211,25 @@ def read_json(path: Path, default: Any = None) -> Any:
         SweepFolderError: the file does not exist or is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         if default is not None:
             return default
         raise SweepFolderError(f"{path} must exist, but does not. Is the folder right?") from error
-    except ValueError as error:
-        raise SweepFolderError(f"{path} must be JSON, but is damaged: {error}.") from error
+    return _parsed(content, str(path))
+
+
+def _parsed(content: bytes, place: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SweepFolderError(f"{place} must be JSON, but is damaged: {error}.") from error
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process."""
+    log.warning(message)
 
 
 def create_folder(path: Path) -> None:

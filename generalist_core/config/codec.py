@@ -42,7 +42,7 @@ def from_json(text: str, kind: type[T]) -> T:
     """
     try:
         loaded = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidConfigError(f"A configuration must be JSON, but got: {error}.") from error
     return from_dict(loaded, kind)
 

@@ -16,7 +16,8 @@ from generalist_core.config.suite import SuiteConfig
 from generalist_core.data.splits import Split
 from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
-from search.files import load_tensors, save_tensors
+from search.errors import SweepFolderError
+from search.files import is_sealed, load_tensors, save_sealed
 from search.front.points import accuracy_interval, interval_text
 
 
@@ -32,14 +33,20 @@ def evaluate_resumably(
 
     Raises:
         EvaluationError: the model or an attack breaks a law of the evaluation.
+        SweepFolderError: `place` is damaged, or holds something else.
         InvalidConfigError: `place` holds the evaluation of another model, data or suite.
     """
     evaluation = SuiteEvaluation(model, split, suite)
-    if place is not None and place.is_file():
+    if place is not None and place.exists():
+        if not is_sealed(place):
+            raise SweepFolderError(
+                f"{place} must be a stored evaluation as it was written, but is not. "
+                "Give another file, or remove it to begin anew."
+            )
         evaluation.load_state_dict(load_tensors(place))
     for progress in evaluation:
         if place is not None:
-            save_tensors(place, evaluation.state_dict())
+            save_sealed(place, evaluation.state_dict())
         if on_progress is not None:
             on_progress(progress)
     return evaluation.result()

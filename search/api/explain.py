@@ -14,7 +14,7 @@ from generalist_core.training.trainer import Metrics
 from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError
 from search.config import SuccessiveHalving
-from search.files import read_json
+from search.files import read_if_intact
 from search.folders import TrialFolder
 from search.front.points import interval_text, trial_id
 from search.running.trial import latest_epoch, read_metrics
@@ -220,12 +220,12 @@ def _failed(record: TrialRecord, folder: TrialFolder) -> Iterator[str]:
         return
     yield f"Reason: {record.failure.reason}"
     if folder.failure.is_file():
-        trace = read_json(folder.failure)["traceback"].rstrip().splitlines()
+        trace = read_if_intact(folder.failure).get("traceback", "").rstrip().splitlines()
         yield from (f"  {line}" for line in trace[-N_TRACE_LINES:])
         yield f"Whole traceback: {folder.failure}"
     if folder.hang.is_file():
         yield "Where it hung, innermost call first:"
-        lines = folder.hang.read_text(encoding="utf-8").splitlines()
+        lines = folder.hang.read_text(encoding="utf-8", errors="replace").splitlines()
         yield from (f"  {line}" for line in lines[:N_TRACE_LINES])
         yield f"All threads: {folder.hang}"
 

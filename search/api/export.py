@@ -20,17 +20,25 @@ from torch import Tensor, nn
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
-from generalist_core.fingerprints import content_digest
+from generalist_core.fingerprints import content_digest, file_digest
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.models.state import copied, load_state, state_of
 from generalist_core.training.averaging import load_weights
 from generalist_core.training.evaluator import correct
 from generalist_core.validation import InvalidConfigError, require_one_of
 from search.errors import SweepFolderError
-from search.files import load_tensors, read_json, write_bytes, write_json
+from search.files import (
+    load_tensors,
+    read_if_intact,
+    read_json,
+    read_sealed_json,
+    sealed,
+    write_bytes,
+    write_sealed_json,
+)
 from search.front.pick import Pick
 from search.front.points import FrontPoint
-from search.running.mixtures import empty_model, mixed_state
+from search.running.mixtures import empty_model, point_state
 from search.running.trial import cached_dataset
 from search.study.folder import Sweep, require_custom_parts
 
@@ -85,7 +93,7 @@ def export(
     config = from_dict(picked.point.config, TrainConfig)
     images = data or cached_dataset(config.data)
     network = empty_model(config, images, model)
-    load_weights(network, mixed_state(_averages(sweep, picked.point), picked.point.mixing_ratio))
+    load_weights(network, point_state(sweep.files, picked.point.trial, picked.point.mixing_ratio))
     _require_as_recorded(network, images, picked.point, config)
     content = _serialised(network, images.shape, file_format)
     card = _card(sweep, picked, images, file_format, path.name)
@@ -95,7 +103,7 @@ def export(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     write_bytes(path, content)
-    write_json(card_path, card)
+    write_sealed_json(card_path, card)
     return card
 
 
@@ -107,7 +115,7 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
         SweepFolderError: the file or its card is missing or damaged.
     """
     path = Path(path)
-    card = read_json(path.with_name(f"{path.name}.json"))
+    card = read_sealed_json(path.with_name(f"{path.name}.json"))
     file_format = card["file"]["format"]
     if file_format != "weights":
         raise InvalidConfigError(
@@ -119,10 +127,15 @@ def load_export(path: str | Path, *, model: ModelFactory | None = None) -> nn.Mo
             "`model` must be the custom model of the sweep, but is missing. Call "
             "load_export(path, model=...) with it."
         )
+    state = load_tensors(path)
+    if file_digest(path) != card["file"]["sha256"]:
+        raise SweepFolderError(
+            f"{path} must be the file of its card, but the digest does not match. Export it again."
+        )
     config, shape = from_dict(card["config"], TrainConfig), tuple(card["input"]["shape"])
     classes = card["output"]["classes"]
     network = copied((model or _factory(config))(classes, shape))
-    load_state(network, load_tensors(path))
+    load_state(network, state)
     return network.eval()
 
 
@@ -170,23 +183,10 @@ def _check_target(path: Path, card: Path, *, force: bool) -> None:
         )
 
 
-def _averages(sweep: Sweep, point: FrontPoint) -> dict[str, Any]:
-    """The experts' averages of a point's trial; they are kept for the trials on the front."""
-    path = sweep.files.trial(point.trial).averages
-    if not path.is_file():
-        kept = ", ".join(sorted({point.trial for point in sweep.front.points}))
-        raise SweepFolderError(
-            f"{path} must hold the weights of trial {point.trial}, but does not exist. Weights are "
-            f"kept for trials on the front: {kept}."
-        )
-    return load_tensors(path)
-
-
 def _serialised(network: nn.Module, shape: tuple[int, int, int], file_format: str) -> bytes:
-    buffer = io.BytesIO()
     if file_format == "weights":
-        torch.save(state_of(network), buffer)
-        return buffer.getvalue()
+        return sealed(state_of(network))
+    buffer = io.BytesIO()
     write, load = _PROGRAMS[file_format]
     try:
         write(network, torch.rand(N_TRACED, *shape, generator=torch.Generator()), buffer)
@@ -300,7 +300,7 @@ def _validation(point: FrontPoint) -> dict[str, Any]:
 
 def _verified(path: Path, name: str) -> dict[str, Any] | None:
     """The results of `verify` for a point on test images; None if it was not verified."""
-    rows: list[Mapping[str, Any]] = read_json(path, {"points": []})["points"]
+    rows: list[Mapping[str, Any]] = read_if_intact(path).get("points", [])
     row = next((row for row in rows if row["name"] == name), None)
     if row is None:
         return None

@@ -32,11 +32,11 @@ from generalist_core.validation import InvalidConfigError
 from search.api.evaluate import evaluate_resumably, follow, suite_document
 from search.config import Resources, VerifyConfig
 from search.errors import WorkerError
-from search.files import load_tensors, write_json
+from search.files import write_sealed_json
 from search.folders import SweepFolder
 from search.front.front import Front, hypervolume, non_dominated
 from search.front.points import FrontPoint, accuracy_interval, interval_text, values_of
-from search.running.mixtures import empty_model, mixed_state
+from search.running.mixtures import empty_model, point_state, require_averages
 from search.running.trial import cached_dataset
 from search.study.failures import Failure
 from search.study.folder import Sweep, require_custom_parts
@@ -72,6 +72,7 @@ def verify(
 
     Raises:
         InvalidConfigError: no front, no test images, or an unknown attack.
+        SweepFolderError: the averages of a point are missing or damaged.
         EvaluationError: a model or an attack breaks a law of the evaluation.
     """
     front = sweep.front
@@ -84,6 +85,8 @@ def verify(
         )
     files = SweepFolder(sweep.folder.absolute())
     require_custom_parts(files.root, data, model)
+    for trial in dict.fromkeys(point.trial for point in front.points):
+        require_averages(files, trial)
     files.evaluations.mkdir(exist_ok=True)
     jobs = [_job(files, point, request) for point in front.points]
     started = time.perf_counter()
@@ -96,7 +99,7 @@ def verify(
     document["seconds"] = time.perf_counter() - started
     if files.verified.is_file():
         console.print(f"the earlier {files.verified} is replaced", soft_wrap=True)
-    write_json(files.verified, document)
+    write_sealed_json(files.verified, document)
     return document
 
 
@@ -110,8 +113,7 @@ class PointVerifier:
         assert data.test is not None
         self.split = data.test.to(device)
         self.model = empty_model(job.config, data, model)
-        averages = load_tensors(job.files.trial(job.trial).averages)
-        load_weights(self.model, mixed_state(averages, job.mixing_ratio))
+        load_weights(self.model, point_state(job.files, job.trial, job.mixing_ratio))
         self.model.to(device)
 
     def run(self, bar: ProgressBar | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from generalist_core.config import Ratio
 from generalist_core.config.mixing import as_ratio
-from search.files import read_json
+from search.files import read_if_intact
 from search.folders import SweepFolder
 from search.front.front import Front
 
@@ -85,7 +85,7 @@ def spreads(folder: Path, front: Front) -> dict[str, dict[str, Any]]:
     repeat is None.
     """
     repeated: dict[tuple[str, Ratio], list[Mapping[str, float]]] = {}
-    for row in read_json(SweepFolder(folder).repeats, []):
+    for row in read_if_intact(SweepFolder(folder).repeats).get("repeats", []):
         key = row["trial"], as_ratio(row["mixing_ratio"])
         repeated.setdefault(key, []).append(row["accuracies"])
     return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.files import disk_bytes, read_json
+from search.files import disk_bytes, read_if_intact, read_json
 from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.points import FrontPoint, release_curves
@@ -79,7 +79,8 @@ def gather(
 ) -> ReportContents:
     """Collect everything that the report of a sweep shows, from its study and its folder."""
     files, front = SweepFolder(folder), results.front()
-    repeats, request = read_json(files.repeats, []), read_json(files.request, {})
+    repeats = read_if_intact(files.repeats).get("repeats", [])
+    verified, request = read_if_intact(files.verified), read_json(files.request, {})
     return ReportContents(
         name=folder.absolute().name,
         points=results.points(),
@@ -89,7 +90,7 @@ def gather(
         importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,
         spreads=spreads(folder, front),
-        verified={row["name"]: row for row in read_json(files.verified, {}).get("points", [])},
+        verified={row["name"]: row for row in verified.get("points", [])},
         reference=reference,
         counts=results.counts(),
         failures=results.failures(),

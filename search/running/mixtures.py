@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from generalist_core.models.state import copied, load_state
 from generalist_core.training.averaging import mix
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import load_tensors, save_tensors
+from search.files import is_sealed, load_sealed, load_tensors, save_sealed, warn_once
 from search.folders import SweepFolder
 from search.front.front import Front
 
@@ -47,7 +46,7 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
     if trusted:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=False)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        except Exception as error:  # a changed bit can raise anything
             raise InvalidConfigError(
                 f"{path} must be a complete file of torch, but: {error}"
             ) from error
@@ -68,10 +67,11 @@ def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Modu
 
 def _require_no_program(path: Path) -> None:
     """Refuse what torch.jit.save and torch.export.save write, which attacks cannot run."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = {name.partition("/")[2] for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # what is wrong with the file is found where it is loaded
     kinds = {"models/model.json": "torch.export", "constants.pkl": "TorchScript"}
     for name, kind in kinds.items():
         if name in names:
@@ -92,17 +92,50 @@ def _load_weights(architecture: nn.Module, state: dict[str, Any], path: Path) ->
 
 
 def write_models(folder: Path, front: Front) -> None:
-    """Mix and write the weights of each point on the front; remove those of points that left it."""
-    place = SweepFolder(folder)
-    models = place.models
-    models.mkdir(exist_ok=True)
-    wanted = {f"{point.name}.pt": point for point in front.points}
-    for name, point in wanted.items():
-        if not (models / name).exists():
-            averages = load_tensors(place.trial(point.trial).averages)
-            save_tensors(models / name, mixed_state(averages, point.mixing_ratio))
-    for stale in set(models.glob("*.pt")) - {models / name for name in wanted}:
+    """Mix and write the weights of each point on the front; remove those of points that left it.
+
+    A point whose averages are missing or damaged is left out with a warning; a damaged file of
+    weights is mixed again, or put aside.
+    """
+    files = SweepFolder(folder)
+    files.models.mkdir(exist_ok=True)
+    wanted = {files.models / f"{point.name}.pt": point for point in front.points}
+    for path, point in wanted.items():
+        if is_sealed(path, point.name):
+            continue
+        try:
+            state = point_state(files, point.trial, point.mixing_ratio)
+        except SweepFolderError as error:
+            warn_once(f"{error} The model of point {point.name} is left out.")
+            if path.exists():
+                path.replace(path.with_suffix(".damaged"))
+        else:
+            save_sealed(path, state, point.name)
+    for stale in set(files.models.glob("*.pt")) - set(wanted):
         stale.unlink()
+
+
+def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
+    """The state dict of an operating point, mixed from the averages of its trial.
+
+    Raises:
+        SweepFolderError: the averages are missing or damaged.
+    """
+    require_averages(files, trial)
+    averages = load_sealed(files.trial(trial).averages, trial)
+    assert averages is not None
+    return mixed_state(averages, ratio)
+
+
+def require_averages(files: SweepFolder, trial: str) -> None:
+    """Check that the averages of a trial are as they were written; raises as `point_state` does."""
+    path = files.trial(trial).averages
+    if not is_sealed(path, trial):
+        raise SweepFolderError(
+            f"{path} must hold the weights of trial {trial} as they were written, but "
+            f"{'is damaged' if path.exists() else 'does not exist'}. Weights are kept for "
+            "trials on the front; put back a copy of a file that was lost."
+        )
 
 
 def mixed_state(averages: dict[str, Any], ratio: Ratio) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
 from search.config import Resources
-from search.files import read_json, write_json
+from search.files import read_if_intact, read_sealed_json, write_sealed_json
 from search.folders import TrialFolder
 from search.running.local import map_locally
 from search.running.trial import TrialRun
@@ -53,7 +53,7 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
             continue
         rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
-    write_json(sweep.files.repeats, rows)
+    write_sealed_json(sweep.files.repeats, {"repeats": rows})
 
 
 def _map_on(resources: Resources) -> Callable[..., Any]:
@@ -69,13 +69,13 @@ def run_repeat(
     """Train or resume one repeat in a worker, and release it; read its points if it is done."""
     torch.set_num_threads(threads)
     files = TrialFolder(job.folder)
-    if not files.points.is_file():
+    if not read_if_intact(files.points, "The repeat is trained again."):
         run = TrialRun(job.folder, job.config, data, model=model)
         while not run.is_done:
             run.advance()
         run.release()
     files.checkpoint.unlink(missing_ok=True)
-    points: list[dict[str, Any]] = read_json(files.points)
+    points: list[dict[str, Any]] = read_sealed_json(files.points)["points"]
     return points
 
 

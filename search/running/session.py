@@ -66,8 +66,9 @@ def write_errors_explained(folder: Path) -> Iterator[None]:
 
 
 def cannot_write(folder: Path, error: Exception) -> SweepInterruptedError:
-    """The error of a sweep whose folder is full or cannot be written."""
+    """The error of a sweep whose folder is full, cannot be written, or is damaged."""
     return SweepInterruptedError(
-        f"{folder} must have space and be writable, but: {error}. All finished work is kept. "
-        f"Make room, then: {command_text('generalist-search', 'resume', folder)}"
+        f"{folder} must have space and be writable, and its files whole, but: {error}. "
+        "All finished work is kept. Mend that, then: "
+        f"{command_text('generalist-search', 'resume', folder)}"
     )

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
+import math
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -22,8 +22,16 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
+from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import load_sealed, save_sealed, save_tensors, write_json, write_text
+from search.files import (
+    load_sealed,
+    read_sealed_lines,
+    save_sealed,
+    sealed_line,
+    write_sealed_json,
+    write_text,
+)
 from search.folders import TrialFolder
 from search.front.points import point_to_dict
 from search.running.warmups import Warmups, WarmupStore, share_warmups
@@ -155,7 +163,7 @@ class TrialRun:
         metrics = self.training.attempt()
         if metrics is not None:
             with self.files.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+                file.write(sealed_line(metrics))
                 file.flush()
                 os.fsync(file.fileno())  # a checkpoint relies on the lines before it
             self.n_lines += 1
@@ -185,22 +193,28 @@ class TrialRun:
     def release(self) -> list[OperatingPoint]:
         """Evaluate and record the mixtures, and save the averages that they are made from."""
         points = self.training.release()
-        save_tensors(self.files.averages, self.trainer.averages())
-        write_json(self.files.points, [point_to_dict(point) for point in points])
+        save_sealed(self.files.averages, self.trainer.averages(), self.folder.name)
+        write_sealed_json(self.files.points, {"points": [point_to_dict(p) for p in points]})
         return points
 
     def _config_as_begun(self, config: TrainConfig) -> TrainConfig:
         """`config`, with the number of accumulations that the trial has switched to."""
         if not self.files.config.is_file():
             return config
-        begun = load_config(self.files.config)
-        n_accumulations = max(begun.n_accumulations, config.n_accumulations)
-        config = replace(config, n_accumulations=n_accumulations)
-        if replace(begun, n_accumulations=n_accumulations) != config:
+        try:
+            begun = load_config(self.files.config)
+        except InvalidConfigError as error:
+            log.warning("%s is damaged, and is written again. %s", self.files.config, error)
+            return config
+        switched = replace(config, n_accumulations=begun.n_accumulations)
+        doublings = math.log2(begun.n_accumulations / config.n_accumulations)
+        if begun != switched or not doublings.is_integer():
             raise SweepFolderError(
-                f"{self.folder} must belong to this trial, but holds another. Remove it."
+                f"{self.folder} must belong to this trial, but holds another: "
+                f"{self.files.config.name} differs. Remove that file if it is damaged, else the "
+                "folder."
             )
-        return config
+        return switched if doublings > 0 else config
 
     def _resume(self) -> None:
         """Load the checkpoint; drop later metrics, as their epochs will be trained again."""
@@ -213,7 +227,9 @@ class TrialRun:
         if len(lines) > self.n_lines:
             cost_before = lines[-1]["forward_images"]
             training.lost_forward_images += int(cost_before - training.cost["forward_images"])
-        self._rewrite_metrics(lines[: self.n_lines])
+        kept = lines[: self.n_lines]
+        self.n_lines = len(kept)
+        self._rewrite_metrics(kept)
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint; None if there is none, or a damaged one, which is put aside."""
@@ -227,7 +243,7 @@ class TrialRun:
 
     def _rewrite_metrics(self, lines: Sequence[Metrics]) -> None:
         """Reduce the file to these lines; nothing may be appended to a partial line."""
-        path, kept = self.files.metrics, "".join(json.dumps(line) + "\n" for line in lines)
+        path, kept = self.files.metrics, "".join(map(sealed_line, lines))
         if path.is_file() and path.read_bytes() != kept.encode():
             write_text(path, kept)
 
@@ -236,16 +252,21 @@ def read_metrics(folder: Path) -> list[Metrics]:
     """The metrics of each epoch of a trial; a partial last line, left by a crash, is ignored.
 
     Raises:
-        SweepFolderError: another line is damaged.
+        SweepFolderError: another line is damaged, or the epochs of an expert do not grow.
     """
     path = TrialFolder(folder).metrics
     if not path.is_file():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise SweepFolderError(f"{path} must have JSON lines, but: {error}.") from error
+    lines, reached = read_sealed_lines(path), dict[str, float]()
+    for number, line in enumerate(lines, 1):
+        epochs = {name: epoch for name, epoch in line.items() if name.startswith("epoch/")}
+        if again := [name for name in epochs if epochs[name] <= reached.get(name, 0)]:
+            raise SweepFolderError(
+                f"The epochs in {path} must grow, but {again[0]} is {epochs[again[0]]} after "
+                f"{reached[again[0]]} in line {number}."
+            )
+        reached |= epochs
+    return lines
 
 
 def latest_epoch(metrics: Mapping[str, Any]) -> int:

@@ -17,7 +17,8 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.trainer import Metrics
 from search.config import Limits, WarmupConfig
-from search.files import write_json
+from search.errors import SweepFolderError
+from search.files import write_sealed_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import POLL_S, TrialRun, read_metrics
@@ -95,7 +96,7 @@ class Worker:
         if self.trial is None:
             self.trial = self._watched(self._begin)
         trial = self.trial
-        metrics = read_metrics(self.folder)[-1] if trial.is_done else self._next_epoch(trial)
+        metrics = _last_epoch(trial) if trial.is_done else self._next_epoch(trial)
         limit = self.limits.trial_s
         if limit is not None and trial.training.seconds > limit:
             return self._failure_result(
@@ -125,7 +126,7 @@ class Worker:
 
     def _result_of_error(self, error: Exception) -> dict[str, Any]:
         """The result after an error: that of another attempt, a failure, or a storage error."""
-        if is_of_storage(error):
+        if is_of_storage(error) or isinstance(error, SweepFolderError):
             return {**self._cost(), "storage_error": str(error), "done": True}
         failure = classify(error)
         may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size
@@ -145,7 +146,7 @@ class Worker:
     def _failure_result(self, failure: Failure, trace: str = "") -> dict[str, Any]:
         """The last result of a trial that failed; its folder records the reason too."""
         try:
-            write_json(self.files.failure, {**failure.to_dict(), "traceback": trace})
+            write_sealed_json(self.files.failure, {**failure.to_dict(), "traceback": trace})
         except OSError as error:
             return {**self._cost(), "storage_error": str(error), "done": True}
         return {**self._cost(), "failure": failure.kind, "reason": failure.reason, "done": True}
@@ -153,6 +154,15 @@ class Worker:
     def _cost(self) -> dict[str, float]:
         nothing = dict.fromkeys(("forward_images", "reused_forward_images", "total_seconds"), 0.0)
         return self.trial.training.cost if self.trial is not None else nothing
+
+
+def _last_epoch(trial: TrialRun) -> Metrics:
+    """The last metrics of a trial that is done; without its file of them, only the epochs."""
+    epochs = {
+        f"epoch/{expert.name}": trial.trainer.epoch for expert in trial.trainer.config.experts
+    }
+    unrecorded = {"epoch": trial.trainer.epoch, **epochs, "synced": 0.0, "seconds": 0.0}
+    return (read_metrics(trial.folder) or [unrecorded])[-1]
 
 
 def has_metrics(result: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from optuna.trial import TrialState, create_trial
 
 from generalist_core.data.datasets import load_dataset
-from search.files import load_tensors, save_tensors
+from search.files import load_tensors, save_sealed
 from search.folders import SweepFolder
 from search.running.trial import TrialRun, read_metrics
 from search.study.folder import open_sweep
@@ -105,7 +105,7 @@ def test_another_weight_is_seen(copied: Path, finished: Path) -> None:
     state = load_tensors(path)
     name = next(name for name, value in state.items() if value.is_floating_point())
     state[name] = torch.nextafter(state[name], torch.full_like(state[name], 9.0))
-    save_tensors(path, state)
+    save_sealed(path, state)
     assert unlike_weights(copied, finished) == [f"weights of {path.name} differ"]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,10 @@ from search.files import (
     load_sealed,
     load_tensors,
     read_json,
+    read_sealed_json,
     save_sealed,
-    save_tensors,
     write_json,
+    write_sealed_json,
     write_text,
 )
 from search.folders import SweepFolder
@@ -38,7 +42,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) ->
     before = os.umask(umask)
     try:
         write_text(tmp_path / "a.txt", "a")
-        save_tensors(tmp_path / "a.pt", {"n": 2})
+        save_sealed(tmp_path / "a.pt", {"n": 2})
     finally:
         os.umask(before)
     for path in tmp_path.iterdir():
@@ -46,7 +50,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) ->
 
 
 def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.pt", {"w": torch.arange(3), "n": 2})
+    save_sealed(tmp_path / "a.pt", {"w": torch.arange(3), "n": 2})
     loaded = load_tensors(tmp_path / "a.pt")
     assert loaded["w"].tolist() == [0, 1, 2]
     torch.save({"code": Path}, tmp_path / "evil.pt")
@@ -56,6 +60,34 @@ def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:
             load_tensors(tmp_path / name)
     with pytest.raises(SweepFolderError, match="must exist"):
         load_tensors(tmp_path / "none.pt")
+
+
+def test_deep_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 10**5)
+    with pytest.raises(SweepFolderError, match=r"a\.json must be JSON, but is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_plain_torch_loads_a_sealed_file(tmp_path: Path) -> None:
+    save_sealed(tmp_path / "a.pt", {"w": torch.arange(3)}, "mine")
+    for mmap in (False, True):
+        loaded = torch.load(tmp_path / "a.pt", weights_only=True, mmap=mmap)
+        assert loaded["w"].tolist() == [0, 1, 2]
+    with zipfile.ZipFile(tmp_path / "a.pt") as file:
+        assert file.testzip() is None
+        assert file.comment.startswith(b"sha256:")
+
+
+def test_the_digest_of_json_is_that_of_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed_json(path, {"b": (1, 2.5), "a": {3: None}, "nan": math.nan})
+    assert str(read_sealed_json(path)) == "{'b': [1, 2.5], 'a': {'3': None}, 'nan': nan}"
+    path.write_text(json.dumps(json.loads(path.read_text())))  # other white space
+    read_sealed_json(path)
+    for other in ("[]", "3", "{}", '{"digest": 3}', path.read_text().replace("2.5", "2.6")):
+        path.write_text(other)
+        with pytest.raises(SweepFolderError, match=r"a\.json must be as it was written"):
+            read_sealed_json(path)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +152,6 @@ def test_a_file_with_another_seal_is_refused(seal: str, tmp_path: Path) -> None:
 
 
 def test_a_plain_file_is_not_sealed(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.pt", {"n": 2})
+    save_sealed(tmp_path / "a.pt", {"n": 2})
     with pytest.raises(SweepFolderError, match="the digest does not match"):
         load_sealed(tmp_path / "a.pt", "mine")

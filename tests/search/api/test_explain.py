@@ -9,7 +9,7 @@ import pytest
 from generalist_core.validation import InvalidConfigError
 from search.api.explain import explain
 from search.cli.main import main
-from search.files import write_json
+from search.files import write_sealed_json
 from search.running.trial import TrialRun
 from search.running.warmups import WarmupStore
 from search.study.failures import Failure
@@ -38,7 +38,7 @@ def told(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     for proposal in (diverged, hung):
         (trials / proposal.trial).mkdir()
     trace = "\n".join(f"line {number}" for number in range(20))
-    write_json(trials / diverged.trial / "failure.json", {"traceback": trace})
+    write_sealed_json(trials / diverged.trial / "failure.json", {"traceback": trace})
     (trials / hung.trial / "hang.txt").write_text('Thread 1:\n  File "loader.py", line 7\n')
     return open_sweep(sweep.folder)
 

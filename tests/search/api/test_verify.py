@@ -19,7 +19,7 @@ from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
 from search.api.verify import verified_document, verified_table, verify
 from search.config import Resources, SweepConfig, VerifyConfig
-from search.files import read_json
+from search.files import read_json, read_sealed_json
 from search.front.front import Front, hypervolume
 from search.front.points import FrontPoint
 from search.study.folder import Sweep
@@ -48,7 +48,7 @@ def plain(document: dict[str, Any]) -> Any:
 
 def test_test_accuracies_stand_beside_those_of_validation(swept: Sweep) -> None:
     document = verify(swept, REQUEST)
-    assert plain(document) == plain(read_json(swept.folder / "verified.json"))
+    assert plain(document) == plain(read_sealed_json(swept.folder / "verified.json"))
     points = {point.name: point for point in swept.front.points}
     assert [row["name"] for row in document["points"]] == list(points)
     for row in document["points"]:

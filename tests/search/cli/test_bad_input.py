@@ -427,7 +427,7 @@ CHECKPOINTS = {
     "progress in a text": Bad(
         command="evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
         files={"a.pt": "natural", "model.pt": weights()},
-        says="a.pt must hold only tensors",
+        says="a.pt must be a stored evaluation",
     ),
 }
 
@@ -515,10 +515,12 @@ SWEEPS |= {
     "metrics damaged": Bad(
         command="resume {sweep} --trials 3",
         spoil=replaced("trials/0000/metrics.jsonl", b"{", b"<"),
-        says="metrics.jsonl must have JSON lines",
+        says="Line 1 of .*metrics.jsonl must be JSON",
     ),
     "weights of the front gone": Bad(
-        command="report {sweep}", spoil=models_of_no_trial, says="averages.pt must exist"
+        command="export {sweep} --pick knee --to m.pt",
+        spoil=models_of_no_trial,
+        says="averages.pt must hold",
     ),
     "verify nothing": Bad(
         command="verify {sweep}",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.files import write_json
+from search.files import write_sealed_json
 from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.repeats import attainment, spreads
@@ -84,7 +84,8 @@ def test_the_spread_is_that_over_the_repeats_of_a_point(ratio: Any, tmp_path: Pa
         }
         for repeat, value in enumerate(values, 1)
     ]
-    write_json(SweepFolder(tmp_path).repeats, [*rows, {**rows[0], "trial": "0001"}])
+    rows = [*rows, {**rows[0], "trial": "0001"}]
+    write_sealed_json(SweepFolder(tmp_path).repeats, {"repeats": rows})
     found = spreads(tmp_path, front)[wanted.name]
     assert found["natural"] == {
         "mean": pytest.approx(0.625),

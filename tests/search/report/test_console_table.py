@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.files import write_json
+from search.files import write_sealed_json
 from search.front.front import Front
 from search.front.points import interval_text
 from search.report.console_table import console_table
@@ -42,7 +42,7 @@ def test_repeats_stand_beside_the_point_that_they_repeat(tmp_path: Path) -> None
         }
         for repeat, natural in ((1, 0.6), (2, 0.8))
     ]
-    write_json(tmp_path / "repeats.json", rows)
+    write_sealed_json(tmp_path / "repeats.json", {"repeats": rows})
     text = "\n".join(lines_of(tmp_path, front))
     assert text.count("; repeats 70.0 ± 14.1") == 1
     assert text.count("; repeats 50.0 ± 0.0") == 1

@@ -9,7 +9,7 @@ import pytest
 
 from search.api.verify import verified_document
 from search.config import VerifyConfig
-from search.files import write_json
+from search.files import write_sealed_json
 from tests.helpers.reports import THREE, drawn, ledger_of, page_of
 
 
@@ -33,7 +33,7 @@ def test_verified_points_stand_beside_those_of_validation(tmp_path: Path) -> Non
         for i, p in enumerate(front.points)
     }
     document = verified_document(front, VerifyConfig(attacks=("fgsm",)), suites)
-    write_json(tmp_path / "verified.json", document)
+    write_sealed_json(tmp_path / "verified.json", document)
     page = page_of(tmp_path, ledger)
     expected = [(30.0, round(10.0 + i, 4)) for i in range(len(front.points))]
     assert drawn(page.figures["front"], "the same, verified (test)") == expected
@@ -54,7 +54,7 @@ def test_repeats_are_drawn_by_how_many_attain(tmp_path: Path) -> None:
         }
         for repeat, x, y in ((1, 0.6, 0.4), (2, 0.7, 0.3))
     ]
-    write_json(tmp_path / "repeats.json", rows)
+    write_sealed_json(tmp_path / "repeats.json", {"repeats": rows})
     figure = page_of(tmp_path, ledger).figures["attainment"]
     assert drawn(figure, "attained by 1 of 2 repeats") == [(60.0, 40.0), (70.0, 30.0)]
     assert drawn(figure, "attained by all 2 repeats") == [(60.0, 30.0)]

@@ -20,7 +20,7 @@ from search.api.sweep import resume, sweep
 from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepInterruptedError
-from search.files import read_json
+from search.files import read_sealed_json
 from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
@@ -81,7 +81,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
     assert counts.completed + counts.stopped_early == 4
     inside = {path.name for path in found.folder.iterdir()}
     assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
-    rows = read_json(SweepFolder(found.folder).repeats)
+    rows = read_sealed_json(SweepFolder(found.folder).repeats)["repeats"]
     assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
     assert torch.get_num_threads() == n_threads
     assert open_sweep(found.folder).hypervolume == found.hypervolume

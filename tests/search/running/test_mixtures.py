@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from generalist_core.models.state import state_of
 from generalist_core.training.averaging import load_weights, named, weights_of
-from search.files import load_tensors, save_tensors
+from search.files import load_tensors, save_sealed
 from search.folders import SweepFolder
 from search.running.mixtures import load_model, mixed_state, write_models
 from tests.helpers.small_sweep import copy_of
@@ -57,8 +57,8 @@ def test_a_mixture_in_a_file_is_the_mixture_in_memory(tmp_path: Path) -> None:
         averages[name] = named(model, weights_of(model))
     expected = Shifted().eval()
     load_weights(expected, mixed_state(averages, 0.3))
-    save_tensors(tmp_path / "mixture.pt", mixed_state(averages, 0.3))
-    save_tensors(tmp_path / "state.pt", state_of(expected))
+    save_sealed(tmp_path / "mixture.pt", mixed_state(averages, 0.3))
+    save_sealed(tmp_path / "state.pt", state_of(expected))
     x = torch.rand(3, 1, 4, 4)
     for file in ("mixture.pt", "state.pt"):
         loaded = load_model(tmp_path / file, Shifted(), trusted=False)

@@ -9,7 +9,7 @@ from ray.tune.utils import flatten_dict
 
 from generalist_core.config.codec import to_json
 from generalist_core.models.build import ModelFactory
-from search.files import read_json
+from search.files import read_sealed_json
 from search.front.points import points_from_dicts
 from search.running.ray_trainable import GeneralistTrainable
 from tests.helpers.problems import tiny_dataset, two_experts
@@ -47,7 +47,9 @@ def test_a_trial_ends_with_the_points_of_one_without_ray(tmp_path: Path) -> None
     alone = finish(begin(tmp_path / "alone"))
     last = given[-1]
     assert [result["epoch"] for result in given] == [1, 2, 3, 4, 5]
-    assert points_from_dicts(last["points"]) == points_from_dicts(read_json(alone.files.points))
+    assert points_from_dicts(last["points"]) == points_from_dicts(
+        read_sealed_json(alone.files.points)["points"]
+    )
     assert last["forward_images"] == alone.training.cost["forward_images"]
     assert (last["lost_forward_images"], last["n_accumulations"]) == (0, 1)
     assert not (tmp_path / "0000" / "hang.txt").exists()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.files import read_json
+import pytest
+
+from search.files import read_sealed_json
 from search.folders import TrialFolder
 from search.running.repeats import RepeatJob, run_repeat
 from tests.helpers.problems import tiny_dataset, two_experts
 from tests.helpers.tiny import begin, finish
 
 
-def test_a_repeat_is_resumed_and_read_when_it_is_done(tmp_path: Path) -> None:
-    expected = read_json(finish(begin(tmp_path / "alone")).files.points)
+def test_a_repeat_is_resumed_and_read_when_it_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = read_sealed_json(finish(begin(tmp_path / "alone")).files.points)["points"]
     files = TrialFolder(tmp_path / "0000-1")
     job = RepeatJob(trial="0000", repeat=1, folder=files.root, config=two_experts())
     begin(files.root).advance()
@@ -22,3 +26,7 @@ def test_a_repeat_is_resumed_and_read_when_it_is_done(tmp_path: Path) -> None:
     assert written.count(b"\n") == two_experts().epochs
     assert run_repeat(job, threads=1, data=tiny_dataset(), model=None) == expected
     assert files.metrics.read_bytes() == written
+    files.points.write_bytes(files.points.read_bytes().replace(b"0.", b"1.", 1))
+    assert run_repeat(job, threads=1, data=tiny_dataset(), model=None) == expected
+    assert "points.json must be as it was written" in caplog.text
+    assert read_sealed_json(files.points)["points"] == expected

@@ -13,7 +13,7 @@ import pytest
 from generalist_core.config.codec import replace_at
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import load_tensors, read_json
+from search.files import load_tensors, read_json, sealed_line
 from search.folders import TrialFolder
 from search.running.trial import TrialRun, read_metrics
 from tests.helpers.problems import same_bits, tiny_dataset, two_experts
@@ -153,8 +153,54 @@ def test_a_damaged_line_in_the_middle_is_named(whole: TrialRun, tmp_path: Path) 
     folder = killed(whole, 2, 2, tmp_path)
     lines = TrialFolder(folder).metrics.read_text().splitlines(keepends=True)
     TrialFolder(folder).metrics.write_text("".join([lines[0][5:], *lines[1:]]))
-    with pytest.raises(SweepFolderError, match=r"metrics\.jsonl must have JSON lines"):
+    with pytest.raises(SweepFolderError, match=r"Line 1 of .*metrics\.jsonl must be JSON"):
         begin(folder)
+
+
+def again(lines: list[str]) -> list[str]:
+    return [*lines, lines[-1]]
+
+
+def swapped(lines: list[str]) -> list[str]:
+    return lines[::-1]
+
+
+@pytest.mark.parametrize("change", [again, swapped])
+def test_epochs_of_metrics_grow(
+    change: Callable[[list[str]], list[str]], whole: TrialRun, tmp_path: Path
+) -> None:
+    path = TrialFolder(killed(whole, 2, 2, tmp_path)).metrics
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(SweepFolderError, match=r"epochs in .*metrics\.jsonl must grow.*line [23]"):
+        read_metrics(path.parent)
+
+
+FOREIGN = [
+    b"[1]",
+    b"3",
+    b"null",
+    b"{}",
+    b'{"epoch": 1}',
+    b'{"epoch": NaN}',
+    b"\xff\xfe",
+    b"[" * 9999,
+]
+
+
+@pytest.mark.parametrize("line", FOREIGN)
+def test_a_line_that_no_training_wrote_is_named(
+    line: bytes, whole: TrialRun, tmp_path: Path
+) -> None:
+    path = TrialFolder(killed(whole, 2, 2, tmp_path)).metrics
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(SweepFolderError, match=r"Line 3 of .*metrics\.jsonl must be"):
+        read_metrics(path.parent)
+
+
+def test_a_loss_that_is_no_number_is_read(tmp_path: Path) -> None:
+    line = {"epoch/natural": 1, "loss/natural": float("nan")}
+    TrialFolder(tmp_path).metrics.write_text(sealed_line(line))
+    assert str(read_metrics(tmp_path)) == str([line])
 
 
 def test_metrics_that_vanished_are_missing_and_nothing_else(
@@ -201,6 +247,22 @@ def test_the_folder_of_another_trial_is_refused(whole: TrialRun, tmp_path: Path)
     with pytest.raises(SweepFolderError, match="must belong to this trial, but holds another"):
         begin(folder, config=other)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 9999])
+def test_a_damaged_configuration_is_written_again(
+    content: bytes, whole: TrialRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = killed(whole, 2, 2, tmp_path)
+    TrialFolder(folder).config.write_bytes(content)
+    assert same_end(finish(begin(folder)), whole)
+    assert "config.json is damaged, and is written again" in caplog.text
+
+
+def test_accumulations_other_than_doubled_ones_are_of_another_trial(tmp_path: Path) -> None:
+    begin(tmp_path / "0000", config=replace(CONFIG, n_accumulations=3)).advance()
+    with pytest.raises(SweepFolderError, match=r"holds another: config\.json differs"):
+        begin(tmp_path / "0000")
 
 
 def test_a_trial_that_began_to_save_memory_continues_to(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from generalist_core.config.codec import load_config, replace_at
 from generalist_core.data.datasets import load_dataset
 from generalist_core.training.warmups import warming
-from search.files import read_json
+from search.files import read_sealed_json
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import TrialRun, read_metrics, with_release_ratio
 from search.running.warmups import WarmupStore
@@ -31,10 +30,10 @@ def finished(tmp_path: Path) -> TrialRun:
 
 def test_the_folder_holds_configuration_metrics_points_and_averages(finished: TrialRun) -> None:
     assert load_config(finished.files.config) == finished.trainer.config
-    lines = [json.loads(line) for line in finished.files.metrics.read_text().splitlines()]
+    lines = read_metrics(finished.folder)
     assert [line["epoch"] for line in lines] == [1, 2]
     assert "accuracy/global/robust" in lines[-1]
-    points = points_from_dicts(read_json(finished.files.points))
+    points = points_from_dicts(read_sealed_json(finished.files.points)["points"])
     assert [p.mixing_ratio for p in points][:4] == [0.0, 0.5, 1.0, 0.37]
 
 
@@ -48,7 +47,7 @@ def test_a_trial_resumes_in_its_folder_to_the_same_points(
     assert resumed.trainer.epoch == 1
     resumed.advance()
     points = [point_to_dict(point) for point in resumed.release()]
-    assert points == read_json(finished.files.points)
+    assert points == read_sealed_json(finished.files.points)["points"]
     assert resumed.trainer.forward_images == finished.trainer.forward_images
     assert [line["epoch"] for line in read_metrics(resumed.folder)] == [1, 2]
 
@@ -66,8 +65,7 @@ def test_a_trial_that_must_wait_says_so_and_writes_nothing(tmp_path: Path) -> No
     other.attempt()
     metrics = [trial.attempt() for _ in range(4)]
     assert [m is None for m in metrics] == [False, False, True, True]
-    lines = trial.files.metrics.read_text().splitlines()
-    assert [json.loads(line) for line in lines] == metrics[:2]
+    assert read_metrics(trial.folder) == metrics[:2]
     other.training.close()
     taken_over = trial.attempt()
     assert taken_over is not None

@@ -15,10 +15,10 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.models.build import ModelFactory
 from search.config import Limits, WarmupConfig
-from search.files import read_json
+from search.files import read_json, read_sealed_json
 from search.folders import TrialFolder
 from search.front.points import points_from_dicts
-from search.running.trial import read_metrics
+from search.running.trial import latest_epoch, read_metrics
 from search.running.worker import Worker
 from search.study.failures import Failure, classify
 from tests.helpers.problems import tiny_dataset, two_experts
@@ -98,7 +98,9 @@ def test_the_worker_after_a_dead_one_resumes_the_trial(
         first.step()
     last = results(worker(tmp_path / "0000", warmups=store))[-1]
     alone = finish(begin(tmp_path / "alone"))
-    assert points_from_dicts(last["points"]) == points_from_dicts(read_json(alone.files.points))
+    assert points_from_dicts(last["points"]) == points_from_dicts(
+        read_sealed_json(alone.files.points)["points"]
+    )
     assert last["epoch"] == CONFIG.epochs
 
 
@@ -215,10 +217,26 @@ def test_where_not_even_the_failure_can_be_written_the_sweep_is_told(tmp_path: P
     assert "failure.json" in last["storage_error"]
 
 
-def test_a_trial_in_the_folder_of_another_fails(tmp_path: Path) -> None:
+def test_a_trial_that_is_done_is_released_without_its_metrics(tmp_path: Path) -> None:
+    first = worker(tmp_path / "0000")
+    for _ in range(CONFIG.epochs - 1):
+        first.step()
+    assert first.trial is not None
+    first.trial.advance()
+    first.trial.save_checkpoint()
+    files(tmp_path).metrics.unlink()
+    last = worker(tmp_path / "0000").step()
+    assert (last["done"], last["epoch"]) == (True, CONFIG.epochs)
+    assert latest_epoch(last) == CONFIG.epochs
+    alone = finish(begin(tmp_path / "alone"))
+    assert last["points"] == read_sealed_json(alone.files.points)["points"]
+
+
+def test_a_trial_in_the_folder_of_another_ends_the_sweep_and_does_not_fail(tmp_path: Path) -> None:
     worker(tmp_path / "0000").step()
     other = replace_at(CONFIG, "experts.natural.optimizer.lr", 0.2)
     before = files(tmp_path).checkpoint.read_bytes()
-    outcome = failure(worker(tmp_path / "0000", config=other))
-    assert "must belong to this trial" in outcome.reason
+    last = results(worker(tmp_path / "0000", config=other))[-1]
+    assert "must belong to this trial" in last["storage_error"]
+    assert "failure" not in last
     assert files(tmp_path).checkpoint.read_bytes() == before
