@@ -46,21 +46,19 @@ from search.study.folder import (
     open_ledger,
     open_sweep,
     pinned_space,
-    read_request,
     require_custom_parts,
     require_pinned_space,
+    rewrite_request,
     write_request,
 )
 from search.study.records import Proposal
+from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations
 from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
-
-CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
-"""The settings of a request that may change when a sweep is resumed."""
 
 
 def sweep(
@@ -125,6 +123,7 @@ def resume(
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
+    accept: bool = False,
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -139,17 +138,19 @@ def resume(
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
+        accept: take what has changed in `sweep.json`, if it is one of the settings above.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
     Raises:
         InvalidConfigError: a custom part of the sweep is missing or differs, or a file of the
             user's or another setting than those above has changed.
-        SweepFolderError: the folder holds no sweep or a damaged file, or another process runs it.
+        SweepFolderError: the folder holds no sweep, a damaged file or a request that has changed,
+            or another process runs it.
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    old, study = read_request(folder)
+    old = open_sweep(folder, accept=accept).config
     require_custom_parts(folder, data, model)
     config = _pinned(config or replace(old, time_budget_s=None))
     if not old.base.channels_last:  # perhaps by the preflight
@@ -162,15 +163,14 @@ def resume(
     config = check_that_it_can_start(config, data, model)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
-        for proposal in open_sweep(folder).results.proposals():
+        ledger = open_sweep(folder, accept=accept).ledger
+        for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
         if config.storage is None:
             mend_journal(files.journal)
-        ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
-        if config != old:
-            write_request(folder, config, study, custom_parts(data, model), pins)
+        rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
             f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",
