@@ -123,7 +123,6 @@ def resume(
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
-    accept: bool = False,
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -138,7 +137,6 @@ def resume(
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
-        accept: take what has changed in `sweep.json`, if it is one of the settings above.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
@@ -150,7 +148,7 @@ def resume(
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    old = open_sweep(folder, accept=accept).config
+    old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
     config = _pinned(config or replace(old, time_budget_s=None))
     if not old.base.channels_last:  # perhaps by the preflight
@@ -163,7 +161,7 @@ def resume(
     config = check_that_it_can_start(config, data, model)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
-        ledger = open_sweep(folder, accept=accept).ledger
+        ledger = open_sweep(folder).ledger
         for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
         if config.storage is None:

@@ -104,9 +104,9 @@ def run_resume(
         resources=resources.over(before.resources, local=options.local),
         limits=failures.over(before.limits),
     )
-    sweep = search.resume(
-        folder, config, accept=options.accept, console=output.console(), debug=output.debug
-    )
+    if options.accept:
+        search.accept_request(folder)
+    sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
     printing.print_finished(sweep, output)
 
 

@@ -128,8 +128,13 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
         is_new=is_new,
     )
     if is_new:
-        record(ledger.study, read_json(SweepFolder(folder).request))
+        record_request(folder, ledger)
     return ledger
+
+
+def record_request(folder: Path, ledger: Ledger) -> None:
+    """Record what `sweep.json` holds as the request of the sweep."""
+    record(ledger.study, read_json(SweepFolder(folder).request))
 
 
 def write_request(
