@@ -133,14 +133,15 @@ def test_a_write_that_was_cut_off_is_replaced_by_the_next(tmp_path: Path) -> Non
     journal = SealedJournal(tmp_path / "study.journal")
     journal.append_logs([{"op_code": 1}, {"op_code": 2}])
     size, (_, most) = journal.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 300, most))
     try:
         with pytest.raises(OSError, match="large"):
-            journal.append_logs([{"op_code": 3}])
+            journal.append_logs([{"op_code": 3, "text": "x" * 500}])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    assert journal.path.stat().st_size == size + 10
+    assert journal.path.stat().st_size == size + 300
     journal.append_logs([{"op_code": 4}])
+    assert journal.path.read_bytes().endswith(b"}\n")
     records = SealedJournal(journal.path).read_logs(0)
     assert [record["op_code"] for record in records] == [1, 2, 4]
 
