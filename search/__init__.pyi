@@ -1,3 +1,4 @@
+from .api.accept import accept_request as accept_request
 from .api.explain import explain as explain
 from .api.export import export as export
 from .api.export import load_export as load_export

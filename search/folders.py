@@ -85,7 +85,17 @@ class SweepFolder:
 
     def repeat(self, trial: str, repeat: int) -> TrialFolder:
         """The folder of one repeat, with another seed, of a trial on the front."""
-        return TrialFolder(self.root / "repeats" / f"{trial}-{repeat}")
+        return TrialFolder(self.all_repeats / f"{trial}-{repeat}")
+
+    @property
+    def all_repeats(self) -> Path:
+        """One folder per repeat."""
+        return self.root / "repeats"
+
+    @property
+    def lost(self) -> Path:
+        """Folders of trials that the study does not have, as it was taken back to before them."""
+        return self.root / "lost"
 
     @property
     def repeats(self) -> Path:

@@ -46,22 +46,20 @@ from search.study.folder import (
     open_ledger,
     open_sweep,
     pinned_space,
-    read_request,
     require_custom_parts,
     require_pinned_images,
     require_pinned_space,
+    rewrite_request,
     write_request,
 )
 from search.study.records import Proposal
+from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
 from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
-
-CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
-"""The settings of a request that may change when a sweep is resumed."""
 
 
 def sweep(
@@ -148,11 +146,12 @@ def resume(
         InvalidConfigError: a custom part of the sweep is missing or differs, or its images, a file
             of the user's or another setting than those above have changed, or there are to be
             fewer trials than are done.
-        SweepFolderError: the folder holds no sweep or a damaged file, or another process runs it.
+        SweepFolderError: the folder holds no sweep, a damaged file or a request that has changed,
+            or another process runs it.
         SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
     """
     folder = Path(folder).absolute()
-    old, study = read_request(folder)
+    old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
     config = _pinned(config or replace(old, time_budget_s=None))
     if not old.base.channels_last:  # perhaps by the preflight
@@ -166,22 +165,21 @@ def resume(
     require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with write_errors_explained(folder), locked(folder):
-        before = open_sweep(folder).results
-        for proposal in before.proposals():
+        ledger = open_sweep(folder).ledger
+        for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
-        if config.trials < min(old.trials, before.counts().total):
+        n_done = ledger.results.counts().total
+        if config.trials < min(old.trials, n_done):
             raise InvalidConfigError(
                 "`trials` must be at least the number of trials that are done, but got "
-                f"trials={config.trials} and {before.counts().total} are done. It counts all "
+                f"trials={config.trials} and {n_done} are done. It counts all "
                 "trials of the sweep; leave it out to end those that are left."
             )
         if config.storage is None:
             mend_journal(files.journal)
-        ledger = open_ledger(folder, config, study)
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
-        if config != old:
-            write_request(folder, config, study, custom_parts(data, model), pins)
+        rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
             f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",

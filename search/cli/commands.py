@@ -72,27 +72,40 @@ def run_sweep(
     printing.print_finished(sweep, output)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """What a sweep that continues does otherwise than before."""
+
+    trials: int | None = option("number of trainings in all; default as before", "N")
+    time_budget: float | None = option("stop after S seconds", "S")
+    local: bool | None = option(LOCAL, flag="--local/--no-local")
+    accept: bool = switch(
+        "take changes of sweep.json by hand, if they do not change what a trial results in"
+    )
+
+
 @command("resume runs/digits --trials 40")
 def run_resume(
+    options: ResumeOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
     output: ResultOptions,
     folder: Path = argument("OUT"),
-    trials: int | None = option("number of trainings in all; default as before", "N"),
-    time_budget: float | None = option("stop after S seconds", "S"),
-    local: bool | None = option(LOCAL, flag="--local/--no-local"),
 ) -> None:
     """Continue a sweep, however it ended."""
     from search.cli import printing
+    from search.study.folder import read_request
 
-    before = search.open_sweep(folder).config
+    before, _ = read_request(folder)
     config = replace(
         before,
-        trials=before.trials if trials is None else trials,
-        time_budget_s=time_budget,
-        resources=resources.over(before.resources, local=local),
+        trials=before.trials if options.trials is None else options.trials,
+        time_budget_s=options.time_budget,
+        resources=resources.over(before.resources, local=options.local),
         limits=failures.over(before.limits),
     )
+    if options.accept:
+        search.accept_request(folder)
     sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
     printing.print_finished(sweep, output)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.folders import SweepFolder, TrialFolder
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.results import Results
+
+log = logging.getLogger(__name__)
 
 
 class Housekeeping(Callback):
@@ -39,9 +43,19 @@ class Housekeeping(Callback):
 
 
 def remove_leftovers(folder: Path, results: Results) -> None:
-    """Remove what a crash left: partly written files, and checkpoints of trials that have ended."""
+    """Remove what a crash left: partly written files, and checkpoints of trials that have ended.
+
+    Folders of trials that the study does not know are moved to `lost`: the study is an earlier
+    state than they are, and will give their names to other trials.
+    """
     for part in (*folder.glob(".*.*"), *folder.glob("trials/*/.*.*"), *folder.glob("models/.*.*")):
         part.unlink(missing_ok=True)
-    for trial in SweepFolder(folder).trials.glob("*"):
+    files = SweepFolder(folder)
+    for trial in (*files.trials.glob("*"), *files.all_repeats.glob("*")):
+        if not results.was_asked(trial.name.partition("-")[0]):
+            files.lost.mkdir(exist_ok=True)
+            kept = trial.rename(files.lost / f"{trial.parent.name}-{trial.name}-{token_hex(4)}")
+            log.warning("The study does not have trial %s. It is kept in %s.", trial.name, kept)
+    for trial in files.trials.glob("*"):
         if results.has_ended(trial.name):
             TrialFolder(trial).checkpoint.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
+
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import split_fingerprint
@@ -27,6 +29,7 @@ from search.front.front import Front
 from search.front.pick import Pick, pick
 from search.study.ledger import Ledger
 from search.study.records import TrialCounts
+from search.study.request import is_recorded, record, require_recorded, what_counts
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from search.study.storage import open_storage
@@ -92,24 +95,31 @@ class Sweep:
         return pick(self.front, spec, self.results.points())
 
 
-def open_sweep(folder: str | Path) -> Sweep:
+def open_sweep(folder: str | Path, *, accept: bool = False) -> Sweep:
     """Open the folder of a sweep to read it.
 
+    Args:
+        folder: the folder.
+        accept: whether the request may have changed in settings that a `resume` may change.
+
     Raises:
-        SweepFolderError: it holds no sweep, or a damaged one, or one of another format.
+        SweepFolderError: it holds no sweep, a damaged one, one of another format, or one whose
+            request has changed since it was written.
     """
     folder = Path(folder)
     config, study = read_request(folder)
     journal = SweepFolder(folder).journal
     if config.storage is None and not journal.is_file():
         raise SweepFolderError(f"{folder} must hold the {journal.name} of a sweep, but does not.")
-    return Sweep(folder=folder, config=config, ledger=open_ledger(folder, config, study))
+    ledger, path = open_ledger(folder, config, study), SweepFolder(folder).request
+    require_recorded(path, read_json(path), ledger.study, accept=accept)
+    return Sweep(folder=folder, config=config, ledger=ledger)
 
 
 def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool = False) -> Ledger:
-    """Open the ledger of a sweep, or begin a new one."""
+    """Open the ledger of a sweep, or begin a new one, whose study records the request."""
     seed = derive_seed(config.seed, "sampler") % 2**32
-    return Ledger(
+    ledger = Ledger(
         open_storage(config.storage, SweepFolder(folder).journal),
         config.base.evaluation.objectives,
         sampler_of=build_samplers(config.sampler, seed=seed, n_startup=N_STARTUP),
@@ -117,6 +127,14 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
         study=study,
         is_new=is_new,
     )
+    if is_new:
+        record_request(folder, ledger)
+    return ledger
+
+
+def record_request(folder: Path, ledger: Ledger) -> None:
+    """Record what `sweep.json` holds as the request of the sweep."""
+    record(ledger.study, read_json(SweepFolder(folder).request))
 
 
 def write_request(
@@ -131,15 +149,39 @@ def write_request(
     `custom` is what `custom_parts` returns, and `pins` what `pinned_space` does, with the digest of
     the images under `images`; the other files of the user's are pinned in the request itself.
     """
-    document = {
+    write_json(SweepFolder(folder).request, _document(config, study, custom, pins or {}))
+
+
+def rewrite_request(
+    folder: Path,
+    config: SweepConfig,
+    study: optuna.Study,
+    custom: Mapping[str, Any],
+    pins: Mapping[str, str],
+) -> None:
+    """Write the request in the folder and in the study, unless both have it.
+
+    A crash at any moment leaves the old request or the new one, and a study that knows it.
+    """
+    document, path = _document(config, study.study_name, custom, pins), SweepFolder(folder).request
+    if is_recorded(study, document) and what_counts(read_json(path)) == what_counts(document):
+        return
+    record(study, document, will_be=True)
+    write_json(path, document)
+    record(study, document)
+
+
+def _document(
+    config: SweepConfig, study: str, custom: Mapping[str, Any], pins: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "request": to_dict(config),
         "study": study,
         "custom": dict(custom),
-        "pins": dict(pins or {}),
+        "pins": dict(pins),
         "environment": _environment(),
     }
-    write_json(SweepFolder(folder).request, document)
 
 
 def read_request(folder: Path) -> tuple[SweepConfig, str]:

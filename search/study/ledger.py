@@ -24,6 +24,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor
 from search.front.points import point_to_dict, trial_id
+from search.study.consistency import require_consistent
 from search.study.failures import Failure
 from search.study.records import Observation, Proposal, RejectedError
 from search.study.results import Results
@@ -63,7 +64,7 @@ class Ledger:
 
         Raises:
             InvalidConfigError: the name of a new study exists, or that of an old one does not.
-            SweepFolderError: a trial in the study has a name that no sweep gives.
+            SweepFolderError: the study is not one that a ledger wrote, see `require_consistent`.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.goals = Goals(objectives=tuple(objectives), floors=tuple(floors))
@@ -102,6 +103,7 @@ class Ledger:
         self._not_shown: deque[list[FrozenTrial]] = deque()
         self.results = Results(self.study, self.goals)
         trials = self.study.get_trials(deepcopy=False)
+        require_consistent(trials)
         for trial in trials:
             self._sampling.know(trial)
             self.results.add_asked(trial)

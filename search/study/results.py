@@ -111,9 +111,13 @@ class Results:
         """A trial by its id."""
         return self.study.get_trials(deepcopy=False)[self._numbers[trial]]
 
+    def was_asked(self, trial: str) -> bool:
+        """Whether a trial has this id."""
+        return trial in self._numbers
+
     def has_ended(self, trial: str) -> bool:
         """Whether a trial with this id was asked and has ended."""
-        return trial in self._numbers and self.trial(trial).state.is_finished()
+        return self.was_asked(trial) and self.trial(trial).state.is_finished()
 
     def has_failed(self, config: TrainConfig) -> bool:
         """Whether this configuration has failed, and would fail again."""

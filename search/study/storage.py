@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
+from search.study.journal import SealedJournal
 
 WRITE_ERRORS = (OSError, optuna.exceptions.StorageInternalError)
 """The errors that a storage raises when it cannot be written."""
@@ -28,7 +25,6 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         SweepFolderError: the journal is damaged.
     """
     if url is None:
-        _check(journal)
         return _open_journal(journal)
     try:
         return optuna.storages.get_storage(url)
@@ -53,7 +49,7 @@ def absolute_url(url: str) -> str:
 
 def _open_journal(journal: Path) -> BaseStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(SealedJournal(journal))
     except (AssertionError, LookupError, TypeError, ValueError) as error:
         raise SweepFolderError(
             f"{journal} must be an Optuna journal, but holds an invalid record "
@@ -62,35 +58,8 @@ def _open_journal(journal: Path) -> BaseStorage:
 
 
 def mend_journal(journal: Path) -> None:
-    """Remove what a crash leaves in a journal: an incomplete last line, and the lock file.
+    """Remove the lock file that a crash leaves beside a journal.
 
-    The call that wrote the line never returned. Only the one process that runs the sweep may
-    mend its journal.
+    Only the one process that runs the sweep may mend its journal.
     """
-    if not journal.is_file():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
-            os.fsync(file.fileno())
-    with contextlib.suppress(FileNotFoundError):
-        journal.with_name(f"{journal.name}.lock").unlink()
-
-
-def _check(journal: Path) -> None:
-    """Check that every complete line is a record; the last line may be in the middle of writing."""
-    if not journal.is_file():
-        return
-    lines = journal.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not (isinstance(record, dict) and "op_code" in record):
-            raise SweepFolderError(
-                f"{journal} must be an Optuna journal, but its line {number} is damaged. "
-                "Restore the file from a copy."
-            )
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)

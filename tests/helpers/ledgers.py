@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from optuna.storages import InMemoryStorage
@@ -70,3 +71,50 @@ def told_out_of_order(ledger: Ledger, seed: int) -> Iterator[Ledger]:
         proposal = running.pop(int(source.integers(len(running))))
         ledger.tell_released(proposal.trial, scattered(proposal, source), COST)
         yield ledger
+
+
+def story(ledger: Ledger) -> Iterator[Ledger]:
+    """The ledger after each call of a short search, in which trials end in all ways."""
+    source = np.random.default_rng(0)
+    trials: list[Proposal] = []
+
+    def ask() -> None:
+        trials.append(ledger.ask(SPACES["smoke"], short()))
+
+    def release(number: int) -> None:
+        trial = trials[number]
+        ledger.tell_released(trial.trial, scattered(trial, source), COST)
+
+    calls: list[Callable[[], None]] = [
+        ask,
+        ask,
+        lambda: release(0),
+        ask,
+        lambda: ledger.tell_failed(trials[1].trial, PLANTED, COST),
+        ask,
+        lambda: ledger.tell_stopped(trials[2].trial, 3, COST, LOW),
+        lambda: ledger.pause(trials[3].trial),
+        ask,
+        lambda: release(4),
+    ]
+    yield ledger
+    for call in calls:
+        call()
+        yield ledger
+
+
+def known(ledger: Ledger) -> dict[str, Any]:
+    """All that a ledger says; of running trials, what they continue as."""
+    trials = ledger.study.get_trials(deepcopy=False)
+    asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
+    return {
+        "points": ledger.results.points(),
+        "front": ledger.results.front(),
+        "cost": ledger.results.cost(),
+        "failures": ledger.results.failures(),
+        "history": [(growth.trial, growth.hypervolume) for growth in ledger.results.history()],
+        "unfinished": [t.user_attrs["trial"] for t in asked if not t.state.is_finished()],
+        "asked": [(t.user_attrs["trial"], t.params) for t in asked],
+        "proposals": ledger.results.proposals(),
+        "records": ledger.results.records(),
+    }

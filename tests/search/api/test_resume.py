@@ -196,7 +196,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "foreign request": (foreign_request, r"sweep\.json must hold a sweep's request"),
     "other fields": (request_of_other_fields, r"sweep\.json must hold a sweep's request.*trails"),
     "no journal": (without_journal, r"must hold the study\.journal"),
-    "journal": (damaged_journal, r"study\.journal must be an Optuna journal, but its line 7"),
+    "journal": (damaged_journal, r"study\.journal must be as it was written, but its line 7"),
     "metrics": (damaged_metrics, r"Line 1 of .*0001/metrics\.jsonl must be JSON"),
 }
 

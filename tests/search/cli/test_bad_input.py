@@ -22,6 +22,7 @@ from filelock import FileLock
 from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from search.cli.main import main
+from search.study.folder import open_sweep, record_request
 from tests.helpers.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]
@@ -99,6 +100,22 @@ def journal_line_damaged(sweep: Path) -> None:
     lines = (sweep / "study.journal").read_bytes().splitlines(keepends=True)
     lines[3] = b'{"op_code": \n'
     (sweep / "study.journal").write_bytes(b"".join(lines))
+
+
+def a_path_as_trial(sweep: Path) -> None:
+    """By somebody who leaves out the checksums."""
+    content = re.sub(rb',"checksum":"\w+"', b"", (sweep / "study.journal").read_bytes())
+    (sweep / "study.journal").write_bytes(content.replace(b'"trial":"0001"', b'"trial":"../1"'))
+
+
+def recorded_then(spoil: Spoil) -> Spoil:
+    """A sweep whose study records the request, and what is done to it then."""
+
+    def recorded(sweep: Path) -> None:
+        record_request(sweep, open_sweep(sweep).ledger)
+        spoil(sweep)
+
+    return recorded
 
 
 def no_trial_completed(sweep: Path) -> None:
@@ -456,6 +473,21 @@ SWEEPS |= {
     "request with a bad value": Bad(
         command="resume {sweep}", spoil=request_with(trials=-1), says="trials > 0"
     ),
+    "request with another seed": Bad(
+        command="front {sweep}",
+        spoil=recorded_then(request_with(seed=7)),
+        says="but seed was 0 and is 7. Put back what was, or begin a new sweep",
+    ),
+    "request with another seed, accepted": Bad(
+        command="resume {sweep} --accept",
+        spoil=recorded_then(request_with(seed=7, trials=9)),
+        says="but trials was 2 and is 9; seed was 0 and is 7. Put back what was, or begin",
+    ),
+    "request with more trials": Bad(
+        command="resume {sweep}",
+        spoil=recorded_then(request_with(trials=9)),
+        says="trials was 2 and is 9. .*, or accept it: generalist-search resume .*sweep --accept",
+    ),
     "journal gone": Bad(
         command="resume {sweep}", spoil=without("study.journal"), says="hold the study.journal"
     ),
@@ -488,13 +520,13 @@ SWEEPS |= {
     ),
     "a trial named by a path": Bad(
         command="resume {sweep}",
-        spoil=replaced("study.journal", b'"trial":"0001"', b'"trial":"../1"'),
+        spoil=a_path_as_trial,
         says="must be a number.*'../1'",
     ),
     "journal of another sweep": Bad(
         command="resume {sweep}",
-        spoil=replaced("study.journal", b'"small"', b'"large"'),
-        says="study 'small'",
+        spoil=replaced("sweep.json", b'"small"', b'"large"'),
+        says="study 'large'",
     ),
     "resume for no trials": Bad(command="resume {sweep} --trials 0", says="trials > 0"),
     "resume with no workers": Bad(command="resume {sweep} --workers 0", says="workers > 0"),

@@ -104,11 +104,22 @@ def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     assert left == {*keep, *kept} - {f"trials/{ended.trial}/checkpoint.pt"}
 
 
-def test_the_checkpoint_of_an_unknown_trial_stays(tmp_path: Path) -> None:
-    (tmp_path / "trials" / "0007").mkdir(parents=True)
-    (tmp_path / "trials" / "0007" / "checkpoint.pt").touch()
-    remove_leftovers(tmp_path, new_ledger().results)
-    assert there(tmp_path / "trials", "checkpoint.pt") == {"0007"}
+def test_trials_that_the_study_does_not_have_are_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their names will be given again, to trials that must not find their files."""
+    ledger = new_ledger()
+    known = asked(ledger, tmp_path / "trials").trial
+    for name in ("trials/0007", f"repeats/{known}-1", "repeats/0007-2"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "points.json").touch()
+    remove_leftovers(tmp_path, ledger.results)
+    left = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
+    lost = sorted(name.rpartition("-")[0] for name in left if name.startswith("lost/"))
+    assert lost == ["lost/repeats-0007-2", "lost/trials-0007"]
+    assert len(left) == 4
+    assert {f"trials/{known}", f"repeats/{known}-1"} <= left
+    assert "The study does not have trial 0007. It is kept in" in caplog.text
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3, 5], [1000, 1]])

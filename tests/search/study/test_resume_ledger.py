@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from search.study.records import Observation, Proposal, RejectedError
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.storage import mend_journal, open_storage
 from spaces import SPACES, Space, Trial
-from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, scattered
+from tests.helpers.ledgers import COST, LOW, PLANTED, known, new_ledger, scattered, story
 from tests.helpers.points import OBJECTIVES
 
 SPACE = SPACES["smoke"]
@@ -30,53 +29,6 @@ LOST = Failure(kind="worker-died", reason="planted")
 
 
 # Crashes
-
-
-def story(ledger: Ledger) -> Iterator[Ledger]:
-    """The ledger after each call of a short search, in which trials end in all ways."""
-    source = np.random.default_rng(0)
-    trials: list[Proposal] = []
-
-    def ask() -> None:
-        trials.append(ledger.ask(SPACE, short()))
-
-    def release(number: int) -> None:
-        trial = trials[number]
-        ledger.tell_released(trial.trial, scattered(trial, source), COST)
-
-    calls: list[Callable[[], None]] = [
-        ask,
-        ask,
-        lambda: release(0),
-        ask,
-        lambda: ledger.tell_failed(trials[1].trial, PLANTED, COST),
-        ask,
-        lambda: ledger.tell_stopped(trials[2].trial, 3, COST, LOW),
-        lambda: ledger.pause(trials[3].trial),
-        ask,
-        lambda: release(4),
-    ]
-    yield ledger
-    for call in calls:
-        call()
-        yield ledger
-
-
-def known(ledger: Ledger) -> dict[str, Any]:
-    """All that a ledger says; of running trials, what they continue as."""
-    trials = ledger.study.get_trials(deepcopy=False)
-    asked = [trial for trial in trials if "sibling" not in trial.user_attrs]
-    return {
-        "points": ledger.results.points(),
-        "front": ledger.results.front(),
-        "cost": ledger.results.cost(),
-        "failures": ledger.results.failures(),
-        "history": [(growth.trial, growth.hypervolume) for growth in ledger.results.history()],
-        "unfinished": [t.user_attrs["trial"] for t in asked if not t.state.is_finished()],
-        "asked": [(t.user_attrs["trial"], t.params) for t in asked],
-        "proposals": ledger.results.proposals(),
-        "records": ledger.results.records(),
-    }
 
 
 def crashed(journal: Path, content: bytes) -> Ledger:
