@@ -81,14 +81,16 @@ class Limits:
     """Time, retry and failure limits of a sweep.
 
     A trial fails if it trains for longer than `trial_s` seconds. It is taken to hang, and fails,
-    if an epoch takes longer than `epoch_s` seconds. A trial whose worker died, or whose machine
-    was lost, continues from its checkpoint up to `max_retries` times. With `may_accumulate`, a
+    if an epoch takes longer than `epoch_s` seconds. A worker that shows no sign of life for
+    `heartbeat_s` seconds is ended. A trial whose worker died or was ended, or whose machine was
+    lost, continues from its checkpoint up to `max_retries` times. With `may_accumulate`, a
     trial that ran out of memory starts again and works through each batch in two parts. The sweep
     ends after `max_failures` failed trials (None: never).
     """
 
     trial_s: float | None = None
     epoch_s: float = 3600.0
+    heartbeat_s: float = 120.0
     max_retries: int = 3
     max_failures: int | None = None
     may_accumulate: bool = False
@@ -96,6 +98,7 @@ class Limits:
     def __post_init__(self) -> None:
         require(self.trial_s is None or self.trial_s > 0, "trial_s > 0", f"trial_s={self.trial_s}")
         require_positive("epoch_s", self.epoch_s)
+        require_positive("heartbeat_s", self.heartbeat_s)
         require(self.max_retries >= 0, "max_retries >= 0", f"max_retries={self.max_retries}")
         limit = self.max_failures
         require(limit is None or limit > 0, "max_failures > 0", f"max_failures={limit}")

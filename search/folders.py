@@ -43,6 +43,11 @@ class TrialFolder:
         return self.root / "failure.json"
 
     @property
+    def heartbeat(self) -> Path:
+        """Changes as long as the worker that trains the trial is alive."""
+        return self.root / "heartbeat"
+
+    @property
     def hang(self) -> Path:
         """Where the trial hung: the stack of each thread."""
         return self.root / "hang.txt"

@@ -8,7 +8,10 @@ its final state.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
 from search.running.ray_cluster import n_at_once
+from search.running.ray_heartbeats import Heartbeats
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
 from search.running.worker import has_metrics, report_end
@@ -34,13 +38,26 @@ class TuneSearcher(RaySearcher):
     """
 
     def __init__(
-        self, searcher: Searcher, folder: Path, n_workers: Callable[[], int] | None = None
+        self,
+        searcher: Searcher,
+        folder: Path,
+        n_workers: Callable[[], int] | None = None,
+        has_hung: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Wrap a search; `n_workers` says how many trials fit now, as machines come and go."""
+        """Wrap a search.
+
+        Args:
+            searcher: the search.
+            folder: where the folders of the trials are.
+            n_workers: says how many trials fit now, as machines come and go.
+            has_hung: says whether the workers of a trial were ended because they stood still.
+        """
         super().__init__()
         self.search = searcher
         self.folder = folder
         self.n_workers = n_workers
+        self.has_hung = has_hung
+        self.is_interrupted = False
         self.names: dict[str, str] = {}
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
@@ -83,10 +100,43 @@ class TuneSearcher(RaySearcher):
             return
         with self.search.aborting():
             if error:
-                reason = "its worker died, and so did those that replaced it"
-                self.search.failed(trial, Failure(kind="worker-died", reason=reason))
+                self.search.failed(trial, self._failure(trial))
             else:
                 report_end(self.search, trial, result or {})
+
+    def _failure(self, trial: str) -> Failure:
+        if self.has_hung(trial):
+            reason = "its worker showed no sign of life, and neither did those that replaced it"
+            return Failure(kind="hang", reason=reason)
+        reason = "its worker died, and so did those that replaced it"
+        return Failure(kind="worker-died", reason=reason)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no trial goes on, because of an error or an interrupt."""
+        return self.is_interrupted or self.search.error is not None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the first Ctrl-C end the search in order, and a second one at once.
+
+        Ray's own handler does the same, but nothing can see that it was called. Outside of the main
+        thread, where no handler can be set, it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(*_: object) -> None:
+            self.is_interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @property
     def _is_unwritable(self) -> bool:
@@ -115,8 +165,11 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether an error has ended the search; otherwise it ends by proposing no more trials."""
-        return self.searcher.search.error is not None
+        """Whether an error or Ctrl-C has ended the search.
+
+        Otherwise it ends by proposing no more trials.
+        """
+        return self.searcher.is_ending
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
@@ -129,7 +182,8 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     What Ray keeps there is never read again: the study and the trials' folders hold everything.
     """
     config, files, resources = sweep.config, sweep.files, sweep.config.resources
-    tuned = TuneSearcher(searcher, files.trials, partial(n_at_once, resources))
+    heartbeats = Heartbeats(config.limits, lambda: tuned.is_ending)
+    tuned = TuneSearcher(searcher, files.trials, partial(n_at_once, resources), heartbeats.has_hung)
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
@@ -140,7 +194,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     )
     shutil.rmtree(files.ray, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
@@ -155,9 +209,12 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),
             stop=RungStopper(tuned),
+            callbacks=[heartbeats],
             verbose=0,
         ),
-    ).fit()
+    )
+    with tuned.interruptible():
+        tuner.fit()
 
 
 def _trial_folder(trial: Any) -> str:
