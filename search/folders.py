@@ -70,9 +70,14 @@ class SweepFolder:
         return self.root / "study.journal"
 
     @property
-    def lock(self) -> Path:
-        """Held by the one process that runs the sweep."""
-        return self.root / ".lock"
+    def lease(self) -> Path:
+        """Names the one process that runs the sweep."""
+        return self.root / ".lease"
+
+    @property
+    def report_lease(self) -> Path:
+        """Names the one process that writes the report."""
+        return self.root / ".report-lease"
 
     @property
     def log(self) -> Path:

@@ -83,7 +83,7 @@ class TuneSearcher(RaySearcher):
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on the metrics of an epoch; returns whether to stop the trial."""
         stops = False
-        if has_metrics(result) and not self._is_unwritable:
+        if has_metrics(result) and not self.search.is_cut_off:
             with self.search.aborting():
                 stops = self.search.report(self.names[trial_id], result)
         return stops
@@ -96,7 +96,7 @@ class TuneSearcher(RaySearcher):
     ) -> None:
         """Report how a trial ended, unless it was stopped or will be resumed."""
         trial = self.names.pop(trial_id)
-        if trial not in self.search.running or self._is_unwritable:
+        if trial not in self.search.running or self.search.is_cut_off:
             return
         with self.search.aborting():
             if error:
@@ -113,7 +113,9 @@ class TuneSearcher(RaySearcher):
 
     @property
     def is_ending(self) -> bool:
-        """Whether no trial goes on, because of an error or an interrupt."""
+        """Whether no trial goes on: after an error or Ctrl-C, or if another process runs."""
+        with self.search.aborting():
+            self.search.ledger.guard()
         return self.is_interrupted or self.search.error is not None
 
     @contextmanager
@@ -137,11 +139,6 @@ class TuneSearcher(RaySearcher):
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-    @property
-    def _is_unwritable(self) -> bool:
-        """Whether a write has failed: no record may follow one that may be incomplete."""
-        return isinstance(self.search.error, OSError)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study is the source of truth."""
