@@ -76,9 +76,11 @@ def test_all_settings_are_either_changeable_or_tried_here() -> None:
 
 def test_a_sweep_that_another_process_runs_is_left_alone(folder: Path) -> None:
     before = content(folder)
-    with leased(SweepFolder(folder).lease, waits=False):
-        with pytest.raises(SweepFolderError, match="one process at a time, but another runs it"):
-            resume(folder, data=DATA)
+    with (
+        leased(SweepFolder(folder).lease, waits=False),
+        pytest.raises(SweepFolderError, match="one process at a time, but another runs it"),
+    ):
+        resume(folder, data=DATA)
     assert content(folder) == before
 
 

@@ -28,7 +28,7 @@ from tests import ROOT
 from tests.helpers.tiny import tiny_config
 
 LIMITS = Limits(heartbeat_s=12.0, max_retries=1)
-N_EPOCHS = 60
+N_EPOCHS = 10
 PATIENCE_S = 120.0
 
 
@@ -89,6 +89,7 @@ def test_the_time_in_which_the_driver_itself_stood_still_does_not_count(tmp_path
     assert watching.ended == []
 
 
+@pytest.mark.slow
 def test_at_the_end_workers_that_do_not_stop_are_ended(tmp_path: Path) -> None:
     watching = Watching(tmp_path)
     watching.wait(1)
@@ -105,7 +106,7 @@ def stop_a_worker(of: psutil.Process, folder: Path) -> int | None:
     until, trial = time.monotonic() + PATIENCE_S, SweepFolder(folder).trial("0000")
     while time.monotonic() < until:
         time.sleep(0.05)
-        if trial.checkpoint.is_file() and len(read_metrics(trial.root)) < N_EPOCHS // 2:
+        if trial.checkpoint.is_file() and len(read_metrics(trial.root)) < N_EPOCHS:
             for process in of.children(recursive=True):
                 if "Trainable" in " ".join(process.cmdline()):
                     os.kill(process.pid, signal.SIGSTOP)
@@ -124,6 +125,7 @@ def test_the_trial_of_a_worker_that_was_stopped_continues(
         trials=1,
         sampler="random",
         early_stopping=None,
+        shares_warmups=False,
         limits=Limits(heartbeat_s=3.0),
         resources=Resources(workers=1),
     )
