@@ -84,14 +84,16 @@ class Limits:
     """Time, retry and failure limits of a sweep.
 
     A trial fails if it trains for longer than `trial_s` seconds. It is taken to hang, and fails,
-    if an epoch takes longer than `epoch_s` seconds. A trial whose worker died, or whose machine
-    was lost, continues from its checkpoint up to `max_retries` times. With `may_accumulate`, a
+    if an epoch takes longer than `epoch_s` seconds. A worker that shows no sign of life for
+    `heartbeat_s` seconds is ended. A trial whose worker died or was ended, or whose machine was
+    lost, continues from its checkpoint up to `max_retries` times. With `may_accumulate`, a
     trial that ran out of memory starts again and works through each batch in two parts. The sweep
     ends after `max_failures` failed trials (None: never).
     """
 
     trial_s: float | None = None
     epoch_s: float = 3600.0
+    heartbeat_s: float = 120.0
     max_retries: int = 3
     max_failures: int | None = None
     may_accumulate: bool = False
@@ -99,6 +101,7 @@ class Limits:
     def __post_init__(self) -> None:
         require_positive("trial_s", self.trial_s)
         require_positive("epoch_s", self.epoch_s)
+        require_positive("heartbeat_s", self.heartbeat_s)
         require_at_least("max_retries", self.max_retries, 0)
         require_positive("max_failures", self.max_failures)
 

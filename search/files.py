@@ -235,13 +235,13 @@ def warn_once(message: str) -> None:
 def create_folder(path: Path) -> None:
     """Make a new output folder, or take an empty one, and check that it can be written.
 
-    The lock of a sweep that was killed before it wrote anything is ignored.
+    The lease of a sweep that was killed before it wrote anything is ignored.
 
     Raises:
         SweepFolderError: the folder is not empty, or cannot be written.
     """
-    lock = SweepFolder(path).lock
-    if path.is_dir() and any(inside != lock for inside in path.iterdir()):
+    lease = SweepFolder(path).lease
+    if path.is_dir() and any(inside != lease for inside in path.iterdir()):
         raise SweepFolderError(
             f"The output folder must be new or empty, but {path} holds files. Give another --out."
         )

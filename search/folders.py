@@ -43,6 +43,11 @@ class TrialFolder:
         return self.root / "failure.json"
 
     @property
+    def heartbeat(self) -> Path:
+        """Changes as long as the worker that trains the trial is alive."""
+        return self.root / "heartbeat"
+
+    @property
     def hang(self) -> Path:
         """Where the trial hung: the stack of each thread."""
         return self.root / "hang.txt"
@@ -65,9 +70,14 @@ class SweepFolder:
         return self.root / "study.journal"
 
     @property
-    def lock(self) -> Path:
-        """Held by the one process that runs the sweep."""
-        return self.root / ".lock"
+    def lease(self) -> Path:
+        """Names the one process that runs the sweep."""
+        return self.root / ".lease"
+
+    @property
+    def report_lease(self) -> Path:
+        """Names the one process that writes the report."""
+        return self.root / ".report-lease"
 
     @property
     def log(self) -> Path:

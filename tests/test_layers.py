@@ -50,6 +50,7 @@ STRANGERS = [("generalist_core.evaluation", "generalist_core.training")]
 ONLY_IN = {
     "ray": {
         "search/running/ray_cluster.py",
+        "search/running/ray_heartbeats.py",
         "search/running/ray_trainable.py",
         "search/running/ray_tuner.py",
     },

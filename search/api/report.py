@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from search.report.published import ReferencePoint
 from search.report.write import write_files
-from search.study.folder import Sweep
+from search.study.folder import Sweep, open_sweep
+from search.study.lease import leased
 
 
 def write_report(sweep: Sweep, reference: Sequence[ReferencePoint] = ()) -> None:
     """Write the report of a sweep into its folder, and the weights of its front to `models/`.
 
-    `reference` are published points to be drawn beside the front.
+    One process writes it at a time, from the study as it is then, so that a report that was begun
+    before trials ended does not replace one that was made after. `reference` are published points
+    to be drawn beside the front.
     """
-    write_files(sweep.folder, sweep.results, reference)
+    with leased(sweep.files.report_lease, waits=True):
+        write_files(sweep.folder, open_sweep(sweep.folder).results, reference)

@@ -17,6 +17,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
+from search.api.report import write_report
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import create_folder
@@ -24,7 +25,6 @@ from search.folders import SweepFolder
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
-from search.report.write import write_files
 from search.running.housekeeping import Housekeeping, remove_leftovers
 from search.running.local import local_worker, run_locally
 from search.running.preflight import check_that_it_can_start
@@ -32,7 +32,6 @@ from search.running.repeats import repeat_front
 from search.running.session import (
     cannot_write,
     interrupted_by_sigterm,
-    locked,
     write_errors_explained,
 )
 from search.running.trial import read_metrics
@@ -52,6 +51,7 @@ from search.study.folder import (
     rewrite_request,
     write_request,
 )
+from search.study.lease import leased
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, open_storage
@@ -107,10 +107,11 @@ def sweep(
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
-    with write_errors_explained(folder), locked(folder):
+    with write_errors_explained(folder), leased(SweepFolder(folder).lease, waits=False) as lease:
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
         ledger = open_ledger(folder, config, study, is_new=True)
+        ledger.guard = lease.require
         for seen in earlier:
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
@@ -164,7 +165,7 @@ def resume(
     config, images = check_that_it_can_start(config, data, model)
     require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
-    with write_errors_explained(folder), locked(folder):
+    with write_errors_explained(folder), leased(files.lease, waits=False) as lease:
         ledger = open_sweep(folder).ledger
         for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
@@ -177,6 +178,7 @@ def resume(
             )
         if config.storage is None:
             mend_journal(files.journal)
+        ledger.guard = lease.require
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
         rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
@@ -203,11 +205,13 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         searcher = _searcher(sweep, unfinished, n_workers, view)
         run_trials(searcher, sweep)
         cut_short = searcher.close()
+        if isinstance(searcher.error, SweepInterruptedError):
+            raise searcher.error
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
         if config.repeats and not cut_short:
             repeat_front(sweep, console)
-    write_files(folder, results)
+    write_report(sweep)
     if searcher.error is not None:
         raise searcher.error
     if cut_short and config.time_budget_s is None:

@@ -167,6 +167,11 @@ class FailureOptions:
     epoch_s: float | None = option(
         "treat an epoch that takes longer as a hang; default 3600", "S", flag="--epoch-limit"
     )
+    heartbeat_s: float | None = option(
+        "end a worker without a sign of life for so long; default 120",
+        "S",
+        flag="--heartbeat-limit",
+    )
     may_accumulate: bool | None = option(
         "restart a trial that ran out of memory, with each batch in two halves", flag="--accumulate"
     )

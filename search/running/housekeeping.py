@@ -24,7 +24,7 @@ class Housekeeping(Callback):
 
     def on_completed(self, trial: str, _: Sequence[OperatingPoint], results: Results) -> None:
         """Keep the averages that the front needs."""
-        self._remove_checkpoint(trial)
+        self._remove_what_resumes(trial)
         on_front = {point.trial for point in results.front().points}
         for folder in self.trials.glob("*"):
             if folder.name not in on_front and results.has_ended(folder.name):
@@ -32,14 +32,16 @@ class Housekeeping(Callback):
 
     def on_failed(self, trial: str, _: Failure, __: Results) -> None:
         """A failed trial is not resumed."""
-        self._remove_checkpoint(trial)
+        self._remove_what_resumes(trial)
 
     def on_stopped(self, trial: str, _: int, __: Results) -> None:
         """A stopped trial is not resumed."""
-        self._remove_checkpoint(trial)
+        self._remove_what_resumes(trial)
 
-    def _remove_checkpoint(self, trial: str) -> None:
-        TrialFolder(self.trials / trial).checkpoint.unlink(missing_ok=True)
+    def _remove_what_resumes(self, trial: str) -> None:
+        files = TrialFolder(self.trials / trial)
+        for file in (files.checkpoint, files.heartbeat):
+            file.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, results: Results) -> None:
@@ -59,3 +61,4 @@ def remove_leftovers(folder: Path, results: Results) -> None:
     for trial in files.trials.glob("*"):
         if results.has_ended(trial.name):
             TrialFolder(trial).checkpoint.unlink(missing_ok=True)
+        TrialFolder(trial).heartbeat.unlink(missing_ok=True)

@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `TuneSearcher.interruptible`
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "60",  # a worker that was told to stop, and stands still
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the search limits itself
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "60",

@@ -8,8 +8,11 @@ its final state.
 from __future__ import annotations
 
 import shutil
+import signal
 import textwrap
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
 from search.running.ray_cluster import n_at_once
+from search.running.ray_heartbeats import Heartbeats
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
 from search.running.worker import has_metrics, report_end
@@ -35,13 +39,26 @@ class TuneSearcher(RaySearcher):
     """
 
     def __init__(
-        self, searcher: Searcher, folder: Path, n_workers: Callable[[], int] | None = None
+        self,
+        searcher: Searcher,
+        folder: Path,
+        n_workers: Callable[[], int] | None = None,
+        has_hung: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Wrap a search; `n_workers` says how many trials fit now, as machines come and go."""
+        """Wrap a search.
+
+        Args:
+            searcher: the search.
+            folder: where the folders of the trials are.
+            n_workers: says how many trials fit now, as machines come and go.
+            has_hung: says whether the workers of a trial were ended because they stood still.
+        """
         super().__init__()
         self.search = searcher
         self.folder = folder
         self.n_workers = n_workers
+        self.has_hung = has_hung
+        self.is_interrupted = False
         self.names: dict[str, str] = {}
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
@@ -67,7 +84,7 @@ class TuneSearcher(RaySearcher):
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on the metrics of an epoch; returns whether to stop the trial."""
         stops = False
-        if has_metrics(result) and not self._is_unwritable:
+        if has_metrics(result) and not self.search.is_cut_off:
             with self.search.aborting():
                 stops = self.search.report(self.names[trial_id], result)
         return stops
@@ -86,19 +103,49 @@ class TuneSearcher(RaySearcher):
     def died(self, trial_id: str, cause: str) -> None:
         """Report a trial whose workers died, the last one of this cause."""
         if (trial := self._pop(trial_id)) is not None:
-            reason = f"its worker died, and so did those that replaced it: {cause}"
+            failure = Failure(
+                kind="worker-died",
+                reason=f"its worker died, and so did those that replaced it: {cause}",
+            )
+            if self.has_hung(trial):
+                reason = "its worker showed no sign of life, and neither did those that replaced it"
+                failure = Failure(kind="hang", reason=reason)
             with self.search.aborting():
-                self.search.failed(trial, Failure(kind="worker-died", reason=reason))
+                self.search.failed(trial, failure)
 
     def _pop(self, trial_id: str) -> str | None:
         """The trial of a searcher's id, which Ray has ended, if its end is to be reported."""
         trial = self.names.pop(trial_id)
-        return None if trial not in self.search.running or self._is_unwritable else trial
+        return None if trial not in self.search.running or self.search.is_cut_off else trial
 
     @property
-    def _is_unwritable(self) -> bool:
-        """Whether a write has failed: no record may follow one that may be incomplete."""
-        return isinstance(self.search.error, OSError)
+    def is_ending(self) -> bool:
+        """Whether no trial goes on: after an error or Ctrl-C, or if another process runs."""
+        with self.search.aborting():
+            self.search.ledger.guard()
+        return self.is_interrupted or self.search.error is not None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the first Ctrl-C end the search in order, and a second one at once.
+
+        Ray's own handler does the same, but nothing can see that it was called. Outside of the main
+        thread, where no handler can be set, it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(*_: object) -> None:
+            self.is_interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study is the source of truth."""
@@ -122,8 +169,11 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether an error has ended the search; otherwise it ends by proposing no more trials."""
-        return self.searcher.search.error is not None
+        """Whether an error or Ctrl-C has ended the search.
+
+        Otherwise it ends by proposing no more trials.
+        """
+        return self.searcher.is_ending
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
@@ -156,7 +206,8 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     What Ray keeps there is never read again: the study and the trials' folders hold everything.
     """
     config, files, resources = sweep.config, sweep.files, sweep.config.resources
-    tuned = TuneSearcher(searcher, files.trials, partial(n_at_once, resources))
+    heartbeats = Heartbeats(config.limits, lambda: tuned.is_ending)
+    tuned = TuneSearcher(searcher, files.trials, partial(n_at_once, resources), heartbeats.has_hung)
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
@@ -167,7 +218,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     )
     shutil.rmtree(files.ray, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
@@ -182,10 +233,12 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.limits.max_retries),
             stop=RungStopper(tuned),
-            callbacks=[DeathReporter(tuned)],
+            callbacks=[heartbeats, DeathReporter(tuned)],
             verbose=0,
         ),
-    ).fit()
+    )
+    with tuned.interruptible():
+        tuner.fit()
 
 
 def _trial_folder(trial: Any) -> str:

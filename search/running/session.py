@@ -1,4 +1,4 @@
-"""What surrounds a sweep while it runs: its lock, SIGTERM, and a folder that cannot be written."""
+"""What surrounds a sweep while it runs: SIGTERM, and a folder that cannot be written."""
 
 from __future__ import annotations
 
@@ -8,29 +8,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from search.errors import SweepFolderError, SweepInterruptedError
-from search.folders import SweepFolder
+from search.errors import SweepInterruptedError
 from search.study.failures import is_of_storage
 from search.study.storage import WRITE_ERRORS
 from search.wording import command_text
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a sweep's folder.
-
-    Raises:
-        SweepFolderError: another process holds it.
-    """
-    try:
-        with FileLock(SweepFolder(folder).lock, timeout=0):
-            yield
-    except Timeout as error:
-        raise SweepFolderError(
-            f"{folder} must be run by one process at a time, but another runs it."
-        ) from error
 
 
 @contextlib.contextmanager

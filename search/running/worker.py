@@ -23,7 +23,7 @@ from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
-from search.running.watchdog import has_hung, watched
+from search.running.watchdog import Heartbeat, has_hung, watched
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure, classify, is_of_storage
 
@@ -57,7 +57,8 @@ class Worker:
             model: a custom factory of models.
             warmups: where trials share their warm-ups.
             limits: limits of time and memory.
-            is_watched: whether this process ends itself when an epoch hangs, for others to notice.
+            is_watched: whether this process ends itself when an epoch hangs, and has a heartbeat,
+                for others to notice.
             raises: whether errors of a trial are raised instead of reported as its failure.
         """
         torch.set_num_threads(threads)
@@ -66,12 +67,15 @@ class Worker:
         self.is_watched = is_watched
         self.raises = raises
         self.trial: TrialRun | None = None
+        self.heartbeat: Heartbeat | None = None
 
     def begin(self, folder: Path, config: TrainConfig) -> None:
         """Switch to another trial, without a new start-up; the data stay loaded."""
         self.close()
         self.folder, self.files, self.asked = folder, TrialFolder(folder), config
         self.has_accumulated = False
+        if self.is_watched:
+            self.heartbeat = Heartbeat(folder, self.limits.heartbeat_s)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; after the last epoch release the mixtures."""
@@ -84,6 +88,12 @@ class Worker:
 
     def close(self) -> None:
         """Release what the trial holds."""
+        self._close_trial()
+        if self.heartbeat is not None:
+            self.heartbeat.close()
+            self.heartbeat = None
+
+    def _close_trial(self) -> None:
         if self.trial is not None:
             self.trial.training.close()
             self.trial = None
@@ -135,7 +145,7 @@ class Worker:
         return self._failure_result(failure, traceback.format_exc())
 
     def _again_with_less_memory(self) -> dict[str, Any]:
-        self.close()
+        self._close_trial()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.has_accumulated = True

@@ -15,7 +15,7 @@ from typing import Any
 from generalist_core.config import TrainConfig
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import StopWhenDone
-from search.errors import WorkerError
+from search.errors import SweepInterruptedError, WorkerError
 from search.front.points import trial_id
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs, epoch_of, rung_results
@@ -88,6 +88,11 @@ class Searcher:
         return under_way and self.ledger.results.n_asked % self.rules.round_size == 0
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether this process must record no more: a write has failed, or another process runs."""
+        return isinstance(self.error, OSError | SweepInterruptedError)
+
+    @property
     def n_to_begin(self) -> int:
         """The number of trials that are still to begin."""
         return self.n_left + len(self.unfinished) if self.error is None else 0
@@ -131,6 +136,7 @@ class Searcher:
 
     def report(self, trial: str, metrics: Mapping[str, Any]) -> bool:
         """Take in an epoch of a running trial; returns whether the trial is to be stopped."""
+        self.ledger.guard()
         self.callback.on_metrics(trial, metrics)
         self._count(trial, metrics)
         stops = self._decide(trial, self.running[trial].config, metrics)
@@ -191,7 +197,7 @@ class Searcher:
     def close(self) -> bool:
         """End the search; returns whether it was cut short, with trials left for `resume`."""
         cut_short = bool(self.running or self.ended) or self.n_to_begin > 0
-        if not isinstance(self.error, OSError):
+        if not self.is_cut_off:
             for trial in (*self.running, *self.ended, *(p.trial for p in self.unfinished)):
                 self.ledger.pause(trial)
         self.callback.close()

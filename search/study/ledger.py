@@ -9,7 +9,7 @@ from one training.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -48,7 +48,10 @@ MAX_ATTEMPTS = 20
 
 
 class Ledger:
-    """The study behind a sweep: trials are asked and told here, and `results` are read."""
+    """The study behind a sweep: trials are asked and told here, and `results` are read.
+
+    `guard` is called before each write, and raises an error if this process must not write.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.goals = Goals(objectives=tuple(objectives), floors=tuple(floors))
         self.storage = storage
+        self.guard: Callable[[], None] = lambda: None
         self.sampler_of = sampler_of
         self.study = self._begin(study) if is_new else self._open(study)
         self._read()
@@ -132,6 +136,7 @@ class Ledger:
         Siblings that a completed trial still lacks are added. A trial that cannot continue is
         closed as failed.
         """
+        self.guard()
         for trial in self.results.asked():
             if trial.state == TrialState.COMPLETE:
                 self.study.add_trials(self._missing_siblings(trial))
@@ -168,6 +173,7 @@ class Ledger:
 
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
+        self.guard()
         self.storage.set_trial_state_values(self._id_of(trial), TrialState.WAITING)
 
     def enqueue(
@@ -213,6 +219,7 @@ class Ledger:
 
     def _record(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Write a trial that begins to the study, in one step."""
+        self.guard()
         attributes = {"trial": name, "asked_after": self._n_told, **attributes}
         asked = self.sampling.asked(name)
         self.sampling.know(asked)
@@ -271,6 +278,7 @@ class Ledger:
         accuracies: Mapping[str, float] | None = None,
     ) -> None:
         """Write how a trial ended, its state last: after a crash before that it has not ended."""
+        self.guard()
         live = optuna.Trial(self.study, self._id_of(trial))
         for name, value in {**attributes, "told_as": self._n_told}.items():
             live.set_user_attr(name, value)

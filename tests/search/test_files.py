@@ -103,7 +103,7 @@ def test_unreadable_json_is_named(tmp_path: Path, content: str | None, message: 
 
 def test_an_output_folder_is_new_or_empty(tmp_path: Path) -> None:
     create_folder(tmp_path / "new" / "deep")
-    SweepFolder(tmp_path / "new" / "deep").lock.touch()
+    SweepFolder(tmp_path / "new" / "deep").lease.touch()
     create_folder(tmp_path / "new" / "deep")
     (tmp_path / "new" / "deep" / "sweep.json").write_text("{}")
     with pytest.raises(SweepFolderError, match=r"new or empty.*Give another --out"):

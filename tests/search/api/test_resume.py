@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from optuna.trial import TrialState
 from torch import Tensor, nn
 
@@ -19,10 +18,11 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import CHANGEABLE, resume, sweep
 from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving, SweepConfig
-from search.errors import SweepFolderError
+from search.errors import SweepFolderError, SweepInterruptedError
 from search.folders import SweepFolder
 from search.scheduling.replay import replay
 from search.study.folder import open_sweep, read_request
+from search.study.lease import leased
 from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split, write_image_folder
 from tests.helpers.small_sweep import small_sweep
@@ -43,8 +43,7 @@ def folder(done: Path, tmp_path: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files but the lock, which may be there or not."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -80,11 +79,35 @@ def test_all_settings_are_either_changeable_or_tried_here() -> None:
 def test_a_sweep_that_another_process_runs_is_left_alone(folder: Path) -> None:
     before = content(folder)
     with (
-        FileLock(folder / ".lock"),
+        leased(SweepFolder(folder).lease, waits=False),
         pytest.raises(SweepFolderError, match="one process at a time, but another runs it"),
     ):
         resume(folder, data=DATA)
     assert content(folder) == before
+
+
+def test_a_sweep_whose_lease_is_lost_records_no_more(folder: Path) -> None:
+    """Another process takes it over while the first trial of this one is trained."""
+    files = SweepFolder(folder)
+
+    class Taken(nn.Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            if self.training and len(images) > 2:  # what the rehearsal does not see
+                files.lease.unlink(missing_ok=True)
+            return super().forward(images.flatten(1))
+
+    def change(document: Any) -> None:
+        document["request"] |= {"trials": 3, "shares_warmups": False, "early_stopping": None}
+        document["custom"]["model"] = True
+
+    with_request(folder, change)
+    request = replace(read_request(folder)[0], resources=Resources(local=True))
+    report = files.report.read_bytes()
+    with pytest.raises(SweepInterruptedError, match="has recorded nothing since"):
+        resume(folder, request, data=DATA, model=lambda n_classes, _: Taken(16, n_classes))
+    assert open_sweep(folder).counts.total == 2
+    assert files.report.read_bytes() == report
+    assert not (files.trial("0002").points).exists()
 
 
 def test_custom_parts_must_be_passed_again(folder: Path) -> None:

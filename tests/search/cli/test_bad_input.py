@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 
 from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from search.cli.main import main
+from search.folders import SweepFolder
 from search.study.folder import open_sweep, record_request
+from search.study.lease import leased
 from tests.helpers.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]
@@ -572,9 +573,7 @@ LOG = os.environ.get("BAD_INPUT_LOG")
 @pytest.fixture(scope="module")
 def finished(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep that no test may change."""
-    folder = copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
-    (folder / ".lock").touch()
-    return folder
+    return copy_of(two_trials, tmp_path_factory.mktemp("finished") / "sweep").folder
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -651,7 +650,7 @@ def test_a_sweep_that_another_process_runs_is_left_alone(
     sweep = tmp_path / "sweep"
     shutil.copytree(finished, sweep)
     before = digests(sweep)
-    with FileLock(sweep / ".lock"):
+    with leased(SweepFolder(sweep).lease, waits=False):
         assert main(["resume", str(sweep)]) == 2
     assert "one process at a time" in capsys.readouterr().err
     assert digests(sweep) == before

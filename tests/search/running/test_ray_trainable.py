@@ -25,6 +25,7 @@ def request(folder: Path) -> dict[str, Any]:
 def actor(folder: Path, model: ModelFactory | None = None) -> GeneralistTrainable:
     """An actor's object with its first trial; Ray would pass the same arguments."""
     made = GeneralistTrainable(config=request(folder))
+    made.cleanup()
     made.setup(request(folder), data=tiny_dataset(), model=model)
     return made
 
@@ -43,7 +44,9 @@ def failing(*_: Any) -> Any:
 
 
 def test_a_trial_ends_with_the_points_of_one_without_ray(tmp_path: Path) -> None:
-    given = results(actor(tmp_path / "0000"))
+    training = actor(tmp_path / "0000")
+    given = results(training)
+    training.cleanup()
     alone = finish(begin(tmp_path / "alone"))
     last = given[-1]
     assert [result["epoch"] for result in given] == [1, 2, 3, 4, 5]
@@ -53,6 +56,7 @@ def test_a_trial_ends_with_the_points_of_one_without_ray(tmp_path: Path) -> None
     assert last["forward_images"] == alone.training.cost["forward_images"]
     assert (last["lost_forward_images"], last["n_accumulations"]) == (0, 1)
     assert not (tmp_path / "0000" / "hang.txt").exists()
+    assert not (tmp_path / "0000" / "heartbeat").exists()
 
 
 def test_one_actor_trains_one_trial_after_another(tmp_path: Path) -> None:
@@ -66,3 +70,4 @@ def test_one_actor_trains_one_trial_after_another(tmp_path: Path) -> None:
     training.worker.model = None
     assert training.reset_config(request(tmp_path / "0001"))
     assert "points" in results(training)[-1]
+    training.cleanup()

@@ -11,19 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import SweepFolderError, SweepInterruptedError
-from search.running.session import interrupted_by_sigterm, locked, write_errors_explained
-
-
-def test_a_folder_is_locked_once_and_free_again(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path),
-        pytest.raises(SweepFolderError, match="one process at a time, but another runs it"),
-        locked(tmp_path),
-    ):
-        pytest.fail("The lock was held twice.")
-    with locked(tmp_path):
-        pass
+from search.errors import SweepInterruptedError
+from search.running.session import interrupted_by_sigterm, write_errors_explained
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from search.folders import TrialFolder
-from search.running.watchdog import has_hung, watched
+from search.running.watchdog import Heartbeat, has_hung, watched
 from tests import ROOT
 
 HANGING = """
@@ -42,3 +44,39 @@ def test_a_process_that_is_in_time_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="planted"), watched(tmp_path, 60):
         raise ValueError("planted")
     assert not has_hung(tmp_path)
+
+
+def await_that(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_heartbeat_changes_its_file_and_leaves_none(tmp_path: Path) -> None:
+    file = TrialFolder(tmp_path).heartbeat
+    heartbeat = Heartbeat(tmp_path, 0.1)
+    await_that(lambda: heartbeat.n_beats > 0)
+    first = file.read_bytes()
+    await_that(lambda: file.read_bytes() not in (b"", first))
+    assert len(file.read_bytes()) == len(first)
+    heartbeat.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_heartbeat_waits_for_its_folder(tmp_path: Path) -> None:
+    heartbeat = Heartbeat(tmp_path / "later", 0.1)
+    (tmp_path / "later").mkdir()
+    await_that(lambda: heartbeat.n_beats > 0)
+    heartbeat.close()
+
+
+def test_a_process_whose_trial_another_has_taken_over_is_ended(tmp_path: Path) -> None:
+    """Its token is overwritten, as by the worker that continues the trial of one that slept."""
+    lost: list[str] = []
+    first = Heartbeat(tmp_path, 0.1, on_lost=lambda: lost.append("first"))
+    await_that(lambda: first.n_beats > 0)
+    second = Heartbeat(tmp_path, 0.1, on_lost=lambda: lost.append("second"))
+    await_that(lambda: bool(lost) and second.n_beats > 2)
+    assert lost == ["first"]
+    second.close()

@@ -57,7 +57,9 @@ def worker(
     warmups: WarmupConfig | None = None,
 ) -> Worker:
     """A worker with its first trial."""
-    made = Worker(data=tiny_dataset(), model=model, limits=limits, warmups=warmups)
+    made = Worker(
+        data=tiny_dataset(), model=model, limits=limits, warmups=warmups, is_watched=False
+    )
     made.begin(folder, config)
     return made
 

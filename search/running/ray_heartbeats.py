@@ -1,0 +1,118 @@
+"""The driver ends workers that stand still: Ray only notices those whose process has ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from search.config import Limits
+from search.folders import TrialFolder
+from search.running.watchdog import BEATS
+
+STOPPING_S = 2.0
+"""How long workers may take to stop in order, once the search is ending."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A worker that trains a trial, its last heartbeat, and for how long that has not changed."""
+
+    actor: Any
+    heartbeat: bytes
+    silent_s: float = 0.0
+
+
+class Heartbeats(tune.Callback):
+    """Ends the worker of a trial whose heartbeat has not changed for `heartbeat_s`.
+
+    To Ray this is the death of a worker, so that the trial continues in another. Only time in which
+    this process itself was awake is counted, on its own clock.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        is_ending: Callable[[], bool] = lambda: False,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        kill: Callable[[Any], None] = ray.kill,
+    ) -> None:
+        self.limits, self.every_s = limits, limits.heartbeat_s / BEATS
+        self.is_ending, self.clock, self.kill = is_ending, clock, kill
+        self.timer: threading.Timer | None = None
+        self.looked_at = clock()
+        self.actors: list[Any] = []
+        self.watched: dict[str, Watched] = {}
+        self.n_ended: Counter[str] = Counter()
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:  # noqa: ARG002
+        """Look at the heartbeats, if it is time."""
+        # Ray 2.60 has no public way from a trial to its actor.
+        live = [trial for trial in trials if trial.temporary_state.ray_actor is not None]
+        self.actors = [trial.temporary_state.ray_actor for trial in live]
+        elapsed = self.clock() - self.looked_at
+        if elapsed < self.every_s:
+            return
+        self.looked_at += elapsed
+        names = {trial.trial_id for trial in live}
+        self.watched = {name: seen for name, seen in self.watched.items() if name in names}
+        for trial, actor in zip(live, self.actors, strict=True):
+            self._look(trial, actor, min(elapsed, 2 * self.every_s))
+
+    def _look(self, trial: Any, actor: Any, elapsed: float) -> None:
+        before, heartbeat = self.watched.get(trial.trial_id), _read(Path(trial.config["folder"]))
+        if before is None or before.actor != actor or before.heartbeat != heartbeat:
+            self.watched[trial.trial_id] = Watched(actor=actor, heartbeat=heartbeat)
+            return
+        before.silent_s += elapsed
+        if before.silent_s >= self.limits.heartbeat_s:
+            log.warning(
+                "The worker of trial %s has shown no sign of life for %g s, and is ended.",
+                trial.config["trial"],
+                self.limits.heartbeat_s,
+            )
+            before.silent_s = 0.0
+            self.n_ended[trial.config["trial"]] += 1
+            self.kill(actor)
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:  # noqa: ARG002
+        """Once the search is ending, end the workers that do not stop by themselves in time."""
+        if self.is_ending() and self.timer is None:
+            self.timer = threading.Timer(STOPPING_S, self._end_all, self.actors)
+            self.timer.start()
+
+    def _end_all(self, *actors: Any) -> None:
+        for actor in actors:
+            self.kill(actor)
+
+    def on_experiment_end(self, trials: Sequence[Any], **_: Any) -> None:  # noqa: ARG002
+        """All workers have ended."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer.join()
+
+    def has_hung(self, trial: str) -> bool:
+        """Whether each worker that began this trial, and all that replaced it, stood still."""
+        return self.n_ended[trial] > self.limits.max_retries
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the searcher."""
+        return {}
+
+
+def _read(folder: Path) -> bytes:
+    try:
+        return TrialFolder(folder).heartbeat.read_bytes()
+    except FileNotFoundError:
+        return b""
