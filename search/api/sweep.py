@@ -18,9 +18,9 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.config import CustomParts, Resources, SweepConfig
-from search.errors import SweepInterruptedError
 from search.files import create_folder
 from search.folders import SweepFolder
+from search.interruption import Interrupted, was_interrupted
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
@@ -31,7 +31,8 @@ from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.session import (
     cannot_write,
-    interrupted_by_sigterm,
+    ended_by_signals,
+    interrupted,
     locked,
     write_errors_explained,
 )
@@ -55,7 +56,6 @@ from search.study.records import Proposal
 from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations
-from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -89,7 +89,7 @@ def sweep(
     Raises:
         InvalidConfigError: a setting that cannot work; found before any trial starts.
         SweepFolderError: the folder is not empty, or cannot be written.
-        SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
+        SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
     config = _pinned(config)
@@ -107,7 +107,7 @@ def sweep(
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
-    with write_errors_explained(folder), locked(folder):
+    with ended_by_signals(folder), write_errors_explained(folder), locked(folder):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, custom_parts(data, model), pins)
         ledger = open_ledger(folder, config, study, is_new=True)
@@ -146,7 +146,7 @@ def resume(
         InvalidConfigError: a custom part of the sweep is missing or differs, or a file of the
             user's or another setting than those above has changed.
         SweepFolderError: the folder holds no sweep or a damaged file, or another process runs it.
-        SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
+        SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
     old, study = read_request(folder)
@@ -161,7 +161,7 @@ def resume(
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
     config = check_that_it_can_start(config, data, model)
     console, files = console or Console(stderr=True), SweepFolder(folder)
-    with write_errors_explained(folder), locked(folder):
+    with ended_by_signals(folder), write_errors_explained(folder), locked(folder):
         for proposal in open_sweep(folder).results.proposals():
             read_metrics(files.trial(proposal.trial).root)
         if config.storage is None:
@@ -190,20 +190,21 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         else view_of(console, results, n_trials=config.trials, time_budget_s=config.time_budget_s)
     )
     run_trials, workers = _runner(config.resources, raises=debug)
-    with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
+    with quiet, drawing(view), workers as n_workers:
         searcher = _searcher(sweep, unfinished, n_workers, view)
-        run_trials(searcher, sweep)
+        with contextlib.suppress(Interrupted):
+            run_trials(searcher, sweep)
         cut_short = searcher.close()
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
         if config.repeats and not cut_short:
-            repeat_front(sweep, console)
+            with contextlib.suppress(Interrupted):
+                repeat_front(sweep, console)
     write_files(folder, results)
     if searcher.error is not None:
         raise searcher.error
-    if cut_short and config.time_budget_s is None:
-        again = command_text("generalist-search", "resume", folder)
-        raise SweepInterruptedError(f"Interrupted. Continue: {again}")
+    if was_interrupted() or (cut_short and config.time_budget_s is None):
+        raise interrupted(folder)
     return sweep
 
 

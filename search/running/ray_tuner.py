@@ -7,8 +7,11 @@ its final state.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
+from search.interruption import on_interruption, raise_interrupted
 from search.running.ray_cluster import n_at_once
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
@@ -140,7 +144,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     )
     shutil.rmtree(files.ray, ignore_errors=True)
     asked = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
@@ -157,7 +161,27 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
             stop=RungStopper(tuned),
             verbose=0,
         ),
-    ).fit()
+    )
+    with _interrupting_tune():
+        tuner.fit()
+
+
+@contextlib.contextmanager
+def _interrupting_tune() -> Iterator[None]:
+    """Let the first signal end Tune's loop in order.
+
+    Its own handler of SIGINT would not acknowledge the signal, would miss the other signals, and
+    would stay afterwards. Without it, SIGUSR1 does the same from when the loop is ready.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, raise_interrupted)
+    try:
+        with on_interruption(lambda: signal.raise_signal(signal.SIGUSR1)):
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _trial_folder(trial: Any) -> str:
