@@ -29,9 +29,10 @@ def told_how_to_go_on(program: str, command: str, values: Mapping[str, Any]) -> 
 
 
 def _how_to_go_on(program: str, command: str, folder: Path | None) -> str:
-    if folder is not None and command in ("sweep", "resume"):
-        if SweepFolder(folder).request.is_file():
-            return f"Interrupted. Continue: {command_text(program, 'resume', folder.absolute())}"
-    if folder is not None and command == "train" and TrialFolder(folder).config.is_file():
-        return f"Interrupted. {folder} keeps what was trained; train again with another --out."
+    if folder is None:
+        return AGAIN
+    if command in ("sweep", "resume") and SweepFolder(folder).request.is_file():
+        return f"Interrupted. Continue: {command_text(program, 'resume', folder.absolute())}"
+    if command == "train" and TrialFolder(folder).config.is_file():
+        return f"Interrupted. {folder} keeps its last epoch; train again with another --out."
     return AGAIN
