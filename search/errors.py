@@ -8,7 +8,7 @@ class SweepFolderError(OSError):
 
 
 class SweepInterruptedError(RuntimeError):
-    """The sweep was ended from outside before its trials were done."""
+    """The work was ended from outside before it was done; the message says how to go on."""
 
 
 class WorkerError(RuntimeError):

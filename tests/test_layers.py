@@ -29,6 +29,7 @@ ORDER = (
     "generalist_core.evaluation",
     "spaces",
     "search.errors",
+    "search.interruption",
     "search.wording",
     "search.folders",
     "search.files",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.running.session import locked, write_errors_explained
+from search.folders import SweepFolder
+from search.running.session import write_errors_explained
 from search.study.folder import open_sweep, read_request, record_request
+from search.study.lease import leased
 
 
 def accept_request(folder: str | Path) -> None:
@@ -17,5 +19,5 @@ def accept_request(folder: str | Path) -> None:
     """
     folder = Path(folder)
     read_request(folder)
-    with write_errors_explained(folder), locked(folder):
+    with write_errors_explained(folder), leased(SweepFolder(folder).lease, waits=False):
         record_request(folder, open_sweep(folder, accept=True).ledger)

@@ -22,6 +22,7 @@ from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import create_folder
 from search.folders import SweepFolder
+from search.interruption import Interrupted, was_interrupted
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
@@ -31,7 +32,8 @@ from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.session import (
     cannot_write,
-    interrupted_by_sigterm,
+    ended_by_signals,
+    interrupted,
     write_errors_explained,
 )
 from search.running.trial import read_metrics
@@ -57,7 +59,6 @@ from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, open_storage
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
-from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -88,7 +89,7 @@ def sweep(
     Raises:
         InvalidConfigError: a setting that cannot work; found before any trial starts.
         SweepFolderError: the folder is not empty, or cannot be written.
-        SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
+        SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
     config = _pinned(config)
@@ -107,7 +108,11 @@ def sweep(
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
     create_folder(folder)
-    with write_errors_explained(folder), leased(SweepFolder(folder).lease, waits=False) as lease:
+    with (
+        ended_by_signals(folder),
+        write_errors_explained(folder),
+        leased(SweepFolder(folder).lease, waits=False) as lease,
+    ):
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
         ledger = open_ledger(folder, config, study, is_new=True)
@@ -149,7 +154,7 @@ def resume(
             fewer trials than are done.
         SweepFolderError: the folder holds no sweep, a damaged file or a request that has changed,
             or another process runs it.
-        SweepInterruptedError: Ctrl-C ended the sweep; the report of its trials has been written.
+        SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
@@ -165,7 +170,11 @@ def resume(
     config, images = check_that_it_can_start(config, data, model)
     require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
-    with write_errors_explained(folder), leased(files.lease, waits=False) as lease:
+    with (
+        ended_by_signals(folder),
+        write_errors_explained(folder),
+        leased(files.lease, waits=False) as lease,
+    ):
         ledger = open_sweep(folder).ledger
         for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
@@ -201,22 +210,23 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         else view_of(console, results, n_trials=config.trials, time_budget_s=config.time_budget_s)
     )
     run_trials, workers = _runner(config.resources, raises=debug)
-    with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
+    with quiet, drawing(view), workers as n_workers:
         searcher = _searcher(sweep, unfinished, n_workers, view)
-        run_trials(searcher, sweep)
+        with contextlib.suppress(Interrupted):
+            run_trials(searcher, sweep)
         cut_short = searcher.close()
         if isinstance(searcher.error, SweepInterruptedError):
             raise searcher.error
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
         if config.repeats and not cut_short:
-            repeat_front(sweep, console)
+            with contextlib.suppress(Interrupted):
+                repeat_front(sweep, console)
     write_report(sweep)
     if searcher.error is not None:
         raise searcher.error
-    if cut_short and config.time_budget_s is None:
-        again = command_text("generalist-search", "resume", folder)
-        raise SweepInterruptedError(f"Interrupted. Continue: {again}")
+    if was_interrupted() or (cut_short and config.time_budget_s is None):
+        raise interrupted(folder)
     return sweep
 
 

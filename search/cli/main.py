@@ -16,8 +16,16 @@ import click
 from generalist_core.user_code import described
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.cli import commands
+from search.cli.going_on import AGAIN
 from search.cli.option_groups import PROGRAM
 from search.errors import SweepInterruptedError, WorkerError
+from search.interruption import (
+    end_at_once,
+    interruptible,
+    on_interruption,
+    raise_interrupted,
+    was_interrupted,
+)
 
 EPILOG = """\b
 examples:
@@ -67,13 +75,26 @@ click.version_option(package_name=PROGRAM)(program)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    with interruptible(end_at_once):
+        try:
+            with on_interruption(raise_interrupted):
+                code = _code_of(words)
+        except KeyboardInterrupt:
+            code = 0
+        if code == 0 and was_interrupted():
+            return _fail(PROGRAM, AGAIN, 1)
+        return code
+
+
+def _code_of(words: list[str]) -> int:
+    """The exit code of a command; an error is told."""
     try:
         return _run(words)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else PROGRAM
         return _fail(where, _with_help(error.format_message(), where), 2)
     except click.Abort:
-        return _fail(PROGRAM, "Interrupted.", 1)
+        return _fail(PROGRAM, AGAIN, 1)
     except Exception as error:
         if "--debug" in words:
             raise

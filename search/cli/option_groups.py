@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
+from search.cli.going_on import told_how_to_go_on
+
 PROGRAM = "generalist-search"
 
 
@@ -47,6 +49,7 @@ def command(example: str) -> Callable[[Callable[..., None]], click.Command]:
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
+        command_name = function.__name__.removeprefix("run_")
         parameters: list[click.Parameter] = []
         groups: dict[str, Any] = {}
         types = get_type_hints(function)
@@ -63,10 +66,11 @@ def command(example: str) -> Callable[[Callable[..., None]], click.Command]:
             for name, group in groups.items():
                 names = [f.name for f in fields(group)]
                 values[name] = group(**{n: values.pop(f"{name}__{n}") for n in names})
-            function(**values)
+            with told_how_to_go_on(PROGRAM, command_name, values):
+                function(**values)
 
         return _Command(
-            function.__name__.removeprefix("run_"),
+            command_name,
             params=parameters,
             callback=callback,
             help=inspect.getdoc(function),

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from search.interruption import do_nothing, on_interruption, raise_interrupted
 from search.running.trial import with_release_ratio
 from search.running.worker import Worker, has_metrics, report_end
 from search.scheduling.searcher import Searcher
@@ -24,8 +25,9 @@ Result = TypeVar("Result")
 def run_locally(searcher: Searcher, sweep: Sweep, *, raises: bool) -> None:
     """As `search.running.ray_tuner.run_on_ray`, but in this process, one trial after another.
 
-    Only Ctrl-C ends an epoch that hangs; it leaves the trial for `resume`. With `raises` the first
-    error of a trial ends the search and becomes the searcher's.
+    Only a signal ends an epoch that hangs; it leaves the trial for `resume`, and comes through only
+    while a trial trains, so that each record is complete. With `raises` the first error of a trial
+    ends the search and becomes the searcher's.
     """
     config = sweep.config
     worker = Worker(
@@ -38,7 +40,8 @@ def run_locally(searcher: Searcher, sweep: Sweep, *, raises: bool) -> None:
         raises=raises,
     )
     deadline = time.monotonic() + (config.time_budget_s or float("inf"))
-    with contextlib.suppress(KeyboardInterrupt), searcher.aborting():
+    ends = contextlib.suppress(KeyboardInterrupt)
+    with ends, searcher.aborting(), on_interruption(do_nothing):
         while time.monotonic() < deadline and (proposal := searcher.propose()) is not None:
             folder = sweep.files.trial(proposal.trial).root
             worker.begin(folder, with_release_ratio(proposal.config, proposal.mixing_ratio))
@@ -50,7 +53,8 @@ def _train(searcher: Searcher, proposal: Proposal, worker: Worker, deadline: flo
     """Train a trial until it ends, the time is up, or the search ends."""
     trial = proposal.trial
     while trial in searcher.running and searcher.error is None and time.monotonic() < deadline:
-        result = worker.step()
+        with on_interruption(raise_interrupted):
+            result = worker.step()
         if not (has_metrics(result) and searcher.report(trial, result)):
             report_end(searcher, trial, result)
 

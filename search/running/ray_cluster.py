@@ -7,13 +7,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import ray
+from ray._private import ray_constants, services, utils
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
 from generalist_core.validation import InvalidConfigError
 from search.config import Resources
+from search.interruption import descendants, kill, set_handlers_again
 from search.running.preflight import require_reachable
 from search.study.failures import Failure, classify
 
@@ -34,7 +37,7 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `TuneSearcher.interruptible`
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `search.interruption`
     "TUNE_FORCE_TRIAL_CLEANUP_S": "60",  # a worker that was told to stop, and stands still
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the search limits itself
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -63,19 +66,57 @@ def running_ray(resources: Resources) -> Iterator[int]:
     try:
         yield n_workers(resources, patience_s=JOINING_S if resources.address else 0.0)
     finally:
-        ray.shutdown()
+        _shut_down()
 
 
 def _start() -> None:
     """Start a Ray of this machine alone, whatever RAY_ADDRESS says."""
-    with _keeping_loopback():
-        ray.init(
-            address="local",  # without it Ray joins a cluster that it finds on this machine
-            _node_ip_address=LOOPBACK,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+    others = descendants()
+    try:
+        with _keeping_loopback(), _keeping_handlers(), _in_groups_of_their_own():
+            ray.init(
+                address="local",  # without it Ray joins a cluster that it finds on this machine
+                _node_ip_address=LOOPBACK,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except BaseException:  # Ray leaves what it had started
+        kill(descendants() - others)
+        raise
+
+
+@contextmanager
+def _keeping_handlers() -> Iterator[None]:
+    """Keep Ray from replacing the handler of SIGTERM, by ones that exit without a word.
+
+    Its C++ code sets one too, before the calls that are replaced here.
+    """
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda _: set_handlers_again()
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
+        set_handlers_again()
+
+
+def _shut_down() -> None:
+    """Leave Ray, and end its processes if they were started here.
+
+    Its C++ code removes the handler of SIGTERM; that is set again before processes are waited for.
+    """
+    node = ray._private.worker._global_node
+    if node is not None:
+        end_processes = node.kill_all_processes
+
+        def end_interruptibly(*settings: Any, **more: Any) -> None:
+            set_handlers_again()
+            end_processes(*settings, **more)
+
+        node.kill_all_processes = end_interruptibly
+    ray.shutdown()
+    set_handlers_again()
 
 
 @contextmanager
@@ -89,8 +130,6 @@ def _keeping_loopback() -> Iterator[None]:
     which may be the caller's. Asked for another address of loopback, such as 127.0.0.2, Ray listens
     on all interfaces.
     """
-    from ray._private import ray_constants
-
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -99,10 +138,26 @@ def _keeping_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+@contextmanager
+def _in_groups_of_their_own() -> Iterator[None]:
+    """Start Ray's processes in groups of their own.
+
+    A signal to the group of this process, such as that of a terminal that is closed, then does not
+    end the Ray that it runs on.
+    """
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(before, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
+
+
 def _join(address: str) -> None:
     require_reachable(address)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with _keeping_handlers():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (AuthenticationError, ConnectionError) as error:
         raise InvalidConfigError(
             f"`address` must be that of a Ray cluster that admits this user, but: {error}. "

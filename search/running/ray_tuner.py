@@ -8,11 +8,8 @@ its final state.
 from __future__ import annotations
 
 import shutil
-import signal
 import textwrap
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from ray import tune
 from ray.tune.search import Searcher as RaySearcher
 
 from generalist_core.config.codec import to_json
+from search.interruption import on_interruption
 from search.running.ray_cluster import n_at_once
 from search.running.ray_heartbeats import Heartbeats
 from search.running.ray_trainable import GeneralistTrainable
@@ -125,27 +123,9 @@ class TuneSearcher(RaySearcher):
             self.search.ledger.guard()
         return self.is_interrupted or self.search.error is not None
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let the first Ctrl-C end the search in order, and a second one at once.
-
-        Ray's own handler does the same, but nothing can see that it was called. Outside of the main
-        thread, where no handler can be set, it does nothing.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-
-        def interrupt(*_: object) -> None:
-            self.is_interrupted = True
-            signal.signal(signal.SIGINT, before)
-
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def interrupt(self) -> None:
+        """Let the search end in order; nothing can see that Ray's own handler was called."""
+        self.is_interrupted = True
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study is the source of truth."""
@@ -237,7 +217,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
             verbose=0,
         ),
     )
-    with tuned.interruptible():
+    with on_interruption(tuned.interrupt):
         tuner.fit()
 
 

@@ -1,34 +1,39 @@
-"""What surrounds a sweep while it runs: SIGTERM, and a folder that cannot be written."""
+"""What surrounds a sweep while it runs: signals, and a folder that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from search.errors import SweepInterruptedError
+from search.folders import SweepFolder
+from search.interruption import Interrupted, interruptible
 from search.study.failures import is_of_storage
 from search.study.storage import WRITE_ERRORS
 from search.wording import command_text
 
 
 @contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C: the first one ends the sweep in order.
+def ended_by_signals(folder: Path) -> Iterator[None]:
+    """Let signals end the sweep in order, see `search.interruption`.
 
-    Enter it only after Ray has started, because Ray replaces any handler with its own. Outside of
-    the main thread, where no handler can be set, it does nothing.
+    Raises:
+        SweepInterruptedError: in place of `Interrupted`, once the folder has a request to resume.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with interruptible():
+        try:
+            yield
+        except Interrupted as error:
+            if not SweepFolder(folder).request.is_file():
+                raise
+            raise interrupted(folder) from error
+
+
+def interrupted(folder: Path) -> SweepInterruptedError:
+    """The error of a sweep that was ended from outside; it says how to go on."""
+    again = command_text("generalist-search", "resume", folder)
+    return SweepInterruptedError(f"Interrupted. Continue: {again}")
 
 
 @contextlib.contextmanager

@@ -79,7 +79,9 @@ def test_ctrl_c_ends_a_command_with_1(
 
     monkeypatch.setattr("search.open_sweep", interrupt)
     assert main(["front", "anywhere"]) == 1
-    assert capsys.readouterr().err.strip() == "generalist-search: Interrupted."
+    assert (
+        capsys.readouterr().err.strip() == "generalist-search: Interrupted. Run the command again."
+    )
 
 
 def test_a_reader_that_ends_early_is_no_error() -> None:

@@ -1,0 +1,35 @@
+"""What an interrupted command says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from search.cli.going_on import told_how_to_go_on
+from search.errors import SweepInterruptedError
+from search.folders import SweepFolder, TrialFolder
+
+
+def message(command: str, folder: Path) -> str:
+    values = {"training": SimpleNamespace(out=folder)}
+    told = told_how_to_go_on("generalist-search", command, values)
+    with pytest.raises(SweepInterruptedError) as raised, told:
+        raise KeyboardInterrupt
+    return str(raised.value)
+
+
+def test_a_command_that_has_written_nothing_is_run_again(tmp_path: Path) -> None:
+    for command in ("sweep", "train", "front"):
+        assert message(command, tmp_path) == "Interrupted. Run the command again."
+
+
+def test_a_sweep_is_resumed(tmp_path: Path) -> None:
+    SweepFolder(tmp_path).request.touch()
+    assert message("sweep", tmp_path).endswith(f"Continue: generalist-search resume {tmp_path}")
+
+
+def test_a_training_needs_another_folder(tmp_path: Path) -> None:
+    TrialFolder(tmp_path).config.touch()
+    assert "another --out" in message("train", tmp_path)
