@@ -78,7 +78,10 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     if output.json or output.quiet:
         return
     folder, unfinished = sweep.folder, sweep.counts.unfinished
-    print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
+    if sweep.files.report.is_file():
+        print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
+    else:
+        print(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
     print(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
