@@ -68,7 +68,8 @@ def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
     """Load what `save_sealed` wrote; None if there is no such file.
 
     Raises:
-        SweepFolderError: the digest does not match.
+        SweepFolderError: the digest does not match, or the file holds something else than tensors
+            and plain values.
     """
     try:
         content = path.read_bytes()
@@ -77,8 +78,7 @@ def load_sealed(path: Path, seal: str) -> dict[str, Any] | None:
     body, digest = content[:-N_DIGEST], content[-N_DIGEST:]
     if digest != _digest(seal, body):
         raise SweepFolderError(f"{path} must be as it was written, but the digest does not match.")
-    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    return state
+    return _tensors(io.BytesIO(body), path)
 
 
 def _serialised(state: Mapping[str, Any]) -> bytes:
@@ -98,8 +98,12 @@ def load_tensors(path: Path) -> dict[str, Any]:
         SweepFolderError: the file does not exist, is incomplete, or holds more than tensors and
             plain values.
     """
+    return _tensors(path, path)
+
+
+def _tensors(content: Path | io.BytesIO, path: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not.") from error
     except EOFError as error:

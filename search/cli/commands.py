@@ -26,6 +26,7 @@ from search.cli.options import (
 )
 from search.cli.request import SearchOptions, build_request
 from search.config import PICKS
+from search.wording import printable
 
 
 @command("train --data digits --epochs 8 --out runs/one")
@@ -139,7 +140,7 @@ def run_explain(
     output: OutputOptions, folder: Path = argument("OUT"), trial: str = argument("TRIAL")
 ) -> None:
     """Tell how one trial, by its number, was proposed, trained and released."""
-    print(search.explain(search.open_sweep(folder), trial))
+    print(printable(search.explain(search.open_sweep(folder), trial)))
 
 
 @command("report runs/digits --reference published.csv")
@@ -157,7 +158,8 @@ def run_report(
     sweep = search.open_sweep(folder)
     published = read_reference(reference, sweep.results.objectives) if reference else ()
     search.write_report(sweep, published)
-    print(f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots")
+    written = f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots"
+    print(printable(written))
 
 
 @command("verify runs/digits --attacks pgd-20,autoattack --n-images 500")

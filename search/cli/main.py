@@ -18,6 +18,7 @@ from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.cli import commands
 from search.cli.option_groups import PROGRAM
 from search.errors import SweepInterruptedError, WorkerError
+from search.wording import printable
 
 EPILOG = """\b
 examples:
@@ -113,5 +114,5 @@ def _message(error: Exception) -> str:
 def _fail(command: str, message: str, code: int) -> int:
     """Say what is wrong in one line; returns the exit code."""
     line = re.sub(r"\s*\n\s*", " ", message)
-    sys.stderr.write(f"{command}: {line}\n")
+    sys.stderr.write(f"{command}: {printable(line)}\n")
     return code

@@ -23,7 +23,7 @@ from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.records import Proposal, TrialCounts
 from search.study.results import Results
-from search.wording import plural
+from search.wording import plural, printable
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ class Lines(ConsoleCallback):
 
     def say(self, trial: str, text: str, style: str) -> None:  # noqa: ARG002
         """Print how a trial ended."""
-        self.console.print(f"trial {trial}  {text}", soft_wrap=True, markup=False, highlight=False)
+        line = printable(f"trial {trial}  {text}")
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ class LiveView(ConsoleCallback):
         line = Text.assemble(
             (time.strftime("%H:%M:%S"), "dim"),
             f"  {trial}  ",
-            (text.split("\n", maxsplit=1)[0], style),
+            (printable(text.split("\n", maxsplit=1)[0]), style),
         )
         self.events = (*self.events, line)[-N_EVENTS:]
         self._update_totals()

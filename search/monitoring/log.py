@@ -13,6 +13,8 @@ from typing import IO
 
 from rich.console import Console
 
+from search.wording import printable
+
 log = logging.getLogger(__name__)
 
 OURS = ("generalist_core", "search")
@@ -59,7 +61,7 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
+        text = printable(record.getMessage())
         self.console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
