@@ -88,7 +88,8 @@ def load_sealed(path: Path, seal: str = "") -> dict[str, Any] | None:
     """Load what `save_sealed` wrote with `seal`; None if there is no such file.
 
     Raises:
-        SweepFolderError: the digest does not match.
+        SweepFolderError: the digest does not match, or the file holds something else than tensors
+            and plain values.
     """
     try:
         content = path.read_bytes()
@@ -96,7 +97,7 @@ def load_sealed(path: Path, seal: str = "") -> dict[str, Any] | None:
         return None
     if _seal_of(content) != seal:
         raise SweepFolderError(_CHANGED.format(path=path))
-    return _tensors(content)
+    return _tensors(content, path)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -108,11 +109,18 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-        if _parts(content) and _seal_of(content) is None:
-            raise SweepFolderError(_CHANGED.format(path=path))
-        return _tensors(content)
     except FileNotFoundError as error:
         raise SweepFolderError(f"{path} must exist, but does not.") from error
+    if _parts(content) and _seal_of(content) is None:
+        raise SweepFolderError(_CHANGED.format(path=path))
+    return _tensors(content, path)
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
     except EOFError as error:
         raise SweepFolderError(f"{path} must hold only tensors, but is empty.") from error
     except pickle.UnpicklingError as error:
@@ -121,11 +129,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise SweepFolderError(f"{path} must hold only tensors, but is damaged.") from error
-
-
-def _tensors(content: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state
+    return loaded
 
 
 def _parts(content: bytes) -> tuple[bytes, bytes, str] | None:

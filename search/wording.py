@@ -1,8 +1,9 @@
-"""How numbers are written in messages and reports."""
+"""How numbers and names are written in messages and reports."""
 
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from typing import Any
 
 UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
@@ -17,6 +18,23 @@ def plural(n: int, noun: str) -> str:
 def command_text(*words: object) -> str:
     """A command as it is typed in a shell, with quotes where a word needs them."""
     return shlex.join(map(str, words))
+
+
+def printable(text: str) -> str:
+    """The text with an escape such as `\\x1b` for each character that a terminal obeys or hides.
+
+    Line breaks and tabs stay. Names, paths and messages of others may hold any character.
+    """
+    return "".join(_escaped(c) if _is_control(c) else c for c in text)
+
+
+def _is_control(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (category.startswith("C") or category in ("Zl", "Zp")) and character not in "\n\t"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def value_text(value: Any) -> str:

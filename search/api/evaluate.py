@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from torch import nn
@@ -19,6 +20,7 @@ from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_tensors, save_sealed
 from search.front.points import accuracy_interval, interval_text
+from search.wording import printable
 
 
 def evaluate_resumably(
@@ -83,6 +85,7 @@ def suite_table(document: Mapping[str, Any]) -> Table:
 
 def follow(bar: ProgressBar, title: str) -> Callable[[Progress], None]:
     """A callback that shows the attack of an evaluation, its images and the accuracy so far."""
+    title = escape(printable(title))
     task = bar.add_task(title, total=None)
 
     def show(progress: Progress) -> None:

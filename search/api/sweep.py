@@ -26,9 +26,10 @@ from search.interruption import Interrupted, was_interrupted
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
+from search.report.write import warning_if_missing
 from search.running.housekeeping import Housekeeping, remove_leftovers
 from search.running.local import local_worker, run_locally
-from search.running.preflight import check_that_it_can_start
+from search.running.preflight import check_that_it_can_start, require_apart
 from search.running.repeats import repeat_front
 from search.running.session import (
     cannot_write,
@@ -37,7 +38,7 @@ from search.running.session import (
     write_errors_explained,
 )
 from search.running.trial import read_metrics
-from search.scheduling.callbacks import Callback, Callbacks
+from search.scheduling.callbacks import Callback, Callbacks, OnlyWatching
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
@@ -93,6 +94,7 @@ def sweep(
     """
     folder = Path(folder).absolute()
     config = _pinned(config)
+    require_apart(folder, config.warmups)
     with running_user_code(f"space {config.space}"):
         given, space = space, space or load_space(config.space)
         pins = pinned_space(config, given)
@@ -103,6 +105,7 @@ def sweep(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
+    _require_room(config.resources)
     config, images = check_that_it_can_start(config, data, model)
     say_what_differs(config.warm_start, config.base, images)
     if config.storage is not None:
@@ -167,6 +170,7 @@ def resume(
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
+    _require_room(config.resources)
     config, images = check_that_it_can_start(config, data, model)
     require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
@@ -222,12 +226,21 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         if config.repeats and not cut_short:
             with contextlib.suppress(Interrupted):
                 repeat_front(sweep, console)
-    write_report(sweep)
+    with warning_if_missing(folder):
+        write_report(sweep)
     if searcher.error is not None:
         raise searcher.error
     if was_interrupted() or (cut_short and config.time_budget_s is None):
         raise interrupted(folder)
     return sweep
+
+
+def _require_room(resources: Resources) -> None:
+    """Check that a trial has room; imports Ray only if needed."""
+    if not resources.local:
+        from search.running.ray_cluster import require_room
+
+        require_room(resources)
 
 
 def _runner(
@@ -261,7 +274,11 @@ def _searcher(
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,
-        callback=Callbacks(Housekeeping(files.trials), _monitor(sweep, space), view),
+        callback=Callbacks(
+            Housekeeping(files.trials),
+            OnlyWatching(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
+            OnlyWatching("The view of the sweep", lambda: view),
+        ),
         gpus_per_trial=config.resources.gpus_per_trial,
     )
     for proposal in ledger.results.proposals():

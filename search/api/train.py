@@ -18,6 +18,7 @@ from search.folders import SweepFolder
 from search.monitoring.tensorboard import TrialWriter
 from search.running.preflight import preflight
 from search.running.trial import TrialRun
+from search.scheduling.callbacks import MayFail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,15 @@ def train_in(
 ) -> Trained:
     """Like `train`, in an empty folder that exists, after the preflight."""
     trial = TrialRun(folder, config, data, model=model)
-    writer = TrialWriter(SweepFolder(folder).tensorboard)
+    place = SweepFolder(folder).tensorboard
+    writer = MayFail(f"TensorBoard in {place}", lambda: TrialWriter(place))
     while not trial.is_done:
         metrics = trial.advance()
-        writer.write(metrics)
+        writer.use(lambda opened, metrics=metrics: opened.write(metrics))
         if on_epoch is not None:
             on_epoch(metrics)
     points = tuple(trial.release())
-    writer.release(points)
-    writer.close()
+    writer.use(lambda opened: opened.release(points))
+    writer.use(TrialWriter.close)
     trial.files.checkpoint.unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

@@ -26,6 +26,7 @@ from search.cli.options import (
 )
 from search.cli.request import SearchOptions, build_request
 from search.config import PICKS
+from search.wording import printable
 
 
 @command("train --data digits --epochs 8 --out runs/one")
@@ -152,7 +153,7 @@ def run_explain(
     output: OutputOptions, folder: Path = argument("OUT"), trial: str = argument("TRIAL")
 ) -> None:
     """Tell how one trial, by its number, was proposed, trained and released."""
-    print(search.explain(search.open_sweep(folder), trial))
+    print(printable(search.explain(search.open_sweep(folder), trial)))
 
 
 @command("report runs/digits --reference published.csv")
@@ -170,7 +171,8 @@ def run_report(
     sweep = search.open_sweep(folder)
     published = read_reference(reference, sweep.results.objectives) if reference else ()
     search.write_report(sweep, published)
-    print(f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots")
+    written = f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots"
+    print(printable(written))
 
 
 @command("verify runs/digits --attacks pgd-20,autoattack --n-images 500")
@@ -183,13 +185,14 @@ def run_verify(
 ) -> None:
     """Measure a front again, on test images, by AutoAttack."""
     from search.cli import printing
-    from search.report.write import write_page
+    from search.report.write import warning_if_missing, write_page
 
     request = search.VerifyConfig(**attacks.settings())
     workers = resources.over(search.Resources()) if ray else None
     sweep = search.open_sweep(folder)
     document = search.verify(sweep, request, resources=workers, console=output.console())
-    write_page(sweep.folder, sweep.results)
+    with warning_if_missing(sweep.folder):
+        write_page(sweep.folder, sweep.results)
     printing.print_verified(sweep, document, output)
 
 

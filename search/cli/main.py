@@ -26,6 +26,7 @@ from search.interruption import (
     raise_interrupted,
     was_interrupted,
 )
+from search.wording import printable
 
 EPILOG = """\b
 examples:
@@ -144,5 +145,5 @@ def _message(error: Exception) -> str:
 def _fail(command: str, message: str, code: int) -> int:
     """Say what is wrong in one line; returns the exit code."""
     line = re.sub(r"\s*\n\s*", " ", message)
-    sys.stderr.write(f"{command}: {line}\n")
+    sys.stderr.write(f"{command}: {printable(line)}\n")
     return code

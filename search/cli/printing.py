@@ -28,7 +28,7 @@ from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
 from search.report.write import front_document
 from search.study.folder import Sweep
-from search.wording import command_text
+from search.wording import command_text, printable
 
 
 def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
@@ -36,7 +36,8 @@ def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
 
     def show(metrics: Metrics) -> None:
         shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith(("loss/", "accuracy/"))]
-        console.print(f"epoch {metrics['epoch']:>3}/{epochs}  {'  '.join(shown)}", soft_wrap=True)
+        text = f"epoch {metrics['epoch']:>3}/{epochs}  {'  '.join(shown)}"
+        console.print(text, soft_wrap=True, markup=False)
 
     return show
 
@@ -45,25 +46,26 @@ def print_profile(config: TrainConfig, data: Dataset, trace: Path, console: Cons
     """Profile a few steps, and print which operations take their time."""
     for name, fraction in profile_training(config, data, trace):
         console.print(f"{fraction:6.1%}  {name}", highlight=False, markup=False)
-    console.print(f"trace of five steps: {trace} (open it in https://ui.perfetto.dev)")
+    text = f"trace of five steps: {printable(str(trace))} (open it in https://ui.perfetto.dev)"
+    console.print(text, markup=False)
 
 
 def print_points(trained: Trained, output: ResultOptions) -> None:
     """Print the operating points that a training released, where they are, and what may follow."""
     points = [point_to_dict(point) for point in trained.points]
     if output.json:
-        print(json.dumps({"points": points, "forward_images": trained.forward_images}))
+        _say(json.dumps({"points": points, "forward_images": trained.forward_images}))
         return
     for point in points:
         accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
-        print(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
+        _say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
     if output.quiet:
         return
     folder, files = trained.folder, TrialFolder(trained.folder)
-    print(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
-    print(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
+    _say(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
+    _say(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
     words = (PROGRAM, "sweep", "--config", files.config, "--out", f"{folder}-sweep")
-    print(f"Search around it: {command_text(*words)}")
+    _say(f"Search around it: {command_text(*words)}")
 
 
 def print_finished(sweep: Sweep, output: ResultOptions) -> None:
@@ -86,24 +88,27 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     if output.json or output.quiet:
         return
     folder, unfinished = sweep.folder, sweep.counts.unfinished
-    print(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
-    print(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
+    if sweep.files.report.is_file():
+        _say(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
+    else:
+        _say(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
+    _say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
-        print(f"{unfinished} trials are unfinished; continue: {again}")
+        _say(f"{unfinished} trials are unfinished; continue: {again}")
 
 
 def print_front(sweep: Sweep, output: ResultOptions) -> None:
     """Print a sweep's front, how its trials ended and what it cost."""
     if output.json:
         document = front_document(sweep.folder, sweep.results)
-        print(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
+        _say(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
         return
     front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
     kinds = sweep.results.failure_kinds().items()
     failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
     _print_table(console_table(sweep.folder, front), width=100)
-    print(
+    _say(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
         f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "
         f"{counts.failed} failed{failures}; "
@@ -115,12 +120,12 @@ def print_front(sweep: Sweep, output: ResultOptions) -> None:
 def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
     """Print the point that was picked, the reason, and how to export it if its weights are kept."""
     if output.json:
-        print(json.dumps(picked.to_dict()))
+        _say(json.dumps(picked.to_dict()))
         return
     _print_point(picked)
     if sweep.files.trial(picked.point.trial).averages.is_file():
         words = (PROGRAM, "export", sweep.folder, "--pick", picked.point.name, "--to", "model.pt")
-        print(f"Export it: {command_text(*words)}")
+        _say(f"Export it: {command_text(*words)}")
 
 
 def print_exported(
@@ -128,22 +133,22 @@ def print_exported(
 ) -> None:
     """Print which point was exported, where to, and how to load it."""
     if output.json:
-        print(json.dumps(card))
+        _say(json.dumps(card))
         return
     _print_point(picked)
     size = f"{file.stat().st_size / 1e6:.2g} MB"
-    print(f"Written: {file} ({size}) and its card {file}.json. To use it:")
-    print("\n".join(f"    {line}" for line in card["load"]))
+    _say(f"Written: {file} ({size}) and its card {file}.json. To use it:")
+    _say("\n".join(f"    {line}" for line in card["load"]))
 
 
 def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOptions) -> None:
     """Print each point of a front on test images, beside what it was on validation images."""
     if output.json:
-        print(json.dumps(document))
+        _say(json.dumps(document))
         return
     _print_table(verified_table(document), width=120)
     hypervolume = document["hypervolume"]
-    print(
+    _say(
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "
         f"{hypervolume['test']:.4f} on test; "
         f"{len(document['lost_their_place'])} points lost their place; "
@@ -154,18 +159,23 @@ def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOpti
 def print_suite(document: Mapping[str, Any], output: ResultOptions) -> None:
     """Print the accuracy after each attack, the indicators, and the attacks that were left out."""
     if output.json:
-        print(json.dumps(document))
+        _say(json.dumps(document))
         return
     _print_table(suite_table(document), width=100)
     for indicator in document["indicators"]:
-        print(f"indicator: {indicator['name']}: {indicator['message']}")
+        _say(f"indicator: {indicator['name']}: {indicator['message']}")
     for name, reason in document["skipped"].items():
-        print(f"left out: {name}: {reason}")
+        _say(f"left out: {name}: {reason}")
+
+
+def _say(text: str) -> None:
+    """Print to standard output."""
+    print(printable(text))
 
 
 def _print_point(picked: Pick) -> None:
-    print(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
-    print(picked.reason)
+    _say(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
+    _say(picked.reason)
 
 
 def _print_table(table: Table, *, width: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, final
+from typing import IO, Any, cast, final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,7 +23,9 @@ from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
 from search.study.records import Proposal, TrialCounts
 from search.study.results import Results
-from search.wording import plural
+from search.wording import plural, printable
+
+log = logging.getLogger(__name__)
 
 N_EVENTS = 8
 """Maximum number of events in the live view; the last ones are shown."""
@@ -64,7 +67,8 @@ class Lines(ConsoleCallback):
 
     def say(self, trial: str, text: str, style: str) -> None:  # noqa: ARG002
         """Print how a trial ended."""
-        self.console.print(f"trial {trial}  {text}", soft_wrap=True, markup=False, highlight=False)
+        line = printable(f"trial {trial}  {text}")
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ class LiveView(ConsoleCallback):
         line = Text.assemble(
             (time.strftime("%H:%M:%S"), "dim"),
             f"  {trial}  ",
-            (text.split("\n", maxsplit=1)[0], style),
+            (printable(text.split("\n", maxsplit=1)[0]), style),
         )
         self.events = (*self.events, line)[-N_EVENTS:]
         self._update_totals()
@@ -221,12 +225,44 @@ def view_of(
 
 @contextmanager
 def drawing(view: ConsoleCallback) -> Iterator[None]:
-    """Draw a live view a few times per second within the context."""
-    if not isinstance(view, LiveView):
-        yield
-        return
-    with Live(view, console=view.console, redirect_stdout=False, redirect_stderr=False):
-        yield
+    """Draw a live view a few times per second within the context; a terminal may disappear."""
+    console, file = view.console, view.console.file
+    console.file = cast(IO[str], _MayDisappear(file))
+    live = Live(view, console=console, redirect_stdout=False, redirect_stderr=False)
+    try:
+        with live if isinstance(view, LiveView) else nullcontext():
+            yield
+    finally:
+        console.file = file
+
+
+class _MayDisappear:
+    """A file to write to that may disappear, as a terminal or a pipe does when its reader ends."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._is_gone = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write; from the first error on, do nothing."""
+        self._unless_gone(lambda: self._file.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; from the first error on, do nothing."""
+        self._unless_gone(self._file.flush)
+
+    def _unless_gone(self, work: Callable[[], object]) -> None:
+        if self._is_gone:
+            return
+        try:
+            work()
+        except OSError as error:
+            self._is_gone = True
+            log.warning("Nothing more is shown, while the sweep goes on. The cause: %s", error)
 
 
 def front_text(front: Front) -> str:

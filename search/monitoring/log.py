@@ -13,6 +13,10 @@ from typing import IO
 
 from rich.console import Console
 
+from search.wording import printable
+
+log = logging.getLogger(__name__)
+
 OURS = ("generalist_core", "search")
 """The packages whose warnings are shown to the user."""
 
@@ -27,12 +31,13 @@ def redirect_output(path: Path, console: Console) -> Iterator[None]:
     Output of C++ code and of threads at their exit bypasses Python's streams. Therefore the
     standard streams of the process are redirected to the file, and only `console` keeps its
     destination. Errors are raised, and shown outside the context. Only the main thread may redirect
-    the streams of a process; in other threads nothing is redirected.
+    the streams of a process; in other threads nothing is redirected. Neither is it if the file
+    cannot be written, which a warning says.
     """
-    if threading.current_thread() is not threading.main_thread():
+    kept = _file_handler(path) if threading.current_thread() is threading.main_thread() else None
+    if kept is None:
         yield
         return
-    kept = logging.FileHandler(path, encoding="utf-8")
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     with _added_handler("", kept), _redirected_streams(path, console):
         shown = _ConsoleHandler(console)
@@ -40,15 +45,23 @@ def redirect_output(path: Path, console: Console) -> Iterator[None]:
             yield
 
 
+def _file_handler(path: Path) -> logging.FileHandler | None:
+    try:
+        return logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        log.warning("The output of libraries is shown here: %s cannot be written: %s", path, error)
+        return None
+
+
 class _ConsoleHandler(logging.Handler):
-    """Shows warnings on a console."""
+    """Shows warnings on a console, without the traceback that the file has."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = printable(record.getMessage())
         self.console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 

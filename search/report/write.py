@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
 from search.study.results import Results
 from search.study.tables import front_rows
+from search.wording import command_text
+
+log = logging.getLogger(__name__)
 
 
 def front_document(folder: Path, results: Results) -> dict[str, Any]:
@@ -46,12 +51,12 @@ def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoi
     `reference` are published points to be drawn beside the front of the sweep.
     """
     files, points, front = SweepFolder(folder), results.points(), results.front()
+    write_models(folder, front)
     write_json(files.front_json, front_document(folder, results))
     write_text(files.front_csv, table_csv(front_rows(results)))
     write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))
-    write_models(folder, front)
-    write_plots(files.plots, results)
     write_page(folder, results, reference)
+    write_plots(files.plots, results)
 
 
 def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
@@ -61,3 +66,17 @@ def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoin
 
     page = report_html(gather(folder, results, reference))
     write_text(SweepFolder(folder).report, page)
+
+
+@contextmanager
+def warning_if_missing(folder: Path) -> Iterator[None]:
+    """Within the context files of the report are written; an error there only causes a warning.
+
+    The study has everything that the report shows, so that it can be written again.
+    """
+    try:
+        yield
+    except Exception as error:
+        again = command_text("generalist-search", "report", folder)
+        why = f"{type(error).__name__}: {error}"
+        log.warning("The report is incomplete, but the study is not: %s. Write it: %s", why, again)

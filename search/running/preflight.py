@@ -26,7 +26,7 @@ from generalist_core.randomness import GeneratorNoise, generator, global_seed
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.user_code import described, running_user_code
 from generalist_core.validation import EvaluationError, InvalidConfigError
-from search.config import SweepConfig
+from search.config import SweepConfig, WarmupConfig
 from search.files import make_folder
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,22 @@ def require_reachable(address: str) -> None:
         ) from error
 
 
+def require_apart(folder: Path, warmups: WarmupConfig | None) -> None:
+    """Check that neither a new sweep nor its store of warm-ups is inside the other.
+
+    Raises:
+        InvalidConfigError: one is; the store would be in the output folder before the sweep.
+    """
+    if warmups is None:
+        return
+    out, store = folder.resolve(), Path(warmups.folder).resolve()
+    if out.is_relative_to(store) or store.is_relative_to(out):
+        raise InvalidConfigError(
+            f"`warmups` must be outside the output folder, and this outside of it, but got {store} "
+            f"and {out}. Leave it out to share warm-ups within the sweep."
+        )
+
+
 def check_that_it_can_start(
     config: SweepConfig, data: Dataset | None, model: ModelFactory | None
 ) -> tuple[SweepConfig, str]:
@@ -168,10 +184,10 @@ def check_that_it_can_start(
                 f"gpus_per_trial={resources.gpus_per_trial}, device={device}. "
                 "Ray hides GPUs from trials that ask for none."
             )
-    if config.warmups is not None:
-        make_folder(Path(config.warmups.folder), "Give another --warmups.")
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
     data = data or load_dataset(config.base.data)
     able = preflight(on_cpu, data, model)
+    if config.warmups is not None:
+        make_folder(Path(config.warmups.folder), "Give another --warmups.")
     able_to_start = replace(config, base=replace(config.base, channels_last=able.channels_last))
     return able_to_start, images_digest(data.train, data.validation)

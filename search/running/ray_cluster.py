@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import ray
+import torch
 from ray._private import ray_constants, services, utils
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
@@ -165,6 +166,20 @@ def _join(address: str) -> None:
         ) from error
 
 
+def require_room(resources: Resources) -> None:
+    """Check that a trial fits on a machine, without a start of the Ray of this machine.
+
+    Raises:
+        InvalidConfigError: as by `running_ray`.
+    """
+    if resources.address is not None or ray.is_initialized():
+        with running_ray(resources):
+            return
+    machine = {"CPU": float(utils.get_num_cpus()), "GPU": float(torch.cuda.device_count())}
+    if fits_on(machine, resources) == 0:
+        raise _no_room([machine])
+
+
 def n_workers(resources: Resources, *, patience_s: float = 0.0) -> int:
     """The number of trials that run at a time: as many as fit, but at most `workers`.
 
@@ -176,11 +191,15 @@ def n_workers(resources: Resources, *, patience_s: float = 0.0) -> int:
         log.warning("No machine of the cluster has room for a trial yet; waiting for one.")
         time.sleep(min(10.0, max(0.0, deadline - time.monotonic())))
     if n == 0:
-        raise InvalidConfigError(
-            f"A trial must fit on a machine of the cluster, but got {_machines()}. "
-            "Ask for less, or add machines to the cluster."
-        )
+        raise _no_room(_machines())
     return n
+
+
+def _no_room(machines: Sequence[Mapping[str, float]]) -> InvalidConfigError:
+    return InvalidConfigError(
+        f"A trial must fit on a machine of the cluster, but got {machines}. "
+        "Ask for less, or add machines to the cluster."
+    )
 
 
 def n_at_once(resources: Resources) -> int:

@@ -28,6 +28,7 @@ from search.running.local import map_locally
 from search.running.trial import TrialRun
 from search.study.failures import Failure
 from search.study.folder import Sweep
+from search.wording import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,9 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
         run_repeat, jobs, threads=resources.threads, data=custom.data, model=custom.model
     ):
         if isinstance(outcome, Failure):
-            console.print(f"repeat {job.repeat} of trial {job.trial}  failed: {outcome.reason}")
+            why = printable(outcome.reason)
+            text = f"repeat {job.repeat} of trial {job.trial}  failed: {why}"
+            console.print(text, soft_wrap=True, markup=False)
             continue
         rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)

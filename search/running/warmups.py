@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,9 @@ from search.errors import SweepFolderError
 from search.files import load_sealed, save_sealed, write_json
 
 log = logging.getLogger(__name__)
+
+STATE = re.compile(r"\d+\.(pt|damaged)|\.\d+\.pt\.\w+")
+"""The names of states, of damaged ones, and of those that were partly written."""
 
 HEARTBEATS = 6
 """Heartbeats per `stale_after_s`; this is 120 s as a shared folder may show times a minute late."""
@@ -188,9 +192,11 @@ class WarmupStore:
             log.info("Warm-ups exceed their limit by %d bytes: all are in use.", excess)
 
     def _states(self) -> list[Path]:
-        """All large files: states, damaged states, and partly written files left by a crash."""
-        small = ("meta.json", "claim", "owner")
-        return [path for path in self.root.glob("*/*") if path.name not in small]
+        """All large files: states, damaged states, and partly written files left by a crash.
+
+        Whatever else a user keeps in the folder is left alone.
+        """
+        return [path for path in self.root.glob("*/*") if STATE.fullmatch(path.name)]
 
     def _now(self) -> float:
         """The time on the folder's clock."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from generalist_core.training.evaluator import OperatingPoint
 from search.study.failures import Failure
 from search.study.records import Proposal
 from search.study.results import Results
+
+log = logging.getLogger(__name__)
 
 
 class Callback:
@@ -60,3 +63,58 @@ class Callbacks(Callback):
     on_failed = _of_each(Callback.on_failed)
     on_stopped = _of_each(Callback.on_stopped)
     close = _of_each(Callback.close)
+
+
+Watcher = TypeVar("Watcher")
+
+
+class MayFail(Generic[Watcher]):
+    """What only watches a training: its first error is logged, and afterwards it is not used again.
+
+    The training goes on, because its result does not depend on who watches it.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Watcher]) -> None:
+        """Make the watcher; `name` says in the warning what can no longer be seen."""
+        self.name = name
+        self.watcher: Watcher | None = None
+        self._try(lambda: setattr(self, "watcher", make()))
+
+    def use(self, work: Callable[[Watcher], object]) -> None:
+        """Let the watcher do this, unless it has failed."""
+        watcher = self.watcher
+        if watcher is not None:
+            self._try(lambda: work(watcher))
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.watcher = None
+            why = f"{type(error).__name__}: {error}"
+            text = "%s has stopped, while the training goes on. The cause: %s"
+            log.warning(text, self.name, why, exc_info=error)
+
+
+def _of_watcher(method: Callable[..., None]) -> Callable[..., None]:
+    """The method that calls `method` of a callback that may fail."""
+
+    @functools.wraps(method)
+    def call(self: OnlyWatching, *arguments: Any) -> None:
+        self.callback.use(lambda callback: getattr(callback, method.__name__)(*arguments))
+
+    return call
+
+
+class OnlyWatching(Callback):
+    """A callback that may fail, see `MayFail`."""
+
+    def __init__(self, name: str, make: Callable[[], Callback]) -> None:
+        self.callback = MayFail(name, make)
+
+    on_begun = _of_watcher(Callback.on_begun)
+    on_metrics = _of_watcher(Callback.on_metrics)
+    on_completed = _of_watcher(Callback.on_completed)
+    on_failed = _of_watcher(Callback.on_failed)
+    on_stopped = _of_watcher(Callback.on_stopped)
+    close = _of_watcher(Callback.close)

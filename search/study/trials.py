@@ -94,11 +94,11 @@ def name_of(trial: FrozenTrial) -> str | None:
         SweepFolderError: it is not an id that a sweep gives.
     """
     name = trial.user_attrs.get("trial")
-    if name is None or "sibling" in trial.user_attrs:
+    if name is None:
         return None
-    if not (isinstance(name, str) and name.isdigit()):
+    if not (isinstance(name, str) and name.isascii() and name.isdigit()):
         raise SweepFolderError(f"The id of a trial must be a number, but the study has {name!r}.")
-    return name
+    return None if "sibling" in trial.user_attrs else name
 
 
 def as_running(trial: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> FrozenTrial:
