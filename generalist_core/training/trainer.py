@@ -97,15 +97,19 @@ class GeneralistTrainer(AbstractTrainer):
                 expert.contribution.restart(mix([expert.weights], [weight]))
         self._global: Average | None = None
 
-    @functools.cached_property
+    @property
     def origin(self) -> Origin:
         """The fingerprints of training images and initial model, the batches and the device."""
         return Origin(
-            data=split_fingerprint(self.train_split),
+            data=self._data_fingerprint,
             model=self._model_fingerprint,
             n_batches=self._n_batches,
             device_kind=self.device.type,
         )
+
+    @functools.cached_property
+    def _data_fingerprint(self) -> str:
+        return split_fingerprint(self.train_split)
 
     @functools.cached_property
     def _images(self) -> str:
