@@ -12,10 +12,12 @@ from search.interruption import (
     on_interruption,
     was_interrupted,
 )
+from search.streams import set_usable_streams
 
 
 def main() -> int:
     """Run one command; returns the exit code. Signals are handled from here on."""
+    set_usable_streams()
     adopt_orphans()
     with interruptible(end_at_once):
         with on_interruption(do_nothing):

@@ -174,7 +174,7 @@ def adopt_orphans() -> None:
 def end_at_once() -> NoReturn:
     """End this process and all that it started, now, with exit code 1."""
     kill(descendants())
-    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+    if sys.stderr.isatty():
         os.write(2, SHOW_CURSOR)
     os._exit(1)
 

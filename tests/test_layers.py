@@ -30,6 +30,7 @@ ORDER = (
     "spaces",
     "search.errors",
     "search.interruption",
+    "search.streams",
     "search.wording",
     "search.folders",
     "search.files",

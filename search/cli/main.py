@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _code_of(words: list[str]) -> int:
     """The exit code of a command; an error is told."""
     try:
+        _require_usable_process(words)
         return _run(words)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else PROGRAM
@@ -102,8 +104,38 @@ def _code_of(words: list[str]) -> int:
         if isinstance(error, UNDONE):
             return _fail(PROGRAM, str(error), 1)
         if isinstance(error, InvalidConfigError | OSError):
-            return _fail(PROGRAM, _with_help(_message(error), f"{PROGRAM} {words[0]}"), 2)
+            return _fail(PROGRAM, _with_help(_message(error), " ".join([PROGRAM, *words[:1]])), 2)
         return _fail(PROGRAM, f"{described(error)}. See all of it with --debug.", 1)
+
+
+def _require_usable_process(words: Sequence[str]) -> None:
+    """Check what torch and the report would fail on later.
+
+    Raises:
+        InvalidConfigError: a word has characters that the locale lacks, or the working directory
+            was deleted.
+    """
+    for word in words:
+        if not word.isascii() and not _is_text(word):
+            raise InvalidConfigError(
+                f"Arguments must be text in the encoding of the locale, "
+                f"{sys.getfilesystemencoding()}, but got {word!a}. Set PYTHONUTF8=1, or use "
+                "other names."
+            )
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InvalidConfigError(
+            "The working directory must exist, but was deleted. Run the command in another one."
+        ) from error
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _run(words: list[str]) -> int:

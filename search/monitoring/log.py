@@ -13,6 +13,7 @@ from typing import IO
 
 from rich.console import Console
 
+from search.streams import dropping
 from search.wording import printable
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _redirected_streams(path: Path, console: Console) -> Iterator[None]:
     file, before = console.file, {stream: os.dup(stream) for stream in STREAMS}
     place = before.get(_descriptor(file))
     if place is not None:
-        console.file = open(place, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+        console.file = dropping(place, "utf-8")
     with path.open("ab") as log:
         for stream in STREAMS:
             os.dup2(log.fileno(), stream)

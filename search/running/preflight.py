@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import resource
 import socket
 import sys
 from contextlib import suppress
@@ -122,6 +124,40 @@ def require_no_shadow(folder: Path) -> None:
                 )
 
 
+ADDRESS_SPACE = {"Ray": 16e9, "a sweep without Ray": 6e9}
+"""Bytes of address space that were found to be enough; 4e9 were not. Most are never used."""
+
+
+def require_usable_process(*, local: bool) -> None:
+    """Check that nothing in this process' own settings lets Ray or torch fail without a word.
+
+    Raises:
+        InvalidConfigError: there is too little address space, or Ray could not be imported or write its files.
+    """
+    who, cure = ("a sweep without Ray", "") if local else ("Ray", ", or use --local")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < (needed := ADDRESS_SPACE[who]):
+        raise InvalidConfigError(
+            f"The address space must be unlimited, or at least {needed / 1e9:.0f} GB for {who}, "
+            f"but is {limit / 1e9:.1f} GB. Run `ulimit -v unlimited` before{cure}."
+        )
+    if local:
+        return
+    if sys.flags.optimize > 1:
+        raise InvalidConfigError(
+            f"Ray needs docstrings, so PYTHONOPTIMIZE must be at most 1, but is "
+            f"{sys.flags.optimize}. Unset it, or use --local."
+        )
+    for name in ("HOME", "TMPDIR", "RAY_TMPDIR"):
+        try:
+            Path(os.environ.get(name, "/")).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidConfigError(
+                f"{name} must name a folder that is there or can be made, but "
+                f"{os.environ[name]!r} gives: {error.strerror}. Name another, or use --local."
+            ) from error
+
+
 CONNECTING_S = 10.0
 """How long the head of a cluster may take to answer; Ray itself would try for many minutes."""
 
@@ -167,6 +203,7 @@ def check_that_it_can_start(
     Returns the request that can run, see `preflight`, and the digest of its images.
     """
     resources, device = config.resources, config.base.device
+    require_usable_process(local=resources.local)
     if resources.address is not None:
         require_reachable(resources.address)
     if not resources.local:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 import torch
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services, utils
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
@@ -32,6 +33,12 @@ LOOPBACK = "127.0.0.1"
 
 JOINING_S = 120.0
 """How long a cluster that was just started may take until a machine has room for a trial."""
+
+SHORT_FOLDER = "/tmp/ray"  # noqa: S108 - Ray's own where no variable names another
+"""Where Ray keeps its files if the path that the environment asks for is too long."""
+
+MAX_FOLDER_BYTES = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+"""The longest path in which Ray's sockets have paths of at most 107 bytes, as Linux has it."""
 
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -81,6 +88,7 @@ def _start() -> None:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
+                _temp_dir=temporary_folder(),
             )
     except BaseException:  # Ray leaves what it had started
         kill(descendants() - others)
@@ -102,12 +110,21 @@ def _keeping_handlers() -> Iterator[None]:
         set_handlers_again()
 
 
+def temporary_folder() -> str | None:
+    """Where Ray keeps its sockets if the folder that it would take has too long a path for them.
+
+    None stands for Ray's own choice, below RAY_TMPDIR, TMPDIR or /tmp.
+    """
+    chosen: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    return SHORT_FOLDER if len(os.fsencode(chosen)) > MAX_FOLDER_BYTES else None
+
+
 def _shut_down() -> None:
     """Leave Ray, and end its processes if they were started here.
 
     Its C++ code removes the handler of SIGTERM; that is set again before processes are waited for.
     """
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     if node is not None:
         end_processes = node.kill_all_processes
 
@@ -146,12 +163,13 @@ def _in_groups_of_their_own() -> Iterator[None]:
     A signal to the group of this process, such as that of a terminal that is closed, then does not
     end the Ray that it runs on.
     """
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(before, process_group=0)
+    module: Any = services
+    before = module.ConsolePopen
+    module.ConsolePopen = partial(before, process_group=0)
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        module.ConsolePopen = before
 
 
 def _join(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import warnings
 from dataclasses import replace
@@ -23,6 +24,7 @@ from search.running.preflight import (
     preflight,
     require_no_shadow,
     require_reachable,
+    require_usable_process,
 )
 from tests.helpers import custom_functions
 from tests.helpers.problems import dropout_net, tiny_dataset, two_experts, with_expert
@@ -192,3 +194,20 @@ def test_a_file_that_shadows_a_package_is_named(
         check_that_it_can_start(SweepConfig(base=short()), tiny_dataset(), None)
     local = SweepConfig(base=two_experts(), resources=Resources(local=True))
     check_that_it_can_start(local, tiny_dataset(), None)
+
+
+@pytest.mark.parametrize(("local", "needed"), [(True, "6 GB"), (False, "16 GB")])
+def test_too_little_address_space_is_named(
+    local: bool, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4_000_000_000, 4_000_000_000))
+    with pytest.raises(InvalidConfigError, match=rf"at least {needed} .* is 4.0 GB\. .*ulimit"):
+        require_usable_process(local=local)
+
+
+@pytest.mark.parametrize("name", ["HOME", "TMPDIR", "RAY_TMPDIR"])
+def test_folders_that_ray_cannot_make_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/proc/nowhere")
+    require_usable_process(local=True)
+    with pytest.raises(InvalidConfigError, match=f"{name} must name a folder"):
+        require_usable_process(local=False)

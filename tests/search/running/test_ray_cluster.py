@@ -24,7 +24,7 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
 from search.config import Resources, SweepConfig
-from search.running.ray_cluster import fits_on
+from search.running.ray_cluster import MAX_FOLDER_BYTES, fits_on, temporary_folder
 from search.running.trial import read_metrics
 from search.study.folder import Sweep, open_sweep
 from tests import ROOT
@@ -216,3 +216,10 @@ def test_a_local_sweep_listens_on_loopback_only(tmp_path: Path) -> None:
 def is_loopback(ip: str) -> bool:
     address = ipaddress.ip_address(ip)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def test_a_path_that_is_too_long_for_sockets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * (MAX_FOLDER_BYTES - len("//ray")))
+    assert temporary_folder() is None
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * (MAX_FOLDER_BYTES - len("/ray")))
+    assert temporary_folder() == "/tmp/ray"
