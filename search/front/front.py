@@ -60,13 +60,14 @@ class Front:
 
         Their intervals overlap in every objective.
         """
+        rows = [[point.interval(name) for name in self.objectives] for point in self.points]
+        low, high = np.array(rows).reshape(len(rows), len(self.objectives), 2).transpose(2, 0, 1)
+        overlap = ((low[:, None] <= high[None]) & (low[None] <= high[:, None])).all(2)
+        np.fill_diagonal(overlap, val=False)
+        names = [point.name for point in self.points]
         return {
-            point.name: [
-                other.name
-                for other in self.points
-                if other is not point and not point.is_distinguishable(other)
-            ]
-            for point in self.points
+            name: [names[other] for other in np.flatnonzero(others)]
+            for name, others in zip(names, overlap, strict=True)
         }
 
 

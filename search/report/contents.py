@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from search.study.records import Growth, TrialCounts
 from search.study.results import Results
 
 PASSWORD = re.compile(r"(?<=://)[^\s/@'\"]+@")
+
+N_DETAILED = 2000
+"""Maximum number of points all of which show their parameters, which takes a kilobyte for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,11 @@ class ReportContents:
         return self.front.objectives
 
     @property
+    def has_all_params(self) -> bool:
+        """Whether the parameters of every point are shown, and not only of those on the front."""
+        return len(self.points) <= N_DETAILED
+
+    @functools.cached_property
     def like(self) -> dict[str, list[int]]:
         """See `numbers_alike`."""
         return numbers_alike(self.front)

@@ -46,7 +46,8 @@ def front_figure(contents: ReportContents) -> go.Figure:
     figure.add_trace(_line(lines, "release curves", curve_color(contents), width=1))
     on_front = {point.name for point in contents.front.points}
     others = [point for point in contents.points if point.name not in on_front]
-    texts = [hover_text(contents, point) for point in others]
+    text_of = hover_text if contents.has_all_params else measured_text
+    texts = [text_of(contents, point) for point in others]
     figure.add_trace(
         _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
     )

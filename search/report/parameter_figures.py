@@ -62,7 +62,7 @@ def parallel_figure(contents: ReportContents) -> go.Figure:
             tickfont={"size": 11},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
             line={
-                "color": [100 * point.accuracies[colour] for point in points],
+                "color": [rounded(100 * point.accuracies[colour]) for point in points],
                 "colorscale": "Viridis",
                 "showscale": True,
                 "colorbar": {"title": {"text": f"{html.escape(colour)} (%)", "side": "right"}},
@@ -184,8 +184,8 @@ def _slice(
     size: int,
 ) -> go.Scatter:
     return go.Scatter(
-        x=[of(point) for point in points],
-        y=[100 * point.accuracies[name] for point in points],
+        x=[rounded(of(point)) for point in points],
+        y=[rounded(100 * point.accuracies[name]) for point in points],
         mode="markers",
         marker={"color": colour, "size": size},
         text=[measured_text(contents, point) for point in points],
@@ -234,10 +234,10 @@ def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     scale: Callable[[float], float] = math.log10 if is_log else float
     low, high = (scale(min(there)), scale(max(there))) if there else (0.0, 1.0)
     span = (high - low) or 1.0
-    foot = low - 0.12 * span
+    foot = rounded(low - 0.12 * span)
     axis: dict[str, Any] = {
         "label": _short(name),
-        "values": [foot if value is None else scale(value) for value in values],
+        "values": [rounded(foot if value is None else scale(value)) for value in values],
     }
     if len(there) == len(values) and not is_log:
         return axis
@@ -246,6 +246,11 @@ def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     if len(there) < len(values):
         ticks, texts = [foot, *ticks], [NOT_SET, *texts]
     return {**axis, "tickvals": ticks, "ticktext": texts, "range": [ticks[0], ticks[-1]]}
+
+
+def rounded(number: float) -> float:
+    """Five digits of a number, more than can be seen in a figure."""
+    return float(f"{number:.5g}")
 
 
 def _short(name: str) -> str:
