@@ -132,7 +132,7 @@ def require_usable_process(*, local: bool) -> None:
     """Check that nothing in this process' own settings lets Ray or torch fail without a word.
 
     Raises:
-        InvalidConfigError: there is too little address space, or Ray could not be imported or write its files.
+        InvalidConfigError: the address space is too small, or Ray could not be imported or write.
     """
     who, cure = ("a sweep without Ray", "") if local else ("Ray", ", or use --local")
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
