@@ -4,8 +4,8 @@ python -m benchmarks.scale [--quick]
 
 Nothing is trained. A study of 10,000 observations is written by the ledger, as a sweep does it; its
 folder has a store of 5,000 warm-ups. 1,000 simulated trials are watched by TensorBoard. A front has
-1,000 points. Every row is measured in a process of its own, with one thread: its seconds are those of
-the processor, which other processes do not change, and its peak of memory includes the imported
+1,000 points. Every row is measured in a process of its own, with one thread: its seconds are those
+of the processor, which other processes do not change, and its peak of memory includes the imported
 libraries. The last column says whether a goal is reached. `--quick` shows that the command works,
 in a hundredth of the size.
 """

@@ -21,7 +21,7 @@ def command_text(*words: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with an escape such as `\\x1b` for each character that a terminal obeys or hides.
+    r"""The text with an escape such as `\x1b` for each character that a terminal obeys or hides.
 
     Line breaks and tabs stay. Names, paths and messages of others may hold any character.
     """

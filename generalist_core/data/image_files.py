@@ -5,6 +5,7 @@ Importing torchvision takes a second, so this module is imported only where it i
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import cast
@@ -36,6 +37,11 @@ def published(config: DataConfig, *, is_train: bool) -> Split:
         raise InvalidConfigError(
             f"`data` must be there, but {config.name} was not found in {root} ({error}). Name the "
             "folder that holds it with --data-root, or fetch it with --download."
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise InvalidConfigError(
+            f"`data` must hold only tensors, but a file of {config.name} in {root} holds something "
+            "else, or code. Fetch it again with --download."
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 
 from generalist_core.config import TrainConfig
@@ -73,11 +74,11 @@ def train_in(
     writer = MayFail(f"TensorBoard in {place}", lambda: TrialWriter(place))
     while not trial.is_done:
         metrics = trial.advance()
-        writer.use(lambda opened, metrics=metrics: opened.write(metrics))
+        writer.use(methodcaller("write", metrics))
         if on_epoch is not None:
             on_epoch(metrics)
     points = tuple(trial.release())
-    writer.use(lambda opened: opened.release(points))
+    writer.use(methodcaller("release", points))
     writer.use(TrialWriter.close)
     trial.files.checkpoint.unlink(missing_ok=True)
     return Trained(folder=folder, points=points, forward_images=trial.trainer.forward_images)

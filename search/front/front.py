@@ -62,12 +62,11 @@ class Front:
         """
         rows = [[point.interval(name) for name in self.objectives] for point in self.points]
         low, high = np.array(rows).reshape(len(rows), len(self.objectives), 2).transpose(2, 0, 1)
-        overlap = ((low[:, None] <= high[None]) & (low[None] <= high[:, None])).all(2)
-        np.fill_diagonal(overlap, val=False)
+        overlap = np.all((low[:, None] <= high[None]) & (low[None] <= high[:, None]), axis=2)
         names = [point.name for point in self.points]
         return {
-            name: [names[other] for other in np.flatnonzero(others)]
-            for name, others in zip(names, overlap, strict=True)
+            name: [names[other] for other in np.flatnonzero(overlap[n]) if other != n]
+            for n, name in enumerate(names)
         }
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any, cast, final
@@ -228,9 +228,11 @@ def drawing(view: ConsoleCallback) -> Iterator[None]:
     """Draw a live view a few times per second within the context; a terminal may disappear."""
     console, file = view.console, view.console.file
     console.file = cast(IO[str], _MayDisappear(file))
-    live = Live(view, console=console, redirect_stdout=False, redirect_stderr=False)
+    drawn: AbstractContextManager[object] = nullcontext()
+    if isinstance(view, LiveView):
+        drawn = Live(view, console=console, redirect_stdout=False, redirect_stderr=False)
     try:
-        with live if isinstance(view, LiveView) else nullcontext():
+        with drawn:
             yield
     finally:
         console.file = file

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.wording import command_text, duration, plural, value_text
+from search.wording import command_text, duration, plural, printable, value_text
 
 
 def test_only_one_is_singular() -> None:
@@ -33,3 +33,18 @@ def test_only_fractions_are_rounded(value: object, text: str) -> None:
 )
 def test_a_unit_fits_at_least_twice(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b\tc\nd", "a b\tc\nd"),
+        ("naïve 测试 🙂", "naïve 测试 🙂"),
+        ("\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+        ("a\rb\x9bc\x7f", "a\\rb\\x9bc\\x7f"),
+        ("\u202egnp.exe\u2028", "\\u202egnp.exe\\u2028"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown

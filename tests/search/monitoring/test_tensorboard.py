@@ -79,7 +79,7 @@ def test_trials_of_equal_number_of_two_sweeps_have_different_names(tmp_path: Pat
     assert names == {"a-1/0000", "a-2/0000"}
 
 
-def test_an_error_in_a_picture_ends_the_search(
+def test_an_error_in_a_picture_is_raised_where_a_sweep_can_log_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is drawn in another thread."""

@@ -150,3 +150,26 @@ def test_an_error_in_a_script_is_shown(tmp_path: Path) -> None:
     broken = text.replace("// Figures take", "nowhere(); // Figures take", 1)
     (tmp_path / "report.html").write_text(broken)
     assert "nowhere is not defined" in in_browser(tmp_path / "report.html")
+
+
+def test_a_large_page_has_the_parameters_of_the_front_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(3)
+    pages = {}
+    for most in (len(ledger.results.points()), len(ledger.results.points()) - 1):
+        monkeypatch.setattr("search.report.contents.N_DETAILED", most)
+        pages[most] = page_of(tmp_path, ledger)
+    for name, n in (("other points", 1), ("front (validation)", 2)):
+        traces = [
+            t for p in pages.values() for t in p.figures["front"]["data"] if t["name"] == name
+        ]
+        assert sum("mixing.decay" in trace["text"][0] for trace in traces) == n
+    whole, large = pages.values()
+    assert "Hover over a point to see" in whole.text
+    assert "Hover over a point on the front to see" in large.text
+
+
+def test_a_table_of_a_large_front_compares_its_points_once(tmp_path: Path) -> None:
+    contents = gather(tmp_path, ledger_of(3).results)
+    assert contents.like is contents.like

@@ -18,7 +18,7 @@ from generalist_core.config import CustomAttack, CustomLoss, NamedAttack
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
-from search.config import Resources, SweepConfig
+from search.config import Resources, SweepConfig, WarmupConfig
 from search.running.preflight import (
     check_that_it_can_start,
     preflight,
@@ -211,3 +211,33 @@ def test_folders_that_ray_cannot_make_are_named(name: str, monkeypatch: pytest.M
     require_usable_process(local=True)
     with pytest.raises(InvalidConfigError, match=f"{name} must name a folder"):
         require_usable_process(local=False)
+
+
+@pytest.mark.parametrize("asked", [{"cpus_per_trial": 10_000.0}, {"gpus_per_trial": 10_000.0}])
+def test_a_trial_that_fits_nowhere_is_refused_before_the_folder_is_begun(
+    tmp_path: Path, no_ray: None, asked: dict[str, float]
+) -> None:
+    request = SweepConfig(base=short(), resources=Resources(**asked))  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfigError, match="A trial must fit on a machine of the cluster"):
+        sweep(request, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("out", "store"), [("a", "a/store"), ("a/out", "a"), ("a", "a")])
+def test_a_store_and_a_new_sweep_are_apart(tmp_path: Path, out: str, store: str) -> None:
+    warmups = WarmupConfig(folder=str(tmp_path / store))
+    request = SweepConfig(base=short(), warmups=warmups, resources=Resources(local=True))
+    with pytest.raises(InvalidConfigError, match="`warmups` must be outside the output folder"):
+        sweep(request, tmp_path / out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_that_is_refused_leaves_no_store(tmp_path: Path) -> None:
+    def silent(*_: object) -> nn.Module:
+        return nn.Identity()
+
+    warmups = WarmupConfig(folder=str(tmp_path / "store"))
+    request = SweepConfig(base=two_experts(), warmups=warmups, resources=Resources(local=True))
+    with pytest.raises(InvalidConfigError):
+        check_that_it_can_start(request, tiny_dataset(), silent)
+    assert list(tmp_path.iterdir()) == []

@@ -532,6 +532,19 @@ def test_what_was_just_used_published_or_is_claimed_stays(
     claim.release()
 
 
+def test_what_is_not_the_stores_own_stays(tmp_path: Path) -> None:
+    """A user may name a folder that holds other things, too."""
+    filled(tmp_path, a=STATE)
+    others = [
+        tmp_path / "a" / name for name in ("thesis.tex", "model.pt", "1.pt.txt", "study.journal")
+    ]
+    for path in others:
+        path.write_bytes(bytes(100_000))
+        forget(path)
+    WarmupStore(tmp_path, max_bytes=1).publish("b", 1, STATE, {})
+    assert all(path.is_file() for path in others)
+
+
 def test_leftovers_of_crashes_count_and_go(tmp_path: Path) -> None:
     filled(tmp_path, a=STATE)
     leftovers = [tmp_path / "a" / ".2.pt.x1y2", tmp_path / "a" / "3.damaged"]
