@@ -34,6 +34,7 @@ ORDER = (
     "search.wording",
     "search.folders",
     "search.files",
+    "search.lease",
     "search.config",
     "search.front",
     "search.study",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from search.folders import SweepFolder
+from search.lease import leased
 from search.running.session import write_errors_explained
 from search.study.folder import open_sweep, read_request, record_request
-from search.study.lease import leased
 
 
 def accept_request(folder: str | Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from search.lease import leased
 from search.report.published import ReferencePoint
 from search.report.write import write_files
 from search.study.folder import Sweep, open_sweep
-from search.study.lease import leased
 
 
 def write_report(sweep: Sweep, reference: Sequence[ReferencePoint] = ()) -> None:

@@ -23,6 +23,7 @@ from search.errors import SweepInterruptedError
 from search.files import create_folder
 from search.folders import SweepFolder
 from search.interruption import Interrupted, was_interrupted
+from search.lease import leased
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
@@ -54,7 +55,6 @@ from search.study.folder import (
     rewrite_request,
     write_request,
 )
-from search.study.lease import leased
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, open_storage
@@ -105,8 +105,8 @@ def sweep(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    _require_room(config.resources)
     config, images = check_that_it_can_start(config, data, model)
+    _require_room(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     if config.storage is not None:
         open_storage(config.storage, SweepFolder(folder).journal)
@@ -170,8 +170,8 @@ def resume(
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
-    _require_room(config.resources)
     config, images = check_that_it_can_start(config, data, model)
+    _require_room(config.resources)
     require_pinned_images(pins, images)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with (

@@ -63,15 +63,17 @@ def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) ->
     with running_user_code(f"model {config.model.name}"):
         _require_sound(trainer, x, y)
         # before any step, after which the weights of an expert may be infinite
-        mixture = trainer.mixture(config.evaluation.release_ratios[0])
-        trainer.evaluator.judge(mixture, n_images=2)
-        trainer.evaluator.judge(trainer.global_learner, n_images=2, attacked=False)
-    for named in config.evaluation.attacks:
-        with running_user_code(f"evaluation attack {named.name}"):
-            perturb(named.attack, trainer.evaluator.model, x, y, noise)
+        for weights in (
+            trainer.global_learner,
+            trainer.mixture(config.evaluation.release_ratios[0]),
+        ):
+            trainer.evaluator.judge(weights, n_images=2, attacked=False)
     for expert in trainer.experts:
         with running_user_code(f"expert {expert.config.name}"), suppress(DivergedError):
             trainer.learn([expert], [(x, y)], None)
+    for named in config.evaluation.attacks:
+        with running_user_code(f"evaluation attack {named.name}"):
+            perturb(named.attack, trainer.evaluator.model, x, y, noise)
 
 
 def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from generalist_core.config.presets import short
 from search.api.accept import accept_request
 from search.config import SweepConfig
 from search.errors import SweepFolderError
 from search.files import read_json, write_json
+from search.lease import leased
 from search.study.folder import custom_parts, open_ledger, open_sweep, write_request
 
 CONFIG = SweepConfig(base=short())
@@ -51,7 +51,7 @@ def test_another_setting_is_not_accepted(folder: Path) -> None:
 
 def test_a_sweep_that_another_process_runs_is_left_alone(folder: Path) -> None:
     with (
-        FileLock(folder / ".lock"),
+        leased(folder / ".lease", waits=False),
         pytest.raises(SweepFolderError, match="one process at a time"),
     ):
         accept_request(folder)

@@ -20,9 +20,9 @@ from search.api.sweep import CHANGEABLE, resume, sweep
 from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.folders import SweepFolder
+from search.lease import leased
 from search.scheduling.replay import replay
 from search.study.folder import open_sweep, read_request
-from search.study.lease import leased
 from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split, write_image_folder
 from tests.helpers.small_sweep import small_sweep

@@ -22,8 +22,8 @@ from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from search.cli.main import main
 from search.folders import SweepFolder
+from search.lease import leased
 from search.study.folder import open_sweep, record_request
-from search.study.lease import leased
 from tests.helpers.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]

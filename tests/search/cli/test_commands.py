@@ -53,7 +53,7 @@ def test_train_says_where_its_results_are_and_what_may_follow(
 
 def out_points(folder: Path) -> int:
     """How many points a training released."""
-    return len(json.loads((folder / "points.json").read_text()))
+    return len(json.loads((folder / "points.json").read_text())["points"])
 
 
 def requested(folder: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ PATIENCE_S = 240
     [
         ({"gpus_per_trial": 1.5}, "fraction of one GPU or a whole number"),
         ({"gpus_per_trial": -1.0}, "fraction of one GPU or a whole number"),
-        ({"gpus_per_trial": float("nan")}, "fraction of one GPU or a whole number"),
+        ({"gpus_per_trial": float("nan")}, "must be a finite number"),
         ({"cpus_per_trial": 0.0}, "cpus_per_trial"),
         ({"address": "ray://10.0.0.1:10001"}, "auto or HOST:PORT"),
         ({"address": "local"}, "auto or HOST:PORT"),

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.study.lease import Lease, leased
+from search.lease import Lease, leased
 from tests import ROOT
 
 HOLDER = """
 import pathlib, sys, time
-from search.study.lease import Lease
+from search.lease import Lease
 lease = Lease(pathlib.Path(sys.argv[1]), 1.5)
 assert lease.acquire()
 print("has it", flush=True)
