@@ -35,13 +35,13 @@ from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import train_warmup, warming
-from search.config import Branching, SuccessiveHalving
+from search.config import SuccessiveHalving
 from search.files import read_json, write_json
 from search.front.front import hypervolume
 from search.running.trial import Training, cached_dataset, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -57,7 +57,6 @@ class Method:
     sampler: str = "tpe"
     releases: bool = True
     shares: bool = True
-    branches: bool = False
     stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
 
 
@@ -71,7 +70,6 @@ METHODS = {
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
     "no stopping": dataclasses.replace(OURS, stops=None),
-    "with branches": dataclasses.replace(OURS, branches=True),
 }
 
 
@@ -206,7 +204,7 @@ def run(cell: Cell) -> dict[str, Any]:
     enqueue_first(ledger, space, base)
     tester = FrontTester(task, cell.budget)
     searcher = Searcher(
-        Proposer(ledger, space, base, Branching() if method.branches else None),
+        SamplingProposer(ledger, space, base),
         n_trials=cell.n_trials if cell.budget is None else 10**6,
         callback=tester,
         rules=Rules(rungs=Rungs(method.stops) if method.stops else None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -38,7 +39,7 @@ from search.running.session import (
 from search.running.trial import read_metrics
 from search.scheduling.callbacks import Callback, Callbacks
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
     Sweep,
@@ -59,7 +60,7 @@ from search.wording import command_text
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
-CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
+CHANGEABLE = ("trials", "budget", "time_budget_s", "resources", "limits", "stop_when")
 """The settings of a request that may change when a sweep is resumed."""
 
 
@@ -135,7 +136,7 @@ def resume(
     Args:
         folder: the folder of the sweep.
         config: the request from now on, by default the old one without a time budget. It may
-            differ in trials (in all), time budget (from now), resources, limits and `stop_when`.
+            differ in trials and budget (in all), time budget (from now), resources, limits and `stop_when`.
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
@@ -173,7 +174,7 @@ def resume(
             write_request(folder, config, study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
-            f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",
+            f"{done} trials are done, {len(unfinished)} continue, {end_text(config)}",
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -187,7 +188,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     view = (
         Lines(console)
         if debug
-        else view_of(console, results, n_trials=config.trials, time_budget_s=config.time_budget_s)
+        else view_of(console, results, config)
     )
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
@@ -225,16 +226,19 @@ def _searcher(
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
-    enqueue_first(ledger, space, base)
+    proposer = build_proposer(ledger, space, base, config.growing)
+    proposer.enqueue_first()
+    stops = not isinstance(proposer, LineageProposer)
     rules = Rules(
-        rungs=Rungs(config.early_stopping) if config.early_stopping else None,
+        rungs=Rungs(config.early_stopping) if config.early_stopping and stops else None,
         stop_when=config.stop_when,
         max_failures=config.limits.max_failures,
+        budget=math.inf if config.budget is None else config.budget,
         round_size=config.round_size,
     )
     searcher = Searcher(
-        Proposer(ledger, space, base, config.branching),
-        n_trials=config.trials,
+        proposer,
+        n_trials=math.inf if config.trials is None else config.trials,
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,

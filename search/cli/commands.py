@@ -79,6 +79,7 @@ def run_resume(
     output: ResultOptions,
     folder: Path = argument("OUT"),
     trials: int | None = option("number of trainings in all; default as before", "N"),
+    budget: float | None = option("forward images in all; default as before", "C"),
     time_budget: float | None = option("stop after S seconds", "S"),
     local: bool | None = option(LOCAL, flag="--local/--no-local"),
 ) -> None:
@@ -89,6 +90,7 @@ def run_resume(
     config = replace(
         before,
         trials=before.trials if trials is None else trials,
+        budget=before.budget if budget is None else budget,
         time_budget_s=time_budget,
         resources=resources.over(before.resources, local=local),
         limits=failures.over(before.limits),

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.lineages import build_proposer
 from search.study.folder import Sweep
 from search.study.records import RejectedError
 from spaces import Space
@@ -29,8 +29,9 @@ def replay(sweep: Sweep, space: Space) -> list[str]:
 
 
 def _asked_again(sweep: Sweep, space: Space, trial: str) -> Mapping[str, Any]:
-    past, base = sweep.ledger.before(trial), sweep.config.base
-    enqueue_first(past, space, base)
+    past, config = sweep.ledger.before(trial), sweep.config
+    proposer = build_proposer(past, space, config.base, config.growing)
+    proposer.enqueue_first()
     with contextlib.suppress(RejectedError):
-        Proposer(past, space, base, sweep.config.branching).propose()
+        proposer.propose()
     return past.results.records()[-1].params
