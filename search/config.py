@@ -165,11 +165,12 @@ class StopWhenDone:
 class Growing:
     """How lineages grow in a space that has them, see `search.scheduling.lineages`.
 
-    `n_first` lineages are trained for `first_epochs` epochs. Of each stage the best 1/eta grow to
-    the next one. The second stage ends after `second_cost` forward images per training image (54
-    are six epochs with three attack steps), and each further one after `growth` times as many as
-    the one before it. A lineage rests after `patience` stages that made the hypervolume of the
-    front grow by less than the fraction `min_growth` each.
+    Costs are in forward images per training image: 18 are two epochs with three attack steps. The
+    first stage of a lineage ends after `first_cost`, the second after `second_cost`, and each
+    further one after `growth` times as much as the one before it. `n_first` lineages are begun
+    before any grows. Of each stage the best 1/eta grow to the next one. A lineage rests after
+    `patience` stages in a row that made the hypervolume of the front grow by less than the fraction
+    `min_growth` each.
     """
 
     n_first: int = 5
@@ -225,9 +226,8 @@ class SweepConfig:
     which other sweeps may use too. In a space with lineages `growing` says how these grow; in any
     other `early_stopping` ends weak trials (None: off). No trial begins once all `trials` have
     begun, or once those that ran and run have cost `budget` forward images. `stop_when` ends the
-    sweep before.
-    `warm_start` names folders of earlier sweeps, or CSV files, from whose points the sampler
-    learns first. With a `round_size` a sweep gives the same points whatever the timing, see
+    sweep before. `warm_start` names folders of earlier sweeps, or CSV files, from whose points the
+    sampler learns first. With a `round_size` a sweep gives the same points whatever the timing, see
     `search.scheduling.searcher.Rules`.
     """
 
@@ -253,7 +253,7 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         require(self.trials is None or self.trials > 0, "trials > 0", f"trials={self.trials}")
-        require(self.budget is None or self.budget > 0, "budget > 0", f"budget={self.budget}")
+        require_positive("budget", self.budget)
         if self.trials is None and self.budget is None and self.time_budget_s is None:
             raise InvalidConfigError(
                 "A sweep must have an end, but got trials=None without a budget. Give `trials`, "

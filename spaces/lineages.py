@@ -78,7 +78,11 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         skip_discarded_warmup=True,
     )
     evaluation = replace(
-        config.evaluation, every_epochs=epochs, release_ratios=(1.0,), n_refinements=1, release="last"
+        config.evaluation,
+        every_epochs=epochs,
+        release_ratios=(1.0,),
+        n_refinements=1,
+        release="last",
     )
     config = replace(
         config, epochs=epochs, sync=sync, evaluation=evaluation, epoch_progress="start"

@@ -126,6 +126,12 @@ class TrainConfig:
                 "An expert must be trained from the first sync on, but all of them rest. Set "
                 "`rests` to false for one."
             )
+        resting = [expert.name for expert in self.experts if expert.rests]
+        if resting and self.sync.start_epoch == 0:
+            raise InvalidConfigError(
+                "An expert that rests must have epochs before the first sync, but got "
+                f"start_epoch=0 and {', '.join(resting)} would never be trained."
+            )
         for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
             as_weights(ratio, len(names))
         require_positive("epochs", self.epochs)

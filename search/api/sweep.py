@@ -36,7 +36,7 @@ from search.running.session import (
     locked,
     write_errors_explained,
 )
-from search.running.trial import read_metrics
+from search.running.trial import cached_dataset, read_metrics
 from search.scheduling.callbacks import Callback, Callbacks
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.lineages import LineageProposer, build_proposer
@@ -136,7 +136,8 @@ def resume(
     Args:
         folder: the folder of the sweep.
         config: the request from now on, by default the old one without a time budget. It may
-            differ in trials and budget (in all), time budget (from now), resources, limits and `stop_when`.
+            differ in trials and budget (in all), time budget (from now), resources, limits and
+            `stop_when`.
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
@@ -174,7 +175,7 @@ def resume(
             write_request(folder, config, study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
-            f"{done} trials are done, {len(unfinished)} continue, {end_text(config)}",
+            f"{done} trials are done, {len(unfinished)} continue, {_end_text(config)}",
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -185,11 +186,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     """Search, repeat the front, and report."""
     folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
-    view = (
-        Lines(console)
-        if debug
-        else view_of(console, results, config)
-    )
+    view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers, interrupted_by_sigterm():
         searcher = _searcher(sweep, unfinished, n_workers, view)
@@ -206,6 +203,12 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         again = command_text("generalist-search", "resume", folder)
         raise SweepInterruptedError(f"Interrupted. Continue: {again}")
     return sweep
+
+
+def _end_text(config: SweepConfig) -> str:
+    budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
+    trials = [] if config.trials is None else [f"{config.trials} are requested"]
+    return ", ".join([*trials, *budget]) or "until the time is up"
 
 
 def _runner(
@@ -226,7 +229,9 @@ def _searcher(
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
-    proposer = build_proposer(ledger, space, base, config.growing)
+    proposer = build_proposer(
+        ledger, space, base, config.growing, lambda: sweep.custom.data or cached_dataset(base.data)
+    )
     proposer.enqueue_first()
     stops = not isinstance(proposer, LineageProposer)
     rules = Rules(

@@ -14,6 +14,7 @@ from generalist_core.config import Norm
 from search.cli.option_groups import argument, command, option, switch
 from search.cli.options import (
     LOCAL,
+    EndOptions,
     FailureOptions,
     OutputOptions,
     ProblemOptions,
@@ -74,13 +75,11 @@ def run_sweep(
 
 @command("resume runs/digits --trials 40")
 def run_resume(
+    end: EndOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
     output: ResultOptions,
     folder: Path = argument("OUT"),
-    trials: int | None = option("number of trainings in all; default as before", "N"),
-    budget: float | None = option("forward images in all; default as before", "C"),
-    time_budget: float | None = option("stop after S seconds", "S"),
     local: bool | None = option(LOCAL, flag="--local/--no-local"),
 ) -> None:
     """Continue a sweep, however it ended."""
@@ -88,10 +87,7 @@ def run_resume(
 
     before = search.open_sweep(folder).config
     config = replace(
-        before,
-        trials=before.trials if trials is None else trials,
-        budget=before.budget if budget is None else budget,
-        time_budget_s=time_budget,
+        end.over(before),
         resources=resources.over(before.resources, local=local),
         limits=failures.over(before.limits),
     )

@@ -199,14 +199,16 @@ class LiveView(ConsoleCallback):
 
     def _end_text(self) -> str:
         n, trials, budget = self.snapshot.counts.total, self.config.trials, self.config.budget
-        left = f", {max(0.0, budget - self.snapshot.forward_images):.3g} images left" if budget else ""
+        left = (
+            f", {max(0.0, budget - self.snapshot.forward_images):.3g} images left" if budget else ""
+        )
         return (f"{n} of {trials} trials" if trials else plural(n, "trial")) + left
 
     def _time_text(self) -> str:
         """The elapsed time, and the time left: by the time budget and the pace of ended trials."""
         if self.ended_after_s is not None:
             return f"{_clock(self.ended_after_s)} elapsed"
-        clock, now = time.monotonic(), self.snapshot
+        clock = time.monotonic()
         elapsed, left = clock - self.opened_at, None
         if self.began_at is None:
             return f"{_clock(elapsed)} elapsed, Ray is starting"

@@ -10,13 +10,14 @@ branch at the end of a stage, so every stage yields operating points.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
+from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.validation import InvalidConfigError
 from search.config import Growing
@@ -26,6 +27,8 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import Space, Trial, base_suggestion, paper_suggestion
 from spaces.lineages import LENGTH, START, lineage_params, robust_of
+
+Value = TypeVar("Value")
 
 FEW_STEPS = 3
 """Steps of an attack in training at which an expert is about as robust as with 10, and cheaper."""
@@ -90,7 +93,7 @@ class WithLength:
         """A suggestion of the trial's."""
         return self._noted(name, self.trial.suggest_categorical(name, choices))
 
-    def _noted(self, name: str, value: Any) -> Any:
+    def _noted(self, name: str, value: Value) -> Value:
         with contextlib.suppress(InvalidConfigError):
             self.config = replace_at(self.config, name, value)
         return value
@@ -150,14 +153,16 @@ class LineageProposer(Proposer):
 
         The first one's branch releases the robust expert alone, as after adversarial training.
         """
-        base, paper = (make(self.space, self.base)[0] for make in (base_suggestion, paper_suggestion))
+        base, _ = base_suggestion(self.space, self.base)
+        paper, _ = paper_suggestion(self.space, self.base)
         steps = f"experts.{robust_of(self.base).name}.attack.steps"
         cheap = {**base, steps: FEW_STEPS} if steps in base else base
         short = {LENGTH: 2, f"experts.{robust_of(self.base).name}.rests": True}
-        different = [base, *(params for params in (cheap, paper) if params != base)]
-        for params in different:
-            params |= {name: value for name, value in short.items() if name in params}
-            params.pop(START)
+        different: list[dict[str, Any]] = []
+        for suggested in (base, cheap, paper):
+            wanted = {name: short.get(name, value) for name, value in suggested.items()}
+            wanted.pop(START, None)
+            different += [wanted] if wanted not in different else []
         return list(zip(different, (1.0, 0.5, 0.5), strict=False))
 
     def completed(self, trial: str) -> None:
@@ -166,7 +171,8 @@ class LineageProposer(Proposer):
 
     @property
     def _is_beginning(self) -> bool:
-        return bool(self.ledger.sampling.enqueued) or len(self.lineages) < self.growing.n_first
+        first = sum(len(lineage.stages[0].trials) for lineage in self.lineages)
+        return bool(self.ledger.sampling.enqueued) or first < self.growing.n_first
 
     def _begin(self, proposal: Proposal) -> Proposal:
         params = lineage_params(proposal.params, proposal.config)
@@ -196,7 +202,8 @@ class LineageProposer(Proposer):
         for number in reversed(range(max(len(lineage.stages) for lineage in self.lineages))):
             there = [lineage for lineage in self.lineages if len(lineage.stages) > number]
             judged = [lineage for lineage in there if lineage.stages[number].volume is not None]
-            if number == 0 and sum(map(self._has_begun, there)) < self.growing.n_first:
+            n_needed = min(self.growing.n_first, len(self.lineages))
+            if number == 0 and sum(map(self._has_begun, there)) < n_needed:
                 return None
             judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
             for lineage in judged[: max(1, int(len(judged) / self.growing.eta))]:
@@ -238,11 +245,17 @@ def has_lineages(space: Space, base: TrainConfig) -> bool:
 
 
 def build_proposer(
-    ledger: Ledger, space: Space, base: TrainConfig, growing: Growing, n_train: int, n_judged: int
+    ledger: Ledger,
+    space: Space,
+    base: TrainConfig,
+    growing: Growing,
+    data: Callable[[], Dataset],
 ) -> Proposer:
-    """The proposer that the space is made for, on so many training and validation images."""
+    """The proposer that the space is made for; only for lineages is the `data` called for."""
     if has_lineages(space, base):
+        images = data()
+        n_judged = len(images.validation)
         n_images = min(base.evaluation.n_images or n_judged, n_judged)
-        cost = 3 * evaluation_cost(base.evaluation) * n_images / n_train
+        cost = 3 * evaluation_cost(base.evaluation) * n_images / len(images.train)
         return LineageProposer(ledger, space, base, growing, cost)
     return SamplingProposer(ledger, space, base)

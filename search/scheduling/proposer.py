@@ -11,7 +11,6 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import Space, base_suggestion, paper_suggestion
 
-
 Suggestion = tuple[dict[str, Any], Ratio]
 """Parameters of a space, and the ratio to release there."""
 
@@ -50,11 +49,15 @@ class SamplingProposer(Proposer):
     """The sampler suggests all parameters of all trials."""
 
     def first(self) -> list[Suggestion]:
-        """Adversarial training, the paper's settings and those of the base, without duplicates."""
+        """Adversarial training, the paper's settings and those of the base, without duplicates.
+
+        Trainings that differ in the ratio of their release alone are duplicates.
+        """
         different: list[Suggestion] = []
         for make in (adversarial_suggestion, paper_suggestion, base_suggestion):
-            suggestion = make(self.space, self.base)
-            different += [suggestion] if suggestion not in different else []
+            params, ratio = make(self.space, self.base)
+            if params not in [known for known, _ in different]:
+                different.append((params, ratio))
         return different
 
     def propose(self) -> Proposal:
