@@ -80,7 +80,7 @@ def test_a_sweep_begins_with_the_base_few_steps_and_the_paper(space: str) -> Non
     trials = [proposer.propose() for _ in range(3)]
     steps = [trial.config.experts[1].attack.steps for trial in trials]  # type: ignore[union-attr]
     assert steps == [10, FEW_STEPS, 10 if space == "lineages" else steps[2]]
-    assert [trial.mixing_ratio for trial in trials][0] == 1.0
+    assert trials[0].mixing_ratio == 1.0
     assert trials[0].config.experts[1].optimizer == BASE.experts[1].optimizer
     assert all(trial.config.experts[1].rests for trial in trials)
     assert all(trial.config.cotraining_epochs == 2 for trial in trials)
@@ -101,7 +101,7 @@ def test_a_first_stage_ends_at_its_cost_whatever_an_epoch_costs() -> None:
     for _ in range(20):
         proposal = proposer.propose()
         cost, n_epochs = lineage_of(proposer, proposal).cost, proposal.config.sync.start_epoch
-        assert n_epochs == max(1, round(20 / cost)) or abs(n_epochs * cost - 20) <= cost / 2 + 2
+        assert n_epochs == 1 or abs(n_epochs * cost - 20) <= cost / 2 + n_epochs
         evaluation = proposal.config.evaluation
         assert (evaluation.n_images, evaluation.n_refinements) == (200, 0)
 
@@ -216,7 +216,7 @@ def test_lineages_that_fail_do_not_block_others() -> None:
 
 
 def test_a_space_with_one_lineage_grows_it() -> None:
-    proposer = proposer_of(lambda trial, base: branch(trial, base))
+    proposer = proposer_of(branch)
     begun(proposer, [0.3, 0.4, 0.5, 0.6])
     (lineage,) = proposer.lineages
     for n in range(2):

@@ -98,3 +98,24 @@ def test_in_rounds_it_does_not_matter_which_trial_trains_a_shared_warm_up(
     assert found[0] == found[1] == found[2]
     assert space is not few_warmups or "stopped early" in ways(alone)
     assert shared.ledger().results.cost()["reused_forward_images"] > 0
+
+
+def test_in_rounds_a_budget_ends_the_search_after_a_whole_round() -> None:
+    """Whatever the number of workers; the next round begins only if the budget allows."""
+    whole = Search(2, space=SPACES["smoke"], n_trials=9).run().ledger().results
+    costs = [growth.forward_images for growth in whole.history()]
+    for budget, n_trials in ((costs[2], 3), (costs[2] + 1, 6), (costs[5], 6), (1.0, 3)):
+        for n_workers in (1, 3):
+            search = Search(n_workers, space=SPACES["smoke"], n_trials=9, budget=budget)
+            assert search.run().ledger().results.counts().total == n_trials
+            search.budget = costs[-1]
+            assert search.run().ledger().results.counts().total == 9
+
+
+@pytest.mark.parametrize("space", [picky, picky_lineages])
+def test_a_budget_counts_what_runs(space: Space) -> None:
+    """Without rounds the last trial begins before the budget is spent, and none after."""
+    found = Search(3, space=space, round_size=None, n_trials=99, budget=5e5).run()
+    costs = [growth.forward_images for growth in found.ledger().results.history()]
+    assert costs[-1] >= 5e5
+    assert costs[-4] < 5e5
