@@ -151,9 +151,10 @@ class LiveView(ConsoleCallback):
         )
 
     def _fraction_done(self, trial: str) -> float:
-        """The fraction of all experts' epochs of a running trial that are done."""
+        """The fraction of all experts' epochs of a running trial that are done, or need not be."""
         proposal, metrics = self.running[trial], self.metrics.get(trial, {})
-        done = [metrics.get(f"epoch/{e.name}", 0) for e in proposal.config.experts]
+        least = metrics.get("epoch", 0)
+        done = [max(least, metrics.get(f"epoch/{e.name}", 0)) for e in proposal.config.experts]
         return float(sum(done)) / (len(done) * proposal.config.epochs)
 
     def _running_line(self, trial: str) -> Text:

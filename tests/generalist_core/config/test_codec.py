@@ -251,6 +251,12 @@ def test_where_a_dataclass_is_its_class_is_the_value() -> None:
     assert config.experts[1].attack == FGSM(epsilon=1.0)
 
 
+def test_a_property_is_read_and_not_replaced() -> None:
+    assert value_at(two_experts(), "cotraining_epochs") == 3
+    with pytest.raises(InvalidConfigError, match="'cotraining_epochs' in"):
+        replace_at(two_experts(), "cotraining_epochs", 2)
+
+
 def test_of_several_assignments_the_last_wins_and_each_part_is_built_once() -> None:
     config = replace_all(
         two_experts(),

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from benchmarks.simulator import SimulatedTrainer, World
 from search.config import SweepConfig
 from search.monitoring.console import Lines, LiveView, drawing, view_of
 from search.scheduling.callbacks import Callback, Callbacks
 from search.study.ledger import Ledger
+from search.study.records import Proposal
 from spaces import SPACES
+from spaces.lineages import as_lineage
+from tests.helpers.problems import with_expert
 from tests.helpers.watched import BASE, new_ledger, refusing, watch
 
 SPACE = SPACES["full"]
@@ -162,3 +166,15 @@ def test_one_line_per_event_where_there_is_no_terminal() -> None:
 
 def test_a_quiet_console_says_nothing() -> None:
     assert lines_of(Console(file=io.StringIO(), quiet=True), new_ledger(refusing)) == []
+
+
+def test_a_trial_is_done_to_where_an_expert_that_rests_need_not_train() -> None:
+    """The natural warm-up is discarded, and the robust expert rests from epoch 3 of 5 on."""
+    ledger = new_ledger(SPACE)
+    view = LiveView(terminal(), ledger.results, request(trials=1))
+    config = as_lineage(with_expert(BASE, "robust", rests=True), 3, 5)
+    view.on_begun(Proposal(trial="0000", config=config, mixing_ratio=0.5, params={}))
+    trainer = SimulatedTrainer(config, World())
+    for epoch in range(1, 6):
+        view.on_metrics("0000", trainer.train_epoch())
+        assert view.snapshot.n_done == pytest.approx(epoch / 5)
