@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from generalist_core.config import ExpertConfig, TrainConfig
+from generalist_core.config import PGD, ExpertConfig, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.validation import InvalidConfigError
 from spaces.experts import tune_optimizer, tune_robust_task
@@ -39,9 +39,11 @@ def lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def branches(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Lineages of the robust expert of `base`, with any number of attack steps."""
-    path = f"experts.{robust_of(base).name}.attack.steps"
-    return branch(trial, tune_int(trial, base, path, 2, 12))
+    """Lineages of the robust expert of `base`, with any number of steps if it trains on PGD."""
+    robust = robust_of(base)
+    if isinstance(robust.attack, PGD):
+        base = tune_int(trial, base, f"experts.{robust.name}.attack.steps", 2, 12)
+    return branch(trial, base)
 
 
 def branch(trial: Trial, config: TrainConfig) -> TrainConfig:

@@ -7,7 +7,7 @@ import dataclasses
 import optuna
 import pytest
 
-from generalist_core.config import ExpertConfig, TrainConfig
+from generalist_core.config import FGSM, ExpertConfig, TrainConfig
 from generalist_core.config.presets import paper, short
 from generalist_core.training.warmup_keys import Origin, discarded_warmups, state_keys
 from generalist_core.validation import InvalidConfigError
@@ -15,7 +15,7 @@ from search.study.samplers import fixing
 from spaces import SPACES
 from spaces.lineages import as_lineage, lineage_params, robust_of
 from spaces.protocol import configuration_of
-from tests.helpers.problems import three_experts
+from tests.helpers.problems import three_experts, with_expert
 
 ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu")
 NAMES = ("branches", "lineages")
@@ -78,6 +78,13 @@ def test_the_branches_of_a_lineage_share_its_keys_up_to_the_shorter_one(space: s
             assert keys(branch)[:n] == keys(first)[:n]
         lineages.append((fixed, keys(first)[1]))
     assert len({key for _, key in lineages}) == len({str(params) for params, _ in lineages}) > 2
+
+
+def test_an_attack_without_steps_has_one_lineage() -> None:
+    base = with_expert(short(), "robust", attack=FGSM(epsilon=0.1))
+    found = suggested("branches", base, 9)
+    assert {config.experts[1].attack for _, config in found} == {FGSM(epsilon=0.1)}
+    assert {str(lineage_params(params, config)) for params, config in found} == {"{}"}
 
 
 def test_three_experts_or_others_in_that_order_are_refused() -> None:

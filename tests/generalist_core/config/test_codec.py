@@ -102,6 +102,7 @@ def test_the_form_is_plain() -> None:
         "schedule",
         "label_smoothing",
         "batch_augmentation",
+        "rests",
     ]
 
 
@@ -352,12 +353,14 @@ def test_suggestions_replace_what_they_would_replace_in_json(space: str) -> None
     n_replaced = n_refused = 0
     for config, other in itertools.product(configs[:4], trials[4:]):
         for path, value in other.params.items():
+            if path == "cotraining_epochs":  # a property
+                continue
             direct = outcome(replace_at, config, path, value)
             assert direct == outcome(replaced_in_json, config, path, value), path
             n_replaced += isinstance(direct, TrainConfig)
             n_refused += isinstance(direct, str)
     assert n_replaced > 90
-    assert (n_refused > 0) == (space in ("experts", "full"))
+    assert (n_refused > 0) == (space not in ("smoke", "mixing"))
 
 
 def leaves(value: Any, path: str = "") -> list[str]:

@@ -261,7 +261,7 @@ def test_lineages_grow_on_what_was_trained(tmp_path: Path) -> None:
     grown = steps[:3].index(steps[3])
     assert starts[3] > starts[grown]
     cost = found.results.asked()[3].user_attrs["cost"]
-    assert cost["reused_forward_images"] == 20 * starts[grown] * update_cost(robust[grown])
+    assert cost["reused_forward_images"] == 16 * starts[grown] * update_cost(robust[grown])
     assert replay(replace(found, custom=CustomParts(data=DATA)), SPACES["branches"]) == []
 
 
