@@ -198,6 +198,19 @@ def test_a_little_growth_of_the_front_does_not_pay() -> None:
         assert proposer.stage_of[proposal.trial][1].paid == pays
 
 
+def test_a_stage_that_paid_once_has_paid() -> None:
+    """A further branch of it, which adds nothing, changes nothing."""
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for _ in range(2):
+        proposer.propose()
+    further = proposer.propose()
+    lineage, stage = proposer.stage_of[further.trial]
+    assert (lineage, len(stage.trials), stage.paid) == (lineages[1], 2, True)
+    finish(proposer, further, 0.2)
+    assert stage.paid
+
+
 # What fails, and what is missing
 
 

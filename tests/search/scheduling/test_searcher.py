@@ -264,3 +264,16 @@ def test_a_request_for_fewer_trials_than_were_asked_proposes_none() -> None:
         first.released((trial := proposed(first)).trial, release(trial), LAST)
     again = Searcher(SamplingProposer(first.ledger, SPACES["smoke"], short()), n_trials=2)
     assert (again.n_to_begin, again.propose(), again.close()) == (0, None, False)
+
+
+@pytest.mark.parametrize(("round_size", "begins"), [(None, False), (2, True)])
+def test_a_budget_is_spent_by_what_runs_and_in_rounds_by_what_has_ended(
+    round_size: int | None, begins: bool
+) -> None:
+    """In rounds it must not matter how far the others of the round are."""
+    searching = searcher(n_workers=2, budget=50.0, round_size=round_size)
+    trial = proposed(searching).trial
+    searching.report(trial, epoch(1, cost=49.0))
+    assert searching.n_to_begin == 3
+    searching.report(trial, epoch(2, cost=50.0))
+    assert (searching.n_to_begin > 0) == (searching.propose() is not None) == begins
