@@ -2,19 +2,20 @@
 
 python -m benchmarks.search_efficiency --task digits --out docs/results/search_efficiency.json
 
-Every method begins as a sweep does, with the paper's setting and then the task's base, and may
-spend the cost of `plain-trials` plain trials, in forward images. Plain trains every trial from
-scratch and learns one point from it. Fronts are chosen on validation images and judged on test
-images under the same attack, by the hypervolume above (0, 0) and by the trade-off area, which is
-the hypervolume above the natural accuracy of robust-only training. Results are added to those in
-`--out`, and searches that are there are not run again. The task `simulated` needs no training: many
-seeds take minutes.
+Every method begins as a sweep does, see `search.scheduling.proposer.Proposer.first`, and may spend
+the cost of `plain-trials` plain trials, in forward images. Plain trains every trial from scratch
+and learns one point from it. Fronts are chosen on validation images and judged on test images under
+the same attack, by the hypervolume above (0, 0) and by the trade-off area, which is the hypervolume
+above the natural accuracy of robust-only training. Results are added to those in `--out`, and
+searches that are there are not run again. The task `simulated` needs no training: many seeds take
+minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,13 +36,13 @@ from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import train_warmup, warming
-from search.config import Branching, SuccessiveHalving
+from search.config import Growing, SuccessiveHalving
 from search.files import read_json, write_json
 from search.front.front import hypervolume
 from search.running.trial import Training, cached_dataset, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.lineages import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -57,7 +58,6 @@ class Method:
     sampler: str = "tpe"
     releases: bool = True
     shares: bool = True
-    branches: bool = False
     stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
 
 
@@ -71,7 +71,6 @@ METHODS = {
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
     "no stopping": dataclasses.replace(OURS, stops=None),
-    "with branches": dataclasses.replace(OURS, branches=True),
 }
 
 
@@ -98,6 +97,11 @@ class Task:
         splits["test"] = splits["test"].take(torch.arange(4000))
         return Task(config=config, data=Dataset(name=name, **splits))
 
+    @property
+    def images(self) -> Dataset:
+        """The images; those of a simulation are white."""
+        return self.data or World().images()
+
     def trainer(self, config: TrainConfig) -> AbstractTrainer:
         """A trainer of this task."""
         if self.data is None:
@@ -122,7 +126,7 @@ class Task:
         alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
         trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
         if isinstance(trainer, SimulatedTrainer):
-            return trainer.world.alone(self.config.experts[1], 1.0)[0]
+            return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
         while "robust" in warming(trainer):
             train_warmup(trainer, "robust")
         return self.tested(trainer, 1.0)[0]
@@ -141,13 +145,11 @@ def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
 
 
 class FrontTester(Callback):
-    """Tests the front after each trial, and ends a search that spent its budget."""
+    """Tests the front after each trial."""
 
-    def __init__(self, task: Task, budget: float | None) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
         self.reference = task.robust_only()
-        self.budget = budget or float("inf")
-        self.searcher: Searcher | None = None
         self.trainers: dict[str, AbstractTrainer] = {}
         self.tested: dict[tuple[str, Ratio], list[float]] = {}
         self.history: list[dict[str, float]] = []
@@ -167,28 +169,19 @@ class FrontTester(Callback):
                 **dict(zip(MEASURES, measures, strict=True)),
             }
         )
-        self._end_if_spent(results)
-
-    def on_stopped(self, _: str, __: int, results: Results) -> None:
-        """End the search if this trial spent the rest of the budget."""
-        self._end_if_spent(results)
-
-    def _end_if_spent(self, results: Results) -> None:
-        if self.searcher is not None and results.cost()["forward_images"] >= self.budget:
-            self.searcher.n_left = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One search of the benchmark; plain has a number of trials instead of a budget."""
+    """One search of the benchmark; plain has a number of trials, the others a budget."""
 
     task: str
     space: str
     method: str
     seed: int
     root: str
-    n_trials: int
-    budget: float | None = None
+    n_trials: float = math.inf
+    budget: float = math.inf
 
     @property
     def key(self) -> str:
@@ -203,15 +196,15 @@ def run(cell: Cell) -> dict[str, Any]:
     space, base = SPACES[cell.space], task.config
     sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
-    enqueue_first(ledger, space, base)
-    tester = FrontTester(task, cell.budget)
+    proposer = build_proposer(ledger, space, base, Growing(), lambda: task.images)
+    proposer.enqueue_first()
+    tester = FrontTester(task)
     searcher = Searcher(
-        Proposer(ledger, space, base, Branching() if method.branches else None),
-        n_trials=cell.n_trials if cell.budget is None else 10**6,
+        proposer,
+        n_trials=cell.n_trials,
         callback=tester,
-        rules=Rules(rungs=Rungs(method.stops) if method.stops else None),
+        rules=Rules(rungs=Rungs(method.stops) if method.stops else None, budget=cell.budget),
     )
-    tester.searcher = searcher
     warmups = WarmupsInMemory() if method.shares else None
 
     def begin(proposal: Proposal) -> Training:
@@ -248,6 +241,12 @@ def main() -> None:
     options = parser.parse_args()
     stored = options.out is not None and options.out.is_file()
     results: dict[str, Any] = read_json(options.out) if stored else {}
+
+    def limits(method: str, seed: int) -> dict[str, float]:
+        if method == "plain":
+            return {"n_trials": options.plain_trials}
+        return {"budget": results[key_of(options.task, options.space, "plain", seed)]["cost"]}
+
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         for methods in (["plain"], [name for name in options.methods if name != "plain"]):
             cells = [
@@ -257,10 +256,7 @@ def main() -> None:
                     method=method,
                     seed=seed,
                     root=options.data_root,
-                    n_trials=options.plain_trials,
-                    budget=None
-                    if method == "plain"
-                    else results[key_of(options.task, options.space, "plain", seed)]["cost"],
+                    **limits(method, seed),
                 )
                 for seed in range(options.seeds)
                 for method in methods

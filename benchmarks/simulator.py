@@ -31,11 +31,15 @@ from generalist_core.config import (
     as_weights,
 )
 from generalist_core.config.codec import to_json
+from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.cost import update_cost
 from generalist_core.training.experts import Expert
 from generalist_core.training.warmup_keys import Origin
+
+UNIT = 16
+"""The epochs of the recorded runs: what experts know depends on the epochs trained, over these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +67,26 @@ class World:
     robust: float = 0.68
     cost_of_robustness: float = 0.04
 
+    def images(self) -> Dataset:
+        """White images, as many as there are in this world."""
+        train, validation = (
+            Split(images=torch.ones(n, 1, 1, 1), labels=torch.arange(n) % 2)
+            for n in (self.n_train, self.n_validation)
+        )
+        return Dataset(name="white", train=train, validation=validation)
+
     def pace(self, optimizer: Optimizer) -> float:
         """The learning rate, in units of the best one of its kind."""
         if isinstance(optimizer, SGD):
             return optimizer.lr / (1 - optimizer.momentum) / self.best_sgd_lr
         return optimizer.lr / self.best_adam_lr
 
-    def skill(self, expert: ExpertConfig, progress: float) -> float:
-        """The fraction of its task that an expert has learned at `progress`, both in [0, 1]."""
-        optimizer, pace = expert.optimizer, self.pace(expert.optimizer)
+    def skill(self, expert: ExpertConfig, epochs: int) -> float:
+        """The fraction of its task that an expert has learned after `epochs`, in [0, 1]."""
+        optimizer, pace, time = expert.optimizer, self.pace(expert.optimizer), epochs / UNIT
         if expert.attack is None:
             too_fast = max(0.0, math.log10(pace) / self.width)
-            return math.exp(-0.5 * too_fast**2) * (1 - math.exp(-90 * pace * progress))
+            return math.exp(-0.5 * too_fast**2) * (1 - math.exp(-90 * pace * time))
         decay = optimizer.weight_decay * (0.1 if isinstance(optimizer, AdamW) else 2.0)
         late = 0.0 if isinstance(expert.schedule, Constant) else expert.schedule(0.98)
         off = math.log10(pace) / self.width
@@ -84,11 +96,11 @@ class World:
         if isinstance(expert.attack, PGD):
             quality *= 1 - 0.3 * math.exp(-expert.attack.steps / 3)
         speed = 2 + 6 * quality + (1 if isinstance(optimizer, Adam | AdamW) else 0)
-        return quality * (1 - math.exp(-speed * progress))
+        return quality * (1 - math.exp(-speed * time))
 
-    def alone(self, expert: ExpertConfig, progress: float) -> tuple[float, float]:
-        """Natural and robust accuracy of an expert before its first sync."""
-        learned = self.skill(expert, progress)
+    def alone(self, expert: ExpertConfig, epochs: int) -> tuple[float, float]:
+        """Natural and robust accuracy of an expert after `epochs` before its first sync."""
+        learned = self.skill(expert, epochs)
         if expert.attack is None:
             return 0.1 + (self.natural - 0.1) * learned, 0.0
         cautious = math.log(expert.loss.beta / 3) if isinstance(expert.loss, TRADES) else 0.0
@@ -96,27 +108,28 @@ class World:
         robust = self.robust * (1 + 0.03 * cautious)
         return 0.1 + (natural - 0.1) * (1 - math.exp(-6 * learned)), robust * learned
 
-    def mixed(
-        self, config: TrainConfig, ratio: Ratio | None, progress: float
-    ) -> tuple[float, float]:
+    def mixed(self, config: TrainConfig, ratio: Ratio | None, epoch: int) -> tuple[float, float]:
         """Natural and robust accuracy of a mixture in co-training; of the global learner if None.
 
-        It lies between those of both experts alone, at the fraction of robustness that is kept.
+        It lies between those of both experts alone, at the fraction of robustness that is kept. A
+        robust expert that rests has learned nothing since the first sync.
         """
         natural, robust = (
             next((e for e in config.experts if (e.attack is None) == clean), config.experts[0])
             for clean in (True, False)
         )
-        epochs = range(config.sync.start_epoch, config.epochs)
-        trained = math.fsum(config.weights_at(epoch)[1] for epoch in epochs) / len(epochs)
-        moved = math.sqrt(self.pace(natural.optimizer) * natural.schedule(progress))
-        reach = 1 - math.exp(-0.9 * config.sync.every_epochs * 16 / config.epochs * moved)
+        start, n_cotrained = config.sync.start_epoch, config.cotraining_epochs
+        weights = [config.weights_at(start + n)[1] for n in range(n_cotrained)]
+        trained = math.fsum(weights) / n_cotrained
+        moved = math.sqrt(self.pace(natural.optimizer) * natural.schedule(epoch / config.epochs))
+        reach = 1 - math.exp(-0.9 * min(config.sync.every_epochs, n_cotrained) * moved)
         asked = trained if ratio is None else as_weights(ratio, 2)[1]
         fraction = trained + reach * (asked - trained)
         pull = self.pace(natural.optimizer) / self.pace(robust.optimizer)
         half = min(max(0.36 * pull**0.3, 0.15), 0.8)
         kept = fraction**2.7 / (fraction**2.7 + half**2.7)
-        easy, hard = self.alone(natural, progress)[0], self.alone(robust, progress)
+        learning = min(epoch, start) if robust.rests else epoch
+        easy, hard = self.alone(natural, epoch)[0], self.alone(robust, learning)
         return easy + kept * (hard[0] - easy), kept * hard[1]
 
 
@@ -150,16 +163,16 @@ class SimulatedTrainer(AbstractTrainer):
 
     def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
         """The accuracies of a mixture on infinitely many images."""
-        return self.world.mixed(self.config, ratio, self.release_epoch / self.config.epochs)
+        return self.world.mixed(self.config, ratio, self.release_epoch)
 
     def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
         """The accuracies of an expert or the global learner on a sample of images."""
         if learner == "global":
             epoch = self.epoch
-            true = self.world.mixed(self.config, None, epoch / self.config.epochs)
+            true = self.world.mixed(self.config, None, epoch)
         else:
             epoch = self.expert(learner).epoch
-            true = self.world.alone(self.expert(learner).config, epoch / self.config.epochs)
+            true = self.world.alone(self.expert(learner).config, epoch)
         seen = self._seen(true, self.n_images_during_training, learner, epoch)
         return seen if attacked else {"natural": seen["natural"]}
 

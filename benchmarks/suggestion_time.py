@@ -1,6 +1,6 @@
 """The time that the searcher takes to suggest trials and to record them, over 1,000 trials.
 
-python -m benchmarks.suggestion_time [--trials 1000] [--sampler tpe]
+python -m benchmarks.suggestion_time [--trials 1000] [--sampler tpe] [--space full]
 
 Every trial releases seven points. The figures are medians over the last hundred trials before each
 mark: of a suggestion alone, and of everything else that the driver does for a trial. A journal is
@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.simulator import SimulatedTrainer, World
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
-from search.config import Branching
-from search.scheduling.proposer import Proposer
+from search.config import Growing
+from search.scheduling.lineages import build_proposer
 from search.study.ledger import Ledger
 from search.study.samplers import BUILDERS, N_STARTUP, build_samplers
 from search.study.storage import open_storage
@@ -35,7 +35,6 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--sampler", default="tpe", choices=BUILDERS)
     parser.add_argument("--space", default="full", choices=SPACES)
-    parser.add_argument("--branches", action="store_true")
     options = parser.parse_args()
     base, world = short(), World()
     cost = {"forward_images": 1.0, "reused_forward_images": 0.0, "seconds": 0.0}
@@ -43,15 +42,14 @@ def main() -> None:
         sampler = build_samplers(options.sampler, seed=0, n_startup=N_STARTUP)
         storage = open_storage(None, Path(folder) / "study.journal")
         ledger = Ledger(storage, base.evaluation.objectives, sampler_of=sampler)
-        branching = Branching() if options.branches else None
-        proposer = Proposer(ledger, SPACES[options.space], base, branching)
+        proposer = build_proposer(ledger, SPACES[options.space], base, Growing(), world.images)
         asking, telling = [], []
         for trial in range(1, options.trials + 1):
             began = time.perf_counter()
             proposal = proposer.propose()
             asking.append(time.perf_counter() - began)
             trainer = SimulatedTrainer(proposal.config, world)
-            trainer.epoch = base.epochs
+            trainer.epoch = proposal.config.epochs
             points: list[OperatingPoint] = trainer.release([proposal.mixing_ratio, *RATIOS])
             began = time.perf_counter()
             ledger.tell_released(proposal.trial, points, cost)

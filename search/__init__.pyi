@@ -8,8 +8,8 @@ from .api.sweep import sweep as sweep
 from .api.train import Trained as Trained
 from .api.train import train as train
 from .api.verify import verify as verify
-from .config import Branching as Branching
 from .config import Floor as Floor
+from .config import Growing as Growing
 from .config import Limits as Limits
 from .config import Resources as Resources
 from .config import StopWhenDone as StopWhenDone

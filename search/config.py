@@ -17,7 +17,6 @@ from generalist_core.validation import (
     InvalidConfigError,
     require,
     require_at_least,
-    require_between,
     require_one_of,
     require_positive,
 )
@@ -170,24 +169,33 @@ class StopWhenDone:
 
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
-class Branching:
-    """How many trials may branch off one warm-up: `first`, and `more` for each branch that paid.
+class Growing:
+    """How lineages grow in a space that has them, see `search.scheduling.lineages`.
 
-    A branch paid if it made the front's hypervolume grow by at least the fraction `min_growth`. At
-    most the fraction `most` of all proposals are branches: warm-ups decide where the ends of the
-    front lie, and further branches of a poor warm-up keep adding a little.
+    Costs are in forward images per training image: 18 are two epochs with three attack steps. The
+    first stage of a lineage ends after `first_cost`, the second after `second_cost`, and each
+    further one after `growth` times as much as the one before it. `n_first` lineages are begun
+    before any grows. Of each stage the best 1/eta grow to the next one. A lineage rests after
+    `patience` stages in a row that made the hypervolume of the front grow by less than the fraction
+    `min_growth` each.
     """
 
-    first: int = 2
-    more: int = 2
-    min_growth: float = 0.01
-    most: float = 0.5
+    n_first: int = 5
+    first_cost: float = 18.0
+    second_cost: float = 54.0
+    growth: float = 1.25
+    eta: float = 5.0
+    patience: int = 3
+    min_growth: float = 0.002
 
     def __post_init__(self) -> None:
-        require_at_least("first", self.first, 1)
-        require_at_least("more", self.more, 0)
-        require_at_least("min_growth", self.min_growth, 0)
-        require_between("most", self.most, 0, 1)
+        require_positive("n_first", self.n_first)
+        require_positive("first_cost", self.first_cost)
+        require_positive("second_cost", self.second_cost)
+        require(self.growth > 1, "growth > 1", f"growth={self.growth}")
+        require(self.eta > 1, "eta > 1", f"eta={self.eta}")
+        require_positive("patience", self.patience)
+        require(0 <= self.min_growth < 1, "0 <= min_growth < 1", f"min_growth={self.min_growth}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,19 +234,21 @@ class SweepConfig:
     folder. `repeats` trains every configuration on the front again, with that many other seeds.
     `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
     there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
-    which other sweeps may use too. `branching` proposes further trials on warm-ups that pay,
-    `early_stopping` ends weak trials (None: off), `stop_when` ends the sweep before its `trials`.
-    `warm_start` names folders of earlier sweeps, or CSV files, from whose points the sampler
-    learns first. With a `round_size` a sweep gives the same points whatever the timing, see
+    which other sweeps may use too. In a space with lineages `growing` says how these grow; in any
+    other `early_stopping` ends weak trials (None: off). No trial begins once all `trials` have
+    begun, or once those that ran and run have cost `budget` forward images. `stop_when` ends the
+    sweep before. `warm_start` names folders of earlier sweeps, or CSV files, from whose points the
+    sampler learns first. With a `round_size` a sweep gives the same points whatever the timing, see
     `search.scheduling.searcher.Rules`.
     """
 
     base: TrainConfig
     space: str = "full"
-    trials: int = 20
+    trials: int | None = 20
     sampler: str = "tpe"
     seed: int = 0
     resources: Resources = field(default_factory=Resources)
+    budget: float | None = None
     time_budget_s: float | None = None
     repeats: int = 0
     storage: str | None = None
@@ -247,13 +257,19 @@ class SweepConfig:
     warm_start: tuple[str, ...] = ()
     shares_warmups: bool = True
     warmups: WarmupConfig | None = None
-    branching: Branching | None = None
+    growing: Growing = field(default_factory=Growing)
     early_stopping: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
     limits: Limits = field(default_factory=Limits)
     round_size: int | None = None
 
     def __post_init__(self) -> None:
-        require_positive("trials", self.trials)
+        require(self.trials is None or self.trials > 0, "trials > 0", f"trials={self.trials}")
+        require_positive("budget", self.budget)
+        if self.trials is None and self.budget is None and self.time_budget_s is None:
+            raise InvalidConfigError(
+                "A sweep must have an end, but got trials=None without a budget. Give `trials`, "
+                "`budget` or `time_budget_s`."
+            )
         for floor in self.at_least:
             require_one_of("at_least", floor.objective, self.base.evaluation.objectives)
         require_one_of("sampler", self.sampler, SAMPLERS)

@@ -71,7 +71,9 @@ def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainCon
     return replace_at(config, path, {"type": kind, **fields})
 
 
-def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
+def tune_robust_task(
+    trial: Trial, config: TrainConfig, expert: ExpertConfig, *, fewest_steps: int = 3
+) -> TrainConfig:
     """The loss and its weight, and the steps of PGD; a custom loss or attack is kept."""
     path = f"experts.{expert.name}"
     if not isinstance(expert.loss, CustomLoss):
@@ -80,7 +82,7 @@ def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) ->
     if loss in ("TRADES", "MART"):
         config = tune_float(trial, config, f"{path}.loss.{loss}.beta", 0.5, 10.0, log=True)
     if isinstance(expert.attack, PGD):
-        config = tune_int(trial, config, f"{path}.attack.steps", 3, 12)
+        config = tune_int(trial, config, f"{path}.attack.steps", fewest_steps, 12)
         config = tune_float(trial, config, f"{path}.attack.relative_step_size", 0.1, 1.0, log=True)
         inner = "kl" if loss == "TRADES" and expert.attack.random_start else "cross-entropy"
         config = replace_at(config, f"{path}.attack.loss", inner)

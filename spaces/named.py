@@ -13,6 +13,7 @@ from generalist_core.config.presets import paper
 from generalist_core.user_code import load_callable
 from generalist_core.validation import InvalidConfigError, require
 from spaces.experts import experts, tasks
+from spaces.lineages import branches, lineages
 from spaces.mixing import averaging, mixing, tune_sync
 from spaces.protocol import Space, Trial, configuration_of, on_grid, tune_float
 
@@ -32,7 +33,14 @@ def full(trial: Trial, base: TrainConfig) -> TrainConfig:
     return tasks(trial, experts(trial, averaging(trial, mixing(trial, base))))
 
 
-SPACES: dict[str, Space] = {"smoke": smoke, "mixing": mixing, "experts": experts, "full": full}
+SPACES: dict[str, Space] = {
+    "smoke": smoke,
+    "mixing": mixing,
+    "experts": experts,
+    "full": full,
+    "branches": branches,
+    "lineages": lineages,
+}
 
 
 def load_space(name: str) -> Space:

@@ -65,7 +65,7 @@ def load_config(path: str | Path) -> TrainConfig:
 
 
 def value_at(config: Any, path: str) -> Any:
-    """The value at a dotted path; for a dataclass, the name of its class."""
+    """The value at a dotted path, of a field or a property; for a dataclass, the class's name."""
     for step in path.split("."):
         config = _child(config, step, path)
     return type(config).__name__ if dataclasses.is_dataclass(config) else config
@@ -134,6 +134,8 @@ def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
 def _child(node: Any, step: str, path: str) -> Any:
     if dataclasses.is_dataclass(node) and type(node).__name__ == step:
         return node
+    if isinstance(getattr(type(node), step, None), property):
+        return getattr(node, step)
     key = _key(node, step, path)
     return node[key] if isinstance(key, int) else getattr(node, key)
 

@@ -23,7 +23,11 @@ from generalist_core.validation import (
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
 class ExpertConfig:
-    """One base learner: its task (natural images or an attack), loss, optimizer and schedule."""
+    """One base learner: its task (natural images or an attack), loss, optimizer and schedule.
+
+    One that `rests` is trained up to the first sync only. From then on syncs do not change it, and
+    it enters mixtures as it is.
+    """
 
     name: str
     attack: Attack | None = None
@@ -32,6 +36,7 @@ class ExpertConfig:
     schedule: Schedule = field(default_factory=Constant)
     label_smoothing: float = 0.0
     batch_augmentation: MixUp | CutMix | None = None
+    rests: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "global":
@@ -115,6 +120,17 @@ class TrainConfig:
             )
         if len(set(names)) < len(names):
             raise InvalidConfigError(f"Experts must have different names, but got {names}.")
+        if all(expert.rests for expert in self.experts):
+            raise InvalidConfigError(
+                "An expert must be trained from the first sync on, but all of them rest. Set "
+                "`rests` to false for one."
+            )
+        resting = [expert.name for expert in self.experts if expert.rests]
+        if resting and self.sync.start_epoch == 0:
+            raise InvalidConfigError(
+                "An expert that rests must have epochs before the first sync, but got "
+                f"start_epoch=0 and {', '.join(resting)} would never be trained."
+            )
         for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
             as_weights(ratio, len(names))
         require_positive("epochs", self.epochs)
@@ -131,6 +147,11 @@ class TrainConfig:
             f"start_epoch={self.sync.start_epoch}, epochs={self.epochs}",
             "Without a sync the experts would never restart from the mixture.",
         )
+
+    @property
+    def cotraining_epochs(self) -> int:
+        """The number of epochs from the first sync on."""
+        return self.epochs - self.sync.start_epoch
 
     def weights_at(self, epoch: int) -> tuple[float, ...]:
         """The weight of each expert in the mixture during `epoch`."""

@@ -107,6 +107,10 @@ class AbstractTrainer(ABC):
         """The expert of that name."""
         return next(expert for expert in self.experts if expert.config.name == name)
 
+    def rests(self, expert: Expert) -> bool:
+        """Whether an expert is not trained any more, because the first sync has come."""
+        return expert.config.rests and expert.epoch >= self.config.sync.start_epoch
+
     def train_epoch(
         self, batches: Iterable[Batch] | None = None, noises: Sequence[Noise] | None = None
     ) -> Metrics:
@@ -135,13 +139,15 @@ class AbstractTrainer(ABC):
     ) -> Metrics:
         """As `train_epoch`, for experts that have done the same number of epochs.
 
-        These are some of the experts before the first sync, and all of them from it on.
+        These are some of the experts before the first sync, and all of them from it on; those that
+        rest then are not trained, and `noises` are those of the others.
         """
         started, epoch = time.perf_counter(), experts[0].epoch
-        losses = self.learn(experts, batches, noises)
+        trained = [expert for expert in experts if not self.rests(expert)]
+        losses = self.learn(trained, batches, noises)
         for expert in experts:
             expert.epoch += 1
-        metrics = self._epoch_metrics(experts, losses, epoch)
+        metrics = self._epoch_metrics(trained, losses, epoch)
         return {**metrics, "seconds": time.perf_counter() - started}
 
     def evaluate(self) -> Metrics:

@@ -254,9 +254,11 @@ class GeneralistTrainer(AbstractTrainer):
         self._global = learner
 
     def _sync(self) -> None:
-        """Every expert restarts from the global learner."""
+        """Every expert that does not rest restarts from the global learner."""
         learner, sync = self.global_learner, self.config.sync
         for expert in self.experts:
+            if self.rests(expert):
+                continue
             expert.overwrite(learner)
             if sync.restart_momentum:
                 expert.optimizer.state.clear()

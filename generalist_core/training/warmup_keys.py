@@ -109,7 +109,7 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             "rounding": [config.fold_batchnorm, config.channels_last, config.compile],
             "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
-            "expert": {name: value for name, value in settings.items() if name != "schedule"},
+            "expert": {n: value for n, value in settings.items() if n not in ("schedule", "rests")},
         }
     )
     keys = [key]

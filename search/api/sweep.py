@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -38,10 +39,10 @@ from search.running.session import (
     interrupted,
     write_errors_explained,
 )
-from search.running.trial import read_metrics
+from search.running.trial import cached_dataset, read_metrics
 from search.scheduling.callbacks import Callback, Callbacks, OnlyWatching
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
     Sweep,
@@ -144,7 +145,8 @@ def resume(
     Args:
         folder: the folder of the sweep.
         config: the request from now on, by default the old one without a time budget. It may
-            differ in trials (in all), time budget (from now), resources, limits and `stop_when`.
+            differ in trials and budget (in all), time budget (from now), resources, limits and
+            `stop_when`.
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
@@ -183,7 +185,7 @@ def resume(
         for proposal in ledger.results.proposals():
             read_metrics(files.trial(proposal.trial).root)
         n_done = ledger.results.counts().total
-        if config.trials < min(old.trials, n_done):
+        if config.trials is not None and config.trials < min(old.trials or n_done, n_done):
             raise InvalidConfigError(
                 "`trials` must be at least the number of trials that are done, but got "
                 f"trials={config.trials} and {n_done} are done. It counts all "
@@ -197,7 +199,7 @@ def resume(
         rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
-            f"{done} trials are done, {len(unfinished)} continue, {config.trials} are requested",
+            f"{done} trials are done, {len(unfinished)} continue, {_end_text(config)}",
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -208,11 +210,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     """Search, repeat the front, and report."""
     folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
-    view = (
-        Lines(console)
-        if debug
-        else view_of(console, results, n_trials=config.trials, time_budget_s=config.time_budget_s)
-    )
+    view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers:
         searcher = _searcher(sweep, unfinished, n_workers, view)
@@ -243,6 +241,12 @@ def _require_room(resources: Resources) -> None:
         require_room(resources)
 
 
+def _end_text(config: SweepConfig) -> str:
+    budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
+    trials = [] if config.trials is None else [f"{config.trials} are requested"]
+    return ", ".join([*trials, *budget]) or "until the time is up"
+
+
 def _runner(
     resources: Resources, *, raises: bool
 ) -> tuple[Callable[..., None], AbstractContextManager[int]]:
@@ -261,16 +265,21 @@ def _searcher(
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
-    enqueue_first(ledger, space, base)
+    proposer = build_proposer(
+        ledger, space, base, config.growing, lambda: sweep.custom.data or cached_dataset(base.data)
+    )
+    proposer.enqueue_first()
+    stops = not isinstance(proposer, LineageProposer)
     rules = Rules(
-        rungs=Rungs(config.early_stopping) if config.early_stopping else None,
+        rungs=Rungs(config.early_stopping) if config.early_stopping and stops else None,
         stop_when=config.stop_when,
         max_failures=config.limits.max_failures,
+        budget=math.inf if config.budget is None else config.budget,
         round_size=config.round_size,
     )
     searcher = Searcher(
-        Proposer(ledger, space, base, config.branching),
-        n_trials=config.trials,
+        proposer,
+        n_trials=math.inf if config.trials is None else config.trials,
         unfinished=unfinished,
         n_workers=n_workers,
         rules=rules,

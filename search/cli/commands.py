@@ -14,6 +14,7 @@ from generalist_core.config import Norm
 from search.cli.option_groups import argument, command, option, switch
 from search.cli.options import (
     LOCAL,
+    EndOptions,
     FailureOptions,
     OutputOptions,
     ProblemOptions,
@@ -73,25 +74,17 @@ def run_sweep(
     printing.print_finished(sweep, output)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResumeOptions:
-    """What a sweep that continues does otherwise than before."""
-
-    trials: int | None = option("number of trainings in all; default as before", "N")
-    time_budget: float | None = option("stop after S seconds", "S")
-    local: bool | None = option(LOCAL, flag="--local/--no-local")
-    accept: bool = switch(
-        "take changes of sweep.json by hand, if they do not change what a trial results in"
-    )
-
-
 @command("resume runs/digits --trials 40")
 def run_resume(
-    options: ResumeOptions,
+    end: EndOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
     output: ResultOptions,
     folder: Path = argument("OUT"),
+    local: bool | None = option(LOCAL, flag="--local/--no-local"),
+    accept: bool = switch(
+        "take changes of sweep.json by hand, if they do not change what a trial results in"
+    ),
 ) -> None:
     """Continue a sweep, however it ended."""
     from search.cli import printing
@@ -99,13 +92,11 @@ def run_resume(
 
     before, _ = read_request(folder)
     config = replace(
-        before,
-        trials=before.trials if options.trials is None else options.trials,
-        time_budget_s=options.time_budget,
-        resources=resources.over(before.resources, local=options.local),
+        end.over(before),
+        resources=resources.over(before.resources, local=local),
         limits=failures.over(before.limits),
     )
-    if options.accept:
+    if accept:
         search.accept_request(folder)
     sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
     printing.print_finished(sweep, output)

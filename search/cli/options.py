@@ -21,7 +21,7 @@ from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
 from search.cli.option_groups import given, option, switch
-from search.config import Limits, Resources
+from search.config import Limits, Resources, SweepConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,6 +152,21 @@ class SuiteOptions:
     def settings(self) -> dict[str, Any]:
         """The fields of `SuiteConfig` and `VerifyConfig`."""
         return {**given(self), "attacks": tuple(self.attacks.split(","))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndOptions:
+    """When a resumed sweep ends; a time budget that is not given is none."""
+
+    trials: int | None = option("number of trainings in all; default as before", "N")
+    budget: float | None = option("forward images in all; default as before", "C")
+    time_budget: float | None = option("stop after S seconds", "S")
+
+    def over(self, before: SweepConfig) -> SweepConfig:
+        """The request as it was, changed by the options that were given."""
+        changes = given(self)
+        time_budget_s = changes.pop("time_budget", None)
+        return replace(before, **changes, time_budget_s=time_budget_s)
 
 
 @dataclass(frozen=True, kw_only=True)

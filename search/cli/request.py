@@ -10,7 +10,6 @@ from generalist_core.validation import InvalidConfigError
 from search.cli.option_groups import option, switch
 from search.cli.options import LOCAL, FailureOptions, ResourceOptions
 from search.config import (
-    Branching,
     Floor,
     Limits,
     Resources,
@@ -30,7 +29,8 @@ class SearchOptions:
         "SPACE",
         "full",
     )
-    trials: int = option("number of trainings; default 20", "N", 20)
+    trials: int | None = option("number of trainings; default 20, or as the budget allows", "N")
+    budget: float | None = option("begin no trial after C forward images, such as 2e8", "C")
     sampler: str = option("tpe, nsga2, nsga3, gp or random; default tpe", "SAMPLER", "tpe")
     search_seed: int = option("seed of the sampler; default 0", "N", 0)
     time_budget: float | None = option("stop after S seconds", "S")
@@ -41,7 +41,6 @@ class SearchOptions:
         "OBJECTIVE=X",
         (),
     )
-    branches: int | None = option("try N co-trainings on each warm-up, more on those that pay", "N")
     eta: float = option(
         "stop a trial early that is not in the best 1/ETA of its rung; default 3", "ETA", 3.0
     )
@@ -72,7 +71,8 @@ def build_request(
     return SweepConfig(
         base=base,
         space=search.space,
-        trials=search.trials,
+        trials=20 if search.trials is None and search.budget is None else search.trials,
+        budget=search.budget,
         sampler=search.sampler,
         seed=search.search_seed,
         resources=resources.over(Resources(), local=search.local),
@@ -84,7 +84,6 @@ def build_request(
         warm_start=search.warm_start,
         shares_warmups=not search.no_sharing,
         warmups=_store(search.warmups),
-        branching=Branching(first=search.branches) if search.branches is not None else None,
         early_stopping=None if search.no_early_stopping else SuccessiveHalving(eta=search.eta),
         limits=failures.over(Limits()),
         round_size=_round_size(resources.workers) if search.deterministic else None,

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generalist_core.training.evaluator import OperatingPoint
+from search.config import SweepConfig
 from search.front.front import Front
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
@@ -92,23 +93,20 @@ class LiveView(ConsoleCallback):
         self,
         console: Console,
         results: Results,
-        *,
-        n_trials: int,
-        time_budget_s: float | None = None,
+        config: SweepConfig,
     ) -> None:
-        """Show a sweep of `n_trials` in total; `time_budget_s` counts from now."""
+        """Show a sweep; its time budget counts from now."""
         super().__init__(console)
         self.results = results
-        self.n_trials = n_trials
-        self.time_budget_s = time_budget_s
+        self.config = config
         self.running: dict[str, Proposal] = {}
         self.metrics: dict[str, dict[str, Any]] = {}
         self.events: tuple[Text, ...] = ()
         self.opened_at = time.monotonic()
         self.began_at: float | None = None
         self.ended_after_s: float | None = None
-        self.n_ended_before = results.counts().total
         self._update_totals()
+        self.done_before = self._fraction_of_sweep
 
     def on_begun(self, proposal: Proposal) -> None:
         """Show it among the running trials."""
@@ -157,9 +155,10 @@ class LiveView(ConsoleCallback):
         )
 
     def _fraction_done(self, trial: str) -> float:
-        """The fraction of all experts' epochs of a running trial that are done."""
+        """The fraction of all experts' epochs of a running trial that are done, or need not be."""
         proposal, metrics = self.running[trial], self.metrics.get(trial, {})
-        done = [metrics.get(f"epoch/{e.name}", 0) for e in proposal.config.experts]
+        least = metrics.get("epoch", 0)
+        done = [max(least, metrics.get(f"epoch/{e.name}", 0)) for e in proposal.config.experts]
         return float(sum(done)) / (len(done) * proposal.config.epochs)
 
     def _running_line(self, trial: str) -> Text:
@@ -176,8 +175,7 @@ class LiveView(ConsoleCallback):
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
-        n = f"{counts.total} of {self.n_trials} trials"
-        bar.add_row(ProgressBar(total=max(1, self.n_trials), completed=now.n_done), n)
+        bar.add_row(ProgressBar(total=1.0, completed=self._fraction_of_sweep), self._end_text())
         kinds = {
             "running": (len(self.running), "cyan"),
             "completed": (counts.completed, "green"),
@@ -197,29 +195,41 @@ class LiveView(ConsoleCallback):
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(bar, *lines)
 
+    @property
+    def _fraction_of_sweep(self) -> float:
+        """The fraction of the trials, or of the budget, that is done, whichever is larger."""
+        trials, budget, now = self.config.trials, self.config.budget, self.snapshot
+        of_trials = now.n_done / trials if trials else 0.0
+        return min(1.0, max(of_trials, now.forward_images / budget if budget else 0.0))
+
+    def _end_text(self) -> str:
+        n, trials, budget = self.snapshot.counts.total, self.config.trials, self.config.budget
+        left = (
+            f", {max(0.0, budget - self.snapshot.forward_images):.3g} images left" if budget else ""
+        )
+        return (f"{n} of {trials} trials" if trials else plural(n, "trial")) + left
+
     def _time_text(self) -> str:
         """The elapsed time, and the time left: by the time budget and the pace of ended trials."""
         if self.ended_after_s is not None:
             return f"{_clock(self.ended_after_s)} elapsed"
-        clock, now = time.monotonic(), self.snapshot
+        clock = time.monotonic()
         elapsed, left = clock - self.opened_at, None
         if self.began_at is None:
             return f"{_clock(elapsed)} elapsed, Ray is starting"
-        if self.time_budget_s is not None:
-            left = max(0.0, self.time_budget_s - (clock - self.began_at))
-        if now.counts.total > self.n_ended_before:
-            pace = (clock - self.began_at) / (now.n_done - self.n_ended_before)
-            by_pace = pace * max(0.0, self.n_trials - now.n_done)
+        if self.config.time_budget_s is not None:
+            left = max(0.0, self.config.time_budget_s - (clock - self.began_at))
+        done = self._fraction_of_sweep
+        if done > self.done_before:
+            by_pace = (clock - self.began_at) * (1 - done) / (done - self.done_before)
             left = by_pace if left is None else min(left, by_pace)
         return f"{_clock(elapsed)} elapsed" + (f", about {_clock(left)} left" if left else "")
 
 
-def view_of(
-    console: Console, results: Results, *, n_trials: int, time_budget_s: float | None
-) -> ConsoleCallback:
+def view_of(console: Console, results: Results, config: SweepConfig) -> ConsoleCallback:
     """A live view if the console is a terminal, else lines."""
     if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
-        return LiveView(console, results, n_trials=n_trials, time_budget_s=time_budget_s)
+        return LiveView(console, results, config)
     return Lines(console)
 
 

@@ -7,6 +7,7 @@ its final state.
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping
@@ -202,7 +203,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
-            num_samples=searcher.n_to_begin,
+            num_samples=-1 if math.isinf(searcher.n_to_begin) else int(searcher.n_to_begin),
             reuse_actors=True,
             time_budget_s=config.time_budget_s,
             trial_dirname_creator=_trial_folder,

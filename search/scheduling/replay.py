@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from search.scheduling.proposer import Proposer, enqueue_first
+from generalist_core.data.datasets import load_dataset
+from generalist_core.data.splits import Dataset
+from search.scheduling.lineages import build_proposer
 from search.study.folder import Sweep
 from search.study.records import RejectedError
 from spaces import Space
@@ -21,16 +24,20 @@ def replay(sweep: Sweep, space: Space) -> list[str]:
     many had ended before it. If any trial is returned, the space, the code or a library is not that
     of the sweep.
     """
+    data = functools.cache(lambda: sweep.custom.data or load_dataset(sweep.config.base.data))
     return [
         record.trial
         for record in sweep.results.records()
-        if _asked_again(sweep, space, record.trial) != record.params
+        if _asked_again(sweep, space, record.trial, data) != record.params
     ]
 
 
-def _asked_again(sweep: Sweep, space: Space, trial: str) -> Mapping[str, Any]:
-    past, base = sweep.ledger.before(trial), sweep.config.base
-    enqueue_first(past, space, base)
+def _asked_again(
+    sweep: Sweep, space: Space, trial: str, data: Callable[[], Dataset]
+) -> Mapping[str, Any]:
+    past, config = sweep.ledger.before(trial), sweep.config
+    proposer = build_proposer(past, space, config.base, config.growing, data)
+    proposer.enqueue_first()
     with contextlib.suppress(RejectedError):
-        Proposer(past, space, base, sweep.config.branching).propose()
+        proposer.propose()
     return past.results.records()[-1].params

@@ -6,6 +6,7 @@ It does not run trials. Ray drives it in `search.running.ray_tuner`, a plain loo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ GLOBAL = "global@"
 class Rules:
     """What ends trials and the search, and when trials begin.
 
-    `rungs` stop weak trials. `stop_when` and `max_failures` failed trials end the whole search.
+    `rungs` stop weak trials. `stop_when` and `max_failures` failed trials end the whole search. No
+    trial begins once the others have cost `budget` forward images.
 
     `round_size` makes the result independent of the speed of trials: that many form a round, and a
     round begins when all trials of the last one have ended. The ends are told in the order of
@@ -44,6 +46,7 @@ class Rules:
     rungs: Rungs | None = None
     stop_when: StopWhenDone | None = None
     max_failures: int | None = None
+    budget: float = math.inf
     round_size: int | None = None
 
 
@@ -54,14 +57,17 @@ class Searcher:
         self,
         proposer: Proposer,
         *,
-        n_trials: int,
+        n_trials: float,
         unfinished: Sequence[Proposal] = (),
         n_workers: int = 1,
         rules: Rules | None = None,
         callback: Callback | None = None,
         gpus_per_trial: float = 0.0,
     ) -> None:
-        """Begin a search of `n_trials`, or continue one, beginning with its `unfinished` trials."""
+        """Begin a search of `n_trials`, or continue one, beginning with its `unfinished` trials.
+
+        Infinitely many trials end by the budget.
+        """
         self.proposer = proposer
         self.ledger = proposer.ledger
         self.n_left = max(0, n_trials - self.ledger.results.n_asked)
@@ -93,9 +99,20 @@ class Searcher:
         return isinstance(self.error, OSError | SweepInterruptedError)
 
     @property
-    def n_to_begin(self) -> int:
-        """The number of trials that are still to begin."""
-        return self.n_left + len(self.unfinished) if self.error is None else 0
+    def n_to_begin(self) -> float:
+        """The number of trials that are still to begin; infinity if only the budget ends them."""
+        if self.error is not None:
+            return 0
+        return len(self.unfinished) + (0 if self._is_spent else self.n_left)
+
+    @property
+    def _is_spent(self) -> bool:
+        """Whether the trials have cost the budget; in rounds, those that have ended."""
+        if math.isinf(self.rules.budget):
+            return False
+        running = self.running if self.rules.round_size is None else ()
+        costs = (self.costs.get(trial, {}).get("forward_images", 0.0) for trial in running)
+        return self.ledger.results.cost()["forward_images"] + sum(costs) >= self.rules.budget
 
     def propose(self) -> Proposal | None:
         """The next trial; None if there is none now, or none at all if `n_to_begin` is 0.

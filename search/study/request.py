@@ -13,7 +13,7 @@ from search.config import SweepConfig
 from search.errors import SweepFolderError
 from search.wording import command_text
 
-CHANGEABLE = ("trials", "time_budget_s", "resources", "limits", "stop_when")
+CHANGEABLE = ("trials", "budget", "time_budget_s", "resources", "limits", "stop_when")
 """The settings of a request that may change: none of them changes what a trial results in."""
 
 _KEY = "request"

@@ -1,4 +1,4 @@
-"""Whole searches on simulated trainings: sharing, stopping, branches, and the order of workers."""
+"""Whole searches on simulated trainings: sharing, stopping, lineages, and the order of workers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from generalist_core.config.presets import short
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.warmups import warming, warmup_keys
-from search.config import Branching, SuccessiveHalving
+from search.config import Growing, SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Decision, Rungs
-from search.scheduling.proposer import Proposer, warmup_params
+from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
-from spaces import SPACES, Space, paper_suggestion
+from spaces import SPACES, Space
 from tests import ROOT
 from tests.helpers.problems import with_expert
 
@@ -125,16 +125,16 @@ def search(
     n_workers: int = 1,
     warmups: WarmupsInMemory | None = None,
     rungs: Rungs | None = None,
-    branching: Branching | None = None,
 ) -> Found:
     """A search as a sweep would run it, in this process."""
     base, follower = base or short(), Following()
     function = SPACES[space] if isinstance(space, str) else space
     built = build_samplers(sampler, seed=seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=built)
-    ledger.enqueue(*paper_suggestion(function, base), 2)
+    proposer = build_proposer(ledger, function, base, Growing(), WORLD.images)
+    proposer.enqueue_first()
     searcher = Searcher(
-        Proposer(ledger, function, base, branching),
+        proposer,
         n_trials=n_trials,
         n_workers=n_workers,
         callback=follower,
@@ -154,30 +154,30 @@ def search(
 # Determinism
 
 
-def ours(seed: int = 0) -> Found:
+def ours(space: str, seed: int = 0) -> Found:
     """All parts of a search at once."""
     return search(
-        "full",
+        space,
         25,
         sampler="tpe",
         seed=seed,
         n_workers=2,
         warmups=WarmupsInMemory(),
         rungs=Rungs(SuccessiveHalving()),
-        branching=Branching(),
     )
 
 
 @pytest.mark.slow
-def test_equal_seeds_give_equal_searches_and_others_do_not() -> None:
-    first, same, other = ours(), ours(), ours(seed=1)
+@pytest.mark.parametrize("space", ["full", "lineages"])
+def test_equal_seeds_give_equal_searches_and_others_do_not(space: str) -> None:
+    first, same, other = ours(space), ours(space), ours(space, seed=1)
     assert first.points == same.points
     assert first.cost() == same.cost()
     assert first.points != other.points
 
 
 def print_front() -> None:
-    found = ours(seed=1)
+    found = ours("lineages", seed=1)
     sys.stdout.write(json.dumps([found.front, found.cost()]))
 
 
@@ -239,7 +239,7 @@ def test_a_worker_that_is_free_begins_the_next_trial_while_others_go_on() -> Non
     found = search("full", 9, n_workers=3)
     ends = [max(i for i, t in enumerate(found.order) if t == trial) for trial in found.trainings]
     begins = [found.order.index(trial) for trial in found.trainings]
-    assert begins[3] < max(ends[:3])
+    assert begins[6] < max(ends[3:6])
     assert found.order[:3] == ["0000", "0001", "0002"]
 
 
@@ -347,7 +347,7 @@ def test_a_stopped_trial_leaves_its_claim_to_others() -> None:
     assert second.cost("reused_forward_images") > 0
 
 
-# Samplers, branches and hypervolume
+# Samplers, lineages and hypervolume
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
@@ -356,28 +356,31 @@ def test_the_hypervolume_never_falls(sampler: str) -> None:
         "full", 25, sampler=sampler, rungs=Rungs(SuccessiveHalving()), warmups=WarmupsInMemory()
     )
     assert len(found.hypervolumes) == found.ledger.results.counts().completed
-    assert len(set(found.hypervolumes)) > 3
+    assert len(set(found.hypervolumes)) >= 3
     assert all(before <= after for before, after in pairwise(found.hypervolumes))
     assert found.hypervolumes[-1] == found.ledger.results.front().hypervolume
 
 
-def test_branches_reuse_the_warm_ups_of_their_family() -> None:
-    base = judged_every(16)
-    found = search(
-        "full", 20, base=base, warmups=WarmupsInMemory(), branching=Branching(first=3, most=0.5)
-    )
+@pytest.mark.parametrize("n_workers", [1, 3, 8])
+def test_lineages_grow_on_their_own_warm_ups_and_no_worker_starves(n_workers: int) -> None:
+    """Each epoch of a lineage is trained once, whichever branches leave it."""
+    warmups = CountingWarmups()
+    found = search("lineages", 40, n_workers=n_workers, warmups=warmups)
     proposer = found.searcher.proposer
-    assert proposer.n_branches >= 8
-    assert found.ledger.results.counts().completed == 20
-    assert found.cost("reused_forward_images") > 0
-    experts = {
-        trial: training.trainer.config.experts for trial, training in found.trainings.items()
-    }
-    for family in proposer.families:
-        assert len({str(experts[trial]) for trial in family.completed}) == 1
-    trials = {t.user_attrs["trial"]: t.params for t in found.ledger.study.get_trials()}
-    n_families = len({str(warmup_params(params)) for params in trials.values()})
-    assert n_families == len(proposer.families) == 20 - proposer.n_branches
+    assert isinstance(proposer, LineageProposer)
+    assert found.ledger.results.counts().completed == 40
+    assert set(warmups.published.values()) == {1}
+    assert max(len(lineage.stages) for lineage in proposer.lineages) >= 4
+    longest = [(known.stages[-1].epochs, known.cost) for known in proposer.lineages]
+    trained, judged = sum(epochs * cost for epochs, cost in longest), 0
+    for training in found.trainings.values():
+        config = training.trainer.config
+        learning = [expert for expert in config.experts if not expert.rests]
+        trained += config.cotraining_epochs * sum(map(update_cost, learning))
+        judged += training.trainer.n_images_during_training
+    judged += sum(point.n_images for point in found.ledger.results.points())
+    judging = evaluation_cost(short().evaluation)
+    assert found.cost() == WORLD.n_train * trained + judging * judged
 
 
 def test_good_experts_give_more_hypervolume_than_bad_ones() -> None:
@@ -399,4 +402,5 @@ def test_n_trials_are_proposed_and_no_more() -> None:
 
     found = search(counting, 7, n_workers=3)
     assert found.ledger.results.counts().completed == 7
-    assert len(proposed) == 7 + 1
+    n_to_find_the_first_suggestions = 4
+    assert len(proposed) == 7 + n_to_find_the_first_suggestions

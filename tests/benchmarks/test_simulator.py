@@ -87,7 +87,7 @@ def test_simulated_accuracies_are_near_recorded_ones() -> None:
         config = SPACES[row["space"]](optuna.trial.FixedTrial(row["params"]), short())
         for ratio, *accuracies in row["released"]:
             recorded.append(accuracies)
-            simulated.append(WORLD.mixed(config, ratio, 1.0))
+            simulated.append(WORLD.mixed(config, ratio, config.epochs))
     errors = np.abs(np.array(simulated) - recorded)
     assert errors.shape == (180, 2)
     assert (np.median(errors, 0) < [0.02, 0.04]).all()

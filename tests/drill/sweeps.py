@@ -47,9 +47,7 @@ class Request:
 
 REQUESTS = (
     Request(name="mixing, tpe", options=("--space", "mixing"), trials=8),
-    Request(
-        name="branches", options=("--space", "full", "--branches", "2", "--eta", "3"), trials=8
-    ),
+    Request(name="lineages", options=("--space", "lineages"), trials=8),
 )
 
 

@@ -298,6 +298,7 @@ RUNS: dict[str, TrainConfig] = {
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),
     "synced from the start": two_experts(sync=SyncConfig(start_epoch=0, every_epochs=3)),
+    "resting": with_expert(two_experts(), "robust", rests=True),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,11 @@ from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.training.trainer import Metrics
 from generalist_core.validation import InvalidConfigError
-from search.config import Branching, SuccessiveHalving
+from search.config import Growing, SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer, enqueue_first
+from search.scheduling.lineages import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -67,7 +68,16 @@ class Kept(Training):
 
 def picky(trial: Trial, base: TrainConfig) -> TrainConfig:
     """The space `full`, which refuses a third of its suggestions."""
-    config = SPACES["full"](trial, base)
+    return moody(trial, SPACES["full"](trial, base))
+
+
+def picky_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """The space `lineages`, which refuses a third of the lineages that it suggests."""
+    return moody(trial, SPACES["lineages"](trial, base))
+
+
+def moody(trial: Trial, config: TrainConfig) -> TrainConfig:
+    """Refuse one mood of three."""
     if trial.suggest_categorical("mood", ["good", "fair", "bad"]) == "bad":
         raise InvalidConfigError("not today")
     return config
@@ -93,7 +103,7 @@ class Search:
     seed: int = 0
     round_size: int | None = 3
     n_trials: int = 11
-    branching: Branching | None = None
+    budget: float = math.inf
     warmups: WarmupsInMemory | None = None
     eta: float = 2.0
     storage: BaseStorage = field(default_factory=InMemoryStorage)
@@ -119,13 +129,15 @@ class Search:
     def _searcher(self, n_epochs: int | None) -> tuple[Ledger, Searcher]:
         ledger = self.ledger()
         unfinished = ledger.resume()
-        enqueue_first(ledger, self.space, BASE)
+        proposer = build_proposer(ledger, self.space, BASE, Growing(), WORLD.images)
+        proposer.enqueue_first()
+        rungs = Rungs(SuccessiveHalving(eta=self.eta))
         searcher = Searcher(
-            Proposer(ledger, self.space, BASE, self.branching),
+            proposer,
             n_trials=self.n_trials,
             unfinished=unfinished,
             n_workers=self.n_workers,
-            rules=Rules(rungs=Rungs(SuccessiveHalving(eta=self.eta)), round_size=self.round_size),
+            rules=Rules(rungs=rungs, round_size=self.round_size, budget=self.budget),
             callback=Killing(n_epochs),
         )
         return ledger, searcher

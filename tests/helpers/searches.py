@@ -10,7 +10,7 @@ from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.scheduling.callbacks import Callback
-from search.scheduling.proposer import Proposer
+from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.failures import Failure
 from search.study.records import Proposal
@@ -52,7 +52,7 @@ def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Se
     names = {field.name for field in dataclasses.fields(Rules)}
     rules = Rules(**{name: others.pop(name) for name in names & set(others)})
     base = replace_at(short(), "evaluation.every_epochs", 1)
-    proposer = Proposer(new_ledger(), space or SPACES["smoke"], base)
+    proposer = SamplingProposer(new_ledger(), space or SPACES["smoke"], base)
     return Searcher(proposer, n_trials=n_trials, callback=Noting(), rules=rules, **others)
 
 

@@ -13,7 +13,7 @@ from search.config import SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer
+from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -39,7 +39,7 @@ def new_ledger(space: Space) -> Ledger:
 def watch(callback: Callback, ledger: Ledger, space: Space, *, n_trials: int = 12) -> None:
     """Run a search with early stopping, two workers and this callback."""
     searcher = Searcher(
-        Proposer(ledger, space, BASE, None),
+        SamplingProposer(ledger, space, BASE),
         n_trials=n_trials,
         n_workers=2,
         callback=callback,

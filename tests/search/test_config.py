@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from generalist_core.config import SyncConfig
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search import config as configs
-from search.config import Branching, CustomParts, Floor, StopWhenDone, SuccessiveHalving
+from search.config import (
+    CustomParts,
+    Floor,
+    Growing,
+    StopWhenDone,
+    SuccessiveHalving,
+    SweepConfig,
+)
 from tests.helpers.fields import Case, cases, label, require_others_refused, require_own_accepted
 from tests.helpers.tiny import tiny_config
 
@@ -53,11 +61,32 @@ def test_a_floor_is_an_accuracy(accuracy: float) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "law"),
-    [({"first": 0}, "first >= 1"), ({"more": -1}, "more"), ({"most": 2}, "most <= 1")],
+    [
+        ({"n_first": 0}, "n_first > 0"),
+        ({"first_cost": 0}, "first_cost > 0"),
+        ({"second_cost": 0}, "second_cost > 0"),
+        ({"growth": 1}, "growth > 1"),
+        ({"eta": 1}, "eta > 1"),
+        ({"patience": 0}, "patience > 0"),
+        ({"min_growth": 1}, "min_growth < 1"),
+    ],
 )
-def test_bad_numbers_of_branches_are_refused(fields: dict[str, int], law: str) -> None:
+def test_growth_without_meaning_is_refused(fields: dict[str, int], law: str) -> None:
     with pytest.raises(InvalidConfigError, match=law):
-        Branching(**fields)
+        Growing(**fields)
+
+
+@pytest.mark.parametrize("budget", [0.0, -1e8])
+def test_a_budget_is_a_positive_number(budget: float) -> None:
+    with pytest.raises(InvalidConfigError, match="budget > 0"):
+        SweepConfig(base=short(), budget=budget)
+
+
+def test_a_sweep_has_an_end() -> None:
+    with pytest.raises(InvalidConfigError, match=r"must have an end.*trials=None"):
+        SweepConfig(base=short(), trials=None)
+    SweepConfig(base=short(), trials=None, budget=1e8)
+    SweepConfig(base=short(), trials=None, time_budget_s=60)
 
 
 @pytest.mark.parametrize(("min_growth", "within_cost"), [(-0.1, 1), (1.0, 1), (0.1, 0)])

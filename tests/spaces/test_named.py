@@ -52,8 +52,15 @@ class EndOfRange:
         return choices[-self.end]
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+CASES = {
+    f"{name}, {base}": (SPACES[name], BASES[base])
+    for name in SPACES
+    for base in BASES
+    if not (name in ("branches", "lineages") and base == "three experts")
+}
+
+
+@pytest.mark.parametrize(("space", "base"), CASES.values(), ids=CASES)
 class TestEverySpace:
     """Every named space over every kind of base."""
 
@@ -86,7 +93,7 @@ class TestEverySpace:
         assert trial.params == params
         published = paper(data=config.data, model=config.model, epochs=config.epochs)
         for name in params:
-            if name.startswith(("mixing.ratio", "sync")):
+            if name.startswith(("mixing.ratio", "sync")) and "cotraining_epochs" not in params:
                 assert value_at(suggested, name) == pytest.approx(value_at(published, name))
 
 
@@ -115,7 +122,7 @@ def test_a_custom_space_is_a_function_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ful", "smoke, mixing, experts, full"),
+        ("ful", "smoke, mixing, experts, full, branches, lineages"),
         ("nowhere.py:f", "nowhere.py"),
         ("spaces:nothing", "no function 'nothing'"),
     ],

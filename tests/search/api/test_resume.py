@@ -1,4 +1,4 @@
-"""What `resume` refuses, before any work and before Ray starts; and one sweep that it ends."""
+"""What `resume` refuses, before any work and before Ray starts; and sweeps that it ends."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ from torch import Tensor, nn
 
 from generalist_core.config import DataConfig, ModelConfig
 from generalist_core.config.presets import short
+from generalist_core.training.cost import update_cost
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import CHANGEABLE, resume, sweep
-from search.config import Branching, Floor, Limits, Resources, SuccessiveHalving, SweepConfig
+from search.config import (
+    CustomParts,
+    Floor,
+    Growing,
+    Limits,
+    Resources,
+    SuccessiveHalving,
+    SweepConfig,
+)
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.folders import SweepFolder
 from search.lease import leased
 from search.scheduling.replay import replay
-from search.study.folder import open_sweep, read_request
+from search.study.folder import Sweep, open_sweep, read_request
 from spaces import SPACES
 from tests.helpers.problems import tiny_dataset, tiny_split, write_image_folder
 from tests.helpers.small_sweep import small_sweep
@@ -57,7 +66,7 @@ CHANGES: dict[str, Any] = {
     "at_least": (Floor(objective="natural", accuracy=0.5),),
     "warm_start": ("elsewhere.csv",),
     "shares_warmups": False,
-    "branching": Branching(),
+    "growing": Growing(eta=2),
     "early_stopping": SuccessiveHalving(eta=2),
     "round_size": 2,
 }
@@ -284,3 +293,48 @@ def test_a_sweep_that_failures_ended_continues_under_other_limits(tmp_path: Path
     assert again.counts.total == 4
     assert (again.counts.failed, again.counts.completed) == (2, 2)
     assert replay(open_sweep(folder), SPACES["smoke"]) == []
+
+
+def test_lineages_grow_on_what_was_trained(tmp_path: Path) -> None:
+    """Of three lineages the best one grows: its next stage reuses the one before."""
+    request = SweepConfig(
+        base=tiny_config(),
+        space="branches",
+        trials=4,
+        growing=Growing(n_first=3, first_cost=9, second_cost=18, eta=3),
+        resources=Resources(local=True),
+    )
+    found = sweep(request, tmp_path / "out", data=DATA)
+    assert found.counts.completed == 4
+    configs = [proposal.config for proposal in found.results.proposals()]
+    robust = [config.experts[1] for config in configs]
+    starts = [config.sync.start_epoch for config in configs]
+    steps = [expert.attack for expert in robust]
+    grown = steps[:3].index(steps[3])
+    assert starts[3] > starts[grown]
+    cost = found.results.asked()[3].user_attrs["cost"]
+    assert cost["reused_forward_images"] == 16 * starts[grown] * update_cost(robust[grown])
+    assert replay(replace(found, custom=CustomParts(data=DATA)), SPACES["branches"]) == []
+
+
+def trial_costs(found: Sweep) -> list[float]:
+    asked = found.results.asked()
+    return [trial.user_attrs["cost"]["forward_images"] for trial in asked]
+
+
+def test_a_budget_ends_a_sweep_and_a_larger_one_continues_it(tmp_path: Path) -> None:
+    request = SweepConfig(
+        base=tiny_config(), space="smoke", trials=3, resources=Resources(local=True)
+    )
+    costs = trial_costs(sweep(request, tmp_path / "all", data=DATA))
+    spent = costs[0] + costs[1]
+    for name, budget, n_trials in (("1", spent - 1, 2), ("2", spent, 2), ("3", spent + 1, 3)):
+        limited = replace(request, trials=None, budget=budget)
+        found = sweep(limited, tmp_path / name, data=DATA)
+        assert trial_costs(found) == costs[:n_trials]
+    more = replace(limited, budget=sum(costs))
+    for name in ("1", "2"):
+        found = resume(tmp_path / name, more, data=DATA)
+        assert trial_costs(found) == costs
+        again = resume(tmp_path / name, more, data=DATA)
+        assert trial_costs(again) == costs

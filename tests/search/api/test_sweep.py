@@ -19,12 +19,13 @@ from generalist_core.training.averaging import load_weights
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import GeneralistTrainer
 from search.api.sweep import sweep
-from search.config import Branching, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
+from search.config import Growing, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json
 from search.report.write import front_document
+from search.scheduling.replay import replay
 from search.study.folder import Sweep, open_sweep
-from spaces import Trial
+from spaces import SPACES, Trial
 from tests.helpers.tiny import tiny_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -222,21 +223,20 @@ def test_shared_warm_ups_change_the_cost_and_nothing_else(tmp_path: Path) -> Non
     assert shared.cost()["forward_images"] < alone.cost()["forward_images"]
 
 
-def test_branches_run_on_the_warm_up_of_their_family(tmp_path: Path) -> None:
+def test_lineages_grow_on_ray_until_the_budget_is_spent(tmp_path: Path) -> None:
+    """The second stage costs no less than the budget leaves, whichever lineage comes there."""
+    growing = Growing(n_first=2, first_cost=9, second_cost=18, eta=2)
     request = SweepConfig(
-        base=tiny_config(),
-        space="full",
-        trials=4,
-        branching=Branching(first=4, most=1.0),
-        resources=Resources(local=True),
-        early_stopping=None,
+        base=tiny_config(), space="lineages", trials=None, budget=1.2e5, growing=growing
     )
     found = sweep(request, tmp_path)
-    configs = {point.trial: point.config for point in found.results.points()}
-    experts = [str(configs[trial]["experts"]) for trial in sorted(configs)]
-    assert len({str(config) for config in configs.values()}) == len(experts) == 4
-    assert set(experts[2:]) <= set(experts[:2])
+    cost = [trial.user_attrs["cost"]["forward_images"] for trial in found.results.ended()]
+    assert sum(cost) >= request.budget
+    assert found.counts.completed == found.counts.total > 2
+    starts = [proposal.config.sync.start_epoch for proposal in found.results.proposals()]
+    assert max(starts[2:]) > 1
     assert found.results.cost()["reused_forward_images"] > 0
+    assert replay(found, SPACES["lineages"]) == []
 
 
 def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_path: Path) -> None:

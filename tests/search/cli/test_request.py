@@ -11,7 +11,6 @@ from generalist_core.validation import InvalidConfigError
 from search.cli.options import FailureOptions, ResourceOptions
 from search.cli.request import SearchOptions, build_request
 from search.config import (
-    Branching,
     Floor,
     Resources,
     StopWhenDone,
@@ -33,7 +32,7 @@ def test_every_option_has_its_field() -> None:
     search = SearchOptions(
         time_budget=60.0,
         at_least=("natural=0.8",),
-        branches=3,
+        budget=2e8,
         eta=4.0,
         warmups="store",
         no_sharing=True,
@@ -45,7 +44,8 @@ def test_every_option_has_its_field() -> None:
     request = requested(search, workers=2)
     assert request.time_budget_s == 60.0
     assert request.at_least == (Floor(objective="natural", accuracy=0.8),)
-    assert request.branching == Branching(first=3)
+    assert (request.trials, request.budget) == (None, 2e8)
+    assert requested(SearchOptions(trials=9, budget=2e8)).trials == 9
     assert request.early_stopping == SuccessiveHalving(eta=4.0)
     assert request.warmups is not None
     assert request.warmups.folder == str(Path("store").absolute())

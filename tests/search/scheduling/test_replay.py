@@ -6,31 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from search.config import Branching, SweepConfig
+from search.config import CustomParts, SweepConfig
 from search.scheduling.replay import replay
 from search.study.folder import Sweep
 from search.study.samplers import N_STARTUP, build_samplers
-from spaces import SPACES
-from tests.helpers.rounds import BASE, Search, picky
+from spaces import SPACES, Space
+from tests.helpers.rounds import BASE, WORLD, Search, picky, picky_lineages
 
 
 def as_sweep(search: Search) -> Sweep:
-    config = SweepConfig(base=BASE, trials=search.n_trials, branching=search.branching)
-    return Sweep(folder=Path("nowhere"), config=config, ledger=search.ledger())
+    config = SweepConfig(base=BASE, trials=search.n_trials)
+    custom = CustomParts(data=WORLD.images())
+    return Sweep(folder=Path("nowhere"), config=config, ledger=search.ledger(), custom=custom)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 3])
-@pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
-def test_the_record_gives_every_suggestion_again(
-    n_workers: int, branching: Branching | None
-) -> None:
-    search = Search(n_workers, "tpe", round_size=None, branching=branching).run(20).run()
-    assert replay(as_sweep(search), picky) == []
+@pytest.mark.parametrize("space", [picky, picky_lineages])
+def test_the_record_gives_every_suggestion_again(n_workers: int, space: Space) -> None:
+    search = Search(n_workers, "tpe", space, seed=1, round_size=None).run(20).run()
+    assert replay(as_sweep(search), space) == []
 
 
 def test_another_space_or_seed_is_found_out() -> None:
     sweep = as_sweep(Search(2, "tpe", n_trials=6).run())
     assert replay(sweep, SPACES["smoke"]) == [f"{number:04d}" for number in range(6)]
     sweep.ledger.sampler_of = build_samplers("tpe", seed=1, n_startup=N_STARTUP)
-    assert replay(sweep, picky) == [f"{number:04d}" for number in range(2, 6)]
+    assert replay(sweep, picky) == [f"{number:04d}" for number in range(3, 6)]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.simulator import WarmupsInMemory
-from search.config import Branching
-from tests.helpers.rounds import Search, few_warmups
+from spaces import SPACES, Space
+from tests.helpers.rounds import Search, few_warmups, picky, picky_lineages
 
 
 def outcome(search: Search) -> dict[str, Any]:
@@ -30,16 +30,16 @@ def ways(search: Search) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-@pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
+@pytest.mark.parametrize(
+    ("space", "seed", "other_way"), [(picky, 2, "stopped early"), (picky_lineages, 1, "failed")]
+)
 def test_in_rounds_the_number_of_workers_changes_nothing(
-    sampler: str, branching: Branching | None
+    sampler: str, space: Space, seed: int, other_way: str
 ) -> None:
-    one = Search(1, sampler, branching=branching, seed=1).run()
-    assert {"completed", "stopped early"} <= ways(one)
+    one = Search(1, sampler, space, seed).run()
+    assert {"completed", other_way} <= ways(one)
     for n_workers in (2, 3):
-        assert outcome(Search(n_workers, sampler, branching=branching, seed=1).run()) == outcome(
-            one
-        )
+        assert outcome(Search(n_workers, sampler, space, seed).run()) == outcome(one)
 
 
 def test_without_rounds_it_does() -> None:
@@ -48,23 +48,26 @@ def test_without_rounds_it_does() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "every"), [("random", 5), ("tpe", 16)])
+@pytest.mark.parametrize(
+    ("sampler", "space", "seed", "every"),
+    [("random", picky, 0, 5), ("tpe", picky, 0, 16), ("tpe", picky_lineages, 1, 12)],
+)
 @pytest.mark.parametrize("n_workers", [1, 2, 3])
 def test_in_rounds_an_interruption_changes_nothing(
-    n_workers: int, sampler: str, every: int
+    n_workers: int, sampler: str, space: Space, seed: int, every: int
 ) -> None:
     """After any number of epochs; each case tries a part of them."""
-    whole = Search(n_workers, sampler).run()
+    whole = Search(n_workers, sampler, space, seed).run()
     n_epochs = sum(map(len, whole.metrics.values()))
     expected = outcome(whole)
     for cut in range(n_workers, n_epochs, every):
-        assert outcome(Search(n_workers, sampler).run(cut).run()) == expected
+        assert outcome(Search(n_workers, sampler, space, seed).run(cut).run()) == expected
 
 
 @pytest.mark.slow
 def test_in_rounds_many_interruptions_and_other_workers_change_nothing() -> None:
-    search = Search(1, "tpe", branching=Branching())
-    expected = outcome(Search(2, "tpe", branching=Branching()).run())
+    search = Search(1, "tpe", picky_lineages, seed=1)
+    expected = outcome(Search(2, "tpe", picky_lineages, seed=1).run())
     for n in range(12):
         search.n_workers = 1 + n % 3
         search.run(13)
@@ -80,12 +83,12 @@ def test_a_round_of_any_size_comes_to_its_end(round_size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("branching", [None, Branching()], ids=["", "branches"])
+@pytest.mark.parametrize("space", [few_warmups, SPACES["lineages"]])
 def test_in_rounds_it_does_not_matter_which_trial_trains_a_shared_warm_up(
-    seed: int, branching: Branching | None
+    seed: int, space: Space
 ) -> None:
     def search(n_workers: int, warmups: WarmupsInMemory | None) -> Search:
-        return Search(n_workers, space=few_warmups, seed=seed, warmups=warmups, branching=branching)
+        return Search(n_workers, space=space, seed=seed, warmups=warmups)
 
     alone = search(2, None)
     shared, interrupted = (search(n_workers, WarmupsInMemory()) for n_workers in (3, 2))
@@ -93,5 +96,26 @@ def test_in_rounds_it_does_not_matter_which_trial_trains_a_shared_warm_up(
         interrupted.run(9)
     found = [outcome(one.run()) for one in (alone, shared, interrupted)]
     assert found[0] == found[1] == found[2]
-    assert "stopped early" in ways(alone)
+    assert space is not few_warmups or "stopped early" in ways(alone)
     assert shared.ledger().results.cost()["reused_forward_images"] > 0
+
+
+def test_in_rounds_a_budget_ends_the_search_after_a_whole_round() -> None:
+    """Whatever the number of workers; the next round begins only if the budget allows."""
+    whole = Search(2, space=SPACES["smoke"], n_trials=9).run().ledger().results
+    costs = [growth.forward_images for growth in whole.history()]
+    for budget, n_trials in ((costs[2], 3), (costs[2] + 1, 6), (costs[5], 6), (1.0, 3)):
+        for n_workers in (1, 3):
+            search = Search(n_workers, space=SPACES["smoke"], n_trials=9, budget=budget)
+            assert search.run().ledger().results.counts().total == n_trials
+            search.budget = costs[-1]
+            assert search.run().ledger().results.counts().total == 9
+
+
+@pytest.mark.parametrize("space", [picky, picky_lineages])
+def test_a_budget_counts_what_runs(space: Space) -> None:
+    """Without rounds the last trial begins before the budget is spent, and none after."""
+    found = Search(3, space=space, round_size=None, n_trials=99, budget=5e5).run()
+    costs = [growth.forward_images for growth in found.ledger().results.history()]
+    assert costs[-1] >= 5e5
+    assert costs[-4] < 5e5

@@ -17,7 +17,7 @@ from search.config import StopWhenDone, SuccessiveHalving
 from search.errors import WorkerError
 from search.running.trial import Training, cached_dataset
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.proposer import Proposer
+from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure
 from search.study.records import Proposal
@@ -144,7 +144,7 @@ def test_a_search_whose_front_has_stopped_growing_proposes_no_more() -> None:
 @pytest.mark.slow
 def test_a_loop_drives_real_trainings() -> None:
     base = tiny_config()
-    searching = Searcher(Proposer(new_ledger(), SPACES["smoke"], base), n_trials=2)
+    searching = Searcher(SamplingProposer(new_ledger(), SPACES["smoke"], base), n_trials=2)
     runs: dict[str, Training] = {}
 
     def begin(proposal: Proposal) -> Training:
@@ -251,7 +251,7 @@ def test_a_search_continues_with_its_unfinished_trials_first() -> None:
     first.close()
     ledger = first.ledger
     unfinished = ledger.resume()
-    proposer = Proposer(ledger, SPACES["smoke"], short())
+    proposer = SamplingProposer(ledger, SPACES["smoke"], short())
     again = Searcher(proposer, n_trials=4, unfinished=unfinished)
     assert again.n_to_begin == 3
     assert [proposed(again).trial for _ in range(3)] == ["0000", "0002", "0003"]
@@ -262,5 +262,18 @@ def test_a_request_for_fewer_trials_than_were_asked_proposes_none() -> None:
     first = searcher(4)
     for _ in range(3):
         first.released((trial := proposed(first)).trial, release(trial), LAST)
-    again = Searcher(Proposer(first.ledger, SPACES["smoke"], short()), n_trials=2)
+    again = Searcher(SamplingProposer(first.ledger, SPACES["smoke"], short()), n_trials=2)
     assert (again.n_to_begin, again.propose(), again.close()) == (0, None, False)
+
+
+@pytest.mark.parametrize(("round_size", "begins"), [(None, False), (2, True)])
+def test_a_budget_is_spent_by_what_runs_and_in_rounds_by_what_has_ended(
+    round_size: int | None, begins: bool
+) -> None:
+    """In rounds it must not matter how far the others of the round are."""
+    searching = searcher(n_workers=2, budget=50.0, round_size=round_size)
+    trial = proposed(searching).trial
+    searching.report(trial, epoch(1, cost=49.0))
+    assert searching.n_to_begin == 3
+    searching.report(trial, epoch(2, cost=50.0))
+    assert (searching.n_to_begin > 0) == (searching.propose() is not None) == begins

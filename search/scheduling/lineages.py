@@ -1,0 +1,261 @@
+"""What to run next in a space with lineages: they grow stage by stage, and branches leave them.
+
+A new lineage is trained for its first stage. By asynchronous successive halving with promotions
+(Li et al. 2020, arXiv 1810.05934) the best lineages of a stage grow to the next one; there is no
+last stage. Stages but the first end at equal costs, so that cheap attacks get more epochs. A
+lineage whose last stages did not make the front grow rests, and others go on. Each trial is a
+branch at the end of a stage, so every stage yields operating points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import replace_at
+from generalist_core.data.splits import Dataset
+from generalist_core.training.cost import evaluation_cost, update_cost
+from generalist_core.validation import InvalidConfigError
+from search.config import Growing
+from search.front.points import FrontPoint
+from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from spaces import Space, Trial, base_suggestion, paper_suggestion
+from spaces.lineages import LENGTH, START, lineage_params, robust_of
+
+Value = TypeVar("Value")
+
+FEW_STEPS = 3
+"""Steps of an attack in training at which an expert is about as robust as with 10, and cheaper."""
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """The branches that leave a lineage after `epochs` epochs.
+
+    `volume` is the hypervolume of their points, None before any was released; `paid` says whether
+    one of them made the front grow.
+    """
+
+    epochs: int
+    trials: list[str] = field(default_factory=list)
+    points: list[FrontPoint] = field(default_factory=list)
+    volume: float | None = None
+    paid: bool = False
+
+
+@dataclass(kw_only=True)
+class Lineage:
+    """A robust expert by its parameters, and its stages; `cost` is that of an image in training."""
+
+    params: dict[str, Any]
+    cost: int
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def n_in_vain(self) -> int:
+        """How many of the last stages did not make the front grow; the first does not count."""
+        judged = [stage for stage in self.stages[1:] if stage.volume is not None]
+        paid = [number for number, stage in enumerate(judged, 1) if stage.paid]
+        return len(judged) - max(paid, default=0)
+
+
+class WithLength:
+    """A trial in which the lineage has a given length: `epochs`, or as many as `cost` pays for."""
+
+    def __init__(self, trial: Trial, base: TrainConfig, epochs: int | None, cost: float) -> None:
+        self.trial = trial
+        self.config = base
+        self.epochs = epochs
+        self.cost = cost
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A suggestion of the trial's, or the given length."""
+        if name == START:
+            paid = round(self.cost / update_cost(robust_of(self.config)))
+            low = high = self.epochs or max(1, paid)
+        return self._noted(name, self.trial.suggest_int(name, low, high, step=step, log=log))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A suggestion of the trial's."""
+        return self._noted(name, self.trial.suggest_float(name, low, high, step=step, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """A suggestion of the trial's."""
+        return self._noted(name, self.trial.suggest_categorical(name, choices))
+
+    def _noted(self, name: str, value: Value) -> Value:
+        with contextlib.suppress(InvalidConfigError):
+            self.config = replace_at(self.config, name, value)
+        return value
+
+
+class LineageProposer(Proposer):
+    """Grows lineages, and begins new ones when none may grow."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        space: Space,
+        base: TrainConfig,
+        growing: Growing,
+        judging_cost: float,
+    ) -> None:
+        """Begin, or continue from what the ledger has proposed and been told.
+
+        `judging_cost` is what the release of a branch costs, in forward images per training image.
+        """
+        super().__init__(ledger, space, base)
+        self.judging_cost = judging_cost
+        self.growing = growing
+        self.lineages: list[Lineage] = []
+        self.stage_of: dict[str, tuple[Lineage, Stage]] = {}
+        self.hypervolume = 0.0
+        results = ledger.results
+        for proposal in results.proposals():
+            self._begin(proposal)
+        completed = {point.trial for point in results.points()}
+        for growth in results.history():
+            if growth.trial in completed:
+                self._completed(growth.trial, growth.hypervolume)
+
+    def propose(self) -> Proposal:
+        """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
+        chosen = None if self._is_beginning else self._to_grow() or self._to_branch()
+        lineage, epochs = chosen if chosen is not None else (None, None)
+        space = partial(self._with_length, epochs)
+        fixed = lineage.params if lineage is not None else None
+        return self._begin(self.ledger.ask(space, self.base, fixed=fixed))
+
+    def _with_length(self, epochs: int | None, trial: Trial, base: TrainConfig) -> TrainConfig:
+        """The space, where the lineage has these epochs, or those of a first stage.
+
+        First stages only have to be told apart, so they are judged as learners in training are.
+        """
+        config = self.space(WithLength(trial, base, epochs, self.growing.first_cost), base)
+        if epochs is not None:
+            return config
+        n_images = config.evaluation.n_images_during_training or config.evaluation.n_images
+        rough = replace(config.evaluation, n_images=n_images, n_refinements=0)
+        return replace(config, evaluation=rough)
+
+    def first(self) -> list[Suggestion]:
+        """The robust experts of the base, of the base with few attack steps, and of the paper.
+
+        The first one's branch releases the robust expert alone, as after adversarial training.
+        """
+        base, _ = base_suggestion(self.space, self.base)
+        paper, _ = paper_suggestion(self.space, self.base)
+        steps = f"experts.{robust_of(self.base).name}.attack.steps"
+        cheap = {**base, steps: FEW_STEPS} if steps in base else base
+        short = {LENGTH: 2, f"experts.{robust_of(self.base).name}.rests": True}
+        different: list[dict[str, Any]] = []
+        for suggested in (base, cheap, paper):
+            wanted = {name: short.get(name, value) for name, value in suggested.items()}
+            wanted.pop(START, None)
+            different += [wanted] if wanted not in different else []
+        return list(zip(different, (1.0, 0.5, 0.5), strict=False))
+
+    def completed(self, trial: str) -> None:
+        """Take in the points of a trial, and whether they made the front grow."""
+        self._completed(trial, self.ledger.results.front().hypervolume)
+
+    @property
+    def _is_beginning(self) -> bool:
+        first = sum(len(lineage.stages[0].trials) for lineage in self.lineages)
+        return bool(self.ledger.sampling.enqueued) or first < self.growing.n_first
+
+    def _begin(self, proposal: Proposal) -> Proposal:
+        params = lineage_params(proposal.params, proposal.config)
+        lineage = next((known for known in self.lineages if known.params == params), None)
+        if lineage is None:
+            lineage = Lineage(params=params, cost=update_cost(robust_of(proposal.config)))
+            self.lineages.append(lineage)
+        epochs = proposal.config.sync.start_epoch
+        stage = next((known for known in lineage.stages if known.epochs == epochs), None)
+        if stage is None:
+            stage = Stage(epochs=epochs)
+            lineage.stages = sorted([*lineage.stages, stage], key=lambda stage: stage.epochs)
+        stage.trials.append(proposal.trial)
+        self.stage_of[proposal.trial] = (lineage, stage)
+        return proposal
+
+    def _completed(self, trial: str, volume: float) -> None:
+        _, stage = self.stage_of[trial]
+        results = self.ledger.results
+        stage.points += [point for point in results.points() if point.trial == trial]
+        stage.volume = results.goals.front_of(stage.points).hypervolume
+        stage.paid |= volume > self.hypervolume * (1 + self.growing.min_growth)
+        self.hypervolume = volume
+
+    def _to_grow(self) -> tuple[Lineage, int] | None:
+        """A lineage that is among the best of its last stage, of the latest stage that has one."""
+        for number in reversed(range(max(len(lineage.stages) for lineage in self.lineages))):
+            there = [lineage for lineage in self.lineages if len(lineage.stages) > number]
+            judged = [lineage for lineage in there if lineage.stages[number].volume is not None]
+            n_needed = min(self.growing.n_first, len(self.lineages))
+            if number == 0 and sum(map(self._has_begun, there)) < n_needed:
+                return None
+            judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
+            for lineage in judged[: max(1, int(len(judged) / self.growing.eta))]:
+                rests = lineage.n_in_vain >= self.growing.patience
+                if len(lineage.stages) == number + 1 and not rests:
+                    return lineage, self._next_epochs(lineage)
+        return None
+
+    def _has_begun(self, lineage: Lineage) -> bool:
+        """Whether a trial of the first stage has ended, in whatever way."""
+        return any(self.ledger.results.has_ended(trial) for trial in lineage.stages[0].trials)
+
+    def _next_epochs(self, lineage: Lineage) -> int:
+        """The end of the next stage: where its cost is due, at least one epoch on."""
+        cost = self.growing.second_cost
+        for _ in lineage.stages[1:]:
+            cost = max(cost * self.growing.growth, cost + self.judging_cost)
+        return max(lineage.stages[-1].epochs + 1, round(cost / lineage.cost))
+
+    def _to_branch(self) -> tuple[Lineage, int] | None:
+        """The best stage of all; at most as many further branches as further lineages."""
+        n_trials = sum(len(s.trials) for lineage in self.lineages for s in lineage.stages)
+        n_further = n_trials - sum(len(lineage.stages) for lineage in self.lineages)
+        judged = [
+            (stage.volume, lineage, stage.epochs)
+            for lineage in self.lineages
+            for stage in lineage.stages
+            if stage.volume is not None
+        ]
+        if not judged or n_further > len(self.lineages) - self.growing.n_first:
+            return None
+        _, lineage, epochs = max(judged, key=lambda found: found[0])
+        return lineage, epochs
+
+
+def has_lineages(space: Space, base: TrainConfig) -> bool:
+    """Whether a space asks for the length of a branch."""
+    return LENGTH in base_suggestion(space, base)[0]
+
+
+def build_proposer(
+    ledger: Ledger,
+    space: Space,
+    base: TrainConfig,
+    growing: Growing,
+    data: Callable[[], Dataset],
+) -> Proposer:
+    """The proposer that the space is made for; only for lineages is the `data` called for."""
+    if has_lineages(space, base):
+        images = data()
+        n_judged = len(images.validation)
+        n_images = min(base.evaluation.n_images or n_judged, n_judged)
+        cost = 3 * evaluation_cost(base.evaluation) * n_images / len(images.train)
+        return LineageProposer(ledger, space, base, growing, cost)
+    return SamplingProposer(ledger, space, base)

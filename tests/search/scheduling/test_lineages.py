@@ -1,0 +1,316 @@
+"""Lineages grow stage by stage, branches leave them, and nothing blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from generalist_core.config import SGD, TrainConfig
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.validation import InvalidConfigError
+from search.config import SAMPLERS, Growing
+from search.scheduling.lineages import (
+    FEW_STEPS,
+    Lineage,
+    LineageProposer,
+    build_proposer,
+    has_lineages,
+)
+from search.scheduling.proposer import SamplingProposer
+from search.study.ledger import Ledger
+from search.study.records import Proposal, RejectedError
+from spaces import SPACES, Space, Trial
+from spaces.lineages import branch, lineage_params
+from tests.helpers.ledgers import COST, PLANTED, new_ledger
+from tests.helpers.problems import three_experts, tiny_dataset, with_expert
+
+GROWING = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=2)
+JUDGING = 5.0
+BASE = short()
+
+Quality = Callable[[Proposal], float]
+
+
+def proposer_of(
+    space: Space = SPACES["lineages"],
+    *,
+    growing: Growing = GROWING,
+    sampler: str = "random",
+    ledger: Ledger | None = None,
+) -> LineageProposer:
+    return LineageProposer(ledger or new_ledger(sampler), space, BASE, growing, JUDGING)
+
+
+def finish(proposer: LineageProposer, proposal: Proposal, quality: float) -> None:
+    """Release one point whose hypervolume is `quality`."""
+    accuracies = {"natural": 0.9, "robust": quality / 0.9}
+    ratio = proposal.mixing_ratio
+    point = OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=100, epoch=3)
+    proposer.ledger.tell_released(proposal.trial, [point], COST)
+    proposer.completed(proposal.trial)
+
+
+def fail(proposer: LineageProposer, proposal: Proposal) -> None:
+    proposer.ledger.tell_failed(proposal.trial, PLANTED)
+
+
+def begun(proposer: LineageProposer, qualities: list[float]) -> list[Lineage]:
+    """The lineages after first stages of these qualities."""
+    for quality in qualities:
+        finish(proposer, proposer.propose(), quality)
+    return list(proposer.lineages)
+
+
+def lineage_of(proposer: LineageProposer, proposal: Proposal) -> Lineage:
+    return proposer.stage_of[proposal.trial][0]
+
+
+# First stages
+
+
+@pytest.mark.parametrize("space", ["branches", "lineages"])
+def test_a_sweep_begins_with_the_base_few_steps_and_the_paper(space: str) -> None:
+    """The base's branch rests, and releases the robust expert alone."""
+    proposer = proposer_of(SPACES[space])
+    proposer.enqueue_first()
+    trials = [proposer.propose() for _ in range(3)]
+    steps = [trial.config.experts[1].attack.steps for trial in trials]  # type: ignore[union-attr]
+    assert steps == [10, FEW_STEPS, 10 if space == "lineages" else steps[2]]
+    assert trials[0].mixing_ratio == 1.0
+    assert trials[0].config.experts[1].optimizer == BASE.experts[1].optimizer
+    assert all(trial.config.experts[1].rests for trial in trials)
+    assert all(trial.config.cotraining_epochs == 2 for trial in trials)
+    assert len({str(trial.params) for trial in trials}) == 3
+
+
+def test_equal_suggestions_are_tried_once() -> None:
+    """In `branches`, a base of few steps is its own cheap form."""
+    attack = BASE.experts[1].attack
+    base = with_expert(BASE, "robust", attack=type(attack)(epsilon=0.2, steps=FEW_STEPS))  # type: ignore[misc]
+    proposer = LineageProposer(new_ledger(), SPACES["branches"], base, GROWING, JUDGING)
+    wanted = [params for params, _ in proposer.first()]
+    assert len({str(params) for params in wanted}) == len(wanted) == 2
+
+
+def test_a_first_stage_ends_at_its_cost_whatever_an_epoch_costs() -> None:
+    proposer = proposer_of()
+    for _ in range(20):
+        proposal = proposer.propose()
+        cost, n_epochs = lineage_of(proposer, proposal).cost, proposal.config.sync.start_epoch
+        assert n_epochs == 1 or abs(n_epochs * cost - 20) <= cost / 2 + n_epochs
+        evaluation = proposal.config.evaluation
+        assert (evaluation.n_images, evaluation.n_refinements) == (200, 0)
+
+
+def test_nothing_grows_before_the_first_lineages_have_ended() -> None:
+    proposer = proposer_of()
+    trials = [proposer.propose() for _ in range(4)]
+    assert len(proposer.lineages) == 4
+    for trial in trials[:3]:
+        finish(proposer, trial, 0.5)
+    waiting = proposer.propose()
+    assert len(lineage_of(proposer, waiting).stages) == 1
+    fail(proposer, trials[3])
+    grown = proposer.propose()
+    assert len(lineage_of(proposer, grown).stages) == 2
+
+
+# Growth
+
+
+def test_the_best_of_a_stage_grow_and_no_more() -> None:
+    """Two of four (eta 2), the better one first, even while it runs."""
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    grown = [proposer.propose() for _ in range(2)]
+    assert [lineage_of(proposer, trial) for trial in grown] == [lineages[1], lineages[3]]
+    branching = proposer.propose()
+    assert lineage_of(proposer, branching) is lineages[1]
+    assert branching.config.sync.start_epoch == lineages[1].stages[0].epochs
+    new = proposer.propose()
+    assert lineage_of(proposer, new) not in lineages
+    assert [len(lineage.stages) for lineage in lineages] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_grown_lineage_keeps_its_parameters(sampler: str) -> None:
+    proposer = proposer_of(sampler=sampler)
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    grown = proposer.propose()
+    assert lineage_params(grown.params, grown.config) == lineages[1].params
+    first = proposer.ledger.results.proposals()[1].config
+    assert grown.config.experts[1].optimizer == first.experts[1].optimizer
+    assert grown.config.sync.start_epoch > first.sync.start_epoch
+    assert grown.config.evaluation.n_images == BASE.evaluation.n_images
+
+
+def test_later_stages_end_at_equal_costs() -> None:
+    """Each a growth of 1.5 after the one before, from 60; rounded to epochs."""
+    proposer = proposer_of(
+        growing=Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=99)
+    )
+    begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for n in range(6):
+        finish(proposer, proposer.propose(), 0.6 + n / 100)
+    for lineage in proposer.lineages:
+        for stage, cost in zip(lineage.stages[1:], (60, 90, 135, 202.5, 303.75), strict=False):
+            assert stage.epochs == round(cost / lineage.cost)
+    assert max(len(lineage.stages) for lineage in proposer.lineages) >= 4
+
+
+def test_a_stage_is_longer_than_judging_it_costs() -> None:
+    growing = Growing(n_first=1, first_cost=20, second_cost=60, growth=1.01, patience=99)
+    proposer = LineageProposer(new_ledger(), SPACES["lineages"], BASE, growing, 50.0)
+    (lineage,) = begun(proposer, [0.3])
+    for n in range(3):
+        finish(proposer, proposer.propose(), 0.4 + n / 10)
+    epochs = [stage.epochs for stage in lineage.stages[1:]]
+    assert epochs == [round(cost / lineage.cost) for cost in (60, 110, 160)]
+
+
+def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() -> None:
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    best = lineages[1]
+    for n in range(3):
+        proposal = proposer.propose()
+        assert lineage_of(proposer, proposal) is best
+        finish(proposer, proposal, 0.7 + n / 10)
+    assert [stage.paid for stage in best.stages] == [True, True, True, True]
+    for n_in_vain in (1, 2):
+        proposal = proposer.propose()
+        assert lineage_of(proposer, proposal) is best
+        finish(proposer, proposal, 0.2)
+        assert best.n_in_vain == n_in_vain
+    assert lineage_of(proposer, proposer.propose()) is lineages[3]
+
+
+def test_a_little_growth_of_the_front_does_not_pay() -> None:
+    for gain, pays in ((0.0005, False), (0.005, True)):
+        proposer = proposer_of()
+        begun(proposer, [0.3, 0.6, 0.1, 0.5])
+        proposal = proposer.propose()
+        finish(proposer, proposal, 0.6 + gain)
+        assert proposer.stage_of[proposal.trial][1].paid == pays
+
+
+def test_a_stage_that_paid_once_has_paid() -> None:
+    """A further branch of it, which adds nothing, changes nothing."""
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for _ in range(2):
+        proposer.propose()
+    further = proposer.propose()
+    lineage, stage = proposer.stage_of[further.trial]
+    assert (lineage, len(stage.trials), stage.paid) == (lineages[1], 2, True)
+    finish(proposer, further, 0.2)
+    assert stage.paid
+
+
+# What fails, and what is missing
+
+
+def test_lineages_that_fail_do_not_block_others() -> None:
+    proposer = proposer_of()
+    for _ in range(6):
+        fail(proposer, proposer.propose())
+    assert len(proposer.lineages) == 6
+    finish(proposer, proposer.propose(), 0.5)
+    grown = proposer.propose()
+    assert len(lineage_of(proposer, grown).stages) == 2
+    fail(proposer, grown)
+    for _ in range(12):
+        finish(proposer, proposer.propose(), 0.4)
+    assert max(len(lineage.stages) for lineage in proposer.lineages[7:]) >= 2
+
+
+def test_a_space_with_one_lineage_grows_it() -> None:
+    proposer = proposer_of(branch)
+    begun(proposer, [0.3, 0.4, 0.5, 0.6])
+    (lineage,) = proposer.lineages
+    for n in range(2):
+        finish(proposer, proposer.propose(), 0.7 + n / 10)
+    assert [len(stage.trials) for stage in lineage.stages] == [4, 1, 1]
+
+
+@pytest.mark.parametrize("n_workers", [1, 3, 8])
+def test_there_is_always_something_to_propose(n_workers: int) -> None:
+    """However trials end, and in whatever order; a configuration is never proposed twice."""
+    proposer, running = proposer_of(), []
+    for n in range(60):
+        while len(running) < n_workers:
+            running.append(proposer.propose())
+        proposal = running.pop(n % len(running))
+        if n % 5 == 4:
+            fail(proposer, proposal)
+        else:
+            finish(proposer, proposal, 0.2 + (n * 37 % 50) / 100)
+    configs = [str(proposal.config) for proposal in proposer.ledger.results.proposals()]
+    assert len(set(configs)) == len(configs)
+    assert max(len(lineage.stages) for lineage in proposer.lineages) >= 3
+
+
+# State
+
+
+def moody(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Few lineages, which the sampler suggests repeatedly, and refusals."""
+    if trial.suggest_int("mood", 0, 3) == 0:
+        raise InvalidConfigError("not today")
+    rate = trial.suggest_categorical("rate", ["0.1", "0.2", "0.3", "0.4", "0.5"])
+    return branch(trial, with_expert(base, "robust", optimizer=SGD(lr=float(rate))))
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_a_reopened_proposer_knows_what_it_knew(n_workers: int) -> None:
+    """At any point, also after failures and refusals."""
+    storage = InMemoryStorage()
+    proposer = proposer_of(moody, ledger=new_ledger(storage=storage))
+    running: list[Proposal] = []
+    for n in range(30):
+        while len(running) < n_workers:
+            with contextlib.suppress(RejectedError):
+                running.append(proposer.propose())
+        if n % 4 == 3:
+            fail(proposer, running.pop(0))
+        else:
+            finish(proposer, running.pop(0), 0.2 + (n * 37 % 50) / 100)
+        again = proposer_of(moody, ledger=new_ledger(storage=storage, is_new=False))
+        assert again.lineages == proposer.lineages
+        assert again.stage_of == proposer.stage_of
+        assert again.hypervolume == proposer.hypervolume
+    assert proposer.ledger.results.failure_kinds().keys() == {"error", "invalid"}
+    assert max(len(lineage.stages) for lineage in proposer.lineages) >= 3
+
+
+# Which proposer
+
+
+def test_spaces_with_lineages_get_their_proposer_and_others_cost_nothing() -> None:
+    def no_data() -> None:
+        raise AssertionError
+
+    for name, space in SPACES.items():
+        if has_lineages(space, BASE):
+            proposer = build_proposer(new_ledger(), space, BASE, GROWING, tiny_dataset)
+            assert isinstance(proposer, LineageProposer)
+            assert name in ("branches", "lineages")
+        else:
+            proposer = build_proposer(new_ledger(), space, BASE, GROWING, no_data)  # type: ignore[arg-type]
+            assert isinstance(proposer, SamplingProposer)
+
+
+def test_judging_costs_three_points_per_training_image() -> None:
+    """On 12 validation images and 20 training images: an image costs 1 + 21."""
+    proposer = build_proposer(new_ledger(), SPACES["lineages"], BASE, GROWING, tiny_dataset)
+    assert isinstance(proposer, LineageProposer)
+    assert proposer.judging_cost == pytest.approx(3 * 22 * 12 / 20)
+
+
+def test_three_experts_have_no_lineages() -> None:
+    with pytest.raises(InvalidConfigError, match="a natural expert and then a robust one"):
+        build_proposer(new_ledger(), SPACES["lineages"], three_experts(), GROWING, tiny_dataset)

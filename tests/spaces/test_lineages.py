@@ -1,0 +1,97 @@
+"""Spaces with lineages: what their branches share, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optuna
+import pytest
+
+from generalist_core.config import FGSM, ExpertConfig, TrainConfig
+from generalist_core.config.presets import paper, short
+from generalist_core.training.warmup_keys import Origin, discarded_warmups, state_keys
+from generalist_core.validation import InvalidConfigError
+from search.study.samplers import fixing
+from spaces import SPACES
+from spaces.lineages import as_lineage, lineage_params, robust_of
+from spaces.protocol import configuration_of
+from tests.helpers.problems import three_experts, with_expert
+
+ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu")
+NAMES = ("branches", "lineages")
+
+
+def suggested(space: str, base: TrainConfig, n: int) -> list[tuple[dict[str, object], TrainConfig]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = []
+    for _ in range(n):
+        trial = study.ask()
+        config = configuration_of(SPACES[space], trial, base)
+        found.append((dict(trial.params), config))
+    return found
+
+
+def keys(config: TrainConfig) -> tuple[str, ...]:
+    return state_keys(config, robust_of(config).name, ORIGIN)
+
+
+@pytest.mark.parametrize("space", NAMES)
+@pytest.mark.parametrize("preset", [short, paper])
+def test_every_suggestion_is_a_short_branch_of_a_robust_warm_up(space: str, preset: object) -> None:
+    base = preset()  # type: ignore[operator]
+    for params, config in suggested(space, base, 60):
+        assert 1 <= config.cotraining_epochs == params["cotraining_epochs"] <= 6
+        assert discarded_warmups(config) == {"natural"}
+        assert config.sync.is_sync(config.sync.start_epoch)
+        assert config.weights_at(config.sync.start_epoch) == (0.0, 1.0)
+        assert config.evaluation.release == "last"
+
+
+@pytest.mark.parametrize("length", range(1, 7))
+def test_the_natural_warm_up_is_discarded_at_any_length(length: int) -> None:
+    """Progress is a quotient, which rounding must not carry past the first sync."""
+    base = short()
+    for start in (*range(1, 60), 97, 333, 1000):
+        config = as_lineage(base, start, start + length)
+        assert discarded_warmups(config) == {"natural"}
+        robust = robust_of(config)
+        rates = {robust.schedule((start - 1 + step / 9) / config.epochs) for step in range(9)}
+        assert rates == {1.0}
+
+
+@pytest.mark.parametrize("space", NAMES)
+def test_the_branches_of_a_lineage_share_its_keys_up_to_the_shorter_one(space: str) -> None:
+    """Whatever begins at the first sync; and other lineages share none."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    lineages = []
+    for _ in range(5):
+        trial = study.ask()
+        first = configuration_of(SPACES[space], trial, short())
+        fixed = lineage_params(trial.params, first)
+        sampler = fixing(optuna.samplers.RandomSampler(seed=2), fixed)
+        others = optuna.create_study(sampler=sampler)
+        branches = [SPACES[space](others.ask(), short()) for _ in range(6)]
+        assert len({branch.sync.start_epoch for branch in branches}) > 1
+        assert {branch.experts[1].rests for branch in branches} == {True, False}
+        for branch in branches:
+            n = 1 + min(first.sync.start_epoch, branch.sync.start_epoch)
+            assert keys(branch)[:n] == keys(first)[:n]
+        lineages.append((fixed, keys(first)[1]))
+    assert len({key for _, key in lineages}) == len({str(params) for params, _ in lineages}) > 2
+
+
+def test_an_attack_without_steps_has_one_lineage() -> None:
+    base = with_expert(short(), "robust", attack=FGSM(epsilon=0.1))
+    found = suggested("branches", base, 9)
+    assert {config.experts[1].attack for _, config in found} == {FGSM(epsilon=0.1)}
+    assert {str(lineage_params(params, config)) for params, config in found} == {"{}"}
+
+
+def test_three_experts_or_others_in_that_order_are_refused() -> None:
+    swapped = dataclasses.replace(short(), experts=short().experts[::-1])
+    natural = ExpertConfig(name="second")
+    twice = dataclasses.replace(short(), experts=(short().experts[0], natural))
+    for base in (three_experts(), swapped, twice):
+        for space in NAMES:
+            with pytest.raises(InvalidConfigError, match=r"a natural expert and then.*`full`"):
+                suggested(space, base, 1)
