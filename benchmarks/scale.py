@@ -33,7 +33,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import SweepConfig, WarmupConfig
-from search.files import disk_bytes, save_sealed, save_tensors
+from search.files import disk_bytes, save_sealed
 from search.folders import SweepFolder
 from search.monitoring.tensorboard import Monitor
 from search.report.console_table import console_table
@@ -127,7 +127,7 @@ def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figu
     weights = {name: {"weight": torch.zeros(1)} for name in ("natural", "robust")}
     for trial in {point.trial for point in ledger.results.front().points}:
         files.trial(trial).root.mkdir(parents=True)
-        save_tensors(files.trial(trial).averages, weights)
+        save_sealed(files.trial(trial).averages, weights, trial)
     size = files.journal.stat().st_size / 1e6
     return Figures(seconds=seconds, numbers={"trials": ledger.results.n_asked, "MB": size})
 
