@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -111,9 +111,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figures:
     """A sweep's folder with a study of at least so many observations, and averages of its front."""
-    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE, sampler="random")
+    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE)
     write_request(folder, request, "scale", {"data": None, "model": False})
-    ledger, n_told = open_ledger(folder, request, "scale", is_new=True), 0
+    quick = replace(request, sampler="random")
+    ledger, n_told = open_ledger(folder, quick, "scale", is_new=True), 0
     release = partial(on_a_line, n=on_front) if on_front else simulated
     began = time.process_time()
     while n_told < n_observations:
@@ -122,8 +123,6 @@ def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figu
         ledger.tell_released(proposal.trial, points, COST)
         n_told += len(points)
     seconds = time.process_time() - began
-    tpe = SweepConfig(base=short(), space=SPACE)
-    write_request(folder, tpe, "scale", {"data": None, "model": False})
     weights = {name: {"weight": torch.zeros(1)} for name in ("natural", "robust")}
     for trial in {point.trial for point in ledger.results.front().points}:
         files.trial(trial).root.mkdir(parents=True)
