@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +33,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import SweepConfig, WarmupConfig
-from search.files import disk_bytes, save_sealed, save_tensors
+from search.files import disk_bytes, save_sealed
 from search.folders import SweepFolder
 from search.monitoring.tensorboard import Monitor
 from search.report.console_table import console_table
@@ -111,9 +111,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figures:
     """A sweep's folder with a study of at least so many observations, and averages of its front."""
-    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE, sampler="random")
+    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE)
     write_request(folder, request, "scale", {"data": None, "model": False})
-    ledger, n_told = open_ledger(folder, request, "scale", is_new=True), 0
+    quick = replace(request, sampler="random")
+    ledger, n_told = open_ledger(folder, quick, "scale", is_new=True), 0
     release = partial(on_a_line, n=on_front) if on_front else simulated
     began = time.process_time()
     while n_told < n_observations:
@@ -122,12 +123,10 @@ def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figu
         ledger.tell_released(proposal.trial, points, COST)
         n_told += len(points)
     seconds = time.process_time() - began
-    tpe = SweepConfig(base=short(), space=SPACE)
-    write_request(folder, tpe, "scale", {"data": None, "model": False})
     weights = {name: {"weight": torch.zeros(1)} for name in ("natural", "robust")}
     for trial in {point.trial for point in ledger.results.front().points}:
         files.trial(trial).root.mkdir(parents=True)
-        save_tensors(files.trial(trial).averages, weights)
+        save_sealed(files.trial(trial).averages, weights, trial)
     size = files.journal.stat().st_size / 1e6
     return Figures(seconds=seconds, numbers={"trials": ledger.results.n_asked, "MB": size})
 
