@@ -41,7 +41,7 @@ from search.report.write import front_document, write_files
 from search.running.trial import Training, with_release_ratio
 from search.running.warmups import WarmupStore, open_store
 from search.scheduling.callbacks import Callback
-from search.scheduling.proposer import Proposer
+from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Searcher
 from search.study.folder import open_ledger, open_sweep, write_request
 from search.study.ledger import Ledger
@@ -189,7 +189,7 @@ def suggest_and_tell(folder: Path) -> Figures:
     """The median of suggestions on a full study; how long the first one and telling take."""
     sweep, asking, telling = open_sweep(folder), [], []
     base = sweep.config.base
-    proposer = Proposer(sweep.ledger, SPACES[SPACE], base, None)
+    proposer = SamplingProposer(sweep.ledger, SPACES[SPACE], base)
 
     def trial() -> None:
         began = time.process_time()
@@ -250,7 +250,7 @@ def watch(folder: Path, n_trials: int) -> Figures:
     )
     timed = Timed(monitor)
     searcher = Searcher(
-        Proposer(ledger, SPACES[SPACE], base, None), n_trials=n_trials, callback=timed
+        SamplingProposer(ledger, SPACES[SPACE], base), n_trials=n_trials, callback=timed
     )
     run_here(searcher, begin)
     searcher.close()
