@@ -6,6 +6,9 @@ import shlex
 import unicodedata
 from typing import Any
 
+PROGRAM = "generalist-search"
+"""The command as it is typed."""
+
 UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
 """Units of time in seconds, the largest first."""
 

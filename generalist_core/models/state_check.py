@@ -57,8 +57,9 @@ def require_trainable(model: nn.Module) -> None:
     """Check the tensors of a model as it is built.
 
     Raises:
-        InvalidConfigError: a parameter or buffer has no values yet (lazy, meta) or is sparse; no
-            parameter requires a gradient; or there is state that is no tensor (`get_extra_state`).
+        InvalidConfigError: a parameter or buffer has no values yet (lazy, meta) or is sparse, or is
+            averaged and expanded; no parameter requires a gradient; there is state that is no
+            tensor (`get_extra_state`); or `derived_buffers` does not name buffers of its module.
     """
     for name, module in model.named_modules():
         if type(module).get_extra_state is not nn.Module.get_extra_state:
@@ -66,7 +67,8 @@ def require_trainable(model: nn.Module) -> None:
                 "The state of a model must be parameters and buffers, which can be averaged, but "
                 f"{name or type(module).__name__} has `get_extra_state`. Register buffers instead."
             )
-    for name, _, _, tensor in named_tensors(model):
+        _require_declared(name, module)
+    for name, module, key, tensor in named_tensors(model):
         if is_lazy(tensor):
             raise InvalidConfigError(
                 "Every parameter and buffer must have its shape before training, but "
@@ -78,11 +80,31 @@ def require_trainable(model: nn.Module) -> None:
                 f"{name} is {'on the meta device' if tensor.is_meta else tensor.layout}. Build the "
                 "model on the CPU from dense tensors."
             )
+        is_expanded = any(
+            n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+        )
+        if is_expanded and is_averaged(module, key):
+            raise InvalidConfigError(
+                "Every number that is averaged must have its own place in memory, but "
+                f"{name} is expanded. Build it with `.clone()`."
+            )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         n_frozen = len(list(model.parameters()))
         raise InvalidConfigError(
             f"At least one parameter must require a gradient, but got {n_frozen} that do not. "
             "Leave the part that is to be trained unfrozen: `requires_grad_(True)`."
+        )
+
+
+def _require_declared(name: str, module: nn.Module) -> None:
+    declared = getattr(module, "derived_buffers", ())
+    is_list = isinstance(declared, tuple | list)
+    can_recompute = not declared or hasattr(module, "recompute_derived_buffers")
+    if not (is_list and can_recompute and all(key in module._buffers for key in declared)):
+        raise InvalidConfigError(
+            "`derived_buffers` must be a tuple of names of the module's own buffers, beside a "
+            f"method `recompute_derived_buffers`, but got {declared!r} in "
+            f"{name or type(module).__name__}."
         )
 
 

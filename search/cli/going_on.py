@@ -9,13 +9,13 @@ from typing import Any
 
 from search.errors import SweepInterruptedError
 from search.folders import SweepFolder, TrialFolder
-from search.wording import command_text
+from search.wording import PROGRAM, command_text
 
 AGAIN = "Interrupted. Run the command again."
 
 
 @contextlib.contextmanager
-def told_how_to_go_on(program: str, command: str, values: Mapping[str, Any]) -> Iterator[None]:
+def told_how_to_go_on(command: str, values: Mapping[str, Any]) -> Iterator[None]:
     """Say how to go on if a command with these values is interrupted.
 
     Raises:
@@ -25,14 +25,14 @@ def told_how_to_go_on(program: str, command: str, values: Mapping[str, Any]) -> 
         yield
     except KeyboardInterrupt as error:
         folder = values.get("folder") or getattr(values.get("training"), "out", None)
-        raise SweepInterruptedError(_how_to_go_on(program, command, folder)) from error
+        raise SweepInterruptedError(_how_to_go_on(command, folder)) from error
 
 
-def _how_to_go_on(program: str, command: str, folder: Path | None) -> str:
+def _how_to_go_on(command: str, folder: Path | None) -> str:
     if folder is None:
         return AGAIN
     if command in ("sweep", "resume") and SweepFolder(folder).request.is_file():
-        return f"Interrupted. Continue: {command_text(program, 'resume', folder.absolute())}"
+        return f"Interrupted. Continue: {command_text(PROGRAM, 'resume', folder.absolute())}"
     if command == "train" and TrialFolder(folder).config.is_file():
         return f"Interrupted. {folder} keeps its last epoch; train again with another --out."
     return AGAIN

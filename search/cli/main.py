@@ -18,7 +18,6 @@ from generalist_core.user_code import described
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.cli import commands
 from search.cli.going_on import AGAIN
-from search.cli.option_groups import PROGRAM
 from search.errors import SweepInterruptedError, WorkerError
 from search.interruption import (
     end_at_once,
@@ -27,7 +26,7 @@ from search.interruption import (
     raise_interrupted,
     was_interrupted,
 )
-from search.wording import printable
+from search.wording import PROGRAM, printable
 
 EPILOG = """\b
 examples:
@@ -116,7 +115,7 @@ def _require_usable_process(words: Sequence[str]) -> None:
             was deleted.
     """
     for word in words:
-        if not word.isascii() and not _is_text(word):
+        if not _is_text(word):
             raise InvalidConfigError(
                 f"Arguments must be text in the encoding of the locale, "
                 f"{sys.getfilesystemencoding()}, but got {word!a}. Set PYTHONUTF8=1, or use "

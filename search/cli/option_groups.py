@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 from search.cli.going_on import told_how_to_go_on
-
-PROGRAM = "generalist-search"
+from search.wording import PROGRAM
 
 
 def option(help: str, metavar: str | None = None, default: Any = None, **settings: Any) -> Any:
@@ -66,7 +65,7 @@ def command(example: str) -> Callable[[Callable[..., None]], click.Command]:
             for name, group in groups.items():
                 names = [f.name for f in fields(group)]
                 values[name] = group(**{n: values.pop(f"{name}__{n}") for n in names})
-            with told_how_to_go_on(PROGRAM, command_name, values):
+            with told_how_to_go_on(command_name, values):
                 function(**values)
 
         return _Command(

@@ -309,15 +309,13 @@ def written_value(text: str, annotation: Any) -> Any:
     fraction such as `8/255`. What is none of these is left to be refused, or is a name: `AdamW`.
     """
     members = get_args(annotation) if is_union(annotation) else (annotation,)
+    if text == "null" and NoneType in members:
+        return None
     value: Any = text
-    with contextlib.suppress(json.JSONDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(text)
-    if (
-        str in members
-        and not isinstance(value, str)
-        and not (text == "null" and NoneType in members)
-    ):
-        return text
+    if str in members:
+        return value if isinstance(value, str) else text
     with contextlib.suppress(ValueError):
         return number(text) if float in members and FRACTION.fullmatch(text) else value
     return value

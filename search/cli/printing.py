@@ -17,7 +17,6 @@ from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
 from search.api.train import Trained
 from search.api.verify import verified_table
-from search.cli.option_groups import PROGRAM
 from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
 from search.errors import SweepInterruptedError, WorkerError
@@ -28,7 +27,7 @@ from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
 from search.report.write import front_document
 from search.study.folder import Sweep
-from search.wording import command_text, printable
+from search.wording import PROGRAM, command_text, printable
 
 
 def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:

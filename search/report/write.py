@@ -17,7 +17,7 @@ from search.report.published import ReferencePoint
 from search.running.mixtures import write_models
 from search.study.results import Results
 from search.study.tables import front_rows
-from search.wording import command_text
+from search.wording import PROGRAM, command_text
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,6 @@ def warning_if_missing(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        again = command_text("generalist-search", "report", folder)
+        again = command_text(PROGRAM, "report", folder)
         why = f"{type(error).__name__}: {error}"
         log.warning("The report is incomplete, but the study is not: %s. Write it: %s", why, again)

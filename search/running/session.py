@@ -11,7 +11,7 @@ from search.folders import SweepFolder
 from search.interruption import Interrupted, interruptible
 from search.study.failures import is_of_storage
 from search.study.storage import WRITE_ERRORS
-from search.wording import command_text
+from search.wording import PROGRAM, command_text
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def ended_by_signals(folder: Path) -> Iterator[None]:
 
 def interrupted(folder: Path) -> SweepInterruptedError:
     """The error of a sweep that was ended from outside; it says how to go on."""
-    again = command_text("generalist-search", "resume", folder)
+    again = command_text(PROGRAM, "resume", folder)
     return SweepInterruptedError(f"Interrupted. Continue: {again}")
 
 

@@ -11,7 +11,7 @@ import optuna
 from generalist_core.config.codec import from_dict, to_dict
 from search.config import SweepConfig
 from search.errors import SweepFolderError
-from search.wording import command_text
+from search.wording import PROGRAM, command_text
 
 CHANGEABLE = ("trials", "budget", "time_budget_s", "resources", "limits", "stop_when")
 """The settings of a request that may change: none of them changes what a trial results in."""
@@ -71,7 +71,7 @@ def require_recorded(
     if accept and can_accept:
         return
     found = "; ".join(f"{name} was {before!r} and is {after!r}" for name, before, after in changes)
-    command = command_text("generalist-search", "resume", path.parent, "--accept")
+    command = command_text(PROGRAM, "resume", path.parent, "--accept")
     cure = f"accept it: {command}" if can_accept else "begin a new sweep"
     raise SweepFolderError(
         f"{path} must hold the request that the sweep was begun or resumed with, but {found}. Put "

@@ -132,6 +132,17 @@ def test_draws_must_be_those_of_the_model() -> None:
         assert is_same_function(net(), plain_of, form_of, IMAGES, what="") == is_same
 
 
+@pytest.mark.parametrize(("excess", "is_same"), [(0.3, True), (0.6, False)])
+def test_rounding_to_bfloat16_may_change_gradients_by_less_than_half(
+    excess: float, *, is_same: bool
+) -> None:
+    def steeper(model: nn.Module) -> Logits:
+        return lambda x: model(x) + excess * (model(x) - model(x).detach())
+
+    found = is_same_function(net(), itself, steeper, IMAGES, what="", tolerance=0.1)
+    assert found == is_same
+
+
 def test_what_overflows_is_told_as_that(caplog: pytest.LogCaptureFixture) -> None:
     def grown(model: nn.Module) -> Logits:
         return lambda x: 1e38 * (1e38 * model(x))

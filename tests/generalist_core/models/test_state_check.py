@@ -32,6 +32,16 @@ class Stepping(nn.Module):
         return cast(Tensor, self.linear(self.step(self, x).flatten(1)))
 
 
+class NotRecomputing(Stepping):
+    """Its derived buffer is there, but not the method that sets it."""
+
+    derived_buffers = ("kept",)
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.register_buffer("kept", torch.ones(1))
+
+
 def with_buffer(step: Step, value: Tensor) -> nn.Module:
     model = Stepping(step)
     model.register_buffer("kept", value)
@@ -110,6 +120,14 @@ UNTRAINABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "meta": (lambda: Stepping(counted).to("meta"), r"linear\.weight is on the meta device"),
     "meta buffer": (lambda: with_buffer(counted, torch.ones(1, device="meta")), "kept is on"),
     "sparse": (lambda: with_buffer(counted, torch.eye(2).to_sparse()), "kept is torch.sparse_coo"),
+    "expanded": (lambda: with_buffer(counted, torch.ones(1).expand(3)), "kept is expanded"),
+    "derived, text": (lambda: Stepping(counted, derived_buffers="u"), "but got 'u' in Stepping"),
+    "derived, number": (lambda: Stepping(counted, derived_buffers=1), "but got 1 in"),
+    "derived, no buffer": (
+        lambda: Stepping(counted, derived_buffers=("u",), recompute_derived_buffers=print),
+        r"names of the module's own buffers.*\('u',\)",
+    ),
+    "derived, no method": (lambda: NotRecomputing(counted), "method `recompute_derived_buffers`"),
     "frozen": (lambda: Stepping(counted).requires_grad_(False), "gradient, but got 2 that do not"),
     "no parameters": (nn.Flatten, "gradient, but got 0 that do not"),
 }

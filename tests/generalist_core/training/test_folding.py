@@ -63,6 +63,15 @@ def folded_now(model: nn.Module) -> Folded:
     return found
 
 
+def test_what_only_rounding_decides_is_no_difference() -> None:
+    """Values that are nearly equal, of which a max-pooling takes one."""
+    conv = nn.Conv2d(1, 4, 3)
+    with torch.no_grad():
+        conv.weight.mul_(1e-7)
+        conv.bias.fill_(1)  # type: ignore[union-attr]
+    assert folded(nn.Sequential(conv, nn.BatchNorm2d(4), nn.MaxPool2d(3), nn.Flatten()), SHAPE)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_and_input_gradients_are_the_models_own(name: str) -> None:
     config, n_folded = MODELS[name]

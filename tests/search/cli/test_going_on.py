@@ -14,7 +14,7 @@ from search.folders import SweepFolder, TrialFolder
 
 def message(command: str, folder: Path) -> str:
     values = {"training": SimpleNamespace(out=folder)}
-    told = told_how_to_go_on("generalist-search", command, values)
+    told = told_how_to_go_on(command, values)
     with pytest.raises(SweepInterruptedError) as raised, told:
         raise KeyboardInterrupt
     return str(raised.value)

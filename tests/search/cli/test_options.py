@@ -157,12 +157,12 @@ WRITTEN: dict[str, list[tuple[str, object]]] = {
 """By field, what may be written for it, and what that is."""
 
 MISWRITTEN = {
-    "epochs": ["8/4", "8.0", "1e1", "true", "'8'", '"8"', "None", "", "8 epochs"],
+    "epochs": ["8/4", "8.0", "1e1", "true", "'8'", '"8"', "None", "", "8 epochs", "9" * 5000],
     "experts.robust.attack.epsilon": ["8/0", "NaN", "Infinity", "true", '"0.1"', "null", "[0.1]"],
     "data.n_train": ["None", "100/1", "1e2", "false"],
     "data.flip": ["1", "True", "yes", "null", '"true"'],
     "precision": ["null", "32", "float16"],
-    "experts.natural.optimizer": ["null", "adamw", "1/2", "true"],
+    "experts.natural.optimizer": ["null", "adamw", "1/2", "true", "[" * 100_000],
     "model.mean": ["0.5", "1/2", "None", '["a"]', "[NaN]", "[true]"],
     "evaluation.release_ratios.1": ["null", "half", "true", "NaN"],
     "evaluation.release": ["null", "1/2", "true"],
