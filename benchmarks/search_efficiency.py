@@ -59,6 +59,7 @@ class Method:
     releases: bool = True
     shares: bool = True
     stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
+    grows: bool = False
 
 
 PLAIN = Method(releases=False, shares=False, stops=None)
@@ -71,7 +72,11 @@ METHODS = {
     "no release curve": dataclasses.replace(OURS, releases=False),
     "no sharing": dataclasses.replace(OURS, shares=False),
     "no stopping": dataclasses.replace(OURS, stops=None),
+    "lineages": Method(stops=None, grows=True),
 }
+
+GROWING = {"full": "lineages", "mixing": "branches"}
+"""The space with lineages that stands in for another where a method `grows`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +198,8 @@ def run(cell: Cell) -> dict[str, Any]:
     """Search until the budget is spent; returns the front's values over cost."""
     torch.set_num_threads(1)
     task, method = Task.of(cell.task, cell.root), METHODS[cell.method]
-    space, base = SPACES[cell.space], task.config
+    space = SPACES[GROWING[cell.space] if method.grows else cell.space]
+    base = task.config
     sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
     proposer = build_proposer(ledger, space, base, Growing(), lambda: task.images)
@@ -235,6 +241,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plain-trials", type=int, default=24)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of plain's cost, for others")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--out", type=Path)
@@ -245,7 +252,8 @@ def main() -> None:
     def limits(method: str, seed: int) -> dict[str, float]:
         if method == "plain":
             return {"n_trials": options.plain_trials}
-        return {"budget": results[key_of(options.task, options.space, "plain", seed)]["cost"]}
+        plain = results[key_of(options.task, options.space, "plain", seed)]
+        return {"budget": options.fraction * plain["cost"]}
 
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         for methods in (["plain"], [name for name in options.methods if name != "plain"]):
