@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +33,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import SweepConfig, WarmupConfig
-from search.files import disk_bytes, save_sealed, save_tensors
+from search.files import disk_bytes, save_sealed
 from search.folders import SweepFolder
 from search.monitoring.tensorboard import Monitor
 from search.report.console_table import console_table
@@ -43,7 +43,13 @@ from search.running.warmups import WarmupStore, open_store
 from search.scheduling.callbacks import Callback
 from search.scheduling.proposer import Proposer
 from search.scheduling.searcher import Searcher
-from search.study.folder import open_ledger, open_sweep, write_request
+from search.study.folder import (
+    custom_parts,
+    open_ledger,
+    open_sweep,
+    rewrite_request,
+    write_request,
+)
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
@@ -112,7 +118,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figures:
     """A sweep's folder with a study of at least so many observations, and averages of its front."""
     files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE, sampler="random")
-    write_request(folder, request, "scale", {"data": None, "model": False})
+    custom = custom_parts(None, None)
+    write_request(folder, request, "scale", custom)
     ledger, n_told = open_ledger(folder, request, "scale", is_new=True), 0
     release = partial(on_a_line, n=on_front) if on_front else simulated
     began = time.process_time()
@@ -122,12 +129,11 @@ def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figu
         ledger.tell_released(proposal.trial, points, COST)
         n_told += len(points)
     seconds = time.process_time() - began
-    tpe = SweepConfig(base=short(), space=SPACE)
-    write_request(folder, tpe, "scale", {"data": None, "model": False})
+    rewrite_request(folder, replace(request, sampler="tpe"), ledger.study, custom, {})
     weights = {name: {"weight": torch.zeros(1)} for name in ("natural", "robust")}
     for trial in {point.trial for point in ledger.results.front().points}:
         files.trial(trial).root.mkdir(parents=True)
-        save_tensors(files.trial(trial).averages, weights)
+        save_sealed(files.trial(trial).averages, weights, trial)
     size = files.journal.stat().st_size / 1e6
     return Figures(seconds=seconds, numbers={"trials": ledger.results.n_asked, "MB": size})
 
