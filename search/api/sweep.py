@@ -39,7 +39,7 @@ from search.running.session import (
     write_errors_explained,
 )
 from search.running.trial import read_metrics
-from search.scheduling.callbacks import Callback, Callbacks, OnlyWatching
+from search.scheduling.callbacks import Callback, Callbacks, MayFail
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.proposer import Proposer, enqueue_first
 from search.scheduling.searcher import Rules, Searcher
@@ -223,7 +223,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
             raise searcher.error
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
-        if config.repeats and not cut_short:
+        if config.repeats and not (cut_short or was_interrupted()):
             with contextlib.suppress(Interrupted):
                 repeat_front(sweep, console)
     with warning_if_missing(folder):
@@ -276,8 +276,10 @@ def _searcher(
         rules=rules,
         callback=Callbacks(
             Housekeeping(files.trials),
-            OnlyWatching(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
-            OnlyWatching("The view of the sweep", lambda: view),
+            watchers=(
+                MayFail(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
+                MayFail("The view of the sweep", lambda: view),
+            ),
         ),
         gpus_per_trial=config.resources.gpus_per_trial,
     )

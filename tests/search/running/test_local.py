@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -170,6 +173,26 @@ def test_ctrl_c_in_an_epoch_leaves_the_trial_for_a_resume(tmp_path: Path) -> Non
     found = resume(tmp_path / "out", data=DATA, model=whole, console=QUIET)
     once = sweep(LOCAL, tmp_path / "once", data=DATA, model=whole, console=QUIET)
     assert accuracies(found) == accuracies(once)
+
+
+class Interrupting(io.StringIO):
+    """Interrupts this process when the end of a trial is printed."""
+
+    def write(self, text: str) -> int:
+        if "trial 0000" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+
+def test_the_front_is_not_repeated_after_a_signal(tmp_path: Path) -> None:
+    request, console = replace(LOCAL, trials=1, repeats=1), Console(file=Interrupting())
+    with pytest.raises(SweepInterruptedError, match="resume"):
+        sweep(request, tmp_path / "out", data=DATA, console=console)
+    files = SweepFolder(tmp_path / "out")
+    assert open_sweep(files.root).counts.completed == 1
+    assert not files.repeats.exists()
+    resume(files.root, data=DATA, console=QUIET)
+    assert files.repeats.exists()
 
 
 def test_a_time_budget_ends_a_local_sweep(tmp_path: Path) -> None:
