@@ -218,7 +218,7 @@ def test_a_trial_that_fits_nowhere_is_refused_before_the_folder_is_begun(
     tmp_path: Path, no_ray: None, asked: dict[str, float]
 ) -> None:
     request = SweepConfig(base=short(), resources=Resources(**asked))  # type: ignore[arg-type]
-    with pytest.raises(InvalidConfigError, match="A trial must fit on a machine|0 GPUs"):
+    with pytest.raises(InvalidConfigError, match=r"A trial must fit on a machine|0 GPUs"):
         sweep(request, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
