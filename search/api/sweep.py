@@ -116,6 +116,7 @@ def sweep(
         write_errors_explained(folder),
         leased(SweepFolder(folder).lease, waits=False) as lease,
     ):
+        create_folder(folder)  # a sweep that had the lease until now may have filled it
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
         ledger = open_ledger(folder, config, study, is_new=True)
