@@ -43,7 +43,13 @@ from search.running.warmups import WarmupStore, open_store
 from search.scheduling.callbacks import Callback
 from search.scheduling.proposer import SamplingProposer
 from search.scheduling.searcher import Searcher
-from search.study.folder import open_ledger, open_sweep, write_request
+from search.study.folder import (
+    custom_parts,
+    open_ledger,
+    open_sweep,
+    rewrite_request,
+    write_request,
+)
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
@@ -111,10 +117,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figures:
     """A sweep's folder with a study of at least so many observations, and averages of its front."""
-    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE)
-    write_request(folder, request, "scale", {"data": None, "model": False})
-    quick = replace(request, sampler="random")
-    ledger, n_told = open_ledger(folder, quick, "scale", is_new=True), 0
+    files, request = SweepFolder(folder), SweepConfig(base=short(), space=SPACE, sampler="random")
+    custom = custom_parts(None, None)
+    write_request(folder, request, "scale", custom)
+    ledger, n_told = open_ledger(folder, request, "scale", is_new=True), 0
     release = partial(on_a_line, n=on_front) if on_front else simulated
     began = time.process_time()
     while n_told < n_observations:
@@ -123,6 +129,7 @@ def build_study(folder: Path, n_observations: int, *, on_front: int = 0) -> Figu
         ledger.tell_released(proposal.trial, points, COST)
         n_told += len(points)
     seconds = time.process_time() - began
+    rewrite_request(folder, replace(request, sampler="tpe"), ledger.study, custom, {})
     weights = {name: {"weight": torch.zeros(1)} for name in ("natural", "robust")}
     for trial in {point.trial for point in ledger.results.front().points}:
         files.trial(trial).root.mkdir(parents=True)

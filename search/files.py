@@ -154,7 +154,7 @@ def _digest(seal: str, body: bytes) -> bytes:
 
 def write_sealed_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, with the digest of its content as `digest`."""
-    write_text(path, json.dumps(_with_digest(document), indent=2) + "\n")
+    write_json(path, _with_digest(document))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:

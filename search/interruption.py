@@ -41,7 +41,7 @@ class Interrupted(KeyboardInterrupt):
     """The first signal has come."""
 
 
-def raise_interrupted(*_: object) -> NoReturn:
+def raise_interrupted() -> NoReturn:
     """Raise `Interrupted`: the answer to the first signal where no other is given."""
     raise Interrupted
 

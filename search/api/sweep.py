@@ -40,7 +40,7 @@ from search.running.session import (
     write_errors_explained,
 )
 from search.running.trial import cached_dataset, read_metrics
-from search.scheduling.callbacks import Callback, Callbacks, OnlyWatching
+from search.scheduling.callbacks import Callback, Callbacks, MayFail
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
@@ -117,6 +117,7 @@ def sweep(
         write_errors_explained(folder),
         leased(SweepFolder(folder).lease, waits=False) as lease,
     ):
+        create_folder(folder)  # a sweep that had the lease until now may have filled it
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
         ledger = open_ledger(folder, config, study, is_new=True)
@@ -221,7 +222,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
             raise searcher.error
         if isinstance(searcher.error, OSError):
             raise cannot_write(folder, searcher.error) from searcher.error
-        if config.repeats and not cut_short:
+        if config.repeats and not (cut_short or was_interrupted()):
             with contextlib.suppress(Interrupted):
                 repeat_front(sweep, console)
     with warning_if_missing(folder):
@@ -285,8 +286,10 @@ def _searcher(
         rules=rules,
         callback=Callbacks(
             Housekeeping(files.trials),
-            OnlyWatching(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
-            OnlyWatching("The view of the sweep", lambda: view),
+            watchers=(
+                MayFail(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
+                MayFail("The view of the sweep", lambda: view),
+            ),
         ),
         gpus_per_trial=config.resources.gpus_per_trial,
     )

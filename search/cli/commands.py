@@ -176,14 +176,14 @@ def run_verify(
 ) -> None:
     """Measure a front again, on test images, by AutoAttack."""
     from search.cli import printing
-    from search.report.write import warning_if_missing, write_page
+    from search.report.write import warning_if_missing
 
     request = search.VerifyConfig(**attacks.settings())
     workers = resources.over(search.Resources()) if ray else None
     sweep = search.open_sweep(folder)
     document = search.verify(sweep, request, resources=workers, console=output.console())
     with warning_if_missing(sweep.folder):
-        write_page(sweep.folder, sweep.results)
+        search.write_report(sweep)
     printing.print_verified(sweep, document, output)
 
 

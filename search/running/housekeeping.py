@@ -50,8 +50,10 @@ def remove_leftovers(folder: Path, results: Results) -> None:
     Folders of trials that the study does not know are moved to `lost`: the study is an earlier
     state than they are, and will give their names to other trials.
     """
-    for part in (*folder.glob(".*.*"), *folder.glob("trials/*/.*.*"), *folder.glob("models/.*.*")):
-        part.unlink(missing_ok=True)
+    aside = f".*.{'[0-9a-f]' * 16}"  # as `search.files.write_bytes` names them
+    for place in (aside, f"trials/*/{aside}", f"models/{aside}"):
+        for part in folder.glob(place):
+            part.unlink(missing_ok=True)
     files = SweepFolder(folder)
     for trial in (*files.trials.glob("*"), *files.all_repeats.glob("*")):
         if not results.was_asked(trial.name.partition("-")[0]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -121,21 +122,27 @@ def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
     Raises:
         SweepFolderError: the averages are missing or damaged.
     """
-    require_averages(files, trial)
-    averages = load_sealed(files.trial(trial).averages, trial)
-    assert averages is not None
+    averages = None
+    with contextlib.suppress(SweepFolderError):
+        averages = load_sealed(files.trial(trial).averages, trial)
+    if averages is None:
+        raise _without_averages(files, trial)
     return mixed_state(averages, ratio)
 
 
 def require_averages(files: SweepFolder, trial: str) -> None:
     """Check that the averages of a trial are as they were written; raises as `point_state` does."""
+    if not is_sealed(files.trial(trial).averages, trial):
+        raise _without_averages(files, trial)
+
+
+def _without_averages(files: SweepFolder, trial: str) -> SweepFolderError:
     path = files.trial(trial).averages
-    if not is_sealed(path, trial):
-        raise SweepFolderError(
-            f"{path} must hold the weights of trial {trial} as they were written, but "
-            f"{'is damaged' if path.exists() else 'does not exist'}. Weights are kept for "
-            "trials on the front; put back a copy of a file that was lost."
-        )
+    return SweepFolderError(
+        f"{path} must hold the weights of trial {trial} as they were written, but "
+        f"{'is damaged' if path.exists() else 'does not exist'}. Weights are kept for "
+        "trials on the front; put back a copy of a file that was lost."
+    )
 
 
 def mixed_state(averages: dict[str, Any], ratio: Ratio) -> dict[str, Any]:

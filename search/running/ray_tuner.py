@@ -169,7 +169,8 @@ class DeathReporter(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         """Report the last error that Ray has written about the trial."""
-        self.searcher.died(trial.trial_id, cause_of(Path(trial.error_file).read_text()))
+        errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        self.searcher.died(trial.trial_id, cause_of(errors))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""

@@ -69,11 +69,12 @@ class Heartbeat:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and remove the file."""
+        """Stop, and remove the file, unless it is another's by now."""
         self._stops.set()
         self._thread.join()
-        if self.n_beats:
-            self.file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self.file.read_text(encoding="ascii").startswith(self.token):
+                self.file.unlink()
 
     def _run(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 from generalist_core.training.evaluator import OperatingPoint
@@ -40,31 +41,6 @@ class Callback:
         """The sweep has ended."""
 
 
-def _of_each(method: Callable[..., None]) -> Callable[..., None]:
-    """The method that calls `method` of each callback."""
-
-    @functools.wraps(method)
-    def call(self: Callbacks, *arguments: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, method.__name__)(*arguments)
-
-    return call
-
-
-class Callbacks(Callback):
-    """Several callbacks as one; they are called in their order."""
-
-    def __init__(self, *callbacks: Callback) -> None:
-        self.callbacks = callbacks
-
-    on_begun = _of_each(Callback.on_begun)
-    on_metrics = _of_each(Callback.on_metrics)
-    on_completed = _of_each(Callback.on_completed)
-    on_failed = _of_each(Callback.on_failed)
-    on_stopped = _of_each(Callback.on_stopped)
-    close = _of_each(Callback.close)
-
-
 Watcher = TypeVar("Watcher")
 
 
@@ -96,25 +72,30 @@ class MayFail(Generic[Watcher]):
             log.warning(text, self.name, why, exc_info=error)
 
 
-def _of_watcher(method: Callable[..., None]) -> Callable[..., None]:
-    """The method that calls `method` of a callback that may fail."""
+def _of_each(method: Callable[..., None]) -> Callable[..., None]:
+    """The method that calls `method` of each callback."""
 
     @functools.wraps(method)
-    def call(self: OnlyWatching, *arguments: Any) -> None:
-        self.callback.use(lambda callback: getattr(callback, method.__name__)(*arguments))
+    def call(self: Callbacks, *arguments: Any) -> None:
+        tell = methodcaller(method.__name__, *arguments)
+        for callback in self.callbacks:
+            tell(callback)
+        for watcher in self.watchers:
+            watcher.use(tell)
 
     return call
 
 
-class OnlyWatching(Callback):
-    """A callback that may fail, see `MayFail`."""
+class Callbacks(Callback):
+    """Several callbacks as one; they are called in their order, and `watchers` last."""
 
-    def __init__(self, name: str, make: Callable[[], Callback]) -> None:
-        self.callback = MayFail(name, make)
+    def __init__(self, *callbacks: Callback, watchers: Sequence[MayFail[Callback]] = ()) -> None:
+        self.callbacks = callbacks
+        self.watchers = watchers
 
-    on_begun = _of_watcher(Callback.on_begun)
-    on_metrics = _of_watcher(Callback.on_metrics)
-    on_completed = _of_watcher(Callback.on_completed)
-    on_failed = _of_watcher(Callback.on_failed)
-    on_stopped = _of_watcher(Callback.on_stopped)
-    close = _of_watcher(Callback.close)
+    on_begun = _of_each(Callback.on_begun)
+    on_metrics = _of_each(Callback.on_metrics)
+    on_completed = _of_each(Callback.on_completed)
+    on_failed = _of_each(Callback.on_failed)
+    on_stopped = _of_each(Callback.on_stopped)
+    close = _of_each(Callback.close)

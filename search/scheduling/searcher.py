@@ -214,10 +214,12 @@ class Searcher:
     def close(self) -> bool:
         """End the search; returns whether it was cut short, with trials left for `resume`."""
         cut_short = bool(self.running or self.ended) or self.n_to_begin > 0
-        if not self.is_cut_off:
-            for trial in (*self.running, *self.ended, *(p.trial for p in self.unfinished)):
-                self.ledger.pause(trial)
-        self.callback.close()
+        try:
+            if not self.is_cut_off:
+                for trial in (*self.running, *self.ended, *(p.trial for p in self.unfinished)):
+                    self.ledger.pause(trial)
+        finally:
+            self.callback.close()
         return cut_short
 
     def _end(self, trial: str, tell: Callable[[], None]) -> None:

@@ -296,6 +296,7 @@ class Ledger:
         Raises:
             InvalidConfigError: its parameters make no configuration of the space.
         """
+        self.guard()
         fixed = parameters_of(observation, space, base)
         trial = self.goals.completed(
             fixed.params,

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 
 from generalist_core.fingerprints import content_digest
+from search.files import SEAL
 
 MARKUP = (
     "</script></title></pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
     '<a href="javascript:window.ran = 1">x</a>'
 )
+
+END = b"PK\5\6"
 
 CONTROL = "\x1b]0;renamed\x07\x1b[2J\x9b31m\u202e\r"
 """Renames a terminal, clears it, colours it, and turns the text around."""
@@ -45,5 +48,7 @@ def pickled(folder: Path) -> bytes:
 
 
 def sealed(body: bytes, seal: str) -> bytes:
-    """What `search.files.save_sealed` would write: the digest is no secret."""
-    return body + bytes.fromhex(content_digest(seal, body))
+    """A ZIP file with a valid seal of `search.files.sealed`, which is no secret."""
+    if body[-22:-18] != END:
+        body += END + bytes(18)
+    return body + SEAL + content_digest(seal, body).encode() + seal.encode()

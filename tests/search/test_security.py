@@ -28,7 +28,7 @@ from search.api.export import export, load_export
 from search.cli.main import main
 from search.config import VerifyConfig
 from search.errors import SweepFolderError
-from search.files import load_tensors, write_sealed_json
+from search.files import is_sealed, load_tensors, write_sealed_json
 from search.monitoring.console import Lines, LiveView
 from search.monitoring.log import redirect_output
 from search.report.write import write_files
@@ -55,10 +55,12 @@ def test_no_code_in_a_checkpoint_or_a_warmup_runs(tmp_path: Path, form: Form) ->
     made, trial = tmp_path / "made", tmp_path / "trial"
     trial.mkdir()
     (trial / "checkpoint.pt").write_bytes(sealed(form(made), trial.name))
+    assert is_sealed(trial / "checkpoint.pt", trial.name)
     assert begin(trial).trainer.epoch == 0
     assert (trial / "checkpoint.damaged").is_file()
     (tmp_path / "store" / "key").mkdir(parents=True)
     (tmp_path / "store" / "key" / "1.pt").write_bytes(sealed(form(made), "key/1/"))
+    assert is_sealed(tmp_path / "store" / "key" / "1.pt", "key/1/")
     assert WarmupStore(tmp_path / "store").load("key", 1) is None
     assert not made.exists()
 

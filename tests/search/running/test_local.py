@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import SoftFileLease
 from optuna.trial import TrialState
 from rich.console import Console
 from torch import Tensor, nn
@@ -19,7 +25,7 @@ from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
 from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
-from search.errors import SweepInterruptedError
+from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import read_sealed_json
 from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
@@ -170,6 +176,42 @@ def test_ctrl_c_in_an_epoch_leaves_the_trial_for_a_resume(tmp_path: Path) -> Non
     found = resume(tmp_path / "out", data=DATA, model=whole, console=QUIET)
     once = sweep(LOCAL, tmp_path / "once", data=DATA, model=whole, console=QUIET)
     assert accuracies(found) == accuracies(once)
+
+
+class Interrupting(io.StringIO):
+    """Interrupts this process when the end of a trial is printed."""
+
+    def write(self, text: str) -> int:
+        if "trial 0000" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+
+def test_the_front_is_not_repeated_after_a_signal(tmp_path: Path) -> None:
+    request, console = replace(LOCAL, trials=1, repeats=1), Console(file=Interrupting())
+    with pytest.raises(SweepInterruptedError, match="resume"):
+        sweep(request, tmp_path / "out", data=DATA, console=console)
+    files = SweepFolder(tmp_path / "out")
+    assert open_sweep(files.root).counts.completed == 1
+    assert not files.repeats.exists()
+    resume(files.root, data=DATA, console=QUIET)
+    assert files.repeats.exists()
+
+
+def test_a_sweep_that_began_at_the_same_time_is_not_overwritten(tmp_path: Path) -> None:
+    """The other one fills the folder while this one waits for a sign of its life."""
+    files = SweepFolder(tmp_path)
+    other = SoftFileLease(files.lease, lease_duration=60, heartbeat_interval=59)
+    with ThreadPoolExecutor() as pool:
+        with other:
+            before = tmp_path.stat().st_mtime_ns
+            ours = pool.submit(sweep, LOCAL, tmp_path, data=DATA, console=QUIET)
+            while tmp_path.stat().st_mtime_ns == before:
+                time.sleep(0.01)
+            files.request.write_text("of the other")
+        with pytest.raises(SweepFolderError, match="must be new or empty"):
+            ours.result()
+    assert files.request.read_text() == "of the other"
 
 
 def test_a_time_budget_ends_a_local_sweep(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.helpers.tiny import tiny_config
 
 def dies(ray: TuneSearcher, trial_id: str, folder: Path, *errors: str) -> None:
     """Ray gives a trial up, and writes these errors."""
-    (folder / "error.txt").write_text("".join(f"{error}\n" for error in errors))
+    (folder / "error.txt").write_bytes("".join(f"{error}\n" for error in errors).encode("latin1"))
     ray.on_trial_complete(trial_id, error=True)
     trial = SimpleNamespace(trial_id=trial_id, error_file=str(folder / "error.txt"))
     DeathReporter(ray).on_trial_error(1, [], trial)
@@ -78,7 +78,7 @@ def test_failures_are_told_and_an_interrupted_trial_is_left_for_a_resume(tmp_pat
         tmp_path,
         "Failure # 1",
         "Trace:",
-        "OSError: other",
+        "OSError: für anderes",
         "Failure # 2",
         "ImportError: x",
     )

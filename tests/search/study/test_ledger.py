@@ -15,10 +15,11 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, replace_at
 from generalist_core.config.presets import short
 from search.config import SAMPLERS
-from search.study.records import RejectedError
+from search.errors import SweepInterruptedError
+from search.study.records import Observation, RejectedError
 from search.study.storage import open_storage
 from spaces import SPACES, Trial, paper_suggestion, tune_choice, tune_int
-from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
+from tests.helpers.ledgers import COST, LOW, PLANTED, new_ledger, release
 
 
 def test_every_released_mixture_is_an_observation_with_its_own_ratio() -> None:
@@ -183,3 +184,27 @@ def test_every_sampler_runs_with_conditional_parameters_and_siblings(sampler: st
             ledger.tell_released(proposal.trial, release(proposal), COST)
     assert ledger.results.counts().completed == 4
     assert len(ledger.results.points()) >= 4 * len(short().evaluation.release_ratios)
+
+
+def test_nothing_is_written_without_the_guard() -> None:
+    ledger = new_ledger()
+    asked = ledger.ask(SPACES["smoke"], short())
+    seen = Observation(params=asked.params, accuracies=LOW, origin="elsewhere")
+    before = ledger.study.get_trials()
+
+    def refuse() -> None:
+        raise SweepInterruptedError("planted")
+
+    ledger.guard = refuse
+    for write in (
+        lambda: ledger.ask(SPACES["smoke"], short()),
+        lambda: ledger.tell_released(asked.trial, release(asked), COST),
+        lambda: ledger.tell_stopped(asked.trial, 1, COST, LOW),
+        lambda: ledger.tell_failed(asked.trial, PLANTED),
+        lambda: ledger.pause(asked.trial),
+        lambda: ledger.observe(seen, SPACES["smoke"], short()),
+        ledger.resume,
+    ):
+        with pytest.raises(SweepInterruptedError, match="planted"):
+            write()
+        assert ledger.study.get_trials() == before
