@@ -94,8 +94,13 @@ def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ended, running = asked(ledger, tmp_path / "trials"), asked(ledger, tmp_path / "trials")
     ledger.tell_failed(ended.trial, PLANTED)
     (tmp_path / "models").mkdir()
-    keep = [".lock", "sweep.json", "study.journal", "models/0000-0.5.pt"]
-    parts = [".sweep.json.x1", "models/.0000-0.5.pt.x1", f"trials/{running.trial}/.checkpoint.pt.x"]
+    keep = [".lease.break.1", "sweep.json", "study.journal", "models/0000-0.5.pt"]
+    aside = "0123456789abcdef"
+    parts = [
+        f".sweep.json.{aside}",
+        f"models/.0000-0.5.pt.{aside}",
+        f"trials/{running.trial}/.checkpoint.pt.{aside}",
+    ]
     for name in (*keep, *parts):
         (tmp_path / name).write_bytes(b"content")
     remove_leftovers(tmp_path, ledger.results)
