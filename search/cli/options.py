@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
-from generalist_core.config.codec import load_config, replace_all, replace_at
+from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
 from generalist_core.config.fields import is_union
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
@@ -295,8 +294,8 @@ def written_value(text: str, annotation: Any) -> Any:
     """
     members = get_args(annotation) if is_union(annotation) else (annotation,)
     value: Any = text
-    with contextlib.suppress(json.JSONDecodeError):
-        value = json.loads(text)
+    with contextlib.suppress(InvalidConfigError):
+        value = parsed(text)
     if (
         str in members
         and not isinstance(value, str)
