@@ -184,17 +184,17 @@ def running_user_code(code: str) -> Iterator[None]:
     """Run code of the user, which the message calls `code`.
 
     Raises:
-        InvalidConfigError: the code failed, with any error but an OSError.
+        InvalidConfigError: the code failed, with any error but an OSError, or would exit.
     """
     try:
         yield
     except (InvalidConfigError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidConfigError(f"`{code}` must run, but {described(error)}.") from error
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An error and the place where it was raised, on one line."""
     (*_, last) = traceback.extract_tb(error.__traceback__)
     message = str(error).partition("\n")[0]

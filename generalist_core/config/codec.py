@@ -253,7 +253,9 @@ def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
         with contextlib.suppress(OverflowError):
             return float(data)
     if type(data) is not kind:
-        raise InvalidConfigError(f"`{where}` must be of type {kind.__name__}, but got {excerpt(data)}.")
+        raise InvalidConfigError(
+            f"`{where}` must be of type {kind.__name__}, but got {excerpt(data)}."
+        )
     return data
 
 

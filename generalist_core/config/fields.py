@@ -90,7 +90,9 @@ def _whole(value: Any, name: str) -> Any:
             f"`{name}` must be a whole number, but got {name}={excerpt(value)}. Give an int."
         )
     if not -(2**63) <= value < 2**63:
-        raise InvalidConfigError(f"`{name}` must be a number of 64 bits, but got {name}={excerpt(value)}.")
+        raise InvalidConfigError(
+            f"`{name}` must be a number of 64 bits, but got {name}={excerpt(value)}."
+        )
     return value if type(value) is int else int(value)
 
 
@@ -116,7 +118,9 @@ def _is_finite(value: Any) -> bool:
 
 def _truth(value: Any, name: str) -> Any:
     if type(value).__name__ not in ("bool", "bool_"):  # numpy's is named `bool` or `bool_`
-        raise InvalidConfigError(f"`{name}` must be True or False, but got {name}={excerpt(value)}.")
+        raise InvalidConfigError(
+            f"`{name}` must be True or False, but got {name}={excerpt(value)}."
+        )
     return bool(value)
 
 

@@ -71,7 +71,9 @@ def require_recorded(
     can_accept = all(name.split(".")[0] in CHANGEABLE for name, _, _ in changes)
     if accept and can_accept:
         return
-    found = "; ".join(f"{name} was {excerpt(before)} and is {excerpt(after)}" for name, before, after in changes)
+    found = "; ".join(
+        f"{name} was {excerpt(before)} and is {excerpt(after)}" for name, before, after in changes
+    )
     command = command_text("generalist-search", "resume", path.parent, "--accept")
     cure = f"accept it: {command}" if can_accept else "begin a new sweep"
     raise SweepFolderError(

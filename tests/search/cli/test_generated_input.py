@@ -15,14 +15,16 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from generalist_core.config import ModelConfig
 from generalist_core.config.codec import to_dict
+from generalist_core.models.build import build_model
 from search.cli.main import main, program
 from tests.helpers.command_line import TINY
 from tests.helpers.tiny import tiny_config
-from tests.search.cli.test_bad_input import weights
 
 pytestmark = pytest.mark.slow
 
@@ -49,8 +51,28 @@ PATHS = ("{root}", "none/none", "file", "file/below", "x" * 300, "..", "/", "/pr
 OWN = {
     "--storage": ("sqlite://h:p/x", "sqlite:///file", "a://h", "://", "redis://h", "sqlite:///x/y"),
     "--address": ("h", ":1", "h:", "h:-1", "localhost:1", "localhost:99999", "[::1", "/a/b:1"),
-    "--space": ("loop.py:f", ".a:f", "..:f", "file:f", ":f", "a.py:", "a.py:b:c", "os:getcwd", "none.py:f"),
-    "--model": ("loop.py:f", ".a:f", "..:f", "file:f", ":f", "a.py:", "os:getcwd", "torchvision:", "torchvision:os"),
+    "--space": (
+        "loop.py:f",
+        ".a:f",
+        "..:f",
+        "file:f",
+        ":f",
+        "a.py:",
+        "a.py:b:c",
+        "os:getcwd",
+        "none.py:f",
+    ),
+    "--model": (
+        "loop.py:f",
+        ".a:f",
+        "..:f",
+        "file:f",
+        ":f",
+        "a.py:",
+        "os:getcwd",
+        "torchvision:",
+        "torchvision:os",
+    ),
     "--device": ("cuda:99", "cuda:-1", "cuda:", "meta", "cpu:7", "mps"),
     "--at-least": ("natural", "=1", "natural=", "natural=1e999", "robust=0.1=0.2"),
     "--pick": ("natural>=", ">=1", "max", "max x", "natural=-1", "0000-2", "9999-0.5", "0-0-0"),
@@ -96,7 +118,8 @@ class Place:
         (self.root / "file").write_text("mine")
         for loop in ("loop", "loop.py"):
             (self.root / loop).symlink_to(loop)
-        (self.root / "model.pt").write_bytes(weights())
+        model = build_model(ModelConfig(width=4), 10, (1, 8, 8), seed=0)
+        torch.save(model.state_dict(), self.root / "model.pt")
         shutil.copytree(self.finished, self.root / "sweep")
 
     def stamps(self) -> dict[str, tuple[int, int, int]]:
@@ -115,10 +138,11 @@ class Place:
         try:
             code = main(words)
         except BegunError:
-            return self.restore()
+            code = 0
         out, err = self.capsys.readouterr()
         if code == 0:
-            return self.restore()
+            self.restore()
+            return
         said = r"generalist-search( \w+)?: [^\n]* See generalist-search( \w+)? --help\."
         law = r" must |Invalid value for '-|does not take a value|No such option"
         right = code == 2 and out == "" and re.fullmatch(said, err.strip()) and re.search(law, err)
@@ -149,6 +173,10 @@ OPTIONS = {
 }
 
 
+LARGE = ("--epochs", "--image-size", "--width")
+"""Options of which a large number asks for more than there is."""
+
+
 def wrong_values(option: click.Option) -> tuple[str, ...]:
     """Values that an option of this type hardly takes."""
     own = OWN.get(option.opts[0], ())
@@ -157,7 +185,8 @@ def wrong_values(option: click.Option) -> tuple[str, ...]:
     if isinstance(option.type, click.Path):
         return (*WORDS, *PATHS, ENDLESS)
     if option.type in (click.INT, click.FLOAT) or option.opts[0] == "--epsilon":
-        return (*NUMBERS, *WORDS[:5], "/8")
+        large = (str(10**9), str(2**63 - 1)) if option.opts[0] in LARGE else ()
+        return (*large, *NUMBERS, *WORDS[:5], "/8")
     return (*own, *WORDS, *PATHS, *NUMBERS)
 
 
@@ -191,7 +220,21 @@ NESTED = tuple("[" * depth + "]" * depth for depth in (60, *range(800, 1000, 8),
 """Around what Python can nest."""
 
 VALUES = (
-    *("", "null", "true", "-1", "0", "1e999", "NaN", HUGE, f"-{HUGE}", ENDLESS, '""', '"\\u0000"'),
+    *(
+        "",
+        "null",
+        "true",
+        "-1",
+        "0",
+        str(-(2**63)),
+        "1e999",
+        "NaN",
+        HUGE,
+        f"-{HUGE}",
+        ENDLESS,
+        '""',
+        '"\\u0000"',
+    ),
     *('"\\ud800"', "[]", "{}", "[[[1]]]", "[null]", '["a"]', "[NaN, 1]", '{"type": []}'),
     *('{"type": "x"}', '{"a": 1, "a": 2}', '{"type": {}, "a": null}', "1/0", "\x1b[2J", "../.."),
 )
@@ -207,8 +250,10 @@ def test_a_field_that_is_set(path: str, place: Place) -> None:
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
 JSON = st.recursive(
     SCALARS | st.sampled_from([10**400, -(10**400), "CutMix", "\x00", "\ud800", {"type": "PGD"}]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["type", "name", "attack", "lr", ""]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "name", "attack", "lr", ""]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 """Values of every type of JSON, some of them nested."""
@@ -232,7 +277,9 @@ def damaged(draw: st.DrawFn, whole: Any) -> str:
     for step in way:
         parent = parent[int(step)] if isinstance(parent, list) else parent[step]
     key = int(last) if isinstance(parent, list) else last
-    how = draw(st.sampled_from(["other", "other", "other", "gone", "more", "twice", "torn", "deep"]))
+    how = draw(
+        st.sampled_from(["other", "other", "other", "gone", "more", "twice", "torn", "deep"])
+    )
     if how == "gone":
         del parent[key]
     elif how == "more" and isinstance(parent, dict):
@@ -281,8 +328,8 @@ CONTENTS: dict[str, bytes | None] = {
     "a text": b'"a"',
     "another object": b'{"a": {"b": [1, null]}}',
     "torn": b'{"request": {"base',
-    "nested": b"[" * 5_000_000,
-    "nested and closed": b"[" * 900 + b"]" * 900,
+    "nested": b"[" * 5_000_000 + b"\n",
+    "nested and closed": b"[" * 900 + b"]" * 900 + b"\n",
     "an endless number": b'{"format": ' + b"9" * 5000 + b"}",
     "a long line": b"a," * 500_000,
     "columns": b"name,natural,robust\n",
@@ -294,8 +341,8 @@ CONTENTS: dict[str, bytes | None] = {
     "zeros in cells": b"name,natural,robust\n\0,0.5,\0\n",
     "a pickle": b"\x80\x04K\x01.",
     "a ZIP": b"PK\5\6" + bytes(18),
-    "code": b"def f(trial, base):\n    raise SystemExit(3)\n",
-    "code that exits": b"raise SystemExit(3)\n",
+    "code that exits": b"def f(*_):\n    raise SystemExit(3)\n",
+    "code that exits at import": b"raise SystemExit(3)\n",
     "code nested": b"x = " + b"(" * 5000,
     "a folder": None,
 }
@@ -304,8 +351,8 @@ CONTENTS: dict[str, bytes | None] = {
 READERS = {
     "--config": ("file", "train", "--config=file"),
     "--config of evaluate": ("file", "evaluate", "--config=file"),
-    "--space": ("loop.py:f", ".a:f", "..:f", "f.py", "sweep", "--space=f.py:f"),
-    "--model": ("loop.py:f", ".a:f", "..:f", "f.py", "train", "--model=f.py:f"),
+    "--space": ("f.py", "sweep", "--space=f.py:f"),
+    "--model": ("f.py", "train", "--model=f.py:f"),
     "--warm-start": ("file", "sweep", "--warm-start=file"),
     "--warm-start, its request": ("sweep/sweep.json", "sweep", "--warm-start=sweep"),
     "--reference": ("file", "report", "--reference=file"),
@@ -318,13 +365,11 @@ READERS = {
     "journal to resume": ("sweep/study.journal", "resume"),
     "metrics": ("sweep/trials/0000/metrics.jsonl", "resume", "--trials=3"),
     "metrics to explain": ("sweep/trials/0000/metrics.jsonl", "explain"),
-    "metrics to report": ("sweep/trials/0000/metrics.jsonl", "report"),
     "a trial's configuration": ("sweep/trials/0000/config.json", "explain"),
     "averages": ("sweep/trials/0000/averages.pt", "export"),
     "averages to verify": ("sweep/trials/0000/averages.pt", "verify"),
     "images": ("images/train/a/1.png", "train", "--data=images", "--image-size=8"),
     "a folder for images": ("images/train", "train", "--data=images", "--image-size=8"),
-    "verification": ("sweep/verified.json", "report"),
     "verification, for a card": ("sweep/verified.json", "export"),
     "data": ("data/cifar-10-batches-py/data_batch_1", "train", "--data=cifar10"),
 }
