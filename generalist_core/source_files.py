@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ def source_files(path: Path) -> tuple[Path, ...]:
     holds the package of the importing file. Installed files import nothing here.
     """
     path = path.absolute()
-    folders = {path.parent, path.resolve().parent}
+    folders = {path.parent, Path(os.path.realpath(path)).parent}
     found, left = {path}, [path]
     while left:
         new = set(_imported(left.pop(), folders)) - found

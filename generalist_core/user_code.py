@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,14 +26,13 @@ def load_callable(name: str, *, what: str) -> Callable[..., object]:
         InvalidConfigError: the name is not of this form, or there is no such file or function.
     """
     place, _, function = name.rpartition(":")
-    if not place:
+    is_file = place.endswith(".py")
+    if not place or (place.startswith(".") and not is_file):
         raise InvalidConfigError(
             f"`{what}` must be a built-in name or FILE.py:FUNCTION, but got {name!r}."
         )
     try:
-        module = (
-            _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        )
+        module = _load_file(Path(place)) if is_file else importlib.import_module(place)
     except (ImportError, FileNotFoundError, SyntaxError) as error:
         raise InvalidConfigError(
             f"`{what}` must be a built-in name or FILE.py:FUNCTION, but {name!r} cannot be loaded: "
@@ -72,7 +72,7 @@ def _load_file(path: Path) -> object:
     name = path.stem
     while name in sys.modules:  # which others still import by that name
         name += "_"
-    spec = importlib.util.spec_from_file_location(name, path.resolve(strict=True))
+    spec = importlib.util.spec_from_file_location(name, os.path.realpath(path, strict=True))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -184,17 +184,17 @@ def running_user_code(code: str) -> Iterator[None]:
     """Run code of the user, which the message calls `code`.
 
     Raises:
-        InvalidConfigError: the code failed, with any error but an OSError.
+        InvalidConfigError: the code failed, with any error but an OSError, or would exit.
     """
     try:
         yield
     except (InvalidConfigError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidConfigError(f"`{code}` must run, but {described(error)}.") from error
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An error and the place where it was raised, on one line."""
     (*_, last) = traceback.extract_tb(error.__traceback__)
     message = str(error).partition("\n")[0]

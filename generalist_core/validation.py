@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Collection
 
 
@@ -13,6 +14,20 @@ class InvalidConfigError(ValueError):
 
 class EvaluationError(RuntimeError):
     """An evaluation that broke a law: its measurements must not be reported."""
+
+
+class _Excerpt(reprlib.Repr):
+    """Values as Python writes them, of which what is long or deep is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlong = 6, 60
+        self.maxstring = self.maxother = 500
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+
+excerpt = _Excerpt().repr
+"""A value of somebody else's in a message, of whatever length and depth."""
 
 
 def require(holds: bool, law: str, got: str, cure: str = "") -> None:
@@ -41,12 +56,12 @@ def require_one_of(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         cure = did_you_mean(value, known)
         raise InvalidConfigError(
-            f"`{name}` must be one of {', '.join(known)}, but got {value!r}.{cure}"
+            f"`{name}` must be one of {', '.join(known)}, but got {excerpt(value)}.{cure}"
         )
 
 
 def did_you_mean(value: object, known: Collection[str]) -> str:
     """The sentence that names the known name nearest to `value`; empty if none is near."""
     by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    near = difflib.get_close_matches(excerpt(value).strip("'").lower(), by_lower, n=1)
     return f" Did you mean {by_lower[near[0]]}?" if near else ""

@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import secrets
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,11 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 def _tensors(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that others wrote
+            loaded: dict[str, Any] = torch.load(
+                io.BytesIO(content), map_location="cpu", weights_only=True
+            )
     except EOFError as error:
         raise SweepFolderError(f"{path} must hold only tensors, but is empty.") from error
     except pickle.UnpicklingError as error:
@@ -220,6 +223,8 @@ def read_json(path: Path, default: Any = None) -> Any:
         if default is not None:
             return default
         raise SweepFolderError(f"{path} must exist, but does not. Is the folder right?") from error
+    except IsADirectoryError as error:
+        raise SweepFolderError(f"{path} must be a file, but is a folder.") from error
     return _parsed(content, str(path))
 
 

@@ -7,17 +7,19 @@ of an expert or attack. It may also name a class, which must then be the class o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import typing
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.fields import field_types, is_union
-from generalist_core.validation import InvalidConfigError, did_you_mean
+from generalist_core.validation import InvalidConfigError, did_you_mean, excerpt
 
 T = TypeVar("T")
 
@@ -40,11 +42,25 @@ def from_json(text: str, kind: type[T]) -> T:
     Raises:
         InvalidConfigError: the text is not JSON, or not of this class; the message names the field.
     """
+    return from_dict(parsed(text), kind)
+
+
+def parsed(text: str) -> Any:
+    """The JSON value of a text.
+
+    Raises:
+        InvalidConfigError: the text is not JSON, or names a field of an object twice.
+    """
     try:
-        loaded = json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise InvalidConfigError(f"A configuration must be JSON, but got: {error}.") from error
-    return from_dict(loaded, kind)
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    if twice := [name for name, n in Counter(name for name, _ in fields).items() if n > 1]:
+        raise ValueError(f"{', '.join(twice)} more than once in an object")
+    return dict(fields)
 
 
 def from_dict(data: Any, kind: type[T]) -> T:
@@ -155,7 +171,7 @@ def _key(node: Any, step: str, path: str) -> str | int:
     names = [getattr(item, "name", str(index)) for index, item in enumerate(node)]
     if step in names:
         return names.index(step)
-    if not step.isdigit() or int(step) >= len(node):
+    if step not in map(str, range(len(node))):
         raise InvalidConfigError(
             f"A path must name items, but got {step!r} in {path!r}. There is {', '.join(names)}."
         )
@@ -183,14 +199,14 @@ def _decode(data: Any, kind: Any, where: str) -> Any:
         return _decode_fields(data, kind, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(data, list | tuple):
-            raise InvalidConfigError(f"`{where}` must be a list, but got {data!r}.")
+            raise InvalidConfigError(f"`{where}` must be a list, but got {excerpt(data)}.")
         return tuple(_decode(item, _item_kind(kind), f"{where}.{i}") for i, item in enumerate(data))
     return _decode_scalar(data, kind, where)
 
 
 def _decode_fields(data: Any, kind: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise InvalidConfigError(f"`{where}` must be an object, but got {data!r}.")
+        raise InvalidConfigError(f"`{where}` must be an object, but got {excerpt(data)}.")
     hints = field_types(kind)
     unknown = sorted(name for name in data if name not in hints and data[name] != kind.__name__)
     if unknown:
@@ -220,7 +236,7 @@ def _decode_union(data: Any, kind: Any, where: str) -> Any:
     name = data if isinstance(data, str) else data.get("type") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in by_name:
         raise InvalidConfigError(
-            f"`{where}.type` must be one of {', '.join(by_name)}, but got {name!r}."
+            f"`{where}.type` must be one of {', '.join(by_name)}, but got {excerpt(name)}."
             f"{did_you_mean(name, by_name)}"
         )
     return _decode_fields({} if isinstance(data, str) else data, by_name[name], where)
@@ -231,14 +247,17 @@ def _decode_scalar(data: Any, kind: Any, where: str) -> Any:
         choices = typing.get_args(kind)
         if data not in choices:
             raise InvalidConfigError(
-                f"`{where}` must be one of {', '.join(choices)}, but got {data!r}."
+                f"`{where}` must be one of {', '.join(choices)}, but got {excerpt(data)}."
                 f"{did_you_mean(data, choices)}"
             )
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        with contextlib.suppress(OverflowError):
+            return float(data)
     if type(data) is not kind:
-        raise InvalidConfigError(f"`{where}` must be of type {kind.__name__}, but got {data!r}.")
+        raise InvalidConfigError(
+            f"`{where}` must be of type {kind.__name__}, but got {excerpt(data)}."
+        )
     return data
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from generalist_core.validation import InvalidConfigError, require_one_of
+from generalist_core.validation import InvalidConfigError, excerpt, require_one_of
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def _plain(value: Any, annotation: Any, name: str) -> Any:
         return _instance(value, [annotation], name)
     if typing.get_origin(annotation) is tuple:
         if not isinstance(value, list | tuple):
-            raise InvalidConfigError(f"`{name}` must be a tuple, but got {name}={value!r}.")
+            raise InvalidConfigError(f"`{name}` must be a tuple, but got {name}={excerpt(value)}.")
         item = typing.get_args(annotation)[0]
         return tuple(_plain(each, item, f"{name}[{i}]") for i, each in enumerate(value))
     if typing.get_origin(annotation) is typing.Literal:
@@ -79,7 +79,7 @@ def _instance(value: Any, kinds: list[Any], name: str) -> Any:
     if not isinstance(value, tuple(kinds)):
         raise InvalidConfigError(
             f"`{name}` must be {' or '.join(kind.__name__ for kind in kinds)}, but got "
-            f"{name}={value!r}."
+            f"{name}={excerpt(value)}."
         )
     return value
 
@@ -87,7 +87,11 @@ def _instance(value: Any, kinds: list[Any], name: str) -> Any:
 def _whole(value: Any, name: str) -> Any:
     if isinstance(value, bool) or not _is_a(numbers.Integral, value):
         raise InvalidConfigError(
-            f"`{name}` must be a whole number, but got {name}={value!r}. Give an int."
+            f"`{name}` must be a whole number, but got {name}={excerpt(value)}. Give an int."
+        )
+    if not -(2**63) <= value < 2**63:
+        raise InvalidConfigError(
+            f"`{name}` must be a number of 64 bits, but got {name}={excerpt(value)}."
         )
     return value if type(value) is int else int(value)
 
@@ -95,7 +99,7 @@ def _whole(value: Any, name: str) -> Any:
 def _finite(value: Any, name: str) -> Any:
     if isinstance(value, bool) or not _is_a(numbers.Real, value) or not _is_finite(value):
         raise InvalidConfigError(
-            f"`{name}` must be a finite number, but got {name}={value!r}. Give a float."
+            f"`{name}` must be a finite number, but got {name}={excerpt(value)}. Give a float."
         )
     return value if type(value) in (int, float) else float(value)
 
@@ -114,7 +118,9 @@ def _is_finite(value: Any) -> bool:
 
 def _truth(value: Any, name: str) -> Any:
     if type(value).__name__ not in ("bool", "bool_"):  # numpy's is named `bool` or `bool_`
-        raise InvalidConfigError(f"`{name}` must be True or False, but got {name}={value!r}.")
+        raise InvalidConfigError(
+            f"`{name}` must be True or False, but got {name}={excerpt(value)}."
+        )
     return bool(value)
 
 
@@ -122,7 +128,7 @@ def _text(value: Any, name: str) -> Any:
     if isinstance(value, Path):
         return str(value)
     if not isinstance(value, str):
-        raise InvalidConfigError(f"`{name}` must be text, but got {name}={value!r}.")
+        raise InvalidConfigError(f"`{name}` must be text, but got {name}={excerpt(value)}.")
     return value
 
 

@@ -20,7 +20,7 @@ LIBRARY_ATTACKS = (*AUTOATTACK, "apgd-dlr")
 
 KNOWN = "natural, fgsm, pgd-K, mim-K, cw-K, apgd-ce, apgd-dlr, apgd-t, fab-t, square, autoattack"
 
-_ITERATED = re.compile(r"(pgd|mim|cw)-([1-9]\d*)(?:x([1-9]\d*))?")
+_ITERATED = re.compile(r"(pgd|mim|cw)-([1-9]\d{,8})(?:x([1-9]\d{,8}))?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,9 @@ Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+MAX_EPOCHS = 10**6
+"""Far beyond any training; schedules and syncs are looked through epoch by epoch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
@@ -134,6 +137,7 @@ class TrainConfig:
         for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
             as_weights(ratio, len(names))
         require_positive("epochs", self.epochs)
+        require(self.epochs <= MAX_EPOCHS, f"epochs <= {MAX_EPOCHS}", f"epochs={self.epochs}")
         require_positive("batch_size", self.batch_size)
         require(
             1 <= self.n_accumulations <= self.batch_size,

@@ -240,10 +240,20 @@ def _eight_bits(pixels: np.ndarray) -> Image.Image:
 
 
 def resized(split: Split, size: int) -> Split:
-    """The images resized to (size, size), bilinearly with antialiasing."""
+    """The images resized to (size, size), bilinearly with antialiasing.
+
+    Raises:
+        InvalidConfigError: they cannot be allocated.
+    """
     if split.images.shape[2:] == (size, size):
         return split
-    images = TF.resize(split.images, [size, size])
+    try:
+        images = TF.resize(split.images, [size, size])
+    except RuntimeError as error:
+        raise InvalidConfigError(
+            f"`image_size` must be one at which {len(split)} images fit into memory, but got "
+            f"image_size={size}: {error}."
+        ) from error
     return Split(
         images=images.clamp(0, 1) if images.is_floating_point() else images, labels=split.labels
     )

@@ -85,7 +85,7 @@ def export(
     """
     require_one_of("format", file_format, LOADING)
     path = Path(path)
-    card_path = path.with_name(f"{path.name}.json")
+    card_path = path.parent / f"{path.name}.json"
     _check_target(path, card_path, force=force)
     picked = sweep.pick(spec)
     data, model = data or sweep.custom.data, model or sweep.custom.model
@@ -173,6 +173,8 @@ def _factory(config: TrainConfig) -> ModelFactory:
 
 
 def _check_target(path: Path, card: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise SweepFolderError(f"{path} must be a file, but is a folder. Give another --to.")
     if not path.parent.is_dir():
         raise SweepFolderError(f"{path.parent} must be a folder, but is not. Make it first.")
     existing = [str(file) for file in (path, card) if file.exists()]

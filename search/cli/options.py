@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
-from generalist_core.config.codec import load_config, replace_all, replace_at
+from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
 from generalist_core.config.fields import is_union
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
@@ -312,8 +311,8 @@ def written_value(text: str, annotation: Any) -> Any:
     if text == "null" and NoneType in members:
         return None
     value: Any = text
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(text)
+    with contextlib.suppress(InvalidConfigError):
+        value = parsed(text)
     if str in members:
         return value if isinstance(value, str) else text
     with contextlib.suppress(ValueError):

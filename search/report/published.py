@@ -67,6 +67,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]
             rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not UTF-8.") from error
+    except csv.Error as error:
+        raise InvalidConfigError(f"{path} must be a CSV, but: {error}.") from error
     for line, row in rows:
         if None in row or None in row.values():
             raise InvalidConfigError(

@@ -15,6 +15,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.models.state import copied, load_state
 from generalist_core.training.averaging import mix
+from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_sealed, load_tensors, save_sealed, warn_once
@@ -24,10 +25,11 @@ from search.front.front import Front
 
 def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
     """A model of the architecture, to load weights into."""
-    if model is None:
-        built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
-    else:
-        built = model(data.n_classes, data.shape)
+    with running_user_code(f"model {config.model.name}"):
+        if model is None:
+            built = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
+        else:
+            built = model(data.n_classes, data.shape)
     # the factory may return a model of the caller's, which must stay as it is
     return copied(built).eval()
 

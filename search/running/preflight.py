@@ -189,7 +189,7 @@ def require_apart(folder: Path, warmups: WarmupConfig | None) -> None:
     """
     if warmups is None:
         return
-    out, store = folder.resolve(), Path(warmups.folder).resolve()
+    out, store = (Path(os.path.realpath(path)) for path in (folder, warmups.folder))
     if out.is_relative_to(store) or store.is_relative_to(out):
         raise InvalidConfigError(
             f"`warmups` must be outside the output folder, and this outside of it, but got {store} "

@@ -198,12 +198,24 @@ def read_request(folder: Path) -> tuple[SweepConfig, str]:
             f"{path} must be a sweep's request of format {FORMAT}, but is one of format "
             f"{stored.get('format', 1)}. Open the sweep with the version that began it."
         )
-    if not (is_request and "custom" in stored):
+    if not (is_request and _is_whole(stored)):
         raise SweepFolderError(f"{path} must hold a sweep's request, but does not.")
     try:
-        return from_dict(stored["request"], SweepConfig), str(stored["study"])
+        return from_dict(stored["request"], SweepConfig), stored["study"]
     except InvalidConfigError as error:
         raise SweepFolderError(f"{path} must hold a sweep's request, but: {error}") from error
+
+
+def _is_whole(stored: Mapping[str, Any]) -> bool:
+    """Whether what stands beside the request has the form in which `write_request` writes it."""
+    custom, pins = stored.get("custom"), stored.get("pins", {})
+    return (
+        isinstance(stored["study"], str)
+        and isinstance(custom, dict)
+        and {"data", "model"} <= set(custom)
+        and isinstance(pins, dict)
+        and all(isinstance(digest, str) for digest in pins.values())
+    )
 
 
 def custom_parts(data: Dataset | None, model: ModelFactory | None) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class SealedJournal(BaseJournalBackend):
     def _take(self, line: bytes) -> None:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged() from error
         if not (isinstance(record, dict) and "op_code" in record):
             raise self._damaged()

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from generalist_core.config.codec import from_dict, to_dict
+from generalist_core.validation import excerpt
 from search.config import SweepConfig
 from search.errors import SweepFolderError
 from search.wording import PROGRAM, command_text
@@ -70,7 +71,9 @@ def require_recorded(
     can_accept = all(name.split(".")[0] in CHANGEABLE for name, _, _ in changes)
     if accept and can_accept:
         return
-    found = "; ".join(f"{name} was {before!r} and is {after!r}" for name, before, after in changes)
+    found = "; ".join(
+        f"{name} was {excerpt(before)} and is {excerpt(after)}" for name, before, after in changes
+    )
     command = command_text(PROGRAM, "resume", path.parent, "--accept")
     cure = f"accept it: {command}" if can_accept else "begin a new sweep"
     raise SweepFolderError(

@@ -28,7 +28,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         return _open_journal(journal)
     try:
         return optuna.storages.get_storage(url)
-    except (ArgumentError, SQLAlchemyError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, ImportError, LookupError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidConfigError(
             f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
@@ -39,7 +39,7 @@ def absolute_url(url: str) -> str:
     """The URL with an absolute path, if it is that of a file of SQLite; any other as it is."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return url
     file = parsed.database
     if parsed.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):

@@ -32,22 +32,24 @@ def read_observations(path: Path, objectives: Sequence[str]) -> Iterator[Observa
             table is one that a sweep writes about its points.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        columns = reader.fieldnames or ()
+        rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
     except UnicodeDecodeError as error:
         raise InvalidConfigError(f"{path} must be a CSV in UTF-8, but is not.") from error
-    rows = csv.DictReader(lines)
-    if {"trial", "mixing_ratio"} <= set(rows.fieldnames or ()):
+    except csv.Error as error:
+        raise InvalidConfigError(f"{path} must be a CSV, but: {error}.") from error
+    if {"trial", "mixing_ratio"} <= set(columns):
         raise InvalidConfigError(
             f"A CSV of a warm start must have a column per parameter, but {path} is a table of the "
             "points of a sweep, which has none. Give the folder of that sweep."
         )
-    twice = sorted(name for name, n in Counter(rows.fieldnames or ()).items() if n > 1)
+    twice = sorted(name for name, n in Counter(columns).items() if n > 1)
     if twice:
         raise InvalidConfigError(
             f"A CSV must have each column once, but {path} has {', '.join(twice)} more than once."
         )
-    for row in rows:
-        origin = f"{path}, line {rows.line_num}"
+    for origin, row in rows:
         if None in row:
             raise InvalidConfigError(
                 f"A row must have as many cells as there are columns, but {origin} has more."
@@ -74,7 +76,7 @@ def _value(cell: str) -> Any:
     """The JSON value in a cell; a text that is no JSON is itself the value."""
     try:
         return json.loads(cell)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return cell
 
 
