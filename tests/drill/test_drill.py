@@ -39,7 +39,7 @@ def test_a_sweep_survives_four_faults(tmp_path: Path) -> None:
     names = ("SIGKILL of the driver", "SIGKILL of a worker", "SIGTERM", "torn study.journal")
     short = dataclasses.replace(REQUESTS[0], trials=4)
     drill = Drill(tmp_path, seed=1, workers=2, requests=[short])
-    drill.run([kinds[name] for name in names], plants=[])
+    drill.run([kinds[name] for name in names], plants=[], singles=[])
     assert drill.tally.problems == []
     assert drill.tally.count == dict.fromkeys(names, 1)
 
