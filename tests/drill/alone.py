@@ -151,7 +151,8 @@ class Alone:
     def _after(self, scene: Scene, single: Single) -> list[str]:
         """Mend the sweep, and compare it with the finished one."""
         scene.mend()
-        if single.mends != ("resume",) or scene.drivers[-1].process.returncode != 0:
+        is_resumed = single.begins_with != "new" and single.mends == ("resume",)
+        if not is_resumed or scene.drivers[-1].process.returncode != 0:
             again = SweepFolder(scene.folder).request.is_file()
             if not again:
                 shutil.rmtree(scene.folder, ignore_errors=True)

@@ -196,11 +196,15 @@ def remove_lease(scene: Scene) -> None:
 
 
 def while_running(scene: Scene, name: str) -> None:
+    """Put a file in the place of a folder until the sweep has ended."""
     wait_for(scene, "an epoch")
-    if (scene.folder / name).exists():
-        shutil.rmtree(scene.folder / name)
-        (scene.folder / name).write_text("no folder")
-    scene.undo.append(lambda: (scene.folder / name).is_file() and (scene.folder / name).unlink())
+    path, aside = scene.folder / name, scene.folder.with_name(f"{scene.folder.name}-{name}")
+    scene.driver.signal(signal.SIGSTOP)
+    if path.exists():
+        path.rename(aside)
+        path.write_text("no folder")
+        scene.undo.append(partial(_put_back, path, aside))
+    scene.driver.signal(signal.SIGCONT)
 
 
 def copy_while_running(scene: Scene) -> None:
