@@ -13,7 +13,7 @@ from search.interruption import do_nothing, on_interruption, raise_interrupted
 from search.running.trial import with_release_ratio
 from search.running.worker import Worker, has_metrics, report_end
 from search.scheduling.searcher import Searcher
-from search.study.failures import Failure, classify
+from search.study.failures import Failure, classify, is_of_folder
 from search.study.folder import Sweep
 from search.study.records import Proposal
 
@@ -72,10 +72,17 @@ def local_worker() -> Iterator[int]:
 def map_locally(
     function: Callable[..., Result], items: Sequence[Item], **shared: object
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """As `search.running.ray_cluster.map_on_ray`, but in this process, one item after another."""
+    """As `search.running.ray_cluster.map_on_ray`, but in this process, one item after another.
+
+    Raises:
+        OSError: a folder cannot be written.
+        SweepFolderError: a folder is damaged.
+    """
     for item in items:
         try:
             outcome: Result | Failure = function(item, **shared)
         except Exception as error:
+            if is_of_folder(error):
+                raise
             outcome = classify(error)
         yield item, outcome

@@ -20,7 +20,7 @@ from generalist_core.validation import InvalidConfigError
 from search.config import Resources
 from search.interruption import descendants, kill, set_handlers_again
 from search.running.preflight import require_reachable
-from search.study.failures import Failure, classify
+from search.study.failures import Failure, classify, is_of_folder
 
 Item = TypeVar("Item")
 
@@ -255,7 +255,12 @@ def map_on_ray(
     resources: Resources,
     **shared: object,
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """Yield each item with `function(item, **shared)`, in the order in which workers finish."""
+    """Yield each item with `function(item, **shared)`, in the order in which workers finish.
+
+    Raises:
+        OSError: a folder cannot be written.
+        SweepFolderError: a folder is damaged.
+    """
     task: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(
         function
     )
@@ -275,7 +280,9 @@ def _outcome(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        cause = error.cause
-        return classify(cause if isinstance(cause, Exception) else error)
+        cause = error.cause if isinstance(error.cause, Exception) else error
+        if is_of_folder(cause):
+            raise cause from error
+        return classify(cause)
     except RayError as error:
         return Failure(kind="worker-died", reason=f"the worker died: {error}")

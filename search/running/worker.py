@@ -17,7 +17,6 @@ from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.trainer import Metrics
 from search.config import Limits, WarmupConfig
-from search.errors import SweepFolderError
 from search.files import write_sealed_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
@@ -25,7 +24,7 @@ from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
 from search.running.watchdog import Heartbeat, has_hung, watched
 from search.scheduling.searcher import Searcher
-from search.study.failures import Failure, classify, is_of_storage
+from search.study.failures import Failure, classify, is_of_folder
 
 Result = TypeVar("Result")
 
@@ -136,7 +135,7 @@ class Worker:
 
     def _result_of_error(self, error: Exception) -> dict[str, Any]:
         """The result after an error: that of another attempt, a failure, or a storage error."""
-        if is_of_storage(error) or isinstance(error, SweepFolderError):
+        if is_of_folder(error):
             return {**self._cost(), "storage_error": str(error), "done": True}
         failure = classify(error)
         may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size

@@ -10,6 +10,7 @@ import torch
 
 from generalist_core.training.trainer import DivergedError
 from generalist_core.validation import require_one_of
+from search.errors import SweepFolderError
 
 Kind = Literal[
     "diverged", "out-of-memory", "error", "hang", "time-limit", "invalid", "worker-died", "orphan"
@@ -26,8 +27,11 @@ STORAGE_ERRORS = (
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
 )
-"""Errors of a full, read-only or broken disk."""
+"""Errors of a full, read-only or broken disk, or of a file where a folder was, or the reverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +75,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def is_of_storage(error: Exception) -> bool:
     """Whether a folder is full or not writable, which is no failure of the trial."""
     return isinstance(error, OSError) and error.errno in STORAGE_ERRORS
+
+
+def is_of_folder(error: Exception) -> bool:
+    """Whether a folder cannot be written or is damaged, which is no failure of its training."""
+    return is_of_storage(error) or isinstance(error, SweepFolderError)

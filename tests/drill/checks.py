@@ -125,10 +125,16 @@ def unreadable(folder: Path) -> list[str]:
 
 def unreported(folder: Path) -> list[str]:
     """What is wrong with the report of a sweep that has ended."""
-    wrong, place = unreadable(folder), SweepFolder(folder)
+    wrong = unreadable(folder)
     code, printed = run_here("report", str(folder))
     if code != 0:
         return [*wrong, f"report exits with {code}: {printed}"]
+    return [*wrong, *left_over(folder)]
+
+
+def left_over(folder: Path) -> list[str]:
+    """What is wrong with the files of a sweep that has ended."""
+    wrong, place = list[str](), SweepFolder(folder)
     document = json.loads(place.front_json.read_text())
     front = open_sweep(folder).front
     if document["hypervolume"] != front.hypervolume:

@@ -1,8 +1,8 @@
-"""The fault drill: `python -m tests.drill [--faults 30] [--seed 0] [--workers 2]`.
+"""The fault drill: `python -m tests.drill [--faults 30] [--seed 0] [--hours 2] [--workers 2]`.
 
-Random faults strike real sweeps of digits. Each fault is followed by `resume`, and the outcome is
-compared, bit by bit, with that of an undisturbed sweep of the same request. Prints a table, and
-exits with 1 if anything was lost.
+Random faults, each kind equally likely, strike real sweeps of digits. Each is followed by the
+command that mends, and the outcome is compared, bit by bit, with that of an undisturbed sweep of
+the same request. Prints a table, and exits with 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -28,6 +29,7 @@ from search.study.folder import open_sweep
 from search.study.ledger import Ledger
 from search.study.samplers import build_samplers
 from spaces import load_space
+from tests.drill.alone import Alone
 from tests.drill.checks import (
     Outcome,
     outcome,
@@ -40,6 +42,7 @@ from tests.drill.checks import (
     unreported,
 )
 from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS, Fault
+from tests.drill.single import SINGLES, Single
 from tests.drill.sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
 
 FAULTS_PER_SWEEP = 9
@@ -63,17 +66,17 @@ class Tally:
         for kind in kinds:
             self.count[kind] = self.count.get(kind, 0) + 1
             self.lost[kind] = self.lost.get(kind, 0) + bool(problems)
-        self.problems += [f"{where}: {problem}" for problem in problems]
+        self.problems += [f"{where}, {', '.join(kinds)}: {problem}" for problem in problems]
 
     def table(self) -> str:
-        """One row per kind of fault: count, survived, lost."""
+        """One row per kind of fault: tried, kept, lost."""
         counts = {kind: (n, n - self.lost[kind], self.lost[kind]) for kind, n in self.count.items()}
         rows = {
             **dict(sorted(counts.items())),
-            "all": [sum(n) for n in zip(*counts.values(), strict=True)],
+            f"all {len(counts)} kinds": [sum(n) for n in zip(*counts.values(), strict=True)],
         }
-        lines = [f"{'fault':40} {'count':>5} {'survived':>8} {'lost':>4}"]
-        lines += [f"{kind:40} {n[0]:5} {n[1]:8} {n[2]:4}" for kind, n in rows.items()]
+        lines = [f"{'fault':60} {'tried':>5} {'kept':>5} {'lost':>5}"]
+        lines += [f"{kind:60} {n[0]:5} {n[1]:5} {n[2]:5}" for kind, n in rows.items()]
         return "\n".join(lines)
 
 
@@ -90,7 +93,13 @@ class Drill:
     """Disturbs one sweep after another, each in a folder of its own."""
 
     def __init__(
-        self, work: Path, *, seed: int, workers: int, requests: Sequence[Request] = REQUESTS
+        self,
+        work: Path,
+        *,
+        seed: int,
+        workers: int = 2,
+        hours: float = inf,
+        requests: Sequence[Request] = REQUESTS,
     ) -> None:
         self.work = work
         self.requests = requests
@@ -100,16 +109,34 @@ class Drill:
         self.references: dict[str, Reference] = {}
         self.n_sweeps = self.n_drivers = 0
         self.began = time.monotonic()
+        self.until = self.began + 3600 * hours
 
-    def run(self, faults: Sequence[Fault], plants: Sequence[str]) -> None:
+    @property
+    def has_time(self) -> bool:
+        """Whether another fault may strike."""
+        return time.monotonic() < self.until
+
+    def run(
+        self, faults: Sequence[Fault], plants: Sequence[str], singles: Sequence[Single]
+    ) -> None:
         """Strike with all faults; a fault that missed its sweep strikes the next one."""
-        if plants:
+        self.strike_alone(singles)
+        if plants and self.has_time:
             self.plant(plants)
         waiting = list(faults)
-        while waiting:
+        while waiting and self.has_time:
             now, waiting = waiting[:FAULTS_PER_SWEEP], waiting[FAULTS_PER_SWEEP:]
             request = self.requests[self.n_sweeps % len(self.requests)]
             waiting = [*self.disturb(request, now), *waiting]
+
+    def strike_alone(self, singles: Sequence[Single]) -> None:
+        """Strike a small sweep with each of these faults."""
+        alone = Alone(self.work / "alone", self.begin, self.rng) if singles else None
+        for single in itertools.takewhile(lambda _: self.has_time, singles):
+            assert alone is not None
+            self.n_sweeps += 1
+            self.say(f"sweep {self.n_sweeps}: {single.kind}")
+            self.conclude([single.kind], alone.strike(single))
 
     def reference(self, request: Request) -> Reference:
         """The undisturbed sweep, run once per request."""
@@ -233,10 +260,10 @@ class Drill:
         for problem in problems:
             self.say(f"  LOST: {problem[:1000]}")
 
-    def begin(self, arguments: list[str]) -> Driver:
+    def begin(self, arguments: list[str], shell: str = "", *, is_warm: bool = False) -> Driver:
         """Start a command that prints to a log of its own."""
         self.n_drivers += 1
-        return Driver(arguments, self.work / f"driver-{self.n_drivers}.log")
+        return Driver(arguments, self.work / f"driver-{self.n_drivers}.log", shell, is_warm=is_warm)
 
     def say(self, text: str) -> None:
         """Report the progress."""
@@ -288,19 +315,24 @@ def seed_that_plants(space: str, plants: Sequence[str], n_trials: int) -> int:
     raise AssertionError("No seed plants all of them.")
 
 
-def plan(n_faults: int, rng: Random, work: Path) -> tuple[list[Fault], list[str]]:
-    """`n_faults` faults of all kinds that are possible here, each kind about equally often."""
+def plan(n_faults: int, rng: Random, work: Path) -> tuple[list[Fault], list[str], list[Single]]:
+    """`n_faults` random faults of all kinds that are possible here: each kind is equally likely.
+
+    No kind comes a second time before all have come.
+    """
     with_disk = Disk(work / "probe")
     able = {"": True, "mount": with_disk.is_own, "chattr": can_lock(with_disk.place)}
     with_disk.close()
-    kinds = [fault for fault in DISTURBANCES if able[fault.needs]]
-    for fault in set(DISTURBANCES) - set(kinds):
+    possible = [fault for fault in DISTURBANCES if able[fault.needs]]
+    for fault in set(DISTURBANCES) - set(possible):
         sys.stderr.write(f"left out, because {fault.needs} is not allowed: {fault.kind}\n")
-    plants = list(PLANTED) if n_faults >= len(kinds) + len(PLANTED) else []
-    faults: list[Fault] = []
-    while len(faults) + len(plants) < n_faults:
-        faults += in_pairs(rng.sample(kinds, min(len(kinds), n_faults - len(faults) - len(plants))))
-    return faults, plants
+    kinds: list[Fault | str | Single] = [*possible, *PLANTED, *SINGLES]
+    chosen: list[Fault | str | Single] = []
+    while len(chosen) < n_faults:
+        chosen += rng.sample(kinds, min(len(kinds), n_faults - len(chosen)))
+    faults = [fault for fault in chosen if isinstance(fault, Fault)]
+    plants = sorted({fault for fault in chosen if isinstance(fault, str)})
+    return in_pairs(faults), plants, [fault for fault in chosen if isinstance(fault, Single)]
 
 
 def in_pairs(faults: Sequence[Fault]) -> list[Fault]:
@@ -318,10 +350,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("--faults", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--hours", type=float, default=inf, metavar="H")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="drill-"))
-    drill = Drill(work, seed=options.seed, workers=options.workers)
+    drill = Drill(work, seed=options.seed, workers=options.workers, hours=options.hours)
     drill.run(*plan(options.faults, drill.rng, work))
     sys.stdout.write(f"{drill.tally.table()}\n")
     if drill.tally.problems:

@@ -61,6 +61,21 @@ def kill_worker(driver: Driver, _: Disk, rng: Random) -> None:
         kill(rng.choice(workers)) if workers else None
 
 
+def to_processes(*titles: str, number: int) -> Strike:
+    """Send a signal to one of the processes of the sweep with such a title, if there is one."""
+
+    def strike(driver: Driver, _: Disk, rng: Random) -> None:
+        if found := driver.processes(*titles):
+            os.kill(rng.choice(found), number)
+
+    return strike
+
+
+def to_group(number: int) -> Strike:
+    """Send a signal to the driver with Ray's own processes in its group."""
+    return lambda driver, _, __: os.killpg(driver.process.pid, number)
+
+
 def kill_node(driver: Driver, _: Disk, __: Random) -> None:
     """Kill the raylet: running workers may train to the end without it, but none can start."""
     for pid in driver.processes(*NODE):
@@ -164,6 +179,29 @@ DISTURBANCES = (
     Fault(kind="SIGTERM", strike=signals(signal.SIGTERM), codes=UNDONE, says=GO_ON),
     Fault(kind="SIGINT twice", strike=signals(signal.SIGINT, signal.SIGINT), codes=UNDONE),
     Fault(kind="SIGTERM twice", strike=signals(signal.SIGTERM, signal.SIGTERM), codes=UNDONE),
+    *(
+        Fault(
+            kind=f"{name} to {to}",
+            strike=to_processes(*titles, number=signal.Signals[name]),
+            codes=codes,
+        )
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+        for to, titles, codes in (("a worker", WORKER, None), ("raylet", NODE, (0, *UNDONE)))
+    ),
+    *(
+        Fault(
+            kind=f"{name} to the driver's process group",
+            strike=to_group(signal.Signals[name]),
+            codes=UNDONE,
+            says=GO_ON,
+        )
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    ),
+    *(
+        Fault(kind=name, strike=signals(signal.Signals[name]), codes=UNDONE, says=GO_ON)
+        for name in ("SIGHUP", "SIGQUIT")
+    ),
+    Fault(kind="frozen worker", strike=to_processes(*WORKER, number=signal.SIGSTOP), codes=None),
     Fault(kind="full disk", strike=fill, codes=UNDONE, says=ROOM, needs="mount"),
     Fault(kind="unwritable folder", strike=make_immutable, codes=UNDONE, says=ROOM, needs="chattr"),
     Fault(

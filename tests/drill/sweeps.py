@@ -6,6 +6,7 @@ these.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.cli.main import main
 from search.folders import SweepFolder, TrialFolder
 from tests import ROOT
 
@@ -24,10 +26,12 @@ PATIENCE_S = 600.0
 ROOM = "64m"
 """The size of the file system of one sweep."""
 
+PROGRAM = (sys.executable, "-m", "search")
+
 COMMON = (
     *("--data", "digits", "--n-train", "240", "--n-validation", "100", "--width", "4"),
     *("--epochs", "6", "--batch-size", "32", "--set", "evaluation.every_epochs=1"),
-    *("--deterministic", "--eta", "2"),
+    *("--deterministic", "--eta", "2", "--heartbeat-limit", "20"),
 )
 
 
@@ -61,15 +65,70 @@ def await_that(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool
     return what()
 
 
+class Warm:
+    """A command in a process that is forked from one that has imported all it needs."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.drill.warm"])
+        self._process = context.Process(target=run_warm, args=(arguments, log))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, if the process has ended."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """As `returncode`."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once the process has ended.
+
+        Raises:
+            TimeoutExpired: it has not ended in time.
+        """
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("warm command", timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+
+def run_warm(arguments: list[str], log: Path) -> None:
+    """Run a command as a process of its own session, whose output goes to a file."""
+    os.setsid()
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(main(arguments))
+
+
 class Driver:
     """A running command, with all processes that it started."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], log: Path, shell: str = "", *, is_warm: bool = False
+    ) -> None:
+        """Start a command, in the environment that the line `shell` sets.
+
+        One that is warm begins with all imports behind it, which saves seconds.
+        """
         self.log = log
         self.began = time.monotonic()
+        self.process: Warm | subprocess.Popen[bytes]
+        if is_warm:
+            self.process = Warm(arguments, log)
+            return
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "search", *arguments],
+                ["bash", "-c", f'{shell}\nexec "$@"', "bash", *PROGRAM, *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

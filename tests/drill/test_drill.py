@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ from search.files import load_tensors, save_sealed
 from search.folders import SweepFolder
 from search.running.trial import TrialRun, read_metrics
 from search.study.folder import open_sweep
+from tests.drill.alone import differing, digests, misread
 from tests.drill.checks import (
     outcome,
     taken_back,
@@ -25,9 +27,11 @@ from tests.drill.checks import (
     unreadable,
     unreported,
 )
-from tests.drill.drill import Drill, in_pairs, seed_that_plants
+from tests.drill.damages import CHANGES
+from tests.drill.drill import Drill, in_pairs, plan, seed_that_plants
 from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS
-from tests.drill.sweeps import REQUESTS
+from tests.drill.single import SINGLES, Scene, change, edit_request, replace
+from tests.drill.sweeps import REQUESTS, Driver
 from tests.helpers.small_sweep import copy_of
 from tests.helpers.tiny import tiny_config
 
@@ -39,9 +43,46 @@ def test_a_sweep_survives_four_faults(tmp_path: Path) -> None:
     names = ("SIGKILL of the driver", "SIGKILL of a worker", "SIGTERM", "torn study.journal")
     short = dataclasses.replace(REQUESTS[0], trials=4)
     drill = Drill(tmp_path, seed=1, workers=2, requests=[short])
-    drill.run([kinds[name] for name in names], plants=[])
+    drill.run([kinds[name] for name in names], plants=[], singles=[])
     assert drill.tally.problems == []
     assert drill.tally.count == dict.fromkeys(names, 1)
+
+
+@pytest.mark.slow
+def test_small_sweeps_survive_a_dozen_faults(tmp_path: Path) -> None:
+    drill = Drill(tmp_path, seed=1)
+    drill.run([], plants=[], singles=Random(1).sample(SINGLES, 12))
+    assert drill.tally.problems == []
+    assert sum(drill.tally.count.values()) == 12
+
+
+def test_each_kind_is_chosen_once_before_any_is_chosen_twice(tmp_path: Path) -> None:
+    faults, plants, singles = plan(2000, Random(0), tmp_path)
+    n_kinds = len(set(faults)) + len(PLANTED) + len(SINGLES)
+    assert n_kinds > 400
+    assert len(plants) == len(PLANTED)
+    counts = Counter(fault.kind for fault in (*faults, *singles))
+    assert set(counts.values()) <= {2000 // n_kinds, 2000 // n_kinds + 1}
+    assert {fault.kind for fault in (*faults, *singles)} == set(counts)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_changes_something(name: str) -> None:
+    content = b'{"epoch": 1}\n{"epoch": 2}\n'
+    for seed in range(100):
+        assert CHANGES[name](content, Random(seed)) != content
+
+
+def test_a_damage_is_undone_and_a_change_of_a_file_is_seen(copied: Path, finished: Path) -> None:
+    scene = Scene(folder=copied, finished=finished, killed=finished, rng=Random(0), begin=Driver)
+    before = digests(copied)
+    change(scene, "study.journal", "the end cut off")
+    replace(scene, "trials/*/points.json", "a folder instead")
+    edit_request(scene, "request.base.seed")
+    assert len(differing(before, digests(copied))) == 3
+    assert misread(copied) == []
+    scene.mend()
+    assert differing(before, digests(copied)) == []
 
 
 @pytest.fixture(scope="module")
