@@ -122,6 +122,7 @@ def replace(scene: Scene, pattern: str, name: str) -> None:
 def edit_request(scene: Scene, name: str) -> None:
     path = SweepFolder(scene.folder).request
     scene.keep(path)
+    scene.damaged.append(name.strip().split(".")[-1])  # a refusal may also name the setting
     edit(path, name, EDITS[name])
 
 
