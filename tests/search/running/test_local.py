@@ -183,7 +183,7 @@ class Interrupting(io.StringIO):
 
     def write(self, text: str) -> int:
         if "trial 0000" in text:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)  # a process in the background ignores SIGINT
         return super().write(text)
 
 
