@@ -21,12 +21,13 @@ from rich.console import Console
 
 from generalist_core.config import DataConfig
 from generalist_core.config.codec import to_json
+from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.validation import InvalidConfigError
 from search.api.evaluate import evaluate_resumably
 from search.api.export import export, load_export
 from search.cli.main import main
-from search.config import VerifyConfig
+from search.config import SweepConfig, VerifyConfig
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_tensors, write_sealed_json
 from search.monitoring.console import Lines, LiveView
@@ -276,7 +277,7 @@ def test_progress_and_warnings_show_control_characters(tmp_path: Path, text: str
         Lines(console).on_failed("0000", failure, results)
 
     def live(console: Console, results: Results) -> None:
-        view = LiveView(console, results, n_trials=3)
+        view = LiveView(console, results, SweepConfig(base=short(), trials=3))
         view.on_failed("0000", failure, results)
         console.print(view)
 

@@ -154,7 +154,7 @@ def test_ctrl_c_ends_a_sweep_whose_worker_was_stopped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search", "sweep", *options.split(), "--out", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as driver:
         assert stop_a_worker(psutil.Process(driver.pid), folder) is not None
-        driver.send_signal(signal.SIGINT)
+        driver.send_signal(signal.SIGTERM)
         _, said = driver.communicate(timeout=180)
     assert driver.returncode == 1
     assert "Interrupted. Continue: generalist-search resume" in said
