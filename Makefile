@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help setup demo test test-fast check format bench docs clean
