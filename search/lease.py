@@ -25,6 +25,17 @@ RENEWALS = 60
 POLL_S = 0.1
 
 
+def soft_lease(path: Path, duration_s: float, n_renewals: int) -> SoftFileLease:
+    """A lease for all threads of a process, renewed so often in `duration_s`, that never waits."""
+    return SoftFileLease(
+        path,
+        lease_duration=duration_s,
+        heartbeat_interval=duration_s / n_renewals,
+        timeout=0,
+        thread_local=False,
+    )
+
+
 class Lease:
     """A lease of a file.
 
@@ -34,13 +45,7 @@ class Lease:
 
     def __init__(self, path: Path, duration_s: float = LEASE_S) -> None:
         self.path = path
-        self._lease = SoftFileLease(
-            path,
-            lease_duration=duration_s,
-            heartbeat_interval=duration_s / RENEWALS,
-            timeout=0,
-            thread_local=False,
-        )
+        self._lease = soft_lease(path, duration_s, RENEWALS)
 
     def acquire(self, *, waits: bool = False) -> bool:
         """Take the lease; returns False once its holder is seen to be alive.

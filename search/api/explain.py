@@ -21,7 +21,7 @@ from search.running.trial import latest_epoch, read_metrics
 from search.scheduling.early_stopping import Decision, decide, epoch_of, rung_results
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
-from search.wording import command_text, plural, value_text
+from search.wording import PROGRAM, command_text, plural, value_text
 
 N_TRACE_LINES = 6
 
@@ -62,7 +62,7 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     elif record.state == "unfinished":
         done = max((latest_epoch(line) for line in metrics), default=0)
         text += f", {plural(done, 'epoch')} of {sweep.config.base.epochs} trained; it is running, "
-        text += f"or waits for: {command_text('generalist-search', 'resume', sweep.folder)}"
+        text += f"or waits for: {command_text(PROGRAM, 'resume', sweep.folder)}"
     else:
         points = sweep.front.points
         n = sum(point.trial == record.trial for point in points)

@@ -56,5 +56,5 @@ def cannot_write(folder: Path, error: Exception) -> SweepInterruptedError:
     return SweepInterruptedError(
         f"{folder} must have space and be writable, and its files whole, but: {error}. "
         "All finished work is kept. Mend that, then: "
-        f"{command_text('generalist-search', 'resume', folder)}"
+        f"{command_text(PROGRAM, 'resume', folder)}"
     )

@@ -35,6 +35,7 @@ from generalist_core.validation import require, require_positive
 from search.config import WarmupConfig
 from search.errors import SweepFolderError
 from search.files import load_sealed, save_sealed, write_json
+from search.lease import soft_lease
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +144,7 @@ class WarmupStore:
     def _lease(self, path: Path) -> SoftFileLease:
         """The same lease at each call, as it remembers how long a claim has been unchanged."""
         if path not in self._leases:
-            self._leases[path] = SoftFileLease(
-                path,
-                lease_duration=self.stale_after_s,
-                heartbeat_interval=self.stale_after_s / HEARTBEATS,
-                timeout=0,
-                thread_local=False,
-            )
+            self._leases[path] = soft_lease(path, self.stale_after_s, HEARTBEATS)
         return self._leases[path]
 
     def _made(self, claim: Path) -> bool:
