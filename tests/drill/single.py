@@ -113,10 +113,11 @@ def change(scene: Scene, pattern: str, name: str) -> None:
 def replace(scene: Scene, pattern: str, name: str) -> None:
     path = _pick(scene, pattern)
     scene.keep(path)
-    others = [p for p in sorted(scene.folder.glob(pattern)) if p != path]
-    for sweep in (scene.killed, scene.finished):
+    others = sorted(path.parent.glob(f"*{path.suffix}"))  # the user has one file of a kind
+    for sweep in (scene.folder, scene.killed, scene.finished):
         others += sorted(sweep.glob(pattern))
-    REPLACEMENTS[name](path, scene.rng.choice([p for p in others if p.is_file()]))
+    others = [other for other in others if other.is_file() and not other.samefile(path)]
+    REPLACEMENTS[name](path, scene.rng.choice(others))
 
 
 def edit_request(scene: Scene, name: str) -> None:
