@@ -183,10 +183,10 @@ class Growing:
     n_first: int = 5
     first_cost: float = 18.0
     second_cost: float = 54.0
-    growth: float = 1.25
+    growth: float = 1.5
     eta: float = 5.0
-    patience: int = 3
-    min_growth: float = 0.002
+    patience: int = 2
+    min_growth: float = 0.01
 
     def __post_init__(self) -> None:
         require_positive("n_first", self.n_first)

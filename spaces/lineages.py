@@ -90,7 +90,6 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         config.evaluation,
         every_epochs=epochs,
         release_ratios=(1.0,),
-        n_refinements=1,
         release="last",
     )
     config = replace(

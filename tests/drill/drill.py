@@ -205,7 +205,8 @@ class Drill:
         """What is wrong after a fault; then the folder is made ready to be resumed."""
         assert fault.codes is not None
         code = driver.wait()
-        problems = ended_badly(driver, code, fault.codes, fault.says)
+        says = fault.says if code else "Hypervolume"  # it may have ended before the fault
+        problems = ended_badly(driver, code, fault.codes, says)
         self.damage(disk.folder, [fault])
         problems += unreadable(disk.folder)
         if fault.is_refused:
