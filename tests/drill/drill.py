@@ -43,7 +43,16 @@ from tests.drill.checks import (
 )
 from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS, Fault
 from tests.drill.single import SINGLES, Single
-from tests.drill.sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
+from tests.drill.sweeps import (
+    REQUESTS,
+    Disk,
+    Driver,
+    Request,
+    await_that,
+    can_lock,
+    heed_signals,
+    progress,
+)
 
 FAULTS_PER_SWEEP = 9
 
@@ -354,6 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=inf, metavar="H")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     options = parser.parse_args(arguments)
+    heed_signals()
     work = Path(tempfile.mkdtemp(prefix="drill-"))
     drill = Drill(work, seed=options.seed, workers=options.workers, hours=options.hours)
     drill.run(*plan(options.faults, drill.rng, work))
