@@ -197,6 +197,10 @@ class Searcher:
             self._count(trial, cost)
         self._end(trial, partial(self._tell_failed, trial, failure))
 
+    def put_back(self, trial: str) -> None:
+        """Take in that a trial that was proposed could not begin: it is proposed again."""
+        self.unfinished.insert(0, self.running.pop(trial))
+
     def abort(self, error: Exception) -> None:
         """End the search because of an error outside its trials; running ones wait for `resume`."""
         self.error = self.error or error
