@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -43,6 +44,14 @@ def actors_in_creation() -> list[str]:
     ]
 
 
+def patience(actor: Any, heartbeat_s: float) -> float:
+    """The seconds that an actor may take to answer; infinity while it waits for a process."""
+    known: dict[str, Any] = ray._private.state.actors(actor._actor_id.hex())
+    if not known or not known["Address"]["Port"]:
+        return math.inf
+    return heartbeat_s if known["State"] == "ALIVE" else STARTING * heartbeat_s
+
+
 def kill_actor(actor: Any) -> None:
     """End the process of an actor, which is given by its handle, or by its id before it started."""
     if isinstance(actor, str):
@@ -59,6 +68,15 @@ class Watched:
     actor: Any
     heartbeat: bytes
     silent_s: float = 0.0
+
+
+@dataclass
+class Asked:
+    """The answer that an actor is to give, for how long it has not, and for how long it may not."""
+
+    answer: Any
+    silent_s: float = 0.0
+    limit_s: float = math.inf
 
 
 class Heartbeats(tune.Callback):
@@ -151,6 +169,37 @@ class Heartbeats(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
         return {}
+
+
+class Answers:
+    """Ends actors with a method `answer` that do not answer for `heartbeat_s`, see `Heartbeats`."""
+
+    def __init__(self, heartbeat_s: float) -> None:
+        self.heartbeat_s, self.every_s = heartbeat_s, heartbeat_s / BEATS
+        self.looked_at = time.monotonic()
+        self.asked: dict[Any, Asked] = {}
+        self.ended: set[Any] = set()
+
+    def look(self, actors: Iterable[Any]) -> None:
+        """Ask each of these actors, if it is time and it has answered."""
+        elapsed = time.monotonic() - self.looked_at
+        if elapsed < self.every_s:
+            return
+        self.looked_at += elapsed
+        before = self.asked
+        self.asked = {actor: before.get(actor) or Asked(actor.answer.remote()) for actor in actors}
+        for actor, asked in self.asked.items():
+            if ray.wait([asked.answer], timeout=0)[0]:
+                self.asked[actor] = Asked(actor.answer.remote())
+                continue
+            limit_s = patience(actor, self.heartbeat_s)
+            if limit_s != asked.limit_s:
+                asked.limit_s, asked.silent_s = limit_s, 0.0
+            asked.silent_s += min(elapsed, 2 * self.every_s)
+            if asked.silent_s >= limit_s:
+                log.warning("A worker has shown no sign of life for %g s, and is ended.", limit_s)
+                self.ended.add(actor)
+                kill_actor(actor)
 
 
 def _read(folder: Path) -> bytes:

@@ -21,7 +21,7 @@ from generalist_core.config.codec import from_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
-from search.config import Resources
+from search.config import Limits, Resources
 from search.files import read_if_intact, read_sealed_json, write_sealed_json
 from search.folders import TrialFolder
 from search.running.local import map_locally
@@ -45,7 +45,7 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
     """Train the front's configurations again, and write `repeats.json`."""
     jobs = [job for repeat in range(1, sweep.config.repeats + 1) for job in _jobs(sweep, repeat)]
     resources, custom, rows = sweep.config.resources, sweep.custom, []
-    map_jobs = map_locally if resources.local else _map_on(resources)
+    map_jobs = map_locally if resources.local else _map_on(resources, sweep.config.limits)
     for job, outcome in map_jobs(
         run_repeat, jobs, threads=resources.threads, data=custom.data, model=custom.model
     ):
@@ -59,11 +59,11 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
     write_sealed_json(sweep.files.repeats, {"repeats": rows})
 
 
-def _map_on(resources: Resources) -> Callable[..., Any]:
+def _map_on(resources: Resources, limits: Limits) -> Callable[..., Any]:
     """A map over Ray's workers; Ray is imported only if it runs."""
     from search.running.ray_cluster import map_on_ray
 
-    return partial(map_on_ray, resources=resources)
+    return partial(map_on_ray, resources=resources, limits=limits)
 
 
 def run_repeat(
