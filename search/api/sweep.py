@@ -58,7 +58,7 @@ from search.study.folder import (
 )
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
-from search.study.storage import absolute_url, mend_journal, open_storage
+from search.study.storage import absolute_url, mend_journal, require_writable
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
 from spaces import Space, base_suggestion, load_space, paper_suggestion
@@ -110,7 +110,7 @@ def sweep(
     _require_room(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     if config.storage is not None:
-        open_storage(config.storage, SweepFolder(folder).journal)
+        require_writable(config.storage)
     create_folder(folder)
     with (
         ended_by_signals(folder),
@@ -176,6 +176,8 @@ def resume(
     config, images = check_that_it_can_start(config, data, model)
     _require_room(config.resources)
     require_pinned_images(pins, images)
+    if config.storage is not None:
+        require_writable(config.storage)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with (
         ended_by_signals(folder),
