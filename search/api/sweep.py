@@ -37,6 +37,7 @@ from search.running.session import (
     cannot_write,
     ended_by_signals,
     interrupted,
+    removed,
     write_errors_explained,
 )
 from search.running.trial import cached_dataset, read_metrics
@@ -220,6 +221,8 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
+        if searcher.is_cut_off and not sweep.files.request.is_file():
+            raise removed(folder) from searcher.error
         if isinstance(searcher.error, SweepInterruptedError):
             raise searcher.error
         if isinstance(searcher.error, OSError):

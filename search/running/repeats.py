@@ -25,6 +25,7 @@ from search.config import Limits, Resources
 from search.files import read_if_intact, read_sealed_json, write_sealed_json
 from search.folders import TrialFolder
 from search.running.local import map_locally
+from search.running.session import folder_in_place
 from search.running.trial import TrialRun
 from search.study.failures import Failure
 from search.study.folder import Sweep
@@ -74,9 +75,10 @@ def run_repeat(
     files = TrialFolder(job.folder)
     if not read_if_intact(files.points, "The repeat is trained again."):
         run = TrialRun(job.folder, job.config, data, model=model)
-        while not run.is_done:
-            run.advance()
-        run.release()
+        with folder_in_place(job.folder):
+            while not run.is_done:
+                run.advance()
+            run.release()
     files.checkpoint.unlink(missing_ok=True)
     points: list[dict[str, Any]] = read_sealed_json(files.points)["points"]
     return points
