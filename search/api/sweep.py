@@ -62,6 +62,7 @@ from search.study.request import CHANGEABLE
 from search.study.storage import absolute_url, mend_journal, require_writable
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
+from search.wording import plural
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -203,7 +204,7 @@ def resume(
         rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
-            f"{done} trials are done, {len(unfinished)} continue, {_end_text(config)}",
+            f"{plural(done, 'trial')} done, {len(unfinished)} to continue, {_end_text(config)}",
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -249,7 +250,7 @@ def _require_room(resources: Resources) -> None:
 
 def _end_text(config: SweepConfig) -> str:
     budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
-    trials = [] if config.trials is None else [f"{config.trials} are requested"]
+    trials = [] if config.trials is None else [f"{config.trials} requested"]
     return ", ".join([*trials, *budget]) or "until the time is up"
 
 

@@ -25,6 +25,7 @@ from search.scheduling.stopping import is_done
 from search.study.failures import Failure
 from search.study.records import Proposal, RejectedError
 from search.study.storage import WRITE_ERRORS
+from search.wording import plural
 
 GLOBAL = "global@"
 """The beginning of the names of the global learner's rungs."""
@@ -286,7 +287,7 @@ class Searcher:
             last = list(failures.values())[-1]
             self.abort(
                 WorkerError(
-                    f"{len(failures)} trials failed, as many as --max-failures allows. "
+                    f"{plural(len(failures), 'trial')} failed, as many as --max-failures allows. "
                     f"The last failure: {last.reason}"
                 )
             )
