@@ -251,7 +251,7 @@ class SweepConfig:
     budget: float | None = None
     time_budget_s: float | None = None
     repeats: int = 0
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)  # it may hold a password
     at_least: tuple[Floor, ...] = ()
     stop_when: StopWhenDone | None = None
     warm_start: tuple[str, ...] = ()

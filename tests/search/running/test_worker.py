@@ -217,6 +217,16 @@ def test_a_full_disk_is_not_a_failure_of_the_trial(
     assert {"forward_images", "reused_forward_images", "total_seconds"} <= set(last)
 
 
+def test_a_folder_that_is_removed_is_not_a_failure_of_the_trial(tmp_path: Path) -> None:
+    trains = worker(tmp_path / "0000")
+    trains.step()
+    (tmp_path / "0000").rename(tmp_path / "moved")
+    last = trains.step()
+    assert f"{tmp_path / '0000'} must stay in place" in last["storage_error"]
+    assert "failure" not in last
+    assert not (tmp_path / "0000").exists()
+
+
 def test_where_not_even_the_failure_can_be_written_the_sweep_is_told(tmp_path: Path) -> None:
     (files(tmp_path).failure / "in the way").mkdir(parents=True)
     last = results(worker(tmp_path / "0000", model=faulty(ValueError("planted"))))[-1]
