@@ -51,6 +51,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()  # where a file belongs, it is nobody's
             aside.replace(path)
         except OSError:
             aside.unlink(missing_ok=True)

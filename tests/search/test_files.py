@@ -155,3 +155,13 @@ def test_a_plain_file_is_not_sealed(tmp_path: Path) -> None:
     save_sealed(tmp_path / "a.pt", {"n": 2})
     with pytest.raises(SweepFolderError, match="the digest does not match"):
         load_sealed(tmp_path / "a.pt", "mine")
+
+
+def test_an_empty_folder_makes_room_for_a_file_and_a_full_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_text(tmp_path / "empty", "text")
+    assert (tmp_path / "empty").read_text() == "text"
+    (tmp_path / "full" / "kept").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        write_text(tmp_path / "full", "text")
+    assert [*tmp_path.glob("full/*")] == [tmp_path / "full" / "kept"]
