@@ -79,14 +79,6 @@ class FrontPoint:
         """The 95 % confidence interval of an accuracy."""
         return accuracy_interval(self.accuracies[objective], self.n_images)
 
-    def is_distinguishable(self, other: FrontPoint) -> bool:
-        """Whether the intervals of both points are disjoint in at least one objective."""
-        for name in self.accuracies:
-            (low, high), (other_low, other_high) = self.interval(name), other.interval(name)
-            if low > other_high or other_low > high:
-                return True
-        return False
-
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; accuracies and intervals stand under the names of the objectives."""
         return {
