@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
 from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
-from generalist_core.config.fields import is_union
+from generalist_core.config.fields import alternatives
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
@@ -307,7 +307,7 @@ def written_value(text: str, annotation: Any) -> Any:
     In quotes, a text is JSON too; `null` is None where the field may be, and a number may be a
     fraction such as `8/255`. What is none of these is left to be refused, or is a name: `AdamW`.
     """
-    members = get_args(annotation) if is_union(annotation) else (annotation,)
+    members = alternatives(annotation)
     if text == "null" and NoneType in members:
         return None
     value: Any = text

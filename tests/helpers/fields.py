@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from generalist_core.config.fields import field_types, is_union
+from generalist_core.config.fields import alternatives, field_types
 from generalist_core.validation import InvalidConfigError
 
 WRONG: dict[type, list[Any]] = {
@@ -61,7 +61,7 @@ def require_own_accepted(case: Case, required: dict[str, Any]) -> None:
 
 
 def _wrong(annotation: Any) -> list[Any]:
-    members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+    members = alternatives(annotation)
     wrong = [value for member in members for value in _wrong_for(member)]
     if float in members:  # a mixing ratio is a tuple or a number
         wrong = [value for value in wrong if type(value) is not int or value != 1]
