@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,7 @@ from generalist_core.config import (
     SyncConfig,
 )
 from tests.helpers.problems import NATURAL, ROBUST, SPARSE, three_experts, two_experts
-from tests.helpers.refused import Broken, assert_refused
+from tests.helpers.refused import Broken, refusal_of
 
 JUDGED = EvaluationConfig(attacks=(NamedAttack(name="robust", attack=FGSM(epsilon=0.1)),))
 
@@ -73,12 +71,7 @@ BROKEN: list[Broken] = [
     ),
 ]
 
-
-@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
-def test_a_broken_law_is_stated_with_what_broke_it(
-    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
-) -> None:
-    assert_refused(build, fields, law, got)
+test_a_broken_law_is_stated_with_what_broke_it = refusal_of(BROKEN)
 
 
 def test_the_ratio_holds_for_an_epoch() -> None:
