@@ -21,8 +21,6 @@ import torch
 from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from search.cli.main import main
-from search.folders import SweepFolder
-from search.lease import leased
 from search.study.folder import open_sweep, record_request
 from tests.helpers.small_sweep import copy_of
 
@@ -166,6 +164,7 @@ FLAGS = {
     "no workers": sweep("--workers 0", "workers > 0"),
     "no CPUs": sweep("--cpus-per-trial 0", "cpus_per_trial > 0"),
     "CPUs not finite": sweep("--cpus-per-trial nan", "`cpus_per_trial` must be"),
+    "more GPUs than there are": sweep("--gpus-per-trial 1", "0 GPUs.*--device cpu"),
     "GPUs below 0": sweep("--gpus-per-trial -1", "gpus_per_trial.*-1"),
     "GPUs without Ray": sweep(
         "--local --gpus-per-trial 1",
@@ -180,11 +179,12 @@ FLAGS = {
     "no time": sweep("--time-budget 0", "time_budget_s > 0"),
     "time not a number": sweep("--time-budget nan", "`time_budget_s` must be a finite number"),
     "repeats below 0": sweep("--repeats -1", "repeats >= 0"),
-    "eta below 1": sweep("--eta 0.5", "eta > 1"),
+    "eta of 1": sweep("--eta 1", "eta > 1.*eta=1.0"),
     "no budget": sweep("--budget 0", "budget > 0"),
     "budget below 0": sweep("--budget -1e8", "budget > 0"),
     "budget not a number": Bad("sweep --budget nan --out {out}", "budget.*finite"),
     "unending budget": Bad("sweep --budget inf --out {out}", "budget.*finite"),
+    "two local workers": sweep("--local --workers 2", "A local sweep must have one worker"),
     "rounds of any size": sweep("--deterministic", "--workers"),
     "no failures": sweep("--max-failures 0", "max_failures > 0"),
     "retries below 0": sweep("--max-retries -1", "max_retries >= 0"),
@@ -217,10 +217,16 @@ FLAGS = {
     "field not a number": train(
         "--set experts.natural.optimizer.lr=NaN", "`lr` must be a finite number.*nan"
     ),
+    "one complete expert": train('--set experts=[{{"name":"natural"}}]', "two or more experts"),
+    "mixing ratio above 1": train("--set mixing.ratio.values=[1.2,0.4]", "mixing_ratio <= 1.*1.2"),
+    "sync after the end": train("--set sync.start_epoch=99", "sync.start_epoch < epochs.*99"),
     "one expert": train("--set experts=[1]", "experts.0` must be an object.*1"),
 }
 
 FILES = {
+    "config and preset": train(
+        "--config a.json --preset paper", "must be given without `--preset`"
+    ),
     "config not there": train("--config {here}/a.json", "a.json must exist, but: No such file"),
     "config a folder": train("--config {here}", "here must be a file, but: Is a directory"),
     "config below a file": train(
@@ -552,18 +558,6 @@ def test_an_unforeseen_error_is_reported_in_one_line_too(
     )
     with pytest.raises(KeyError):
         main(["front", "anywhere", "--debug"])
-
-
-def test_a_sweep_that_another_process_runs_is_left_alone(
-    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = tmp_path / "sweep"
-    shutil.copytree(finished, sweep)
-    before = digests(sweep)
-    with leased(SweepFolder(sweep).lease, waits=False):
-        assert main(["resume", str(sweep)]) == 2
-    assert "one process at a time" in capsys.readouterr().err
-    assert digests(sweep) == before
 
 
 @pytest.fixture(autouse=True)

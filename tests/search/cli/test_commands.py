@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,6 @@ import pytest
 from generalist_core.config.codec import load_config
 from search.cli.main import main
 from tests.helpers.command_line import TINY, parse
-
-
-def test_a_folder_in_use_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    assert main(["train", *TINY, "--out", str(tmp_path)]) == 2
-    assert "new or empty" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == ["notes.txt"]
 
 
 def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,12 +123,3 @@ def test_relative_paths_reach_the_workers_and_later_commands(
     attacks = ["--attacks", "fgsm", "--n-images", "20"]
     assert main(["verify", str(tmp_path / "out"), *attacks]) == 0
     assert "Hypervolume" in capsys.readouterr().out
-
-
-def test_an_unknown_storage_is_refused_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert main(["sweep", *TINY, "--storage", "nonsense", "--out", str(out)]) == 2
-    assert "must be an Optuna URL" in capsys.readouterr().err
-    assert not out.exists()

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
-from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import read_sealed_json
@@ -224,13 +223,6 @@ def test_a_time_budget_ends_a_local_sweep(tmp_path: Path) -> None:
 def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfigError, match=r"local.*workers=.*Leave these out"):
         Resources(local=True, **other)
-
-
-def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
-    assert main(["sweep", *options]) == 2
-    assert "A local sweep must have one worker" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("local_ray")
