@@ -119,9 +119,7 @@ class TuneSearcher(RaySearcher):
 
     @property
     def is_ending(self) -> bool:
-        """Whether no trial goes on: after an error or Ctrl-C, or if another process runs."""
-        with self.search.aborting():
-            self.search.ledger.guard()
+        """Whether no trial goes on: after an error or Ctrl-C."""
         return self.is_interrupted or self.search.error is not None
 
     def interrupt(self) -> None:
@@ -150,10 +148,12 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether an error or Ctrl-C has ended the search.
+        """Whether an error, Ctrl-C or another process that runs the sweep has ended the search.
 
         Otherwise it ends by proposing no more trials.
         """
+        with self.searcher.search.aborting():
+            self.searcher.search.ledger.guard()
         return self.searcher.is_ending
 
     def __getstate__(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_a_sweep_whose_lease_is_lost_records_no_more(folder: Path) -> None:
         document["custom"]["model"] = True
 
     with_request(folder, change)
-    request = replace(read_request(folder)[0], resources=Resources(local=True))
+    request = replace(read_request(folder), resources=Resources(local=True))
     report = files.report.read_bytes()
     with pytest.raises(SweepInterruptedError, match="has recorded nothing since"):
         resume(folder, request, data=DATA, model=lambda n_classes, _: Taken(16, n_classes))
@@ -172,7 +172,7 @@ def test_a_model_whose_file_has_changed_is_refused(folder: Path, tmp_path: Path)
 
 
 def test_channels_last_that_a_sweep_goes_on_without_stays_off(folder: Path) -> None:
-    asked, _ = read_request(folder)
+    asked = read_request(folder)
     assert asked.base.channels_last
     file = SweepFolder(folder).request
     stored = json.loads(file.read_text())

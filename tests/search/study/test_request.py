@@ -105,6 +105,7 @@ def test_every_setting_of_an_expert_counts(folder: Path) -> None:
 
 CHANGED = {
     "trials": 40,
+    "budget": 1e9,
     "time_budget_s": 10.0,
     "resources": {"workers": 2},
     "limits": {"max_retries": 0},
