@@ -19,8 +19,7 @@ from generalist_core.config import (
     RatioSchedule,
     TrainConfig,
 )
-from generalist_core.data.splits import Dataset, Split
-from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.data.splits import Split
 from generalist_core.training.warmups import (
     train_warmup,
     warming,
@@ -35,6 +34,7 @@ from tests.helpers.problems import (
     ratio,
     same_bits,
     sliding,
+    start,
     synced,
     three_experts,
     tiny_dataset,
@@ -50,10 +50,6 @@ LONG = RatioSchedule(knots=(0, 0.6, 1), values=(1.0, 1.0, 0.2))
 """Constant up to epoch 3 of 5."""
 
 FALLING = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 0.5, 0.1))
-
-
-def start(config: TrainConfig, data: Dataset | None = None, **others: Any) -> GeneralistTrainer:
-    return GeneralistTrainer(config, data or tiny_dataset(), **others)
 
 
 def robust(**changes: Any) -> TrainConfig:

@@ -36,9 +36,9 @@ from tests.helpers.problems import (
     ratio,
     same_bits,
     sliding,
+    start,
     synced,
     three_experts,
-    tiny_dataset,
     train_to,
     two_experts,
     with_expert,
@@ -46,10 +46,6 @@ from tests.helpers.problems import (
 
 STOP = 2
 """The epoch of the first sync."""
-
-
-def start(config: TrainConfig) -> GeneralistTrainer:
-    return GeneralistTrainer(config, tiny_dataset())
 
 
 # Apart or side by side

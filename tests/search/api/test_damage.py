@@ -29,6 +29,7 @@ from search.folders import SweepFolder
 from search.running.mixtures import point_state
 from search.running.trial import read_metrics
 from search.study.folder import open_sweep
+from tests.helpers.damages import emptied, flipped
 from tests.helpers.small_sweep import small_sweep
 from tests.helpers.tiny import tiny_config
 
@@ -137,18 +138,8 @@ def test_the_file_of_another_trial_or_point_is_no_replacement(folder: Path) -> N
         load_export(folder / "model.pt")
 
 
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def removed(path: Path) -> None:
     path.unlink()
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [flipped, emptied, removed])
