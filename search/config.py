@@ -19,11 +19,7 @@ from generalist_core.config.fields import (
     with_checked_fields,
 )
 from generalist_core.config.suite import SuiteConfig
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_one_of,
-)
+from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.folders import SweepFolder
 
 if TYPE_CHECKING:

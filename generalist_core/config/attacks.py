@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_not_negative,
-)
+from generalist_core.validation import InvalidConfigError, require, require_not_negative
 
 Norm = Literal["linf", "l2", "l1"]
 

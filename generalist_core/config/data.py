@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-)
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,7 @@ from typing import Literal
 from generalist_core.config.attacks import NFGSM, Attack
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
 from generalist_core.config.mixing import Ratio
-from generalist_core.validation import (
-    InvalidConfigError,
-)
+from generalist_core.validation import InvalidConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,7 @@ from typing import Literal
 
 from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
 from generalist_core.config.schedules import locate, require_knots
-from generalist_core.validation import (
-    InvalidConfigError,
-    require_fraction,
-)
+from generalist_core.validation import InvalidConfigError, require_fraction
 
 Ratio = float | tuple[float, ...]
 """A mixing ratio: the weight of the second of two experts, or one weight per expert."""

@@ -7,10 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from generalist_core.config.fields import Fraction, Positive, with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-)
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,7 @@ from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-)
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)

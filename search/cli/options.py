@@ -118,9 +118,7 @@ class ProblemOptions:
     data_root: str | None = option("folder of the data; default data", "FOLDER", sets="data.root")
     download: bool | None = option("download the data if they are missing", sets="data.download")
     n_validation: int | None = option(
-        "validation images; default 500 or 1000, fewer of few images",
-        "N",
-        sets="data.n_validation",
+        "validation images; default 500 or 1000, fewer of few images", "N", sets="data.n_validation"
     )
     image_size: int | None = option("resize images to N x N", "N", sets="data.image_size")
     model: str | None = option(

@@ -31,10 +31,7 @@ OPTIONS = (
     *("--eta", "2", "--trials", str(N_TRIALS), "--repeats", "1"),
 )
 
-MENDS = {
-    "resume": ("--local",),
-    "verify": ("--attacks", "fgsm", "--n-images", "20"),
-}
+MENDS = {"resume": ("--local",), "verify": ("--attacks", "fgsm", "--n-images", "20")}
 """The options of the commands that mend."""
 
 OWN = {

@@ -11,14 +11,7 @@ from generalist_core.config import SyncConfig
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search import config as configs
-from search.config import (
-    CustomParts,
-    Floor,
-    Growing,
-    StopWhenDone,
-    SuccessiveHalving,
-    SweepConfig,
-)
+from search.config import CustomParts, Floor, Growing, StopWhenDone, SuccessiveHalving, SweepConfig
 from tests.helpers.fields import acceptance_of_own, refusal_of_others
 from tests.helpers.refused import Broken, refusal_of
 from tests.helpers.tiny import tiny_config

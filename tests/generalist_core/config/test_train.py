@@ -42,12 +42,7 @@ BROKEN: list[Broken] = [
     (two_experts, {"experts": (NATURAL,)}, "two or more experts", "['natural']"),
     (two_experts, {"experts": (NATURAL, NATURAL)}, "different names", "['natural', 'natural']"),
     (two_experts, {"epochs": 2}, "sync.start_epoch < epochs", "start_epoch=2, epochs=2"),
-    (
-        two_experts,
-        {"epochs": 0, "sync": SyncConfig(start_epoch=0)},
-        "epochs > 0",
-        "epochs=0",
-    ),
+    (two_experts, {"epochs": 0, "sync": SyncConfig(start_epoch=0)}, "epochs > 0", "epochs=0"),
     (two_experts, {"batch_size": 0}, "batch_size > 0", "batch_size=0"),
     (two_experts, {"precision": "float16"}, "`precision` must be one of", "'float16'"),
     (

@@ -263,9 +263,7 @@ class Copied(torch.autograd.Function):
         lambda x: x + x.sum().item(),
     ],
 )
-def test_values_that_are_only_passed_on_are_traced(
-    prepared: Callable[[Tensor], Tensor],
-) -> None:
+def test_values_that_are_only_passed_on_are_traced(prepared: Callable[[Tensor], Tensor]) -> None:
     model = trained(Untraceable(prepared))
     found = folded_now(model)
     assert len(found.convs) == 1

@@ -20,12 +20,7 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.data.splits import Split
-from generalist_core.training.warmups import (
-    train_warmup,
-    warming,
-    warmup_keys,
-    warmup_state,
-)
+from generalist_core.training.warmups import train_warmup, warming, warmup_keys, warmup_state
 from tests.helpers.problems import (
     NATURAL,
     ROBUST,
@@ -101,10 +96,7 @@ SAME: dict[str, tuple[TrainConfig, TrainConfig]] = {
         robust(schedule=Constant()),
         robust(schedule=PiecewiseLinear(knots=(0, 1), values=(1, 1), per_step=True)),
     ),
-    "where in an epoch constant rates are read": (
-        two_experts(),
-        two_experts(epoch_progress="end"),
-    ),
+    "where in an epoch constant rates are read": (two_experts(), two_experts(epoch_progress="end")),
     "where in an epoch rates by step begin": (
         falling(per_step=True),
         dataclasses.replace(falling(per_step=True), epoch_progress="end"),

@@ -226,9 +226,7 @@ def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> Non
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(
-    tmp_path: Path,
-) -> None:
+def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(tmp_path: Path) -> None:
     on_ray = replace(LOCAL, resources=Resources(workers=1), round_size=1)
     ray_first = sweep(replace(on_ray, trials=2), tmp_path / "ray", data=DATA, console=QUIET)
     local = replace(on_ray, resources=Resources(local=True))

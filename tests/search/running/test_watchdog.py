@@ -27,10 +27,7 @@ with watched(pathlib.Path(sys.argv[1]), 0.2):
 def test_the_watchdog_ends_a_process_that_hangs(tmp_path: Path) -> None:
     """Even one that hangs in a library while it holds the interpreter lock."""
     done = subprocess.run(
-        [sys.executable, "-c", HANGING, str(tmp_path)],
-        cwd=ROOT,
-        timeout=60,
-        check=False,
+        [sys.executable, "-c", HANGING, str(tmp_path)], cwd=ROOT, timeout=60, check=False
     )
     assert done.returncode == 1
     assert has_hung(tmp_path)
