@@ -42,7 +42,7 @@ class TuneSearcher(RaySearcher):
         searcher: Searcher,
         folder: Path,
         n_workers: Callable[[], int] | None = None,
-        has_hung: Callable[[str], bool] = lambda _: False,
+        stood_still: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Wrap a search.
 
@@ -50,13 +50,13 @@ class TuneSearcher(RaySearcher):
             searcher: the search.
             folder: where the folders of the trials are.
             n_workers: says how many trials fit now, as machines come and go.
-            has_hung: says whether the workers of a trial were ended because they stood still.
+            stood_still: says whether the workers of a trial were ended because they stood still.
         """
         super().__init__()
         self.search = searcher
         self.folder = folder
         self.n_workers = n_workers
-        self.has_hung = has_hung
+        self.stood_still = stood_still
         self.is_interrupted = False
         self.names: dict[str, str] = {}
 
@@ -106,7 +106,7 @@ class TuneSearcher(RaySearcher):
                 kind="worker-died",
                 reason=f"its worker died, and so did those that replaced it: {cause}",
             )
-            if self.has_hung(trial):
+            if self.stood_still(trial):
                 reason = "its worker showed no sign of life, and neither did those that replaced it"
                 failure = Failure(kind="hang", reason=reason)
             with self.search.aborting():
