@@ -43,7 +43,17 @@ from tests.drill.checks import (
 )
 from tests.drill.faults import DISTURBANCES, PLANTED, PLANTS, Fault
 from tests.drill.single import SINGLES, Single
-from tests.drill.sweeps import REQUESTS, Disk, Driver, Request, await_that, can_lock, progress
+from tests.drill.sweeps import (
+    REQUESTS,
+    Disk,
+    Driver,
+    Request,
+    await_that,
+    can_lock,
+    ended_badly,
+    left_behind,
+    progress,
+)
 
 FAULTS_PER_SWEEP = 9
 
@@ -204,8 +214,7 @@ class Drill:
     def aftermath(self, driver: Driver, disk: Disk, fault: Fault) -> list[str]:
         """What is wrong after a fault; then the folder is made ready to be resumed."""
         assert fault.codes is not None
-        code = driver.wait()
-        problems = ended_badly(driver, code, fault.codes, fault.says)
+        problems = ended_badly(driver, fault.codes, fault.says)
         self.damage(disk.folder, [fault])
         problems += unreadable(disk.folder)
         if fault.is_refused:
@@ -228,7 +237,7 @@ class Drill:
         self, driver: Driver, folder: Path, request: Request, expected: Reference
     ) -> list[str]:
         """What is wrong with the disturbed sweep at its end."""
-        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems = ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, request.trials)
         problems += unequal(outcome(folder), expected.outcome)
         problems += unreported(folder)
@@ -245,11 +254,11 @@ class Drill:
         limits = ("--epoch-limit", str(EPOCH_LIMIT_S), "--max-retries", "2")
         request = Request(name="planted", options=(*options, *limits), trials=n_trials)
         driver = self.begin(request.arguments(folder, self.workers))
-        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems = ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, n_trials) + failed_otherwise(folder) + unreported(folder)
         reached = outcome(folder)
         driver = self.begin(["resume", str(folder), "--trials", str(n_trials + 1)])
-        problems += ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems += ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, n_trials + 1) + failed_otherwise(folder) + unreported(folder)
         problems += taken_back(reached, outcome(folder))
         self.conclude([f"planted: {PLANTED[plant]}" for plant in plants], problems)
@@ -268,28 +277,6 @@ class Drill:
     def say(self, text: str) -> None:
         """Report the progress."""
         sys.stderr.write(f"{time.monotonic() - self.began:6.0f} s  {text}\n")
-
-
-def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...], says: str) -> list[str]:
-    """What is wrong with the end of a command: its exit code or what it said."""
-    problems = []
-    if code not in codes:
-        problems.append(f"exit code {code}, not {codes}: {driver.said[-600:]}")
-    if says not in driver.said:
-        problems.append(f"does not say {says!r}: {driver.said[-600:]}")
-    if "Traceback" in driver.said:
-        problems.append(f"shows a traceback, see {driver.log}")
-    return problems
-
-
-def left_behind(drivers: Sequence[Driver]) -> list[str]:
-    """Processes left by commands that have ended; those of Ray take a while to end."""
-    problems = []
-    for driver in drivers:
-        if not await_that(lambda driver=driver: not driver.family()):  # type: ignore[misc]
-            titles = [" ".join(title.split()) for title in driver.end().values()]
-            problems.append(f"{driver.log} left processes: {titles}")
-    return problems
 
 
 def failed_otherwise(folder: Path) -> list[str]:
