@@ -1,14 +1,14 @@
-"""The front per forward image: our search against plain sampling, by real training.
+"""The front per forward image: our searches against plain sampling and baselines, by real training.
 
-python -m benchmarks.search_efficiency --task digits --out docs/results/search_efficiency.json
+python -m benchmarks.search_efficiency --task digits --space full --out results.json
 
-Every method begins as a sweep does, see `search.scheduling.proposer.Proposer.first`, and may spend
-the cost of `plain-trials` plain trials, in forward images. Plain trains every trial from scratch
-and learns one point from it. Fronts are chosen on validation images and judged on test images under
-the same attack, by the hypervolume above (0, 0) and by the trade-off area, which is the hypervolume
-above the natural accuracy of robust-only training. Results are added to those in `--out`, and
-searches that are there are not run again. The task `simulated` needs no training: many seeds take
-minutes.
+Every search begins as a sweep of its space does, see `search.scheduling.proposer.Proposer.first`:
+with plain adversarial training by the base's settings. Plain trains every trial from scratch and
+learns one point from it; the others may spend a fraction of its cost, in forward images. Baselines
+do not search, and stop by themselves. Fronts are chosen on validation images and judged on test
+images under the same attack, see `benchmarks.fronts`. Seeds vary training and sampling. Results are
+added to those in `--out`, and what is there is not run again; the final fronts are saved beside it,
+for `benchmarks.final_fronts`. The task `simulated` needs no training: many seeds take minutes.
 """
 
 from __future__ import annotations
@@ -17,124 +17,68 @@ import argparse
 import dataclasses
 import math
 import multiprocessing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 
-from benchmarks.comparison import MEASURES, key_of, plot, table
+from benchmarks.baselines import BASELINES
+from benchmarks.comparison import key_of, plot, table
+from benchmarks.fronts import FoundFront, FrontTester
 from benchmarks.simulated_loop import run_here
-from benchmarks.simulator import SimulatedTrainer, WarmupsInMemory, World
-from generalist_core.config import DataConfig, Ratio, TrainConfig
-from generalist_core.config.presets import short
-from generalist_core.data.splits import Dataset, Split, as_floats
-from generalist_core.training.abstract_trainer import AbstractTrainer
-from generalist_core.training.evaluator import Evaluator, OperatingPoint
-from generalist_core.training.trainer import GeneralistTrainer
-from generalist_core.training.warmups import train_warmup, warming
+from benchmarks.simulator import WarmupsInMemory
+from benchmarks.tasks import Task
+from generalist_core.config import TrainConfig
 from search.config import Growing, SuccessiveHalving
 from search.files import read_json, write_json
-from search.front.front import hypervolume
-from search.running.trial import Training, cached_dataset, with_release_ratio
-from search.scheduling.callbacks import Callback
+from search.running.trial import Training, with_release_ratio
 from search.scheduling.early_stopping import Rungs
 from search.scheduling.lineages import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.results import Results
-from search.study.samplers import N_STARTUP, build_samplers
+from search.study.samplers import N_STARTUP, build_samplers, fixing
 from spaces import SPACES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """The parts of the search that are switched on."""
+    """The parts of the search that are switched on, and parameters that it does not search."""
 
     sampler: str = "tpe"
     releases: bool = True
     shares: bool = True
     stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
-    grows: bool = False
+    grows: Growing | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
 
 
+RESTS = "experts.robust.rests"
 PLAIN = Method(releases=False, shares=False, stops=None)
-OURS = Method()
+LINEAGES = Method(stops=None, grows=Growing())
 METHODS = {
     "plain": PLAIN,
     "random": dataclasses.replace(PLAIN, sampler="random"),
+    "NSGA-II": dataclasses.replace(PLAIN, sampler="nsga2"),
     "plain, stopping": dataclasses.replace(PLAIN, stops=SuccessiveHalving()),
-    "ours": OURS,
-    "no release curve": dataclasses.replace(OURS, releases=False),
-    "no sharing": dataclasses.replace(OURS, shares=False),
-    "no stopping": dataclasses.replace(OURS, stops=None),
-    "lineages": Method(stops=None, grows=True),
+    "fixed lengths": Method(),
+    "lineages": LINEAGES,
+    "lineages, random": dataclasses.replace(LINEAGES, sampler="random"),
+    "lineages, no release curve": dataclasses.replace(LINEAGES, releases=False),
+    "lineages, no sharing": dataclasses.replace(LINEAGES, shares=False),
+    "lineages, one": dataclasses.replace(LINEAGES, grows=Growing(n_first=1)),
+    "lineages, resting": dataclasses.replace(LINEAGES, fixed={RESTS: True}),
+    "lineages, co-training": dataclasses.replace(LINEAGES, fixed={RESTS: False}),
 }
+"""The searches by name. Stopping is multi-objective successive halving (Schmucker et al. 2021)."""
 
 GROWING = {"full": "lineages", "mixing": "branches"}
 """The space with lineages that stands in for another where a method `grows`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """The base of all trials and its images; a simulation has no images."""
-
-    config: TrainConfig
-    data: Dataset | None = None
-
-    @staticmethod
-    def of(name: str, root: str) -> Task:
-        """The digits, Fashion-MNIST pooled to 14x14 pixels, or a simulation."""
-        if name == "simulated":
-            return Task(config=short())
-        if name == "digits":
-            config = short(data=DataConfig(n_validation=500))
-            return Task(config=config, data=cached_dataset(config.data))
-        data = DataConfig(name=name, root=root, n_train=4000, n_validation=1000)
-        config = short(data=data, epochs=8, epsilon=0.1)
-        whole = cached_dataset(data)
-        assert whole.test is not None
-        splits = {part: pooled(getattr(whole, part)) for part in ("train", "validation", "test")}
-        splits["test"] = splits["test"].take(torch.arange(4000))
-        return Task(config=config, data=Dataset(name=name, **splits))
-
-    @property
-    def images(self) -> Dataset:
-        """The images; those of a simulation are white."""
-        return self.data or World().images()
-
-    def trainer(self, config: TrainConfig) -> AbstractTrainer:
-        """A trainer of this task."""
-        if self.data is None:
-            return SimulatedTrainer(config, World())
-        return GeneralistTrainer(config, self.data)
-
-    def tested(self, trainer: AbstractTrainer, ratio: Ratio) -> list[float]:
-        """A mixture's natural and robust accuracy on test images, which no search uses."""
-        if isinstance(trainer, SimulatedTrainer):
-            return list(trainer.true_accuracies(ratio))
-        assert isinstance(trainer, GeneralistTrainer)
-        assert self.data is not None
-        assert self.data.test is not None
-        config, model = trainer.config, trainer.evaluator.model
-        evaluator = Evaluator(
-            model, self.data.test, config.evaluation, seed=config.seed, dtype=trainer.dtype
-        )
-        return list(evaluator.judge(trainer.mixture(ratio)).values())
-
-    def robust_only(self) -> float:
-        """The natural test accuracy of the base's robust expert, trained alone."""
-        alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
-        trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
-        if isinstance(trainer, SimulatedTrainer):
-            return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
-        while "robust" in warming(trainer):
-            train_warmup(trainer, "robust")
-        return self.tested(trainer, 1.0)[0]
 
 
 def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
@@ -147,33 +91,6 @@ def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
     if not method.stops:
         evaluation = dataclasses.replace(evaluation, every_epochs=config.epochs)
     return dataclasses.replace(config, evaluation=evaluation)
-
-
-class FrontTester(Callback):
-    """Tests the front after each trial."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.reference = task.robust_only()
-        self.trainers: dict[str, AbstractTrainer] = {}
-        self.tested: dict[tuple[str, Ratio], list[float]] = {}
-        self.history: list[dict[str, float]] = []
-
-    def on_completed(self, _: str, __: Sequence[OperatingPoint], results: Results) -> None:
-        """Judge the front, which was chosen on validation images, on test images."""
-        front = [(point.trial, point.mixing_ratio) for point in results.front().points]
-        for trial, ratio in front:
-            if (trial, ratio) not in self.tested:
-                self.tested[trial, ratio] = self.task.tested(self.trainers[trial], ratio)
-        self.trainers.clear()  # a trial that is not on the front now never will be
-        values = np.array([self.tested[key] for key in front])
-        measures = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
-        self.history.append(
-            {
-                "cost": results.cost()["forward_images"],
-                **dict(zip(MEASURES, measures, strict=True)),
-            }
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,17 +111,40 @@ class Cell:
         return key_of(self.task, self.space, self.method, self.seed)
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Search until the budget is spent; returns the front's values over cost."""
+def run(cell: Cell, fronts: Path | None) -> dict[str, Any]:
+    """Search until the budget is spent; returns the front's values over cost, and saves it."""
     torch.set_num_threads(1)
-    task, method = Task.of(cell.task, cell.root), METHODS[cell.method]
+    task = Task.of(cell.task, cell.root, cell.seed)
+    front = FoundFront(task)
+    result: dict[str, Any] = {}
+    if cell.method in BASELINES:
+        for cost, found in BASELINES[cell.method](task):
+            front.add(cost, found)
+        result["cost"] = front.history[-1]["cost"]
+    else:
+        results = search(cell, task, front)
+        result["cost"] = results.cost()["forward_images"]
+        result["trials"] = dataclasses.asdict(results.counts())
+    if fronts is not None:
+        models = [(dict(found.validated), found.weights) for found in front.candidates]
+        torch.save(models, fronts / f"{cell.key.replace('/', ' ')}.pt")
+    return {**result, "history": front.history}
+
+
+def search(cell: Cell, task: Task, front: FoundFront) -> Results:
+    """Search by a method; its results, while `front` takes in what it finds."""
+    method, base = METHODS[cell.method], task.config
     space = SPACES[GROWING[cell.space] if method.grows else cell.space]
-    base = task.config
-    sampler = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler)
-    proposer = build_proposer(ledger, space, base, Growing(), lambda: task.images)
+    sampler_of = build_samplers(method.sampler, seed=cell.seed, n_startup=N_STARTUP)
+
+    def fixed_sampler_of(suggestion: str) -> BaseSampler:
+        return fixing(sampler_of(suggestion), method.fixed)
+
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=fixed_sampler_of)
+    growing = method.grows or Growing()
+    proposer = build_proposer(ledger, space, base, growing, lambda: task.images)
     proposer.enqueue_first()
-    tester = FrontTester(task)
+    tester = FrontTester(task, front)
     searcher = Searcher(
         proposer,
         n_trials=cell.n_trials,
@@ -219,18 +159,7 @@ def run(cell: Cell) -> dict[str, Any]:
         return Training(trainer, warmups)
 
     run_here(searcher, begin)
-    counts = dataclasses.asdict(ledger.results.counts())
-    return {
-        "cost": ledger.results.cost()["forward_images"],
-        "trials": counts,
-        "history": tester.history,
-    }
-
-
-def pooled(split: Split) -> Split:
-    """The images at half the resolution, by averages of 2x2 pixels."""
-    images = as_floats(split.images, torch.float32)
-    return Split(images=torch.nn.functional.avg_pool2d(images, 2), labels=split.labels)
+    return ledger.results
 
 
 def main() -> None:
@@ -238,7 +167,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="digits")
     parser.add_argument("--space", default="full", choices=SPACES)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    known = [*METHODS, *BASELINES]
+    parser.add_argument("--methods", nargs="+", default=known, choices=known)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--plain-trials", type=int, default=24)
     parser.add_argument("--fraction", type=float, default=1.0, help="of plain's cost, for others")
@@ -248,6 +178,9 @@ def main() -> None:
     options = parser.parse_args()
     stored = options.out is not None and options.out.is_file()
     results: dict[str, Any] = read_json(options.out) if stored else {}
+    fronts = options.out and options.out.with_suffix("")
+    if fronts is not None:
+        fronts.mkdir(parents=True, exist_ok=True)
 
     def limits(method: str, seed: int) -> dict[str, float]:
         if method == "plain":
@@ -270,20 +203,19 @@ def main() -> None:
                 for method in methods
             ]
             missing = [cell for cell in cells if cell.key not in results]
-            for key, result in pool.imap_unordered(keyed, missing):
+            for key, result in pool.imap_unordered(partial(keyed, fronts=fronts), missing):
                 results[key] = result
-                print(key, result["trials"], result["history"][-1:], flush=True)
+                print(key, result.get("trials"), result["history"][-1:], flush=True)
                 if options.out is not None:
-                    options.out.parent.mkdir(parents=True, exist_ok=True)
                     write_json(options.out, results)
-    print("\n".join(table(results, options.task, options.space, list(METHODS))))
+    print("\n".join(table(results, options.task, options.space, known)))
     if options.out is not None:
         plot(results, options.out.with_suffix(".png"), options.methods)
 
 
-def keyed(cell: Cell) -> tuple[str, dict[str, Any]]:
+def keyed(cell: Cell, fronts: Path | None) -> tuple[str, dict[str, Any]]:
     """The result of a search with its name, as searches end in any order."""
-    return cell.key, run(cell)
+    return cell.key, run(cell, fronts)
 
 
 if __name__ == "__main__":

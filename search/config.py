@@ -164,10 +164,10 @@ class Growing:
     n_first: Positive[int] = 5
     first_cost: Positive[float] = 18.0
     second_cost: Positive[float] = 54.0
-    growth: AboveOne = 1.25
+    growth: AboveOne = 1.5
     eta: AboveOne = 5.0
-    patience: Positive[int] = 3
-    min_growth: BelowOne = 0.002
+    patience: Positive[int] = 2
+    min_growth: BelowOne = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +220,7 @@ class SweepConfig:
     budget: Positive[float] | None = None
     time_budget_s: Positive[float] | None = None
     repeats: NotNegative[int] = 0
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)  # it may hold a password
     at_least: tuple[Floor, ...] = ()
     stop_when: StopWhenDone | None = None
     warm_start: tuple[str, ...] = ()

@@ -71,10 +71,18 @@ def tune_schedule_kind(trial: Trial, config: TrainConfig, path: str) -> TrainCon
     return replace_at(config, path, {"type": kind, **fields})
 
 
-def tune_robust_task(
-    trial: Trial, config: TrainConfig, expert: ExpertConfig, *, fewest_steps: int = 3
-) -> TrainConfig:
+def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
     """The loss and its weight, and the steps of PGD; a custom loss or attack is kept."""
+    config = tune_loss(trial, config, expert)
+    if isinstance(expert.attack, PGD):
+        path = f"experts.{expert.name}.attack"
+        config = tune_int(trial, config, f"{path}.steps", 3, 12)
+        config = tune_float(trial, config, f"{path}.relative_step_size", 0.1, 1.0, log=True)
+    return config
+
+
+def tune_loss(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
+    """The loss of a robust expert, its weight, and what PGD then maximises."""
     path = f"experts.{expert.name}"
     if not isinstance(expert.loss, CustomLoss):
         config = tune_choice(trial, config, f"{path}.loss", LOSSES)
@@ -82,8 +90,6 @@ def tune_robust_task(
     if loss in ("TRADES", "MART"):
         config = tune_float(trial, config, f"{path}.loss.{loss}.beta", 0.5, 10.0, log=True)
     if isinstance(expert.attack, PGD):
-        config = tune_int(trial, config, f"{path}.attack.steps", fewest_steps, 12)
-        config = tune_float(trial, config, f"{path}.attack.relative_step_size", 0.1, 1.0, log=True)
         inner = "kl" if loss == "TRADES" and expert.attack.random_start else "cross-entropy"
         config = replace_at(config, f"{path}.attack.loss", inner)
     return config

@@ -16,7 +16,7 @@ from typing import Any
 from generalist_core.config import PGD, ExpertConfig, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.validation import InvalidConfigError
-from spaces.experts import tune_optimizer, tune_robust_task
+from spaces.experts import tune_loss, tune_optimizer
 from spaces.mixing import averaging
 from spaces.protocol import Trial, tune_choice, tune_float, tune_int
 
@@ -34,16 +34,23 @@ def lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
     """Lineages of any settings of the robust expert: optimizer, attack, loss and averages."""
     robust = robust_of(base)
     config = tune_optimizer(trial, averaging(trial, base), f"experts.{robust.name}.optimizer")
-    config = tune_robust_task(trial, config, robust, fewest_steps=2)
-    return branch(trial, config)
+    return branch(trial, tune_steps(trial, tune_loss(trial, config, robust)))
 
 
 def branches(trial: Trial, base: TrainConfig) -> TrainConfig:
     """Lineages of the robust expert of `base`, with any number of steps if it trains on PGD."""
-    robust = robust_of(base)
-    if isinstance(robust.attack, PGD):
-        base = tune_int(trial, base, f"experts.{robust.name}.attack.steps", 2, 12)
-    return branch(trial, base)
+    return branch(trial, tune_steps(trial, base))
+
+
+def tune_steps(trial: Trial, config: TrainConfig) -> TrainConfig:
+    """The steps of PGD, each so long that together they can cross the ball; others are kept."""
+    robust = robust_of(config)
+    if not isinstance(robust.attack, PGD):
+        return config
+    path = f"experts.{robust.name}.attack"
+    config = tune_int(trial, config, f"{path}.steps", 2, 12)
+    length = max(robust.attack.relative_step_size, 2 / value_at(config, f"{path}.steps"))
+    return replace_at(config, f"{path}.relative_step_size", length)
 
 
 def branch(trial: Trial, config: TrainConfig) -> TrainConfig:
@@ -83,7 +90,6 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         config.evaluation,
         every_epochs=epochs,
         release_ratios=(1.0,),
-        n_refinements=1,
         release="last",
     )
     config = replace(

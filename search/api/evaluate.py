@@ -20,7 +20,7 @@ from generalist_core.evaluation.suite_result import Progress, SuiteResult
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_tensors, save_sealed
 from search.front.points import accuracy_interval, interval_text
-from search.wording import printable
+from search.wording import plural, printable
 
 
 def evaluate_resumably(
@@ -76,7 +76,7 @@ def suite_document(result: SuiteResult) -> dict[str, Any]:
 def suite_table(document: Mapping[str, Any]) -> Table:
     """The accuracy after each attack for the console, in % with its 95 % interval."""
     suite, n_images = document["suite"], document["n_images"]
-    title = f"{suite['norm']} {suite['epsilon']:.4g}, {n_images} images"
+    title = f"{suite['norm']} {suite['epsilon']:.4g}, {plural(n_images, 'image')}"
     table = Table("after", "accuracy %", title=title, title_justify="left")
     for name, accuracy in document["accuracy_after"].items():
         table.add_row(name, interval_text(accuracy, accuracy_interval(accuracy, n_images)))

@@ -66,7 +66,7 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
     else:
         points = sweep.front.points
         n = sum(point.trial == record.trial for point in points)
-        text += f", {n or 'none'} of the front's {len(points)} points"
+        text += f", {n or 'none'} of the front's {plural(len(points), 'point')}"
     yield f"{text}."
 
 

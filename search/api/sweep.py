@@ -37,6 +37,7 @@ from search.running.session import (
     cannot_write,
     ended_by_signals,
     interrupted,
+    removed,
     write_errors_explained,
 )
 from search.running.trial import cached_dataset, read_metrics
@@ -58,9 +59,10 @@ from search.study.folder import (
 )
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
-from search.study.storage import absolute_url, mend_journal, open_storage
+from search.study.storage import absolute_url, mend_journal, require_writable
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
+from search.wording import plural
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.parameters import parameters_of_space, with_seen
 
@@ -110,7 +112,7 @@ def sweep(
     _require_room(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     if config.storage is not None:
-        open_storage(config.storage, SweepFolder(folder).journal)
+        require_writable(config.storage)
     create_folder(folder)
     with (
         ended_by_signals(folder),
@@ -176,6 +178,8 @@ def resume(
     config, images = check_that_it_can_start(config, data, model)
     _require_room(config.resources)
     require_pinned_images(pins, images)
+    if config.storage is not None:
+        require_writable(config.storage)
     console, files = console or Console(stderr=True), SweepFolder(folder)
     with (
         ended_by_signals(folder),
@@ -200,7 +204,7 @@ def resume(
         rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
         done = ledger.results.counts().total
         console.print(
-            f"{done} trials are done, {len(unfinished)} continue, {_end_text(config)}",
+            f"{plural(done, 'trial')} done, {len(unfinished)} to continue, {_end_text(config)}",
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -218,6 +222,8 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
+        if searcher.is_cut_off and not sweep.files.request.is_file():
+            raise removed(folder) from searcher.error
         if isinstance(searcher.error, SweepInterruptedError):
             raise searcher.error
         if isinstance(searcher.error, OSError):
@@ -244,7 +250,7 @@ def _require_room(resources: Resources) -> None:
 
 def _end_text(config: SweepConfig) -> str:
     budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
-    trials = [] if config.trials is None else [f"{config.trials} are requested"]
+    trials = [] if config.trials is None else [f"{config.trials} requested"]
     return ", ".join([*trials, *budget]) or "until the time is up"
 
 

@@ -30,7 +30,7 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
 from search.api.evaluate import evaluate_resumably, follow, suite_document
-from search.config import Resources, VerifyConfig
+from search.config import CustomParts, Limits, Resources, VerifyConfig
 from search.errors import WorkerError
 from search.files import write_sealed_json
 from search.folders import SweepFolder
@@ -94,7 +94,9 @@ def verify(
     if resources is None:
         results = _verify_here(jobs, data, model, console)
     else:
-        results = dict(_verify_on_ray(jobs, data, model, resources, console))
+        custom = CustomParts(data=data, model=model)
+        limits = sweep.config.limits
+        results = dict(_verify_on_ray(jobs, custom, resources, limits, console))
     document = verified_document(front, request, results)
     document["seconds"] = time.perf_counter() - started
     if files.verified.is_file():
@@ -240,16 +242,16 @@ def _verify_here(
 
 def _verify_on_ray(
     jobs: Sequence[VerifyJob],
-    data: Dataset | None,
-    model: ModelFactory | None,
+    custom: CustomParts,
     resources: Resources,
+    limits: Limits,
     console: Console,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     from search.running.ray_cluster import map_on_ray, running_ray
 
     with running_ray(resources):
-        shared = {"threads": resources.threads, "data": data, "model": model}
-        for job, outcome in map_on_ray(run_job, jobs, resources=resources, **shared):
+        shared = {"threads": resources.threads, "data": custom.data, "model": custom.model}
+        for job, outcome in map_on_ray(run_job, jobs, resources=resources, limits=limits, **shared):
             if isinstance(outcome, Failure):
                 raise WorkerError(f"Point {job.name} could not be verified: {outcome.reason}")
             console.print(f"point {job.name}  verified", soft_wrap=True)

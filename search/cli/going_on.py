@@ -9,6 +9,7 @@ from typing import Any
 
 from search.errors import SweepInterruptedError
 from search.folders import SweepFolder, TrialFolder
+from search.interruption import raise_interrupted, was_interrupted
 from search.wording import PROGRAM, command_text
 
 AGAIN = "Interrupted. Run the command again."
@@ -23,6 +24,8 @@ def told_how_to_go_on(command: str, values: Mapping[str, Any]) -> Iterator[None]
     """
     try:
         yield
+        if was_interrupted():  # while nothing could be ended
+            raise_interrupted()
     except KeyboardInterrupt as error:
         folder = values.get("folder") or getattr(values.get("training"), "out", None)
         raise SweepInterruptedError(_how_to_go_on(command, folder)) from error

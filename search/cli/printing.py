@@ -27,7 +27,7 @@ from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
 from search.report.write import front_document
 from search.study.folder import Sweep
-from search.wording import PROGRAM, command_text, printable
+from search.wording import PROGRAM, command_text, plural, printable
 
 
 def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
@@ -94,7 +94,7 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     _say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
-        _say(f"{unfinished} trials are unfinished; continue: {again}")
+        _say(f"{plural(unfinished, 'trial')} unfinished; continue: {again}")
 
 
 def print_front(sweep: Sweep, output: ResultOptions) -> None:
@@ -109,7 +109,7 @@ def print_front(sweep: Sweep, output: ResultOptions) -> None:
     _print_table(console_table(sweep.folder, front), width=100)
     _say(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
-        f"{counts.completed} trials completed, {counts.stopped_early} stopped early, "
+        f"{plural(counts.completed, 'trial')} completed, {counts.stopped_early} stopped early, "
         f"{counts.failed} failed{failures}; "
         f"{cost['forward_images']:.3g} forward images, {cost['seconds']:.0f} s of training, "
         f"{disk_bytes(sweep.folder) / 1e6:.1f} MB on disk"
@@ -150,7 +150,7 @@ def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOpti
     _say(
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "
         f"{hypervolume['test']:.4f} on test; "
-        f"{len(document['lost_their_place'])} points lost their place; "
+        f"{plural(len(document['lost_their_place']), 'point')} lost their place; "
         f"{document['seconds']:.0f} s. Details: {sweep.files.verified}"
     )
 

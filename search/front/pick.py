@@ -139,8 +139,8 @@ def reaching(front: Front, bounds: Mapping[str, float]) -> Pick:
     best = values_of(able, free).mean(1)
     chosen = _best(able, best, values_of(able, front.objectives).mean(1))
     what = free[0] if len(free) == 1 else f"mean of {' and '.join(free)}"
-    number = f"{len(able)} of {len(front.points)} points"
-    return _picked(front, chosen, f"the largest {what} where {law}, which {number} reach")
+    number = f"{len(able)} of {plural(len(front.points), 'point')}"
+    return _picked(front, chosen, f"the largest {what} where {law}, reached by {number}")
 
 
 def weighted(front: Front, weights: Mapping[str, float]) -> Pick:

@@ -20,7 +20,7 @@ from search.study.failures import Failure
 from search.study.records import Growth, TrialCounts
 from search.study.results import Results
 
-PASSWORD = re.compile(r"(?<=://)[^\s/@'\"]+@")
+PASSWORD = re.compile(r"(?<=://)[^\s'\"]+@")
 
 N_DETAILED = 2000
 """Maximum number of points all of which show their parameters, which takes a kilobyte for each."""

@@ -92,9 +92,9 @@ def _importance(
     names = dict.fromkeys(name for trial in trials for name in searched(trial.params))
     refusal = None
     if len(trials) < N_REQUIRED:
-        refusal = f"{len(trials)} trainings count, but at least {N_REQUIRED} are needed"
+        refusal = f"at least {N_REQUIRED} trainings must count, but got {len(trials)}"
     elif sum(are_best) < N_BEST:
-        refusal = f"{sum(are_best)} trainings are among the best, but at least {N_BEST} are needed"
+        refusal = f"at least {N_BEST} trainings must be among the best, but got {sum(are_best)}"
     fractions = {} if refusal else _fractions(trials, are_best)
     if not refusal and sum(fractions.values()) == 0:
         refusal = "no parameter varies"

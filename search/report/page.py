@@ -18,6 +18,7 @@ from generalist_core.config.mixing import ratio_key, ratio_text
 from search.front.points import interval_text
 from search.report.contents import ReportContents
 from search.report.figures import attainment_figure, front_figure, growth_figure
+from search.report.lineages_figure import lineages_figure
 from search.report.parameter_figures import (
     NEGLIGIBLE,
     by_importance,
@@ -73,6 +74,9 @@ def figures_of(contents: ReportContents) -> dict[str, go.Figure]:
         figures["slices"] = slices_figure(contents)
     if contents.history:
         figures["growth"] = growth_figure(contents.history)
+    lineages = lineages_figure(contents)
+    if lineages is not None:
+        figures["lineages"] = lineages
     attained = contents.attainment
     if attained is not None and attained.surfaces and len(contents.objectives) == 2:
         figures["attainment"] = attainment_figure(contents, attained)

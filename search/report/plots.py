@@ -17,6 +17,7 @@ from search.front.points import FrontPoint, accuracy_interval, release_curves, v
 from search.study.records import Growth
 from search.study.results import Results
 from search.study.tables import history_table, points_table
+from search.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +67,9 @@ def front_plot(front: Front, points: Sequence[FrontPoint]) -> Figure:
     axes.plot([], [], "o-", color="0.75", markersize=3, label="a trial's mixtures")
     axes.set_xlabel(f"{names[0]} accuracy (%)")
     axes.set_ylabel(f"{names[1]} accuracy (%)")
-    axes.set_title(f"{len(front.points)} points, hypervolume {front.hypervolume:.4f} (validation)")
+    axes.set_title(
+        f"{plural(len(front.points), 'point')}, hypervolume {front.hypervolume:.4f} (validation)"
+    )
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 

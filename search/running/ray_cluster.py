@@ -17,9 +17,10 @@ from ray._private import ray_constants, services, utils
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
 from generalist_core.validation import InvalidConfigError
-from search.config import Resources
+from search.config import Limits, Resources
 from search.interruption import descendants, kill, set_handlers_again
 from search.running.preflight import require_reachable
+from search.running.ray_heartbeats import Answers
 from search.study.failures import Failure, classify, is_of_folder
 
 Item = TypeVar("Item")
@@ -248,32 +249,68 @@ def _quotient(whole: float, part: float) -> int:
     return round(whole * 10_000) // max(1, round(part * 10_000))
 
 
+STOOD_STILL = Failure(
+    kind="hang",
+    reason="its worker showed no sign of life, and neither did those that replaced it",
+)
+
+
+class _Caller:
+    """A worker that calls functions, and has a second thread to answer meanwhile."""
+
+    def call(self, function: Callable[..., Result], item: object, **shared: object) -> Result:
+        return function(item, **shared)
+
+    def answer(self) -> None:
+        """Show that this process is alive."""
+
+
 def map_on_ray(
     function: Callable[..., Result],
     items: Sequence[Item],
     *,
     resources: Resources,
+    limits: Limits,
     **shared: object,
 ) -> Iterator[tuple[Item, Result | Failure]]:
     """Yield each item with `function(item, **shared)`, in the order in which workers finish.
+
+    The item of a worker that died, or stood still for `heartbeat_s`, is given to another, up to
+    `max_retries` times; then it fails.
 
     Raises:
         OSError: a folder cannot be written.
         SweepFolderError: a folder is damaged.
     """
-    task: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(
-        function
-    )
+    asked = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
+    caller: Any = ray.remote(**asked, max_concurrency=2)(_Caller)  # type: ignore[call-overload]
     references = {name: ray.put(value) for name, value in shared.items()}
-    waiting = list(reversed(items))
-    running: dict[Any, Item] = {}
-    n_at_once = n_workers(resources)
-    while waiting or running:
-        while waiting and len(running) < n_at_once:
-            item = waiting.pop()
-            running[task.remote(item, **references)] = item
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(done), _outcome(done)
+    waiting = [(item, limits.max_retries) for item in reversed(items)]
+    running: dict[Any, tuple[Item, int, Any]] = {}
+    idle: list[Any] = []
+    answers, n_at_once = Answers(limits.heartbeat_s), n_workers(resources)
+    try:
+        while waiting or running:
+            while waiting and len(running) < n_at_once:
+                item, n_retries = waiting.pop()
+                actor = idle.pop() if idle else caller.remote()
+                call = actor.call.remote(function, item, **references)
+                running[call] = item, n_retries, actor
+            done, _ = ray.wait(list(running), num_returns=1, timeout=answers.every_s)
+            for call in done:
+                item, n_retries, actor = running.pop(call)
+                outcome = _outcome(call)
+                has_died = isinstance(outcome, Failure) and outcome.kind == "worker-died"
+                if not has_died:
+                    idle.append(actor)
+                if has_died and n_retries > 0:
+                    waiting.append((item, n_retries - 1))
+                else:
+                    yield item, STOOD_STILL if has_died and actor in answers.ended else outcome
+            answers.look(actor for _, _, actor in running.values())
+    finally:
+        for actor in (*idle, *(actor for _, _, actor in running.values())):
+            ray.kill(actor)
 
 
 def _outcome(reference: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,46 @@ from search.config import Limits
 from search.folders import TrialFolder
 from search.running.watchdog import BEATS
 
+STARTING = 5
+"""A worker may take this many times `heartbeat_s` for its imports, before its first heartbeat."""
+
 STOPPING_S = 2.0
 """How long workers may take to stop in order, once the search is ending."""
 
 log = logging.getLogger(__name__)
+
+
+def actors_in_creation() -> list[str]:
+    """The ids of Tune's actors that have a process but do not answer yet, as it imports modules.
+
+    Ray 2.60 has no public way to them, and Tune gives no handle before an actor has started.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    created: dict[str, Any] = ray._private.state.actors(actor_state_name="PENDING_CREATION")
+    return [
+        name
+        for name, actor in created.items()
+        if actor["JobID"] == job
+        and actor["ActorClassName"].endswith(".ResourceTrainable")
+        and actor["Address"]["Port"]  # without one it waits for a process
+    ]
+
+
+def patience(actor: Any, heartbeat_s: float) -> float:
+    """The seconds that an actor may take to answer; infinity while it waits for a process."""
+    known: dict[str, Any] = ray._private.state.actors(actor._actor_id.hex())
+    if not known or not known["Address"]["Port"]:
+        return math.inf
+    return heartbeat_s if known["State"] == "ALIVE" else STARTING * heartbeat_s
+
+
+def kill_actor(actor: Any) -> None:
+    """End the process of an actor, which is given by its handle, or by its id before it started."""
+    if isinstance(actor, str):
+        worker: Any = ray._private.worker.global_worker
+        worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)
+    else:
+        ray.kill(actor)
 
 
 @dataclass(kw_only=True)
@@ -31,6 +68,15 @@ class Watched:
     actor: Any
     heartbeat: bytes
     silent_s: float = 0.0
+
+
+@dataclass
+class Asked:
+    """The answer that an actor is to give, for how long it has not, and for how long it may not."""
+
+    answer: Any
+    silent_s: float = 0.0
+    limit_s: float = math.inf
 
 
 class Heartbeats(tune.Callback):
@@ -46,14 +92,16 @@ class Heartbeats(tune.Callback):
         is_ending: Callable[[], bool] = lambda: False,
         *,
         clock: Callable[[], float] = time.monotonic,
-        kill: Callable[[Any], None] = ray.kill,
+        kill: Callable[[Any], None] = kill_actor,
+        starting: Callable[[], Iterable[str]] = actors_in_creation,
     ) -> None:
         self.limits, self.every_s = limits, limits.heartbeat_s / BEATS
-        self.is_ending, self.clock, self.kill = is_ending, clock, kill
+        self.is_ending, self.clock, self.kill, self.starting = is_ending, clock, kill, starting
         self.timer: threading.Timer | None = None
         self.looked_at = clock()
         self.actors: list[Any] = []
         self.watched: dict[str, Watched] = {}
+        self.starting_s: dict[str, float] = {}
         self.n_ended: Counter[str] = Counter()
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:  # noqa: ARG002
@@ -69,6 +117,7 @@ class Heartbeats(tune.Callback):
         self.watched = {name: seen for name, seen in self.watched.items() if name in names}
         for trial, actor in zip(live, self.actors, strict=True):
             self._look(trial, actor, min(elapsed, 2 * self.every_s))
+        self._look_at_starting(min(elapsed, 2 * self.every_s))
 
     def _look(self, trial: Any, actor: Any, elapsed: float) -> None:
         before, heartbeat = self.watched.get(trial.trial_id), _read(Path(trial.config["folder"]))
@@ -85,6 +134,17 @@ class Heartbeats(tune.Callback):
             before.silent_s = 0.0
             self.n_ended[trial.config["trial"]] += 1
             self.kill(actor)
+
+    def _look_at_starting(self, elapsed: float) -> None:
+        """End the processes that have not become an actor in time; Tune starts another."""
+        self.starting_s = {
+            name: self.starting_s.get(name, 0.0) + elapsed for name in self.starting()
+        }
+        for name, seconds in self.starting_s.items():
+            if seconds >= (limit := STARTING * self.limits.heartbeat_s):
+                log.warning("A worker has not started in %g s, and is ended.", limit)
+                self.starting_s[name] = 0.0
+                self.kill(name)
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:  # noqa: ARG002
         """Once the search is ending, end the workers that do not stop by themselves in time."""
@@ -109,6 +169,37 @@ class Heartbeats(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
         return {}
+
+
+class Answers:
+    """Ends actors with a method `answer` that do not answer for `heartbeat_s`, see `Heartbeats`."""
+
+    def __init__(self, heartbeat_s: float) -> None:
+        self.heartbeat_s, self.every_s = heartbeat_s, heartbeat_s / BEATS
+        self.looked_at = time.monotonic()
+        self.asked: dict[Any, Asked] = {}
+        self.ended: set[Any] = set()
+
+    def look(self, actors: Iterable[Any]) -> None:
+        """Ask each of these actors, if it is time and it has answered."""
+        elapsed = time.monotonic() - self.looked_at
+        if elapsed < self.every_s:
+            return
+        self.looked_at += elapsed
+        before = self.asked
+        self.asked = {actor: before.get(actor) or Asked(actor.answer.remote()) for actor in actors}
+        for actor, asked in self.asked.items():
+            if ray.wait([asked.answer], timeout=0)[0]:
+                self.asked[actor] = Asked(actor.answer.remote())
+                continue
+            limit_s = patience(actor, self.heartbeat_s)
+            if limit_s != asked.limit_s:
+                asked.limit_s, asked.silent_s = limit_s, 0.0
+            asked.silent_s += min(elapsed, 2 * self.every_s)
+            if asked.silent_s >= limit_s:
+                log.warning("A worker has shown no sign of life for %g s, and is ended.", limit_s)
+                self.ended.add(actor)
+                kill_actor(actor)
 
 
 def _read(folder: Path) -> bytes:

@@ -7,7 +7,6 @@ its final state.
 
 from __future__ import annotations
 
-import math
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping
@@ -59,6 +58,7 @@ class TuneSearcher(RaySearcher):
         self.stood_still = stood_still
         self.is_interrupted = False
         self.names: dict[str, str] = {}
+        self.without_worker: set[str] = set()
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
         """Say that this searcher limits itself."""
@@ -72,13 +72,14 @@ class TuneSearcher(RaySearcher):
             proposal = self.search.propose() if not self.search.is_full else None
             if proposal is not None:
                 self.names[trial_id] = proposal.trial
+                self.without_worker.add(trial_id)
                 config = with_release_ratio(proposal.config, proposal.mixing_ratio)
                 return {
                     "trial": proposal.trial,
                     "folder": str(self.folder / proposal.trial),
                     "config": to_json(config),
                 }
-        return None if self.search.n_to_begin > 0 else RaySearcher.FINISHED
+        return None if self.search.n_to_begin > 0 or self.without_worker else RaySearcher.FINISHED
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Pass on the metrics of an epoch; returns whether to stop the trial."""
@@ -112,9 +113,19 @@ class TuneSearcher(RaySearcher):
             with self.search.aborting():
                 self.search.failed(trial, failure)
 
+    def begun(self, trial_id: str) -> None:
+        """Take in that a worker has the trial."""
+        self.without_worker.discard(trial_id)
+
+    def lost(self, trial_id: str) -> None:
+        """Propose the trial again: the worker that was to take it over has died."""
+        if (trial := self._pop(trial_id)) is not None:
+            self.search.put_back(trial)
+
     def _pop(self, trial_id: str) -> str | None:
         """The trial of a searcher's id, which Ray has ended, if its end is to be reported."""
         trial = self.names.pop(trial_id)
+        self.without_worker.discard(trial_id)
         return None if trial not in self.search.running or self.search.is_cut_off else trial
 
     @property
@@ -162,13 +173,29 @@ class RungStopper(tune.Stopper):
 
 
 class DeathReporter(tune.Callback):
-    """Tells the searcher why Ray gave a trial up; Ray itself tells a searcher only that it did."""
+    """Tells the searcher why Ray gave a trial up; Ray itself tells a searcher only that it did.
+
+    Ray 2.60 counts the death of a worker twice if it was about to switch to the next trial: it
+    recovers the trial, and gives it up in the same step. Such a trial is proposed again.
+    """
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self.searcher = searcher
+        self.recovered_in: dict[str, int] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
+        """Tell that a worker has the trial."""
+        self.searcher.begun(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
+        """Note the step of Tune's loop in which the trial was to go on."""
+        self.recovered_in[trial.trial_id] = iteration
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """Report the last error that Ray has written about the trial."""
+        """Report the last error that Ray has written about the trial, or that it goes on."""
+        if self.recovered_in.get(trial.trial_id) == iteration:
+            self.searcher.lost(trial.trial_id)
+            return
         errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         self.searcher.died(trial.trial_id, cause_of(errors))
 
@@ -204,7 +231,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
         tune.with_resources(trainable, asked),
         tune_config=tune.TuneConfig(
             search_alg=tuned,
-            num_samples=-1 if math.isinf(searcher.n_to_begin) else int(searcher.n_to_begin),
+            num_samples=-1,  # the searcher says when it is over
             reuse_actors=True,
             time_budget_s=config.time_budget_s,
             trial_dirname_creator=_trial_folder,

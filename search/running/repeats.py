@@ -21,10 +21,11 @@ from generalist_core.config.codec import from_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
-from search.config import Resources
+from search.config import Limits, Resources
 from search.files import read_if_intact, read_sealed_json, write_sealed_json
 from search.folders import TrialFolder
 from search.running.local import map_locally
+from search.running.session import folder_in_place
 from search.running.trial import TrialRun
 from search.study.failures import Failure
 from search.study.folder import Sweep
@@ -45,7 +46,7 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
     """Train the front's configurations again, and write `repeats.json`."""
     jobs = [job for repeat in range(1, sweep.config.repeats + 1) for job in _jobs(sweep, repeat)]
     resources, custom, rows = sweep.config.resources, sweep.custom, []
-    map_jobs = map_locally if resources.local else _map_on(resources)
+    map_jobs = map_locally if resources.local else _map_on(resources, sweep.config.limits)
     for job, outcome in map_jobs(
         run_repeat, jobs, threads=resources.threads, data=custom.data, model=custom.model
     ):
@@ -59,11 +60,11 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
     write_sealed_json(sweep.files.repeats, {"repeats": rows})
 
 
-def _map_on(resources: Resources) -> Callable[..., Any]:
+def _map_on(resources: Resources, limits: Limits) -> Callable[..., Any]:
     """A map over Ray's workers; Ray is imported only if it runs."""
     from search.running.ray_cluster import map_on_ray
 
-    return partial(map_on_ray, resources=resources)
+    return partial(map_on_ray, resources=resources, limits=limits)
 
 
 def run_repeat(
@@ -74,9 +75,10 @@ def run_repeat(
     files = TrialFolder(job.folder)
     if not read_if_intact(files.points, "The repeat is trained again."):
         run = TrialRun(job.folder, job.config, data, model=model)
-        while not run.is_done:
-            run.advance()
-        run.release()
+        with folder_in_place(job.folder):
+            while not run.is_done:
+                run.advance()
+            run.release()
     files.checkpoint.unlink(missing_ok=True)
     points: list[dict[str, Any]] = read_sealed_json(files.points)["points"]
     return points

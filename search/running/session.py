@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.errors import SweepInterruptedError
+from search.errors import SweepFolderError, SweepInterruptedError
 from search.folders import SweepFolder
 from search.interruption import Interrupted, interruptible
 from search.study.failures import is_of_storage
@@ -49,6 +49,31 @@ def write_errors_explained(folder: Path) -> Iterator[None]:
         if isinstance(error, OSError) and not is_of_storage(error):
             raise
         raise cannot_write(folder, error) from error
+
+
+@contextlib.contextmanager
+def folder_in_place(folder: Path) -> Iterator[None]:
+    """Tell an error of the file system that follows from a removed folder apart from others.
+
+    Raises:
+        SweepFolderError: in place of it, if the folder is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if folder.is_dir():
+            raise
+        raise SweepFolderError(
+            f"{folder} must stay in place while it is worked on, but was removed or moved: {error}"
+        ) from error
+
+
+def removed(folder: Path) -> SweepInterruptedError:
+    """The error of a sweep whose folder was removed, or moved, while it ran."""
+    return SweepInterruptedError(
+        f"{folder} must stay in place while its sweep runs, but was removed or moved. The sweep "
+        f"has ended. Put the folder back, then: {command_text(PROGRAM, 'resume', folder)}"
+    )
 
 
 def cannot_write(folder: Path, error: Exception) -> SweepInterruptedError:

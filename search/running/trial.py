@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,7 @@ class TrialRun:
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.training = Training(self.trainer, warmups)
         self.n_lines = 0
+        self._left: tuple[int, int, int]
         self._saved_at = self._saving_took_s = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         write_text(self.files.config, to_json(config) + "\n")
@@ -162,11 +163,7 @@ class TrialRun:
         """As `Training.attempt`; also records the metrics, and a checkpoint if one is due."""
         metrics = self.training.attempt()
         if metrics is not None:
-            with self.files.metrics.open("a", encoding="utf-8") as file:
-                file.write(sealed_line(metrics))
-                file.flush()
-                os.fsync(file.fileno())  # a checkpoint relies on the lines before it
-            self.n_lines += 1
+            self._append(metrics)
             if time.monotonic() - self._saved_at >= self._saving_took_s / CHECKPOINT_FRACTION:
                 self.save_checkpoint()
         return metrics
@@ -197,6 +194,24 @@ class TrialRun:
         write_sealed_json(self.files.points, {"points": [point_to_dict(p) for p in points]})
         return points
 
+    def _append(self, metrics: Metrics) -> None:
+        """Append a line to the file, unless it is not as this trial left it.
+
+        A trial that resumes replaces the file. So a process that stood still meanwhile, and opens
+        the file before that, writes to none that is read.
+        """
+        with self.files.metrics.open("a", encoding="utf-8") as file:
+            if _version(os.fstat(file.fileno())) != self._left:
+                raise SweepFolderError(
+                    f"{self.files.metrics} must be written by one process, but another one has "
+                    "changed or removed it since this one wrote. Run the sweep in one process."
+                )
+            file.write(sealed_line(metrics))
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint relies on the lines before it
+            self._left = _version(os.fstat(file.fileno()))
+        self.n_lines += 1
+
     def _config_as_begun(self, config: TrainConfig) -> TrainConfig:
         """`config`, with the number of accumulations that the trial has switched to."""
         if not self.files.config.is_file():
@@ -217,7 +232,10 @@ class TrialRun:
         return switched if doublings > 0 else config
 
     def _resume(self) -> None:
-        """Load the checkpoint; drop later metrics, as their epochs will be trained again."""
+        """Load the checkpoint; drop later metrics, as their epochs will be trained again.
+
+        The file of metrics is replaced: nothing may be appended to a partial line.
+        """
         training, state = self.training, self._load_checkpoint()
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
@@ -229,7 +247,8 @@ class TrialRun:
             training.lost_forward_images += int(cost_before - training.cost["forward_images"])
         kept = lines[: self.n_lines]
         self.n_lines = len(kept)
-        self._rewrite_metrics(kept)
+        write_text(self.files.metrics, "".join(map(sealed_line, kept)))
+        self._left = _version(self.files.metrics.stat())
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint; None if there is none, or a damaged one, which is put aside."""
@@ -241,11 +260,10 @@ class TrialRun:
             path.replace(path.with_suffix(".damaged"))
             return None
 
-    def _rewrite_metrics(self, lines: Sequence[Metrics]) -> None:
-        """Reduce the file to these lines; nothing may be appended to a partial line."""
-        path, kept = self.files.metrics, "".join(map(sealed_line, lines))
-        if path.is_file() and path.read_bytes() != kept.encode():
-            write_text(path, kept)
+
+def _version(stat: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is replaced or written."""
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def read_metrics(folder: Path) -> list[Metrics]:

@@ -20,6 +20,7 @@ from search.config import Limits, WarmupConfig
 from search.files import write_sealed_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
+from search.running.session import folder_in_place
 from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
 from search.running.watchdog import Heartbeat, has_ended_itself, watched
@@ -79,7 +80,8 @@ class Worker:
     def step(self) -> dict[str, Any]:
         """Train one epoch; after the last epoch release the mixtures."""
         try:
-            return self._step()
+            with folder_in_place(self.folder):
+                return self._step()
         except Exception as error:
             if self.raises:
                 raise
@@ -98,7 +100,8 @@ class Worker:
             self.trial = None
 
     def _step(self) -> dict[str, Any]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.trial is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
         if has_ended_itself(self.folder):
             reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.files.hang}"
             return self._failure_result(Failure(kind="hang", reason=reason))

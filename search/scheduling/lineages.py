@@ -30,8 +30,11 @@ from spaces.lineages import LENGTH, START, lineage_params, robust_of
 
 Value = TypeVar("Value")
 
-FEW_STEPS = 3
-"""Steps of an attack in training at which an expert is about as robust as with 10, and cheaper."""
+FEW_STEPS = 2
+"""Steps of PGD, each as long as the radius, that train an expert about as robust as 10 do."""
+
+FEWEST_POINTS = 2
+"""The points that every branch releases; a stage costs no less than they do."""
 
 
 @dataclass(kw_only=True)
@@ -108,14 +111,14 @@ class LineageProposer(Proposer):
         space: Space,
         base: TrainConfig,
         growing: Growing,
-        judging_cost: float,
+        point_cost: float,
     ) -> None:
         """Begin, or continue from what the ledger has proposed and been told.
 
-        `judging_cost` is what the release of a branch costs, in forward images per training image.
+        `point_cost` is what an operating point costs, in forward images per training image.
         """
         super().__init__(ledger, space, base)
-        self.judging_cost = judging_cost
+        self.point_cost = point_cost
         self.growing = growing
         self.lineages: list[Lineage] = []
         self.stage_of: dict[str, tuple[Lineage, Stage]] = {}
@@ -131,22 +134,36 @@ class LineageProposer(Proposer):
     def propose(self) -> Proposal:
         """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
         chosen = None if self._is_beginning else self._to_grow() or self._to_branch()
-        lineage, epochs = chosen if chosen is not None else (None, None)
-        space = partial(self._with_length, epochs)
-        fixed = lineage.params if lineage is not None else None
-        return self._begin(self.ledger.ask(space, self.base, fixed=fixed))
+        if chosen is None:
+            return self._begin(self.ledger.ask(self._first_stage, self.base))
+        lineage, epochs = chosen
+        space = partial(self._further_stage, lineage, epochs)
+        return self._begin(self.ledger.ask(space, self.base, fixed=lineage.params))
 
-    def _with_length(self, epochs: int | None, trial: Trial, base: TrainConfig) -> TrainConfig:
-        """The space, where the lineage has these epochs, or those of a first stage.
+    def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
+        """The space, where the lineage has the epochs of a first stage.
 
         First stages only have to be told apart, so they are judged as learners in training are.
         """
-        config = self.space(WithLength(trial, base, epochs, self.growing.first_cost), base)
-        if epochs is not None:
-            return config
+        config = self.space(WithLength(trial, base, None, self.growing.first_cost), base)
         n_images = config.evaluation.n_images_during_training or config.evaluation.n_images
         rough = replace(config.evaluation, n_images=n_images, n_refinements=0)
         return replace(config, evaluation=rough)
+
+    def _further_stage(
+        self, lineage: Lineage, epochs: int, trial: Trial, base: TrainConfig
+    ) -> TrainConfig:
+        """The space, where the lineage has these epochs.
+
+        The curve is refined as far as that costs no more than half of what the stage did.
+        """
+        config = self.space(WithLength(trial, base, epochs, 0.0), base)
+        before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
+        n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
+        n_free = n_points - len(config.evaluation.release_ratios) - 1
+        n_refinements = min(max(n_free, 0), config.evaluation.n_refinements)
+        fine = replace(config.evaluation, n_refinements=n_refinements)
+        return replace(config, evaluation=fine)
 
     def first(self) -> list[Suggestion]:
         """The robust experts of the base, of the base with few attack steps, and of the paper.
@@ -220,7 +237,7 @@ class LineageProposer(Proposer):
         """The end of the next stage: where its cost is due, at least one epoch on."""
         cost = self.growing.second_cost
         for _ in lineage.stages[1:]:
-            cost = max(cost * self.growing.growth, cost + self.judging_cost)
+            cost = max(cost * self.growing.growth, cost + FEWEST_POINTS * self.point_cost)
         return max(lineage.stages[-1].epochs + 1, round(cost / lineage.cost))
 
     def _to_branch(self) -> tuple[Lineage, int] | None:
@@ -256,6 +273,6 @@ def build_proposer(
         images = data()
         n_judged = len(images.validation)
         n_images = min(base.evaluation.n_images or n_judged, n_judged)
-        cost = 3 * evaluation_cost(base.evaluation) * n_images / len(images.train)
+        cost = evaluation_cost(base.evaluation) * n_images / len(images.train)
         return LineageProposer(ledger, space, base, growing, cost)
     return SamplingProposer(ledger, space, base)

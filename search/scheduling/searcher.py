@@ -25,6 +25,7 @@ from search.scheduling.stopping import is_done
 from search.study.failures import Failure
 from search.study.records import Proposal, RejectedError
 from search.study.storage import WRITE_ERRORS
+from search.wording import plural
 
 GLOBAL = "global@"
 """The beginning of the names of the global learner's rungs."""
@@ -197,6 +198,10 @@ class Searcher:
             self._count(trial, cost)
         self._end(trial, partial(self._tell_failed, trial, failure))
 
+    def put_back(self, trial: str) -> None:
+        """Take in that a trial that was proposed could not begin: it is proposed again."""
+        self.unfinished.insert(0, self.running.pop(trial))
+
     def abort(self, error: Exception) -> None:
         """End the search because of an error outside its trials; running ones wait for `resume`."""
         self.error = self.error or error
@@ -282,7 +287,7 @@ class Searcher:
             last = list(failures.values())[-1]
             self.abort(
                 WorkerError(
-                    f"{len(failures)} trials failed, as many as --max-failures allows. "
+                    f"{plural(len(failures), 'trial')} failed, as many as --max-failures allows. "
                     f"The last failure: {last.reason}"
                 )
             )

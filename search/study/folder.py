@@ -32,7 +32,7 @@ from search.study.records import TrialCounts
 from search.study.request import is_recorded, record, require_recorded, what_counts
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
-from search.study.storage import open_storage
+from search.study.storage import masked, open_storage, place_of
 from spaces import SPACES, Space
 
 if TYPE_CHECKING:
@@ -121,13 +121,15 @@ def open_sweep(folder: str | Path, *, accept: bool = False) -> Sweep:
 def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool = False) -> Ledger:
     """Open the ledger of a sweep, or begin a new one, whose study records the request."""
     seed = derive_seed(config.seed, "sampler") % 2**32
+    journal = SweepFolder(folder).journal
     ledger = Ledger(
-        open_storage(config.storage, SweepFolder(folder).journal),
+        open_storage(config.storage, journal),
         config.base.evaluation.objectives,
         sampler_of=build_samplers(config.sampler, seed=seed, n_startup=N_STARTUP),
         floors=config.at_least,
         study=study,
         is_new=is_new,
+        place=place_of(config.storage, journal),
     )
     if is_new:
         record_request(folder, ledger)
@@ -182,7 +184,7 @@ def _document(
         "study": study,
         "custom": dict(custom),
         "pins": dict(pins),
-        "environment": _environment(),
+        "environment": _environment(config.storage),
     }
 
 
@@ -280,8 +282,10 @@ def require_pinned_images(pins: Mapping[str, str], images: str) -> None:
         )
 
 
-def _environment() -> dict[str, str]:
-    """What the result depends on in addition to the request."""
+def _environment(storage: str | None) -> dict[str, str]:
+    """What the result depends on in addition to the request; exported models pass it on."""
+    url = storage or ""
+    command = [word.replace(url, masked(url)) if url else word for word in sys.orig_argv]
     packages = ("generalist-search", "torch", "torchvision", "ray", "optuna", "moocore")
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"],  # noqa: S607
@@ -291,7 +295,7 @@ def _environment() -> dict[str, str]:
         check=False,
     )
     return {
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join(command),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": commit.stdout.strip() or "unknown",

@@ -23,6 +23,7 @@ from generalist_core.config.mixing import as_ratio
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor
+from search.errors import SweepFolderError
 from search.front.points import point_to_dict, trial_id
 from search.study.consistency import require_consistent
 from search.study.failures import Failure
@@ -62,8 +63,9 @@ class Ledger:
         floors: Sequence[Floor] = (),
         study: str = "generalist-search",
         is_new: bool = True,
+        place: str = "memory",
     ) -> None:
-        """Begin the study of that name, or open an existing one.
+        """Begin the study of that name, or open an existing one; messages call its storage `place`.
 
         Raises:
             InvalidConfigError: the name of a new study exists, or that of an old one does not.
@@ -71,7 +73,7 @@ class Ledger:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.goals = Goals(objectives=tuple(objectives), floors=tuple(floors))
-        self.storage = storage
+        self.storage, self.place = storage, place
         self.guard: Callable[[], None] = lambda: None
         self.sampler_of = sampler_of
         self.study = self._begin(study) if is_new else self._open(study)
@@ -87,7 +89,7 @@ class Ledger:
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InvalidConfigError(
-                f"A new study must have a new name, but the storage has a study {name!r}."
+                f"A new study must have a new name, but {self.place} has a study {name!r}."
             ) from error
         with experimental():
             study.set_metric_names(list(self.goals.objectives))
@@ -98,7 +100,8 @@ class Ledger:
             return optuna.load_study(study_name=name, storage=self.storage, sampler=RandomSampler())
         except KeyError as error:
             raise InvalidConfigError(
-                f"The study {name!r} must be in its storage, but is not."
+                f"The study {name!r} must be in its storage, but is not in {self.place}. Restore "
+                "that from a copy."
             ) from error
 
     def _read(self) -> None:
@@ -107,7 +110,10 @@ class Ledger:
         self._not_shown: deque[list[FrozenTrial]] = deque()
         self.results = Results(self.study, self.goals)
         trials = self.study.get_trials(deepcopy=False)
-        require_consistent(trials)
+        try:
+            require_consistent(trials)
+        except SweepFolderError as error:
+            raise SweepFolderError(f"{error} It is in {self.place}.") from error
         for trial in trials:
             self._sampling.know(trial)
             self.results.add_asked(trial)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
+from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -29,10 +32,41 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     try:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError, LookupError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidConfigError(
-            f"`storage` must be an Optuna URL, but got {url!r}: {reason}"
-        ) from error
+        raise _unusable(url, error) from error
+
+
+def require_writable(url: str) -> None:
+    """Check that the database at `url` can be written, by a study that is removed again.
+
+    Raises:
+        InvalidConfigError: it cannot.
+    """
+    storage = open_storage(url, Path())
+    try:
+        probe = f"generalist-search-{uuid.uuid4().hex}"
+        storage.delete_study(storage.create_new_study([StudyDirection.MAXIMIZE], probe))
+    except (SQLAlchemyError, *WRITE_ERRORS) as error:
+        raise _unusable(url, error.__cause__ or error) from error
+
+
+def _unusable(url: str, error: BaseException) -> InvalidConfigError:
+    reason, *_ = [*str(error).splitlines(), type(error).__name__]
+    return InvalidConfigError(
+        f"`storage` must be an Optuna URL of a database that can be written, but got "
+        f"{masked(url)!r}: {reason}. Make the folder of a file of SQLite, and both writable; for a "
+        "server, start it, install its driver, and escape the password as in a URL."
+    )
+
+
+def masked(url: str) -> str:
+    """The URL without its password, as SQLAlchemy shows it; also one that it cannot parse."""
+    shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?<=password=)[^&]*", "***", shown)
+
+
+def place_of(url: str | None, journal: Path) -> str:
+    """How messages name the storage at `url`, or the journal."""
+    return str(journal) if url is None else masked(url)
 
 
 def absolute_url(url: str) -> str:

@@ -51,6 +51,7 @@ from tests.drill.sweeps import (
     await_that,
     can_lock,
     ended_badly,
+    heed_signals,
     left_behind,
     progress,
 )
@@ -214,7 +215,8 @@ class Drill:
     def aftermath(self, driver: Driver, disk: Disk, fault: Fault) -> list[str]:
         """What is wrong after a fault; then the folder is made ready to be resumed."""
         assert fault.codes is not None
-        problems = ended_badly(driver, fault.codes, fault.says)
+        says = fault.says if driver.wait() else "Hypervolume"  # it may have ended before the fault
+        problems = ended_badly(driver, fault.codes, says)
         self.damage(disk.folder, [fault])
         problems += unreadable(disk.folder)
         if fault.is_refused:
@@ -340,6 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=inf, metavar="H")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     options = parser.parse_args(arguments)
+    heed_signals()
     work = Path(tempfile.mkdtemp(prefix="drill-"))
     drill = Drill(work, seed=options.seed, workers=options.workers, hours=options.hours)
     drill.run(*plan(options.faults, drill.rng, work))

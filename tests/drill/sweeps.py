@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search.cli.main import main
 from search.folders import SweepFolder, TrialFolder
+from search.interruption import SIGNALS
 from tests import ROOT
 
 PATIENCE_S = 600.0
@@ -63,6 +65,15 @@ def await_that(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool
             return True
         time.sleep(0.02)
     return what()
+
+
+def heed_signals() -> dict[int, Any]:
+    """Heed signals here and in new processes, even those that a shell ignores for its jobs.
+
+    Returns the handlers before.
+    """
+    numbers = [signal.Signals[name] for name in SIGNALS]
+    return {number: signal.signal(number, signal.default_int_handler) for number in numbers}
 
 
 class Warm:

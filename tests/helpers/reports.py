@@ -20,7 +20,7 @@ from search.report.page import report_html
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.samplers import build_samplers
-from spaces import Trial, tune_float
+from spaces import Space, Trial, tune_float
 
 TWO, THREE = ("natural", "robust"), ("natural", "robust", "l2")
 PLANTED, IDLE, RARE = "mixing.decay", "experts.natural.label_smoothing", "sync.start_epoch"
@@ -38,17 +38,17 @@ def space(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 def accuracies(proposal: Proposal, ratio: Ratio, objectives: tuple[str, ...]) -> dict[str, float]:
     """Better with the planted parameter alone; the ratio trades natural for the others."""
-    merit, weight = (proposal.params[PLANTED] - 0.9) / 0.09, as_weights(ratio, 2)[1]
+    merit, weight = (proposal.params.get(PLANTED, 0.9) - 0.9) / 0.09, as_weights(ratio, 2)[1]
     natural, others = 0.4 + 0.3 * merit + 0.2 * (1 - weight), 0.2 + 0.3 * merit + 0.2 * weight
     return {name: natural if name == "natural" else others for name in objectives}
 
 
-def ledger_of(n: int, objectives: tuple[str, ...] = TWO) -> Ledger:
-    """`n` completed trials, random in the space."""
+def ledger_of(n: int, objectives: tuple[str, ...] = TWO, of: Space = space) -> Ledger:
+    """`n` completed trials, random in a space."""
     sampler = build_samplers("random", seed=1, n_startup=1)
     ledger = Ledger(InMemoryStorage(), objectives, sampler_of=sampler)
     for _ in range(n):
-        proposal = ledger.ask(space, short())
+        proposal = ledger.ask(of, short())
         points = [
             OperatingPoint(
                 mixing_ratio=r,

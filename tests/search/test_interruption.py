@@ -30,7 +30,7 @@ from search.interruption import (
     was_interrupted,
 )
 from tests.drill.checks import outcome
-from tests.drill.sweeps import Driver, await_that
+from tests.drill.sweeps import Driver, await_that, heed_signals
 
 SWEEP = (
     *("sweep", "--data", "digits", "--n-train", "240", "--n-validation", "100", "--width", "4"),
@@ -41,9 +41,7 @@ SWEEP = (
 
 @pytest.fixture(autouse=True)
 def heeded() -> Iterator[None]:
-    """Signals are heeded here and in new processes, even if these tests run in the background."""
-    numbers = [signal.Signals[name] for name in SIGNALS]
-    before = {n: signal.signal(n, signal.default_int_handler) for n in numbers}
+    before = heed_signals()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -11,6 +11,7 @@ import pytest
 
 from generalist_core.config.codec import load_config
 from search.cli.main import main
+from search.study.storage import open_storage
 from tests.helpers.command_line import TINY, parse
 
 
@@ -123,3 +124,14 @@ def test_relative_paths_reach_the_workers_and_later_commands(
     attacks = ["--attacks", "fgsm", "--n-images", "20"]
     assert main(["verify", str(tmp_path / "out"), *attacks]) == 0
     assert "Hypervolume" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:///file:{here}/a.db?mode=ro&uri=true"])
+def test_a_storage_that_cannot_be_written_is_refused_before_any_work(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_storage(f"sqlite:///{tmp_path}/a.db", tmp_path)
+    out, url = tmp_path / "out", url.format(here=tmp_path)
+    assert main(["sweep", *TINY, "--storage", url, "--out", str(out)]) == 2
+    assert "must be an Optuna URL of a database that can be written" in capsys.readouterr().err
+    assert not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from search.cli.going_on import told_how_to_go_on
 from search.errors import SweepInterruptedError
 from search.folders import SweepFolder, TrialFolder
+from search.interruption import do_nothing, interruptible, on_interruption
 
 
 def message(command: str, folder: Path) -> str:
@@ -33,3 +35,14 @@ def test_a_sweep_is_resumed(tmp_path: Path) -> None:
 def test_a_training_needs_another_folder(tmp_path: Path) -> None:
     TrialFolder(tmp_path).config.touch()
     assert "another --out" in message("train", tmp_path)
+
+
+def test_a_signal_that_could_not_be_answered_is_answered_at_the_end() -> None:
+    told = told_how_to_go_on("front", {})
+    with (
+        interruptible(),
+        on_interruption(do_nothing),
+        pytest.raises(SweepInterruptedError, match="Run the command again"),
+        told,
+    ):
+        signal.raise_signal(signal.SIGTERM)

@@ -119,6 +119,8 @@ def test_the_reason_says_how_sure_it_is() -> None:
     points = points_of([(0.7, 0.8), (0.72, 0.79), (0.9, 0.1)], n_images=100)
     picked = pick(Front.of(points, NAMES[:2]), "max robust")
     assert picked.reason.endswith("1 other of the front cannot be told from it on 100 images.")
+    one = pick(front_of(BENT[:1]), "natural>=0")
+    assert one.reason == "The largest robust where natural>=0, reached by 1 of 1 point."
     assert pick(front_of(BENT), "max robust").reason == "The largest robust accuracy on the front."
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from search.report.contents import numbers_alike, without_passwords
 from tests.helpers.reports import TWO, ledger_of
 
 
-def test_passwords_are_left_out() -> None:
-    url = "postgresql://me:secret@host/db"
+@pytest.mark.parametrize("password", ["secret", "secret@secret", "secret/secret"])
+def test_passwords_are_left_out(password: str) -> None:
+    url = f"postgresql://me:{password}@host/db"
     clean = without_passwords({"storage": url, "command": f"sweep --storage {url} --out x", "n": 3})
     assert "secret" not in json.dumps(clean)
     assert clean["command"] == "sweep --storage postgresql://...@host/db --out x"

@@ -25,7 +25,7 @@ def test_the_planted_parameter_matters_most_for_everything() -> None:
 def test_too_few_trainings_have_no_importance() -> None:
     for one in importances(ledger_of(N_REQUIRED - 1).results):
         assert one.fractions == {}
-        assert one.refusal == "19 trainings count, but at least 20 are needed"
+        assert one.refusal == "at least 20 trainings must count, but got 19"
 
 
 def test_stopped_trials_count_as_far_from_the_front() -> None:

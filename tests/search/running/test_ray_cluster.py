@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,8 +24,14 @@ from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
-from search.config import Resources, SweepConfig
-from search.running.ray_cluster import MAX_FOLDER_BYTES, fits_on, temporary_folder
+from search.config import Limits, Resources, SweepConfig
+from search.running.ray_cluster import (
+    MAX_FOLDER_BYTES,
+    STOOD_STILL,
+    fits_on,
+    map_on_ray,
+    temporary_folder,
+)
 from search.running.trial import read_metrics
 from search.study.folder import Sweep, open_sweep
 from tests import ROOT
@@ -214,6 +221,38 @@ def test_a_local_sweep_listens_on_loopback_only(tmp_path: Path) -> None:
 def is_loopback(ip: str) -> bool:
     address = ipaddress.ip_address(ip)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def stop_once(item: Path, *, times: int) -> int:
+    """Stop this process, unless that was done often enough for the item; returns its id."""
+    marks = len(list(item.parent.glob(f"{item.name}.*")))
+    if marks < times:
+        item.with_suffix(f".{marks}").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_an_item_whose_worker_stands_still_is_given_to_another_and_at_last_fails(
+    tmp_path: Path,
+) -> None:
+    limits, resources = Limits(heartbeat_s=2.0, max_retries=1), Resources(workers=1)
+    items = [tmp_path / "a", tmp_path / "b"]
+    once = dict(map_on_ray(stop_once, items, resources=resources, limits=limits, times=1))
+    assert all(isinstance(process, int) for process in once.values())
+    assert list(once) == items
+    for item in tmp_path.iterdir():
+        item.unlink()
+    ((_, outcome),) = map_on_ray(stop_once, items[:1], resources=resources, limits=limits, times=9)
+    assert outcome == STOOD_STILL
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_an_item_that_takes_long_keeps_its_worker() -> None:
+    limits, resources = Limits(heartbeat_s=1.0, max_retries=0), Resources(workers=1)
+    assert list(map_on_ray(time.sleep, [4.0], resources=resources, limits=limits)) == [(4.0, None)]
 
 
 def test_a_path_that_is_too_long_for_sockets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

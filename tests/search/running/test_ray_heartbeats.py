@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -18,12 +19,15 @@ from typing import Any
 import pytest
 from ray.thirdparty_files import psutil
 
+from generalist_core.config import TrainConfig
 from search.api.sweep import sweep
 from search.config import Limits, Resources, SweepConfig
 from search.folders import SweepFolder, TrialFolder
 from search.running.ray_heartbeats import Heartbeats
 from search.running.trial import read_metrics
 from search.study.folder import open_sweep
+from spaces import SPACES
+from spaces.protocol import Trial
 from tests import ROOT
 from tests.helpers.tiny import tiny_config
 
@@ -42,8 +46,13 @@ class Watching:
         state = SimpleNamespace(ray_actor="first")
         config = {"trial": "0000", "folder": str(folder)}
         self.trial = SimpleNamespace(trial_id="a", config=config, temporary_state=state)
+        self.in_creation = list[str]()
         self.heartbeats = Heartbeats(
-            LIMITS, lambda: self.is_ending, clock=lambda: self.now, kill=self.ended.append
+            LIMITS,
+            lambda: self.is_ending,
+            clock=lambda: self.now,
+            kill=self.ended.append,
+            starting=lambda: self.in_creation,
         )
 
     def wait(
@@ -87,6 +96,18 @@ def test_the_time_in_which_the_driver_itself_stood_still_does_not_count(tmp_path
     watching.wait(5)
     watching.wait(1000, step_s=1000)
     assert watching.ended == []
+
+
+def test_a_worker_that_does_not_start_is_ended_later(tmp_path: Path) -> None:
+    watching = Watching(tmp_path)
+    watching.trial.temporary_state.ray_actor = None
+    watching.in_creation = ["slow", "frozen"]
+    watching.wait(30)
+    watching.in_creation = ["frozen"]
+    watching.wait(29)
+    assert watching.ended == []
+    watching.wait(1)
+    assert watching.ended == ["frozen"]
 
 
 @pytest.mark.slow
@@ -145,6 +166,53 @@ def test_the_trial_of_a_worker_that_was_stopped_continues(
     assert not trial.heartbeat.exists()
     here = sweep(replace(request, resources=Resources(local=True)), tmp_path / "undisturbed")
     assert found.results.points() == here.results.points()
+
+
+def stop_the_next_worker() -> None:
+    """Stop the next process that becomes a worker, in its imports."""
+    old, until = set(psutil.Process().children(recursive=True)), time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        for process in set(psutil.Process().children(recursive=True)) - old:
+            with contextlib.suppress(psutil.Error):
+                if "Trainable" in " ".join(process.cmdline()):
+                    process.suspend()
+                    return
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("between", [True, False])
+def test_no_trial_fails_if_a_worker_stops_in_its_imports_or_between_trials(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, between: bool
+) -> None:
+    files, stopped = SweepFolder(tmp_path / "out"), list[psutil.Process]()
+
+    def space(trial: Trial, base: TrainConfig) -> TrainConfig:
+        """The space `smoke`; the last trial finds its worker stopped."""
+        if between and not stopped and files.trial("0000").points.is_file():
+            workers = psutil.Process().children(recursive=True)
+            stopped.extend(p for p in workers if "Trainable" in " ".join(p.cmdline()))
+            for process in stopped:
+                process.suspend()
+        return SPACES["smoke"](trial, base)
+
+    if not between:
+        threading.Thread(target=stop_the_next_worker).start()
+    request = SweepConfig(
+        base=tiny_config(),
+        space="custom",
+        trials=2,
+        sampler="random",
+        early_stopping=None,
+        limits=Limits(heartbeat_s=3.0, max_retries=1),
+        resources=Resources(workers=1),
+    )
+    with caplog.at_level(logging.WARNING):
+        found = sweep(request, files.root, space=space, debug=True)
+    said = "trial 0001 has shown no sign of life for 3 s" if between else "not started in 15 s"
+    assert said in caplog.text
+    assert found.counts.completed == 2
 
 
 @pytest.mark.slow

@@ -47,6 +47,23 @@ def test_ray_is_told_to_wait_while_the_search_is_full_and_to_end_after_its_trial
     assert ray.suggest("b") is None
     dies(ray, "a", tmp_path)
     assert ray.suggest("b")["trial"] == "0001"
+    assert ray.suggest("c") is None
+    ray.begun("b")
+    assert ray.suggest("c") == RaySearcher.FINISHED
+
+
+def test_a_trial_that_ray_recovers_and_gives_up_in_one_step_is_proposed_again(
+    tmp_path: Path,
+) -> None:
+    ray = tuned(tmp_path, n_trials=1)
+    first, reporter = ray.suggest("a"), DeathReporter(ray)
+    trial = SimpleNamespace(trial_id="a", error_file="unread")
+    reporter.on_trial_recover(7, [], trial)
+    ray.on_trial_complete("a", error=True)
+    reporter.on_trial_error(7, [], trial)
+    assert ray.search.ledger.results.failures() == {}
+    assert ray.suggest("b") == first
+    ray.begun("b")
     assert ray.suggest("c") == RaySearcher.FINISHED
 
 

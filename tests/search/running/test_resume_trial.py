@@ -267,3 +267,14 @@ def test_a_trial_does_not_go_on_with_other_images(whole: TrialRun, tmp_path: Pat
     with pytest.raises(InvalidConfigError, match="these train and validation images"):
         TrialRun(folder, CONFIG, replace(data, train=flipped))
     assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_process_that_was_overtaken_writes_no_more_metrics(tmp_path: Path) -> None:
+    """It may have slept; the one that resumed the trial has replaced the file."""
+    first = begin(tmp_path / "0000")
+    first.advance()
+    second = begin(tmp_path / "0000")
+    with pytest.raises(SweepFolderError, match=r"metrics.jsonl must be written by one process"):
+        first.advance()
+    second.advance()
+    assert [line["epoch"] for line in read_metrics(second.folder)] == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,14 +204,27 @@ def test_where_a_worker_has_hung_the_trial_fails(tmp_path: Path) -> None:
 # Storage
 
 
-def test_a_full_disk_is_not_a_failure_of_the_trial(tmp_path: Path) -> None:
-    """`/dev/full` never has space left."""
-    (tmp_path / "0000").mkdir()
-    files(tmp_path).metrics.symlink_to("/dev/full")
+def test_a_full_disk_is_not_a_failure_of_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     last = results(worker(tmp_path / "0000"))[-1]
     assert "No space left" in last["storage_error"]
     assert "failure" not in last
     assert {"forward_images", "reused_forward_images", "total_seconds"} <= set(last)
+
+
+def test_a_folder_that_is_removed_is_not_a_failure_of_the_trial(tmp_path: Path) -> None:
+    trains = worker(tmp_path / "0000")
+    trains.step()
+    (tmp_path / "0000").rename(tmp_path / "moved")
+    last = trains.step()
+    assert f"{tmp_path / '0000'} must stay in place" in last["storage_error"]
+    assert "failure" not in last
+    assert not (tmp_path / "0000").exists()
 
 
 def test_where_not_even_the_failure_can_be_written_the_sweep_is_told(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.helpers.ledgers import COST, PLANTED, new_ledger
 from tests.helpers.problems import three_experts, tiny_dataset, with_expert
 
 GROWING = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=2)
-JUDGING = 5.0
+POINT_COST = 2.0
 BASE = short()
 
 Quality = Callable[[Proposal], float]
@@ -42,7 +42,7 @@ def proposer_of(
     sampler: str = "random",
     ledger: Ledger | None = None,
 ) -> LineageProposer:
-    return LineageProposer(ledger or new_ledger(sampler), space, BASE, growing, JUDGING)
+    return LineageProposer(ledger or new_ledger(sampler), space, BASE, growing, POINT_COST)
 
 
 def finish(proposer: LineageProposer, proposal: Proposal, quality: float) -> None:
@@ -91,7 +91,7 @@ def test_equal_suggestions_are_tried_once() -> None:
     """In `branches`, a base of few steps is its own cheap form."""
     attack = BASE.experts[1].attack
     base = with_expert(BASE, "robust", attack=type(attack)(epsilon=0.2, steps=FEW_STEPS))  # type: ignore[misc]
-    proposer = LineageProposer(new_ledger(), SPACES["branches"], base, GROWING, JUDGING)
+    proposer = LineageProposer(new_ledger(), SPACES["branches"], base, GROWING, POINT_COST)
     wanted = [params for params, _ in proposer.first()]
     assert len({str(params) for params in wanted}) == len(wanted) == 2
 
@@ -164,7 +164,7 @@ def test_later_stages_end_at_equal_costs() -> None:
 
 def test_a_stage_is_longer_than_judging_it_costs() -> None:
     growing = Growing(n_first=1, first_cost=20, second_cost=60, growth=1.01, patience=99)
-    proposer = LineageProposer(new_ledger(), SPACES["lineages"], BASE, growing, 50.0)
+    proposer = LineageProposer(new_ledger(), SPACES["lineages"], BASE, growing, 25.0)
     (lineage,) = begun(proposer, [0.3])
     for n in range(3):
         finish(proposer, proposer.propose(), 0.4 + n / 10)
@@ -190,7 +190,7 @@ def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() 
 
 
 def test_a_little_growth_of_the_front_does_not_pay() -> None:
-    for gain, pays in ((0.0005, False), (0.005, True)):
+    for gain, pays in ((0.005, False), (0.007, True)):
         proposer = proposer_of()
         begun(proposer, [0.3, 0.6, 0.1, 0.5])
         proposal = proposer.propose()
@@ -304,13 +304,24 @@ def test_spaces_with_lineages_get_their_proposer_and_others_cost_nothing() -> No
             assert isinstance(proposer, SamplingProposer)
 
 
-def test_judging_costs_three_points_per_training_image() -> None:
+def test_a_point_costs_its_judging_per_training_image() -> None:
     """On 12 validation images and 20 training images: an image costs 1 + 21."""
     proposer = build_proposer(new_ledger(), SPACES["lineages"], BASE, GROWING, tiny_dataset)
     assert isinstance(proposer, LineageProposer)
-    assert proposer.judging_cost == pytest.approx(3 * 22 * 12 / 20)
+    assert proposer.point_cost == pytest.approx(22 * 12 / 20)
 
 
 def test_three_experts_have_no_lineages() -> None:
     with pytest.raises(InvalidConfigError, match="a natural expert and then a robust one"):
         build_proposer(new_ledger(), SPACES["lineages"], three_experts(), GROWING, tiny_dataset)
+
+
+@pytest.mark.parametrize(("second_cost", "n_refinements"), [(30, 0), (60, 1), (200, 3)])
+def test_a_curve_is_refined_for_at_most_half_of_what_the_stage_cost(
+    second_cost: float, n_refinements: int
+) -> None:
+    """A point costs 8, two are released anyway, and the base allows three more."""
+    growing = Growing(n_first=1, first_cost=2, second_cost=second_cost)
+    proposer = LineageProposer(new_ledger(), SPACES["branches"], BASE, growing, 8.0)
+    begun(proposer, [0.3])
+    assert proposer.propose().config.evaluation.n_refinements == n_refinements

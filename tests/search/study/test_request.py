@@ -24,6 +24,7 @@ from search.study.folder import (
     write_request,
 )
 from search.study.request import CHANGEABLE, is_recorded, record
+from search.study.storage import place_of
 
 CONFIG = SweepConfig(base=short())
 CUSTOM = custom_parts(None, None)
@@ -105,7 +106,7 @@ def test_every_setting_of_an_expert_counts(folder: Path) -> None:
 
 CHANGED = {
     "trials": 40,
-    "budget": 1e9,
+    "budget": 1e6,
     "time_budget_s": 10.0,
     "resources": {"workers": 2},
     "limits": {"max_retries": 0},
@@ -137,15 +138,24 @@ def test_the_same_request_in_another_form_is_the_same(folder: Path) -> None:
 
 
 def test_the_name_of_the_study_counts(folder: Path) -> None:
+    place = place_of(open_sweep(folder).config.storage, SweepFolder(folder).journal)
     edit(folder, lambda document: document.update(study="other"))
-    with pytest.raises(ValueError, match="study 'other' must be in its storage, but is not"):
+    with pytest.raises(ValueError, match=f"'other' must be .* is not in {place}. Restore that"):
         open_sweep(folder)
 
 
-def test_a_password_is_not_recorded(folder: Path) -> None:
+def test_a_password_is_not_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_sweep(folder).ledger.study
     (recorded,) = study.user_attrs["request"]
     assert "storage" not in recorded
+    url = "postgresql://me:secret@host/studies"
+    monkeypatch.setattr("sys.orig_argv", ["sweep", f"--storage={url}"])
+    config = replace(CONFIG, storage=url)
+    assert "secret" not in repr(config)
+    write_request(folder, config, "x", custom_parts(None, None))
+    stored = read_json(SweepFolder(folder).request)
+    assert stored["request"]["storage"] == url
+    assert stored["environment"]["command"] == "sweep '--storage=postgresql://me:***@host/studies'"
 
 
 def test_after_a_crash_within_a_rewrite_the_request_is_the_old_or_the_new(folder: Path) -> None:

@@ -10,7 +10,14 @@ from optuna.storages import JournalStorage
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.study.storage import absolute_url, mend_journal, open_storage
+from search.study.storage import (
+    absolute_url,
+    masked,
+    mend_journal,
+    open_storage,
+    place_of,
+    require_writable,
+)
 from spaces import SPACES
 from tests.helpers.ledgers import COST, new_ledger, release
 
@@ -42,8 +49,47 @@ def test_mending_removes_the_lock_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/where/a.db"])
 def test_a_url_without_a_storage_is_refused(url: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfigError, match=f"must be an Optuna URL, but got '{url}'"):
+    with pytest.raises(InvalidConfigError, match=f"must be an Optuna URL .*but got '{url}'"):
         open_storage(url, tmp_path / "study.journal")
+
+
+def test_a_database_that_can_only_be_read_is_refused_and_another_is_left_as_it_was(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    require_writable(url)
+    assert open_storage(url, tmp_path).get_all_studies() == []
+    readonly = f"sqlite:///file:{tmp_path}/a.db?mode=ro&uri=true"
+    with pytest.raises(InvalidConfigError, match=r"can be written, but got .* readonly database"):
+        require_writable(readonly)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/studies",
+        "postgresql://me:secret@host:port/studies",
+        "mysql+pymysql://me:secret%2F@secret/secret@host:1/studies",
+        "postgresql://:secret@host",
+        "redis://:secret@host",
+        "nonsense://me:secret@host",
+        "postgresql://me@host/studies?password=secret&sslmode=secret-less",
+    ],
+)
+def test_no_message_has_the_password(url: str, tmp_path: Path) -> None:
+    shown = place_of(url, tmp_path)
+    assert "secret" not in shown.replace("secret-less", "")
+    assert "***" in shown
+    assert "host" in shown
+    with pytest.raises(InvalidConfigError) as error:
+        require_writable(url)
+    assert shown in str(error.value)
+    assert "secret" not in str(error.value).replace("secret-less", "")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////a:b@c.db", "postgresql://me@host:1/a"])
+def test_a_url_without_a_password_is_shown_whole(url: str) -> None:
+    assert masked(url) == url
 
 
 @pytest.mark.parametrize(

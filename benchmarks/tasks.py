@@ -1,0 +1,130 @@
+"""What searches are compared on: a base, its images, and how a model is judged that was found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from benchmarks.simulator import SimulatedTrainer, World
+from generalist_core.config import DataConfig, Ratio, TrainConfig
+from generalist_core.config.codec import replace_at
+from generalist_core.config.presets import short
+from generalist_core.data.splits import Dataset, Split
+from generalist_core.training.abstract_trainer import AbstractTrainer
+from generalist_core.training.averaging import Weights
+from generalist_core.training.evaluator import Evaluator, OperatingPoint
+from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import train_warmup, warming
+from search.running.trial import cached_dataset
+from spaces.lineages import as_lineage, robust_of
+
+Trainer = TypeVar("Trainer", bound=AbstractTrainer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model that a method found: its validation accuracies, and its test accuracies on demand.
+
+    Both are by objective, natural first. `weights` is None in a simulation.
+    """
+
+    validated: Mapping[str, float]
+    tested: Callable[[], Mapping[str, float]]
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The base of all trials and its images; a simulation has no images."""
+
+    config: TrainConfig
+    data: Dataset | None = None
+
+    @staticmethod
+    def of(name: str, root: str, seed: int) -> Task:
+        """The digits, Fashion-MNIST at 14x14 pixels, or a simulation; trainings use `seed`."""
+        if name == "simulated":
+            return Task(config=short())
+        if name == "digits":
+            config = short(data=DataConfig(n_validation=500), epochs=48)
+        else:
+            data = DataConfig(name=name, root=root, image_size=14, n_train=4000, n_validation=2000)
+            config = short(data=data, epochs=24, epsilon=0.1)
+        config = dataclasses.replace(config, seed=seed)
+        return Task(config=config, data=cached_dataset(config.data))
+
+    @property
+    def images(self) -> Dataset:
+        """The images; those of a simulation are white."""
+        return self.data or World().images()
+
+    @property
+    def test(self) -> Split:
+        """The test images of a task that has images."""
+        assert self.data is not None
+        assert self.data.test is not None
+        return self.data.test
+
+    def trainer(self, config: TrainConfig) -> AbstractTrainer:
+        """A trainer of this task."""
+        if self.data is None:
+            return SimulatedTrainer(config, World())
+        return GeneralistTrainer(config, self.data)
+
+    def candidate(self, trainer: AbstractTrainer, point: OperatingPoint) -> Candidate:
+        """What a trainer released."""
+        ratio = point.mixing_ratio
+        if isinstance(trainer, SimulatedTrainer):
+            names = trainer.config.evaluation.objectives
+            true = dict(zip(names, trainer.true_accuracies(ratio), strict=True))
+            return Candidate(validated=point.accuracies, tested=lambda: true)
+        assert isinstance(trainer, GeneralistTrainer)
+        weights = [tensor.clone() for tensor in trainer.mixture(ratio)]
+        judge = Evaluator(
+            trainer.evaluator.model,
+            self.test,
+            trainer.config.evaluation,
+            seed=trainer.config.seed,
+            dtype=trainer.dtype,
+        )
+        return Candidate(
+            validated=point.accuracies, tested=lambda: judge.judge(weights), weights=weights
+        )
+
+    def released(self, trainer: AbstractTrainer, *ratios: Ratio) -> list[Candidate]:
+        """The mixtures of a trainer at these ratios."""
+        return [self.candidate(trainer, point) for point in trainer.release(ratios)]
+
+    def robust_only(self) -> float:
+        """The natural test accuracy of the base's robust expert, trained alone to the end."""
+        alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
+        trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
+        if isinstance(trainer, SimulatedTrainer):
+            return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
+        trained_alone(trainer, self.config.epochs - 1)
+        assert isinstance(trainer, GeneralistTrainer)
+        model = trainer.evaluator.model
+        judge = Evaluator(model, self.test, trainer.config.evaluation, seed=0, dtype=trainer.dtype)
+        return judge.judge(trainer.mixture(1.0), attacked=False)["natural"]
+
+    def lineage(self, start: int, epochs: int = 1, *, steps: int | None = None) -> TrainConfig:
+        """The base's robust expert at a constant rate until `start`, then `epochs` of a branch.
+
+        With `steps` it trains on PGD of so many steps, which together can cross the ball.
+        """
+        config = as_lineage(self.config, start, start + epochs)
+        if steps is None:
+            return config
+        attack = f"experts.{robust_of(config).name}.attack"
+        config = replace_at(config, f"{attack}.steps", steps)
+        return replace_at(config, f"{attack}.relative_step_size", 2 / steps)
+
+
+def trained_alone(trainer: Trainer, epochs: int) -> Trainer:
+    """The trainer, after its robust expert alone has done so many epochs."""
+    name = robust_of(trainer.config).name
+    while trainer.expert(name).epoch < epochs and name in warming(trainer):
+        train_warmup(trainer, name)
+    return trainer
