@@ -10,7 +10,6 @@ import enum
 import functools
 import hashlib
 import json
-import logging
 import os
 import re
 import struct
@@ -20,14 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generalist_core.once import warn_once
 from generalist_core.source_files import is_installed, source_files
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from generalist_core.data.splits import Split
-
-log = logging.getLogger(__name__)
 
 
 def content_digest(*parts: bytes | str) -> str:
@@ -95,14 +93,9 @@ def model_fingerprint(model: nn.Module) -> str | None:
     try:
         encoder.add(model)
     except (UnstableValueError, RecursionError) as error:
-        _say_once(str(error))
+        warn_once(f"Warm-ups are not shared, as the model has no fingerprint: {error}.")
         return None
     return encoder.digest()
-
-
-@functools.cache
-def _say_once(reason: str) -> None:
-    log.warning("Warm-ups are not shared, as the model has no fingerprint: %s.", reason)
 
 
 class UnstableValueError(ValueError):

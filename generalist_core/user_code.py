@@ -109,11 +109,6 @@ def pinned(config: TrainConfig) -> TrainConfig:
     return replace(config, experts=experts, evaluation=evaluation, model=model)
 
 
-def has_custom(*parts: object) -> bool:
-    """Whether one of these parts of a configuration is a custom attack or loss."""
-    return any(isinstance(part, CustomAttack | CustomLoss) for part in parts)
-
-
 def _pin(part: Part) -> Part:
     if not isinstance(part, CustomAttack | CustomLoss):
         return part

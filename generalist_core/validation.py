@@ -36,19 +36,29 @@ def require(holds: bool, law: str, got: str, cure: str = "") -> None:
         raise InvalidConfigError(f"`{law}` must hold, but got {got}.{' ' + cure if cure else ''}")
 
 
-def require_positive(name: str, value: float | None) -> None:
-    """Check `value > 0`, unless it is None."""
-    require(value is None or 0 < value < math.inf, f"{name} > 0", f"{name}={value}")
+def require_positive(name: str, value: float) -> None:
+    """Check `value > 0`, and that it is finite."""
+    require(0 < value < math.inf, f"{name} > 0", f"{name}={value}")
 
 
-def require_at_least(name: str, value: float, low: float) -> None:
-    """Check `value >= low`."""
-    require(value >= low, f"{name} >= {low}", f"{name}={value}")
+def require_not_negative(name: str, value: float) -> None:
+    """Check `value >= 0`."""
+    require(value >= 0, f"{name} >= 0", f"{name}={value}")
 
 
-def require_between(name: str, value: float, low: float, high: float) -> None:
-    """Check `low <= value <= high`."""
-    require(low <= value <= high, f"{low} <= {name} <= {high}", f"{name}={value}")
+def require_fraction(name: str, value: float) -> None:
+    """Check `0 <= value <= 1`."""
+    require(0 <= value <= 1, f"0 <= {name} <= 1", f"{name}={value}")
+
+
+def require_below_one(name: str, value: float) -> None:
+    """Check `0 <= value < 1`."""
+    require(0 <= value < 1, f"0 <= {name} < 1", f"{name}={value}")
+
+
+def require_above_one(name: str, value: float) -> None:
+    """Check `value > 1`."""
+    require(value > 1, f"{name} > 1", f"{name}={value}")
 
 
 def require_one_of(name: str, value: str, known: Collection[str]) -> None:

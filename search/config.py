@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalist_core.config import FGSM, PGD, CustomAttack, TrainConfig
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.config.suite import SuiteConfig
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_at_least,
-    require_one_of,
-    require_positive,
+from generalist_core.config.fields import (
+    AboveOne,
+    BelowOne,
+    NotNegative,
+    Positive,
+    with_checked_fields,
 )
+from generalist_core.config.suite import SuiteConfig
+from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.folders import SweepFolder
 
 if TYPE_CHECKING:
@@ -45,15 +45,13 @@ class Resources:
     the calling process, one trial after another.
     """
 
-    cpus_per_trial: float = 1.0
+    cpus_per_trial: Positive[float] = 1.0
     gpus_per_trial: float = 0.0
-    workers: int | None = None
+    workers: Positive[int] | None = None
     address: str | None = None
     local: bool = False
 
     def __post_init__(self) -> None:
-        require_positive("workers", self.workers)
-        require_positive("cpus_per_trial", self.cpus_per_trial)
         gpus = self.gpus_per_trial
         if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
             raise InvalidConfigError(
@@ -90,19 +88,12 @@ class Limits:
     ends after `max_failures` failed trials (None: never).
     """
 
-    trial_s: float | None = None
-    epoch_s: float = 3600.0
-    heartbeat_s: float = 120.0
-    max_retries: int = 3
-    max_failures: int | None = None
+    trial_s: Positive[float] | None = None
+    epoch_s: Positive[float] = 3600.0
+    heartbeat_s: Positive[float] = 120.0
+    max_retries: NotNegative[int] = 3
+    max_failures: Positive[int] | None = None
     may_accumulate: bool = False
-
-    def __post_init__(self) -> None:
-        require_positive("trial_s", self.trial_s)
-        require_positive("epoch_s", self.epoch_s)
-        require_positive("heartbeat_s", self.heartbeat_s)
-        require_at_least("max_retries", self.max_retries, 0)
-        require_positive("max_failures", self.max_failures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,15 +106,9 @@ class SuccessiveHalving:
     schedule, whatever a trial's first sync is. No trial is stopped before a rung holds eta results.
     """
 
-    eta: float = 3.0
-    first_rung: int = 1
-    growth: float | None = None
-
-    def __post_init__(self) -> None:
-        require(self.eta > 1, "eta > 1", f"eta={self.eta}")
-        require_positive("first_rung", self.first_rung)
-        growth = self.growth
-        require(growth is None or growth > 1, "growth > 1", f"growth={growth}")
+    eta: AboveOne = 3.0
+    first_rung: Positive[int] = 1
+    growth: AboveOne | None = None
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """The rungs before the end of a training of `epochs`, rounded, without duplicates."""
@@ -159,12 +144,8 @@ class StopWhenDone:
     in forward images. Take the cost of several trials, since one trial may well add nothing.
     """
 
-    min_growth: float
-    within_cost: float
-
-    def __post_init__(self) -> None:
-        require(0 <= self.min_growth < 1, "0 <= min_growth < 1", f"min_growth={self.min_growth}")
-        require_positive("within_cost", self.within_cost)
+    min_growth: BelowOne
+    within_cost: Positive[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,22 +161,13 @@ class Growing:
     `min_growth` each.
     """
 
-    n_first: int = 5
-    first_cost: float = 18.0
-    second_cost: float = 54.0
-    growth: float = 1.5
-    eta: float = 5.0
-    patience: int = 2
-    min_growth: float = 0.01
-
-    def __post_init__(self) -> None:
-        require_positive("n_first", self.n_first)
-        require_positive("first_cost", self.first_cost)
-        require_positive("second_cost", self.second_cost)
-        require(self.growth > 1, "growth > 1", f"growth={self.growth}")
-        require(self.eta > 1, "eta > 1", f"eta={self.eta}")
-        require_positive("patience", self.patience)
-        require(0 <= self.min_growth < 1, "0 <= min_growth < 1", f"min_growth={self.min_growth}")
+    n_first: Positive[int] = 5
+    first_cost: Positive[float] = 18.0
+    second_cost: Positive[float] = 54.0
+    growth: AboveOne = 1.5
+    eta: AboveOne = 5.0
+    patience: Positive[int] = 2
+    min_growth: BelowOne = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +190,7 @@ class WarmupConfig:
     """The folder in which warm-ups are shared, and the bytes they may take (None: no limit)."""
 
     folder: str
-    max_bytes: int | None = 10 * 2**30
-
-    def __post_init__(self) -> None:
-        require_positive("max_bytes", self.max_bytes)
+    max_bytes: Positive[int] | None = 10 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,13 +213,13 @@ class SweepConfig:
 
     base: TrainConfig
     space: str = "full"
-    trials: int | None = 20
+    trials: Positive[int] | None = 20
     sampler: str = "tpe"
     seed: int = 0
     resources: Resources = field(default_factory=Resources)
-    budget: float | None = None
-    time_budget_s: float | None = None
-    repeats: int = 0
+    budget: Positive[float] | None = None
+    time_budget_s: Positive[float] | None = None
+    repeats: NotNegative[int] = 0
     storage: str | None = field(default=None, repr=False)  # it may hold a password
     at_least: tuple[Floor, ...] = ()
     stop_when: StopWhenDone | None = None
@@ -260,11 +229,9 @@ class SweepConfig:
     growing: Growing = field(default_factory=Growing)
     early_stopping: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
     limits: Limits = field(default_factory=Limits)
-    round_size: int | None = None
+    round_size: Positive[int] | None = None
 
     def __post_init__(self) -> None:
-        require(self.trials is None or self.trials > 0, "trials > 0", f"trials={self.trials}")
-        require_positive("budget", self.budget)
         if self.trials is None and self.budget is None and self.time_budget_s is None:
             raise InvalidConfigError(
                 "A sweep must have an end, but got trials=None without a budget. Give `trials`, "
@@ -273,9 +240,6 @@ class SweepConfig:
         for floor in self.at_least:
             require_one_of("at_least", floor.objective, self.base.evaluation.objectives)
         require_one_of("sampler", self.sampler, SAMPLERS)
-        require_at_least("repeats", self.repeats, 0)
-        require_positive("time_budget_s", self.time_budget_s)
-        require_positive("round_size", self.round_size)
 
     def store_in(self, folder: Path) -> WarmupConfig | None:
         """The store of warm-ups of a sweep in that folder; None if trials do not share them."""

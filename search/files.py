@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
-import logging
 import os
 import pickle
 import secrets
@@ -17,10 +15,9 @@ from typing import Any
 import torch
 
 from generalist_core.fingerprints import content_digest, json_digest
+from generalist_core.once import warn_once
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
-
-log = logging.getLogger(__name__)
 
 SEAL, N_DIGEST = b"sha256:", 64
 """What stands before a digest at the end of a file, and the digits of the digest."""
@@ -235,12 +232,6 @@ def _parsed(content: bytes, place: str) -> Any:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SweepFolderError(f"{place} must be JSON, but is damaged: {error}.") from error
-
-
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning, once in a process."""
-    log.warning(message)
 
 
 def create_folder(path: Path) -> None:

@@ -6,51 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class _Inside:
+    """A file or folder by its name in the folder `root`, and its meaning."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self.name, self.__doc__ = name, meaning
+
+    def __get__(self, folder: TrialFolder | SweepFolder, _: type) -> Path:
+        return folder.root / self.name
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """The files of one trial."""
 
     root: Path
 
-    @property
-    def config(self) -> Path:
-        """The configuration that is trained."""
-        return self.root / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line per trained epoch."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state from which a training continues, while it runs."""
-        return self.root / "checkpoint.pt"
-
-    @property
-    def averages(self) -> Path:
-        """Each expert's average, from which any mixture can be made."""
-        return self.root / "averages.pt"
-
-    @property
-    def points(self) -> Path:
-        """The released operating points."""
-        return self.root / "points.json"
-
-    @property
-    def failure(self) -> Path:
-        """Why the trial failed, with the traceback."""
-        return self.root / "failure.json"
-
-    @property
-    def heartbeat(self) -> Path:
-        """Changes as long as the worker that trains the trial is alive."""
-        return self.root / "heartbeat"
-
-    @property
-    def hang(self) -> Path:
-        """Where the trial hung: the stack of each thread."""
-        return self.root / "hang.txt"
+    config = _Inside("config.json", "The configuration that is trained.")
+    metrics = _Inside("metrics.jsonl", "One JSON line per trained epoch.")
+    checkpoint = _Inside("checkpoint.pt", "The state of a training that has not ended.")
+    averages = _Inside("averages.pt", "Each expert's average, from which any mixture can be made.")
+    points = _Inside("points.json", "The released operating points.")
+    failure = _Inside("failure.json", "Why the trial failed, with the traceback.")
+    heartbeat = _Inside("heartbeat", "Changes as long as the worker of the trial is alive.")
+    hang = _Inside("hang.txt", "Where the trial hung: the stack of each thread.")
 
 
 @dataclass(frozen=True)
@@ -59,35 +38,26 @@ class SweepFolder:
 
     root: Path
 
-    @property
-    def request(self) -> Path:
-        """The whole request, and the environment that it was made in."""
-        return self.root / "sweep.json"
-
-    @property
-    def journal(self) -> Path:
-        """The Optuna study: the source of truth."""
-        return self.root / "study.journal"
-
-    @property
-    def lease(self) -> Path:
-        """Names the one process that runs the sweep."""
-        return self.root / ".lease"
-
-    @property
-    def report_lease(self) -> Path:
-        """Names the one process that writes the report."""
-        return self.root / ".report-lease"
-
-    @property
-    def log(self) -> Path:
-        """The output of Ray and Optuna, and all warnings."""
-        return self.root / "log.txt"
-
-    @property
-    def trials(self) -> Path:
-        """One folder per trial."""
-        return self.root / "trials"
+    request = _Inside("sweep.json", "The whole request, and the environment that it was made in.")
+    journal = _Inside("study.journal", "The Optuna study: the source of truth.")
+    lease = _Inside(".lease", "Names the one process that runs the sweep.")
+    report_lease = _Inside(".report-lease", "Names the one process that writes the report.")
+    log = _Inside("log.txt", "The output of Ray and Optuna, and all warnings.")
+    trials = _Inside("trials", "One folder per trial.")
+    all_repeats = _Inside("repeats", "One folder per repeat.")
+    lost = _Inside("lost", "Folders of trials that the study, taken back, no longer has.")
+    repeats = _Inside("repeats.json", "The operating points of all repeats of the front.")
+    warmups = _Inside("warmups", "The shared warm-ups, unless the request names another store.")
+    models = _Inside("models", "The weights of every point on the front.")
+    tensorboard = _Inside("tensorboard", "One TensorBoard run per trial, and the run `sweep`.")
+    ray = _Inside("ray", "The files of Ray Tune, which are never read again.")
+    evaluations = _Inside("verify", "Evaluations of a verification that has not ended.")
+    verified = _Inside("verified.json", "The front on test images.")
+    report = _Inside("report.html", "The report as one page.")
+    front_json = _Inside("front.json", "The front as one JSON document.")
+    front_csv = _Inside("front.csv", "The front as a table.")
+    front_picture = _Inside("front.png", "The front as a picture.")
+    plots = _Inside("plots", "The plots for print, and the numbers in them.")
 
     def trial(self, trial: str) -> TrialFolder:
         """The folder of one trial, by its id."""
@@ -96,73 +66,3 @@ class SweepFolder:
     def repeat(self, trial: str, repeat: int) -> TrialFolder:
         """The folder of one repeat, with another seed, of a trial on the front."""
         return TrialFolder(self.all_repeats / f"{trial}-{repeat}")
-
-    @property
-    def all_repeats(self) -> Path:
-        """One folder per repeat."""
-        return self.root / "repeats"
-
-    @property
-    def lost(self) -> Path:
-        """Folders of trials that the study does not have, as it was taken back to before them."""
-        return self.root / "lost"
-
-    @property
-    def repeats(self) -> Path:
-        """The operating points of all repeats of the front."""
-        return self.root / "repeats.json"
-
-    @property
-    def warmups(self) -> Path:
-        """The warm-ups that the trials share, unless the request names another store."""
-        return self.root / "warmups"
-
-    @property
-    def models(self) -> Path:
-        """The weights of every point on the front."""
-        return self.root / "models"
-
-    @property
-    def tensorboard(self) -> Path:
-        """One TensorBoard run per trial, and the run `sweep`."""
-        return self.root / "tensorboard"
-
-    @property
-    def ray(self) -> Path:
-        """The files of Ray Tune, which are never read again."""
-        return self.root / "ray"
-
-    @property
-    def evaluations(self) -> Path:
-        """Evaluations of a verification in progress; the next call continues them."""
-        return self.root / "verify"
-
-    @property
-    def verified(self) -> Path:
-        """The front on test images."""
-        return self.root / "verified.json"
-
-    @property
-    def report(self) -> Path:
-        """The report as one page."""
-        return self.root / "report.html"
-
-    @property
-    def front_json(self) -> Path:
-        """The front as one JSON document."""
-        return self.root / "front.json"
-
-    @property
-    def front_csv(self) -> Path:
-        """The front as a table."""
-        return self.root / "front.csv"
-
-    @property
-    def front_picture(self) -> Path:
-        """The front as a picture."""
-        return self.root / "front.png"
-
-    @property
-    def plots(self) -> Path:
-        """The plots for print, and the numbers in them."""
-        return self.root / "plots"

@@ -109,9 +109,7 @@ _current: _Interruption | None = None
 
 
 @contextlib.contextmanager
-def interruptible(
-    at_once: Callable[[], object] = raise_keyboard_interrupt,
-) -> Iterator[None]:
+def interruptible(at_once: Callable[[], object] = raise_keyboard_interrupt) -> Iterator[None]:
     """Acknowledge and answer signals in the block; afterwards their handlers are as before.
 
     The first signal raises `Interrupted`, or does what `on_interruption` says, and a second one

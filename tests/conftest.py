@@ -13,6 +13,8 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 import pytest
 import torch
 
+from generalist_core import once
+
 torch.set_num_threads(1)
 
 
@@ -29,6 +31,12 @@ def kept_trace() -> Iterator[None]:
     yield
     if sys.gettrace() is not trace:
         sys.settrace(trace)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test has a warning left out because another one had it."""
+    monkeypatch.setattr(once, "_said", set())
 
 
 @pytest.fixture(scope="module")

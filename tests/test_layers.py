@@ -21,6 +21,7 @@ ORDER = (
     "generalist_core.device",
     "generalist_core.data",
     "generalist_core.source_files",
+    "generalist_core.once",
     "generalist_core.fingerprints",
     "generalist_core.user_code",
     "generalist_core.models",

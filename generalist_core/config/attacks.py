@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_at_least,
-    require_positive,
-)
+from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
+from generalist_core.validation import InvalidConfigError, require, require_not_negative
 
 Norm = Literal["linf", "l2", "l1"]
 
@@ -40,13 +35,11 @@ class NFGSM:
     """
 
     epsilon: float
-    noise_scale: float = 2.0
-    relative_step_size: float = 1.0
+    noise_scale: NotNegative[float] = 2.0
+    relative_step_size: Positive[float] = 1.0
 
     def __post_init__(self) -> None:
         require_ball("linf", self.epsilon)
-        require_at_least("noise_scale", self.noise_scale, 0)
-        require_positive("relative_step_size", self.relative_step_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +56,14 @@ class PGD:
 
     epsilon: float
     norm: Norm = "linf"
-    steps: int = 10
-    relative_step_size: float = 0.25
+    steps: Positive[int] = 10
+    relative_step_size: Positive[float] = 0.25
     random_start: bool = True
-    momentum: float = 0.0
+    momentum: NotNegative[float] = 0.0
     loss: Literal["cross-entropy", "margin", "kl"] = "cross-entropy"
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)
-        require_positive("steps", self.steps)
-        require_positive("relative_step_size", self.relative_step_size)
-        require_at_least("momentum", self.momentum, 0)
         if self.loss == "kl" and not self.random_start:
             raise InvalidConfigError(
                 "`random_start` must be True with loss='kl', but got random_start=False. At the "
@@ -105,12 +95,11 @@ class CustomAttack:
     function: str
     epsilon: float
     norm: Norm = "linf"
-    forward_images: int
+    forward_images: Positive[int]
     digest: str = ""
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)
-        require_positive("forward_images", self.forward_images)
 
 
 Attack = FGSM | NFGSM | PGD | CustomAttack
@@ -118,7 +107,7 @@ Attack = FGSM | NFGSM | PGD | CustomAttack
 
 def require_ball(norm: str, epsilon: float) -> None:
     """Check the radius of a ball of allowed perturbations in a norm."""
-    require_at_least("epsilon", epsilon, 0)
+    require_not_negative("epsilon", epsilon)
     if norm == "linf":
         cure = f"Images live in [0, 1]; did you mean {epsilon:g}/255?"
         require(epsilon <= 1, "epsilon <= 1", f"epsilon={epsilon} for linf", cure)

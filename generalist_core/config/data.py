@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_at_least,
-    require_positive,
-)
+from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +23,12 @@ class DataConfig:
     name: str = "digits"
     root: str = "data"
     download: bool = False
-    n_validation: int | None = None
-    n_train: int | None = None
-    image_size: int | None = None
-    crop_padding: int = 0
+    n_validation: Positive[int] | None = None
+    n_train: Positive[int] | None = None
+    image_size: Positive[int] | None = None
+    crop_padding: NotNegative[int] = 0
     flip: bool = False
     split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_positive("n_validation", self.n_validation)
-        require_positive("n_train", self.n_train)
-        require_positive("image_size", self.image_size)
-        require_at_least("crop_padding", self.crop_padding, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +45,12 @@ class ModelConfig:
     """
 
     name: str = "convnet"
-    width: int | None = None
+    width: Positive[int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     digest: str = ""
 
     def __post_init__(self) -> None:
-        require_positive("width", self.width)
         mean, std = self.mean or (), self.std or ()
         if len(mean) != len(std):
             raise InvalidConfigError(

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from generalist_core.config.attacks import NFGSM, Attack
-from generalist_core.config.fields import with_checked_fields
+from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
 from generalist_core.config.mixing import Ratio
-from generalist_core.validation import (
-    InvalidConfigError,
-    require_at_least,
-    require_positive,
-)
+from generalist_core.validation import InvalidConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +48,12 @@ class EvaluationConfig:
     """
 
     attacks: tuple[NamedAttack, ...]
-    every_epochs: int = 10
-    n_images: int | None = None
-    n_images_during_training: int | None = None
-    batch_size: int = 256
+    every_epochs: Positive[int] = 10
+    n_images: Positive[int] | None = None
+    n_images_during_training: Positive[int] | None = None
+    batch_size: Positive[int] = 256
     release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
-    n_refinements: int = 3
+    n_refinements: NotNegative[int] = 3
     release: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
@@ -66,11 +62,6 @@ class EvaluationConfig:
             raise InvalidConfigError("There must be at least one evaluation attack, but got none.")
         if len(set(names)) < len(names):
             raise InvalidConfigError(f"Objectives must have different names, but got {names}.")
-        require_positive("every_epochs", self.every_epochs)
-        require_positive("n_images", self.n_images)
-        require_positive("n_images_during_training", self.n_images_during_training)
-        require_at_least("n_refinements", self.n_refinements, 0)
-        require_positive("batch_size", self.batch_size)
         if not self.release_ratios:
             raise InvalidConfigError("There must be at least one release ratio, but got none.")
 

@@ -10,11 +10,28 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from generalist_core.validation import InvalidConfigError, excerpt, require_one_of
+from generalist_core.validation import (
+    InvalidConfigError,
+    excerpt,
+    require_above_one,
+    require_below_one,
+    require_fraction,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+)
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+Positive = Annotated[N, require_positive]
+NotNegative = Annotated[N, require_not_negative]
+Fraction = Annotated[float, require_fraction]
+BelowOne = Annotated[float, require_below_one]
+AboveOne = Annotated[float, require_above_one]
+"""Numbers that keep a law, which is checked with the type of a field."""
 
 
 def with_checked_fields(kind: type[T]) -> type[T]:
@@ -22,7 +39,8 @@ def with_checked_fields(kind: type[T]) -> type[T]:
 
     It stands below `@dataclass`. Numbers, truth values, text, names, further configurations, and
     tuples of them are checked: an int must be whole, a float finite, and a bool is no number.
-    Numbers of numpy become Python's, and lists become tuples.
+    Numbers of numpy become Python's, and lists become tuples. A number also keeps the law that it
+    is annotated with, such as `Positive[int]`.
     """
     further: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
 
@@ -32,6 +50,8 @@ def with_checked_fields(kind: type[T]) -> type[T]:
             plain = _plain(value, annotation, name)
             if plain is not value:
                 object.__setattr__(self, name, plain)
+            for require_law in _laws(self.__class__)[name] if plain is not None else ():
+                require_law(name, plain)
         if further is not None:
             further(self)
 
@@ -44,6 +64,21 @@ def field_types(kind: Any) -> dict[str, Any]:
     """The annotation of each field of a dataclass, by its name, in the declared order."""
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _laws(kind: Any) -> dict[str, list[Callable[[str, Any], None]]]:
+    """The checks of the laws that each field is annotated with."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        name: [law for each in alternatives(hint) for law in getattr(each, "__metadata__", ())]
+        for name, hint in hints.items()
+    }
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows, such as `int` and `NoneType` of `int | None`."""
+    return typing.get_args(annotation) if is_union(annotation) else (annotation,)
 
 
 def is_union(annotation: Any) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.validation import require_at_least, require_positive
+from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +21,7 @@ class TRADES:
     Zhang et al. 2019, equation 5; its attack maximises the same divergence (`PGD(loss="kl")`).
     """
 
-    beta: float = 6.0
-
-    def __post_init__(self) -> None:
-        require_at_least("beta", self.beta, 0)
+    beta: NotNegative[float] = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +32,7 @@ class MART:
     Wang et al. 2020, equation 11.
     """
 
-    beta: float = 5.0
-
-    def __post_init__(self) -> None:
-        require_at_least("beta", self.beta, 0)
+    beta: NotNegative[float] = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +45,8 @@ class CustomLoss:
     """
 
     function: str
-    n_forwards: int = 1
+    n_forwards: Positive[int] = 1
     digest: str = ""
-
-    def __post_init__(self) -> None:
-        require_positive("n_forwards", self.n_forwards)
 
 
 Loss = CrossEntropy | TRADES | MART | CustomLoss
@@ -67,10 +57,7 @@ Loss = CrossEntropy | TRADES | MART | CustomLoss
 class MixUp:
     """Convex combinations of images and labels (Zhang et al. 2018), by torchvision."""
 
-    alpha: float = 0.2
-
-    def __post_init__(self) -> None:
-        require_positive("alpha", self.alpha)
+    alpha: Positive[float] = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +65,4 @@ class MixUp:
 class CutMix:
     """Images with a patch of another image (Yun et al. 2019), by torchvision."""
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_positive("alpha", self.alpha)
+    alpha: Positive[float] = 1.0

@@ -6,15 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from generalist_core.config.fields import with_checked_fields
+from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
 from generalist_core.config.schedules import locate, require_knots
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_at_least,
-    require_between,
-    require_positive,
-)
+from generalist_core.validation import InvalidConfigError, require_fraction
 
 Ratio = float | tuple[float, ...]
 """A mixing ratio: the weight of the second of two experts, or one weight per expert."""
@@ -34,7 +28,7 @@ def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
             f"mixing_ratio={ratio} for {n_experts} experts."
         )
     if isinstance(ratio, int | float):
-        require_between("mixing_ratio", ratio, 0, 1)
+        require_fraction("mixing_ratio", ratio)
         return (1.0 - ratio, float(ratio))
     if not (min(ratio) >= 0 and abs(sum(ratio) - 1) < 1e-9):
         raise InvalidConfigError(
@@ -74,11 +68,8 @@ class MixingConfig:
 
     ratio: RatioSchedule = field(default_factory=RatioSchedule)
     source: Literal["experts", "averages"] = "experts"
-    decay: float = 0.999
+    decay: BelowOne = 0.999
     decay_warmup: bool = True
-
-    def __post_init__(self) -> None:
-        require(0 <= self.decay < 1, "0 <= decay < 1", f"decay={self.decay}")
 
     def decay_at(self, update: int) -> float:
         """The decay of the averages at update number `update` = 0, 1, ..."""
@@ -98,16 +89,12 @@ class SyncConfig:
     `skip_discarded_warmup` it is not trained before that sync, and begins as the global learner.
     """
 
-    start_epoch: int = 75
-    every_epochs: int = 5
+    start_epoch: NotNegative[int] = 75
+    every_epochs: Positive[int] = 5
     at: Literal["boundary", "every_step"] = "boundary"
     restart_momentum: bool = False
     restart_averages: bool = False
     skip_discarded_warmup: bool = True
-
-    def __post_init__(self) -> None:
-        require_at_least("start_epoch", self.start_epoch, 0)
-        require_positive("every_epochs", self.every_epochs)
 
     def is_sync(self, epoch: int) -> bool:
         """Whether `epoch` is a sync epoch."""

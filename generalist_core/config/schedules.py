@@ -6,13 +6,8 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_between,
-    require_positive,
-)
+from generalist_core.config.fields import Fraction, Positive, with_checked_fields
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +48,8 @@ class PiecewiseLinear:
 class Cosine:
     """Half a period of a cosine, from 1 to `final` (Loshchilov & Hutter 2017, without restarts)."""
 
-    final: float = 0.0
+    final: Fraction = 0.0
     per_step: bool = True
-
-    def __post_init__(self) -> None:
-        require_between("final", self.final, 0, 1)
 
     def __call__(self, progress: float, /) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
@@ -68,16 +60,13 @@ class Cosine:
 class OneCycle:
     """Linear from `initial` up to 1 at `peak` of the run, then down to `final` (Smith 2018)."""
 
-    peak: float = 0.3
-    initial: float = 0.04
-    final: float = 0.0
+    peak: Positive[float] = 0.3
+    initial: Fraction = 0.04
+    final: Fraction = 0.0
     per_step: bool = True
 
     def __post_init__(self) -> None:
-        require_positive("peak", self.peak)
         require(self.peak < 1, "peak < 1", f"peak={self.peak}")
-        require_between("initial", self.initial, 0, 1)
-        require_between("final", self.final, 0, 1)
 
     def __call__(self, progress: float, /) -> float:
         knots, values = (0.0, self.peak, 1.0), (self.initial, 1.0, self.final)

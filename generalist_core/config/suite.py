@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 
 from generalist_core.config import FGSM, PGD, Norm, require_ball
-from generalist_core.config.fields import with_checked_fields
-from generalist_core.validation import InvalidConfigError, require_at_least, require_positive
+from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
+from generalist_core.validation import InvalidConfigError, require
 
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The components of standard AutoAttack (Croce & Hein 2020), in its order."""
@@ -43,13 +43,13 @@ class SuiteConfig:
     norm: Norm
     epsilon: float
     attacks: tuple[str, ...] = ("natural", "pgd-20", "autoattack")
-    batch_size: int = 250
-    seed: int = 0
-    n_images: int | None = None
+    batch_size: Positive[int] = 250
+    seed: NotNegative[int] = 0
+    n_images: Positive[int] | None = None
     attack_all: bool = False
-    n_check_images: int = 128
+    n_check_images: NotNegative[int] = 128
     n_iterations: int = 100
-    n_queries: int = 5000
+    n_queries: Positive[int] = 5000
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)
@@ -59,12 +59,7 @@ class SuiteConfig:
             )
         for name in self.attacks:
             require_attack_name(name)
-        require_positive("batch_size", self.batch_size)
-        require_at_least("seed", self.seed, 0)
-        require_positive("n_images", self.n_images)
-        require_at_least("n_check_images", self.n_check_images, 0)
-        require_at_least("n_iterations", self.n_iterations, 3)
-        require_positive("n_queries", self.n_queries)
+        require(self.n_iterations >= 3, "n_iterations >= 3", f"n_iterations={self.n_iterations}")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,16 +8,12 @@ from typing import Literal, get_args
 from generalist_core.config.attacks import Attack
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
-from generalist_core.config.fields import with_checked_fields
+from generalist_core.config.fields import BelowOne, Positive, with_checked_fields
 from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
-from generalist_core.validation import (
-    InvalidConfigError,
-    require,
-    require_positive,
-)
+from generalist_core.validation import InvalidConfigError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +30,7 @@ class ExpertConfig:
     loss: Loss = field(default_factory=CrossEntropy)
     optimizer: Optimizer = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Constant)
-    label_smoothing: float = 0.0
+    label_smoothing: BelowOne = 0.0
     batch_augmentation: MixUp | CutMix | None = None
     rests: bool = False
 
@@ -44,11 +40,6 @@ class ExpertConfig:
                 "The name of an expert must be an identifier other than 'global', but got "
                 f"name={self.name!r}."
             )
-        require(
-            0 <= self.label_smoothing < 1,
-            "0 <= label_smoothing < 1",
-            f"label_smoothing={self.label_smoothing}",
-        )
         if isinstance(self.loss, CustomLoss) and self.label_smoothing > 0:
             raise InvalidConfigError(
                 "`label_smoothing` must be 0 with a custom loss, but got "
@@ -103,8 +94,8 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
-    epochs: int = 120
-    batch_size: int = 128
+    epochs: Positive[int] = 120
+    batch_size: Positive[int] = 128
     seed: int = 0
     precision: Precision = "float32"
     fold_batchnorm: bool = False
@@ -136,9 +127,7 @@ class TrainConfig:
             )
         for ratio in (*self.mixing.ratio.values, *self.evaluation.release_ratios):
             as_weights(ratio, len(names))
-        require_positive("epochs", self.epochs)
         require(self.epochs <= MAX_EPOCHS, f"epochs <= {MAX_EPOCHS}", f"epochs={self.epochs}")
-        require_positive("batch_size", self.batch_size)
         require(
             1 <= self.n_accumulations <= self.batch_size,
             "1 <= n_accumulations <= batch_size",

@@ -5,12 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from generalist_core.evaluation.indicators import (
-    Indicator,
-    Probe,
-    fraction_of,
-    indicator_above,
-)
+from generalist_core.evaluation.indicators import Indicator, Probe, fraction_of, indicator_above
 
 
 def unstable(probe: Probe) -> Indicator | None:

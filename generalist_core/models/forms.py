@@ -5,7 +5,6 @@ It is tried out on copies. A form that was not shown to be the same function is 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 
 from generalist_core.models.build import Shape
 from generalist_core.models.state import BufferPlaces, copied
+from generalist_core.once import warn_once
 from generalist_core.randomness import global_seed
-
-log = logging.getLogger(__name__)
 
 Logits = Callable[[Tensor], Tensor]
 FormOf = Callable[[nn.Module], Logits]
@@ -75,15 +73,10 @@ def is_same_function(
     return reason is None
 
 
-_said: set[tuple[str, str]] = set()
-
-
 def say_once(model: nn.Module, what: str, reason: str) -> None:
     """Say once for each class of model why `what` is not done."""
-    name = f"{type(model).__module__}.{type(model).__qualname__}"
-    if (what, name) not in _said:
-        _said.add((what, name))
-        log.warning("%s in %s: %s", what, name, reason)
+    said = f"{what} in {type(model).__module__}.{type(model).__qualname__}"
+    warn_once(f"{said}: {reason}", said)
 
 
 def _difference(

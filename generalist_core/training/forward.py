@@ -116,9 +116,7 @@ def compiled(logits_of: Logits, *, of_images: bool = False) -> Logits:
     architecture share one); it then logs a warning and leaves further ones as they are.
     """
     fast = torch.compile(
-        logits_of,
-        dynamic=False,
-        options={"triton.cudagraphs": of_images, "fallback_random": True},
+        logits_of, dynamic=False, options={"triton.cudagraphs": of_images, "fallback_random": True}
     )
 
     def chosen(x: Tensor) -> Tensor:

@@ -20,13 +20,7 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
-from generalist_core.training.averaging import (
-    Average,
-    Weights,
-    all_finite,
-    mix,
-    named,
-)
+from generalist_core.training.averaging import Average, Weights, all_finite, mix, named
 from generalist_core.training.cost import update_cost
 from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.experts import Expert, initial_model

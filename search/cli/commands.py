@@ -90,7 +90,7 @@ def run_resume(
     from search.cli import printing
     from search.study.folder import read_request
 
-    before, _ = read_request(folder)
+    before = read_request(folder)
     config = replace(
         end.over(before),
         resources=resources.over(before.resources, local=local),

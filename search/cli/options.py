@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
 from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
-from generalist_core.config.fields import is_union
+from generalist_core.config.fields import alternatives
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
@@ -118,9 +118,7 @@ class ProblemOptions:
     data_root: str | None = option("folder of the data; default data", "FOLDER", sets="data.root")
     download: bool | None = option("download the data if they are missing", sets="data.download")
     n_validation: int | None = option(
-        "validation images; default 500 or 1000, fewer of few images",
-        "N",
-        sets="data.n_validation",
+        "validation images; default 500 or 1000, fewer of few images", "N", sets="data.n_validation"
     )
     image_size: int | None = option("resize images to N x N", "N", sets="data.image_size")
     model: str | None = option(
@@ -307,7 +305,7 @@ def written_value(text: str, annotation: Any) -> Any:
     In quotes, a text is JSON too; `null` is None where the field may be, and a number may be a
     fraction such as `8/255`. What is none of these is left to be refused, or is a name: `AdamW`.
     """
-    members = get_args(annotation) if is_union(annotation) else (annotation,)
+    members = alternatives(annotation)
     if text == "null" and NoneType in members:
         return None
     value: Any = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,19 +56,17 @@ class Front:
         are_as_good = (values_of(self.points, self.objectives) >= values).all(1)
         return self.points[int(are_as_good.argmax())]
 
-    def indistinguishable(self) -> dict[str, list[str]]:
-        """For each point's name, the names of those that cannot be told from it.
+    def alike(self, point: FrontPoint) -> list[str]:
+        """The names of the others whose intervals overlap with the point's in every objective."""
+        low, high = np.array([point.interval(name) for name in self.objectives]).T
+        overlap = (self._intervals[..., 0] <= high) & (low <= self._intervals[..., 1])
+        alike = [self.points[n].name for n in np.flatnonzero(overlap.all(1))]
+        return [name for name in alike if name != point.name]
 
-        Their intervals overlap in every objective.
-        """
-        rows = [[point.interval(name) for name in self.objectives] for point in self.points]
-        low, high = np.array(rows).reshape(len(rows), len(self.objectives), 2).transpose(2, 0, 1)
-        overlap = np.all((low[:, None] <= high[None]) & (low[None] <= high[:, None]), axis=2)
-        names = [point.name for point in self.points]
-        return {
-            name: [names[other] for other in np.flatnonzero(overlap[n]) if other != n]
-            for n, name in enumerate(names)
-        }
+    @functools.cached_property
+    def _intervals(self) -> NDArray[np.float64]:
+        """The confidence intervals, (points, objectives, 2)."""
+        return np.array([[p.interval(name) for name in self.objectives] for p in self.points])
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:

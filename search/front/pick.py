@@ -193,9 +193,7 @@ def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pi
 
 def _picked(front: Front, point: FrontPoint, reason: str) -> Pick:
     """The pick; its reason says how many points of the front cannot be told from it."""
-    others = [other for other in front.points if other.name != point.name]
-    n_alike = sum(not point.is_distinguishable(other) for other in others)
-    if n_alike:
+    if n_alike := len(front.alike(point)):
         alike = f"{plural(n_alike, 'other')} of the front"
         reason += f"; {alike} cannot be told from it on {point.n_images} images"
     return Pick(point=point, reason=f"{reason[0].upper()}{reason[1:]}.")

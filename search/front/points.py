@@ -79,14 +79,6 @@ class FrontPoint:
         """The 95 % confidence interval of an accuracy."""
         return accuracy_interval(self.accuracies[objective], self.n_images)
 
-    def is_distinguishable(self, other: FrontPoint) -> bool:
-        """Whether the intervals of both points are disjoint in at least one objective."""
-        for name in self.accuracies:
-            (low, high), (other_low, other_high) = self.interval(name), other.interval(name)
-            if low > other_high or other_low > high:
-                return True
-        return False
-
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; accuracies and intervals stand under the names of the objectives."""
         return {
@@ -100,15 +92,13 @@ class FrontPoint:
         }
 
 
-def accuracy_interval(
-    accuracy: float, n_images: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """The exact binomial interval of an accuracy on `n_images` images (Clopper & Pearson 1934)."""
+def accuracy_interval(accuracy: float, n_images: int) -> tuple[float, float]:
+    """The exact 95 % interval of an accuracy on `n_images` images (Clopper & Pearson 1934)."""
     # The ends are quantiles of beta distributions: a hundred times as fast as searching for them.
-    hits, tail = round(accuracy * n_images), (1 - confidence) / 2
+    hits = round(accuracy * n_images)
     misses = n_images - hits
-    low = betaincinv(hits, misses + 1, tail) if hits > 0 else 0.0
-    high = betaincinv(hits + 1, misses, 1 - tail) if misses > 0 else 1.0
+    low = betaincinv(hits, misses + 1, 0.025) if hits > 0 else 0.0
+    high = betaincinv(hits + 1, misses, 0.975) if misses > 0 else 1.0
     return (float(low), float(high))
 
 

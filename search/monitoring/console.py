@@ -89,12 +89,7 @@ class Snapshot:
 class LiveView(ConsoleCallback):
     """Shows the state of a sweep, and is redrawn while it runs."""
 
-    def __init__(
-        self,
-        console: Console,
-        results: Results,
-        config: SweepConfig,
-    ) -> None:
+    def __init__(self, console: Console, results: Results, config: SweepConfig) -> None:
         """Show a sweep; its time budget counts from now."""
         super().__init__(console)
         self.results = results

@@ -113,10 +113,7 @@ def gather(
 def numbers_alike(front: Front) -> dict[str, list[int]]:
     """For each point's name the numbers, from 1, of those that it cannot be told apart from."""
     numbers = {point.name: number for number, point in enumerate(front.points, 1)}
-    return {
-        name: [numbers[other] for other in others]
-        for name, others in front.indistinguishable().items()
-    }
+    return {p.name: [numbers[other] for other in front.alike(p)] for p in front.points}
 
 
 def without_passwords(stored: Any) -> Any:

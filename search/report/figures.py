@@ -211,46 +211,22 @@ def _add_reference(figure: go.Figure, contents: ReportContents) -> None:
 
 
 def _dots(
-    values: NDArray[np.float64],
-    texts: Sequence[str],
-    name: str,
-    *,
-    color: str,
-    size: int,
-    symbol: str = "circle",
+    values: NDArray[np.float64], texts: Sequence[str], name: str, **marker: Any
 ) -> go.Scatter:
-    x, y = columns(values)
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode="markers",
-        name=name,
-        text=list(texts),
-        hoverinfo="text",
-        marker={"color": color, "size": size, "symbol": symbol},
-    )
+    """Points, (n, 2), with a text each that is shown on hovering."""
+    return _trace(values, name, mode="markers", text=list(texts), hoverinfo="text", marker=marker)
 
 
 def _line(
-    values: NDArray[np.float64],
-    name: str,
-    color: str,
-    *,
-    width: float = 1.5,
-    shape: str = "linear",
-    dash: str = "solid",
-    shown: bool = True,
+    values: NDArray[np.float64], name: str, color: str, *, shown: bool = True, **line: Any
 ) -> go.Scatter:
+    line = {"color": color, "width": 1.5, **line}
+    return _trace(values, name, mode="lines", line=line, hoverinfo="skip", showlegend=shown)
+
+
+def _trace(values: NDArray[np.float64], name: str, **more: Any) -> go.Scatter:
     x, y = columns(values)
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        name=name,
-        line={"color": color, "width": width, "shape": shape, "dash": dash},
-        hoverinfo="skip",
-        showlegend=shown,
-    )
+    return go.Scatter(x=x, y=y, name=name, **more)
 
 
 def _steps(

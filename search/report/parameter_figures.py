@@ -13,14 +13,7 @@ from plotly.subplots import make_subplots
 from generalist_core.config.mixing import ratio_key
 from search.front.points import FrontPoint
 from search.report.contents import ReportContents
-from search.report.figures import (
-    FRONT,
-    MARGIN,
-    OTHERS,
-    accuracy_title,
-    curve_color,
-    measured_text,
-)
+from search.report.figures import FRONT, MARGIN, OTHERS, accuracy_title, curve_color, measured_text
 from search.report.importance import Importance
 from search.wording import value_text
 

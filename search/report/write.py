@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def front_document(folder: Path, results: Results) -> dict[str, Any]:
     """The front as one JSON document."""
     front = results.front()
-    alike, repeats = front.indistinguishable(), spreads(folder, front)
+    repeats = spreads(folder, front)
     return {
         "objectives": list(front.objectives),
         "reference_point": list(front.reference),
@@ -34,7 +34,7 @@ def front_document(folder: Path, results: Results) -> dict[str, Any]:
         "points": [
             {
                 **point.to_dict(),
-                "indistinguishable_from": alike[point.name],
+                "indistinguishable_from": front.alike(point),
                 "repeats": repeats.get(point.name),
             }
             for point in front.points

@@ -14,11 +14,12 @@ from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.models.state import copied, load_state
+from generalist_core.once import warn_once
 from generalist_core.training.averaging import mix
 from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import is_sealed, load_sealed, load_tensors, save_sealed, warn_once
+from search.files import is_sealed, load_sealed, load_tensors, save_sealed
 from search.folders import SweepFolder
 from search.front.front import Front
 

@@ -41,7 +41,7 @@ class TuneSearcher(RaySearcher):
         searcher: Searcher,
         folder: Path,
         n_workers: Callable[[], int] | None = None,
-        has_hung: Callable[[str], bool] = lambda _: False,
+        stood_still: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Wrap a search.
 
@@ -49,13 +49,13 @@ class TuneSearcher(RaySearcher):
             searcher: the search.
             folder: where the folders of the trials are.
             n_workers: says how many trials fit now, as machines come and go.
-            has_hung: says whether the workers of a trial were ended because they stood still.
+            stood_still: says whether the workers of a trial were ended because they stood still.
         """
         super().__init__()
         self.search = searcher
         self.folder = folder
         self.n_workers = n_workers
-        self.has_hung = has_hung
+        self.stood_still = stood_still
         self.is_interrupted = False
         self.names: dict[str, str] = {}
         self.without_worker: set[str] = set()
@@ -107,7 +107,7 @@ class TuneSearcher(RaySearcher):
                 kind="worker-died",
                 reason=f"its worker died, and so did those that replaced it: {cause}",
             )
-            if self.has_hung(trial):
+            if self.stood_still(trial):
                 reason = "its worker showed no sign of life, and neither did those that replaced it"
                 failure = Failure(kind="hang", reason=reason)
             with self.search.aborting():
@@ -130,9 +130,7 @@ class TuneSearcher(RaySearcher):
 
     @property
     def is_ending(self) -> bool:
-        """Whether no trial goes on: after an error or Ctrl-C, or if another process runs."""
-        with self.search.aborting():
-            self.search.ledger.guard()
+        """Whether no trial goes on: after an error or Ctrl-C."""
         return self.is_interrupted or self.search.error is not None
 
     def interrupt(self) -> None:
@@ -161,10 +159,12 @@ class RungStopper(tune.Stopper):
         return self.searcher.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether an error or Ctrl-C has ended the search.
+        """Whether an error, Ctrl-C or another process that runs the sweep has ended the search.
 
         Otherwise it ends by proposing no more trials.
         """
+        with self.searcher.search.aborting():
+            self.searcher.search.ledger.guard()
         return self.searcher.is_ending
 
     def __getstate__(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def watched(folder: Path, limit_s: float) -> Iterator[None]:
     hang.unlink(missing_ok=True)
 
 
-def has_hung(folder: Path) -> bool:
+def has_ended_itself(folder: Path) -> bool:
     """Whether a process that worked in this folder ended itself."""
     hang = TrialFolder(folder).hang
     return hang.is_file() and hang.stat().st_size > 0

@@ -23,7 +23,7 @@ from search.front.points import point_to_dict, points_from_dicts
 from search.running.session import folder_in_place
 from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
-from search.running.watchdog import Heartbeat, has_hung, watched
+from search.running.watchdog import Heartbeat, has_ended_itself, watched
 from search.scheduling.searcher import Searcher
 from search.study.failures import Failure, classify, is_of_folder
 
@@ -102,7 +102,7 @@ class Worker:
     def _step(self) -> dict[str, Any]:
         if self.trial is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        if has_hung(self.folder):
+        if has_ended_itself(self.folder):
             reason = f"no end of an epoch in {self.limits.epoch_s:g} s, see {self.files.hang}"
             return self._failure_result(Failure(kind="hang", reason=reason))
         if self.trial is None:

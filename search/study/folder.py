@@ -107,12 +107,14 @@ def open_sweep(folder: str | Path, *, accept: bool = False) -> Sweep:
             request has changed since it was written.
     """
     folder = Path(folder)
-    config, study = read_request(folder)
-    journal = SweepFolder(folder).journal
-    if config.storage is None and not journal.is_file():
-        raise SweepFolderError(f"{folder} must hold the {journal.name} of a sweep, but does not.")
-    ledger, path = open_ledger(folder, config, study), SweepFolder(folder).request
-    require_recorded(path, read_json(path), ledger.study, accept=accept)
+    stored, config = _read_document(folder)
+    files = SweepFolder(folder)
+    if config.storage is None and not files.journal.is_file():
+        raise SweepFolderError(
+            f"{folder} must hold the {files.journal.name} of a sweep, but does not."
+        )
+    ledger = open_ledger(folder, config, stored["study"])
+    require_recorded(files.request, stored, ledger.study, accept=accept)
     return Sweep(folder=folder, config=config, ledger=ledger)
 
 
@@ -186,12 +188,17 @@ def _document(
     }
 
 
-def read_request(folder: Path) -> tuple[SweepConfig, str]:
-    """Read the request of a sweep, and the name of its study.
+def read_request(folder: Path) -> SweepConfig:
+    """Read the request of a sweep.
 
     Raises:
         SweepFolderError: there is no request, or it is damaged or of another format.
     """
+    return _read_document(folder)[1]
+
+
+def _read_document(folder: Path) -> tuple[dict[str, Any], SweepConfig]:
+    """The content of `sweep.json`, and the request in it."""
     path = SweepFolder(folder).request
     stored = read_json(path)
     is_request = isinstance(stored, dict) and {"request", "study"} <= set(stored)
@@ -203,7 +210,7 @@ def read_request(folder: Path) -> tuple[SweepConfig, str]:
     if not (is_request and _is_whole(stored)):
         raise SweepFolderError(f"{path} must hold a sweep's request, but does not.")
     try:
-        return from_dict(stored["request"], SweepConfig), stored["study"]
+        return stored, from_dict(stored["request"], SweepConfig)
     except InvalidConfigError as error:
         raise SweepFolderError(f"{path} must hold a sweep's request, but: {error}") from error
 

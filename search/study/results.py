@@ -27,13 +27,7 @@ from search.study.trials import (
     record_of,
 )
 
-COSTS = (
-    "forward_images",
-    "reused_forward_images",
-    "lost_forward_images",
-    "seconds",
-    "gpu_seconds",
-)
+COSTS = ("forward_images", "reused_forward_images", "lost_forward_images", "seconds", "gpu_seconds")
 """The costs of a trial; shared warm-ups saved the reused images, crashes wasted the lost ones."""
 
 

@@ -106,7 +106,7 @@ def say_what_differs(warm_start: Sequence[str], base: TrainConfig, images: str) 
     """Warn of sweeps that measured something else than `base` on the images of this digest."""
     for name in warm_start:
         if Path(name).is_dir():
-            earlier, _ = read_request(Path(name))
+            earlier = read_request(Path(name))
             differences = _differences(_measured(earlier.base), _measured(base))
             pinned = read_json(SweepFolder(Path(name)).request).get("pins", {})
             if not differences and pinned.get("images", images) != images:

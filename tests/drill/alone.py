@@ -21,7 +21,7 @@ from tests.drill.checks import (
 )
 from tests.drill.damages import MENDED, REFUSED
 from tests.drill.single import Begin, Scene, Single
-from tests.drill.sweeps import Driver, await_that
+from tests.drill.sweeps import await_that, ended_badly, left_behind
 
 N_TRIALS = 4
 
@@ -31,10 +31,7 @@ OPTIONS = (
     *("--eta", "2", "--trials", str(N_TRIALS), "--repeats", "1"),
 )
 
-MENDS = {
-    "resume": ("--local",),
-    "verify": ("--attacks", "fgsm", "--n-images", "20"),
-}
+MENDS = {"resume": ("--local",), "verify": ("--attacks", "fgsm", "--n-images", "20")}
 """The options of the commands that mend."""
 
 OWN = {
@@ -105,7 +102,7 @@ class Alone:
             else:
                 problems = self._at_rest(scene, single)
             problems += self._after(scene, single)
-            problems += left_behind(scene.drivers)
+            problems += left_behind(scene.drivers, 20)
         finally:
             for driver in scene.drivers:
                 driver.end()
@@ -119,8 +116,7 @@ class Alone:
         single.strike(scene)
         problems = []
         for number, driver in enumerate(scene.drivers):
-            code = driver.wait()
-            problems += ended_badly(driver, code, single.codes if not number else (0, 1, 2))
+            problems += ended_badly(driver, single.codes if not number else (0, 1, 2))
         return problems
 
     def _at_rest(self, scene: Scene, single: Single) -> list[str]:
@@ -137,7 +133,7 @@ class Alone:
         )
         code = driver.wait()
         follows = MENDED if code == 0 else REFUSED
-        problems += ended_badly(driver, code, (0, 1, 2, -signal.SIGXCPU, -signal.SIGKILL))
+        problems += ended_badly(driver, (0, 1, 2, -signal.SIGXCPU, -signal.SIGKILL))
         if single.may not in (follows, "either"):
             problems.append(f"is {follows}: {driver.said[-500:]}")
         if follows == REFUSED and not any(name in driver.said for name in scene.damaged or [""]):
@@ -158,7 +154,7 @@ class Alone:
                 shutil.rmtree(scene.folder, ignore_errors=True)
             resume = mending("resume", scene.folder)
             driver = scene.start(resume if again else self.sweep(scene.folder), is_warm=True)
-            if problems := ended_badly(driver, driver.wait(), (0,)):
+            if problems := ended_badly(driver, (0,)):
                 return [f"then: {problem}" for problem in problems]
         problems = unlawful(scene.folder, N_TRIALS)
         problems += unequal(outcome(scene.folder), self.expected)
@@ -186,21 +182,6 @@ def misread(folder: Path) -> list[str]:
         if code not in (0, 1, 2) or "--debug" in printed or (code and "must" not in printed):
             problems.append(f"{arguments[0]} exits with {code}: {printed[-500:]}")
     return problems
-
-
-def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...]) -> list[str]:
-    """What is wrong with the end of a command: its exit code, or an error that nobody foresaw."""
-    problems = [] if code in codes else [f"exit code {code}, not {codes}: {driver.said[-600:]}"]
-    unforeseen = [
-        word for word in ("Traceback", "with --debug", "Fatal Python") if word in driver.said
-    ]
-    return problems + [f"shows {word!r}: {driver.said[-900:]}" for word in unforeseen]
-
-
-def left_behind(drivers: list[Driver]) -> list[str]:
-    """Processes that are left of commands that have ended."""
-    ended = [driver for driver in drivers if await_that(lambda d=driver: not d.family(), 20)]
-    return [f"{d.log} left processes {d.family()}" for d in drivers if d not in ended]
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -50,7 +50,9 @@ from tests.drill.sweeps import (
     Request,
     await_that,
     can_lock,
+    ended_badly,
     heed_signals,
+    left_behind,
     progress,
 )
 
@@ -213,9 +215,8 @@ class Drill:
     def aftermath(self, driver: Driver, disk: Disk, fault: Fault) -> list[str]:
         """What is wrong after a fault; then the folder is made ready to be resumed."""
         assert fault.codes is not None
-        code = driver.wait()
-        says = fault.says if code else "Hypervolume"  # it may have ended before the fault
-        problems = ended_badly(driver, code, fault.codes, says)
+        says = fault.says if driver.wait() else "Hypervolume"  # it may have ended before the fault
+        problems = ended_badly(driver, fault.codes, says)
         self.damage(disk.folder, [fault])
         problems += unreadable(disk.folder)
         if fault.is_refused:
@@ -238,7 +239,7 @@ class Drill:
         self, driver: Driver, folder: Path, request: Request, expected: Reference
     ) -> list[str]:
         """What is wrong with the disturbed sweep at its end."""
-        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems = ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, request.trials)
         problems += unequal(outcome(folder), expected.outcome)
         problems += unreported(folder)
@@ -255,11 +256,11 @@ class Drill:
         limits = ("--epoch-limit", str(EPOCH_LIMIT_S), "--max-retries", "2")
         request = Request(name="planted", options=(*options, *limits), trials=n_trials)
         driver = self.begin(request.arguments(folder, self.workers))
-        problems = ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems = ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, n_trials) + failed_otherwise(folder) + unreported(folder)
         reached = outcome(folder)
         driver = self.begin(["resume", str(folder), "--trials", str(n_trials + 1)])
-        problems += ended_badly(driver, driver.wait(), (0,), "Hypervolume")
+        problems += ended_badly(driver, (0,), "Hypervolume")
         problems += unlawful(folder, n_trials + 1) + failed_otherwise(folder) + unreported(folder)
         problems += taken_back(reached, outcome(folder))
         self.conclude([f"planted: {PLANTED[plant]}" for plant in plants], problems)
@@ -278,28 +279,6 @@ class Drill:
     def say(self, text: str) -> None:
         """Report the progress."""
         sys.stderr.write(f"{time.monotonic() - self.began:6.0f} s  {text}\n")
-
-
-def ended_badly(driver: Driver, code: int | None, codes: tuple[int, ...], says: str) -> list[str]:
-    """What is wrong with the end of a command: its exit code or what it said."""
-    problems = []
-    if code not in codes:
-        problems.append(f"exit code {code}, not {codes}: {driver.said[-600:]}")
-    if says not in driver.said:
-        problems.append(f"does not say {says!r}: {driver.said[-600:]}")
-    if "Traceback" in driver.said:
-        problems.append(f"shows a traceback, see {driver.log}")
-    return problems
-
-
-def left_behind(drivers: Sequence[Driver]) -> list[str]:
-    """Processes left by commands that have ended; those of Ray take a while to end."""
-    problems = []
-    for driver in drivers:
-        if not await_that(lambda driver=driver: not driver.family()):  # type: ignore[misc]
-            titles = [" ".join(title.split()) for title in driver.end().values()]
-            problems.append(f"{driver.log} left processes: {titles}")
-    return problems
 
 
 def failed_otherwise(folder: Path) -> list[str]:

@@ -255,10 +255,7 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGKILL")
 
 def _of_files(files: Files) -> list[Single]:
     where = f"{files.pattern}, {'finished' if files.is_finished else 'unfinished'}: "
-    common = {
-        "begins_with": "finished" if files.is_finished else "killed",
-        "mends": files.mends,
-    }
+    common = {"begins_with": "finished" if files.is_finished else "killed", "mends": files.mends}
     return [
         Single(
             kind=where + name,

@@ -271,3 +271,19 @@ def progress(folder: Path) -> int:
     trials = [TrialFolder(path) for path in SweepFolder(folder).trials.glob("*")]
     written = [trial.metrics.read_bytes() for trial in trials if trial.metrics.is_file()]
     return sum(content.count(b"\n") for content in written)
+
+
+def ended_badly(driver: Driver, codes: tuple[int, ...], says: str = "") -> list[str]:
+    """What is wrong with the end of a command: its exit code, or what it said or did not say."""
+    code, said = driver.wait(), driver.said
+    problems = [] if code in codes else [f"exit code {code}, not {codes}: {said[-600:]}"]
+    if says not in said:
+        problems.append(f"does not say {says!r}: {said[-600:]}")
+    unforeseen = [word for word in ("Traceback", "with --debug", "Fatal Python") if word in said]
+    return problems + [f"shows {word!r}: {said[-900:]}" for word in unforeseen]
+
+
+def left_behind(drivers: list[Driver], patience_s: float = PATIENCE_S) -> list[str]:
+    """Processes left by commands that have ended; those of Ray take a while to end."""
+    ended = [d for d in drivers if await_that(lambda d=d: not d.family(), patience_s)]  # type: ignore[misc]
+    return [f"{d.log} left processes: {d.end()}" for d in drivers if d not in ended]

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generalist_core import fingerprints
 from generalist_core.data.splits import Split
 from generalist_core.fingerprints import (
     content_digest,
@@ -309,7 +308,6 @@ def test_a_global_that_a_function_reads_is_part_of_it(monkeypatch: pytest.Monkey
 def test_a_model_without_a_stable_form_has_none_and_the_log_says_so_once(
     value: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fingerprints._say_once.cache_clear()
     model = Holds(value)
     with caplog.at_level(logging.WARNING):
         assert [model_fingerprint(model) for _ in range(2)] == [None, None]

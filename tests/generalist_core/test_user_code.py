@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from generalist_core.config import CrossEntropy, CustomAttack, CustomLoss, ModelConfig
+from generalist_core.config import ModelConfig
 from generalist_core.fingerprints import file_digest
 from generalist_core.user_code import (
     absolute_name,
     callable_name,
     function_digest,
-    has_custom,
     load_callable,
     load_pinned,
     pinned,
@@ -172,10 +171,3 @@ def test_an_error_in_user_code_is_told_with_its_place(raised: Exception) -> None
 def test_errors_that_explain_themselves_pass(raised: Exception) -> None:
     with pytest.raises(type(raised), match=str(raised)), running_user_code("mine"):
         raise raised
-
-
-def test_custom_parts_are_known() -> None:
-    attack = CustomAttack(function="mine.py:f", epsilon=0.1, forward_images=1)
-    assert has_custom(CrossEntropy(), attack)
-    assert has_custom(CustomLoss(function="mine.py:f"))
-    assert not has_custom(CrossEntropy(), None)

@@ -11,8 +11,10 @@ from generalist_core.validation import (
     InvalidConfigError,
     did_you_mean,
     require,
-    require_at_least,
-    require_between,
+    require_above_one,
+    require_below_one,
+    require_fraction,
+    require_not_negative,
     require_one_of,
     require_positive,
 )
@@ -29,10 +31,12 @@ from generalist_core.validation import (
         (lambda: require_positive("a", 0), "`a > 0` must hold, but got a=0."),
         (lambda: require_positive("a", math.nan), "`a > 0` must hold, but got a=nan."),
         (lambda: require_positive("a", math.inf), "`a > 0` must hold, but got a=inf."),
-        (lambda: require_at_least("a", -1, 0), "`a >= 0` must hold, but got a=-1."),
-        (lambda: require_at_least("a", math.nan, 0), "`a >= 0` must hold, but got a=nan."),
-        (lambda: require_between("a", 1.5, 0, 1), "`0 <= a <= 1` must hold, but got a=1.5."),
-        (lambda: require_between("a", math.nan, 0, 1), "`0 <= a <= 1` must hold, but got a=nan."),
+        (lambda: require_not_negative("a", -1), "`a >= 0` must hold, but got a=-1."),
+        (lambda: require_not_negative("a", math.nan), "`a >= 0` must hold, but got a=nan."),
+        (lambda: require_fraction("a", 1.5), "`0 <= a <= 1` must hold, but got a=1.5."),
+        (lambda: require_fraction("a", math.nan), "`0 <= a <= 1` must hold, but got a=nan."),
+        (lambda: require_below_one("a", 1), "`0 <= a < 1` must hold, but got a=1."),
+        (lambda: require_above_one("a", 1), "`a > 1` must hold, but got a=1."),
         (lambda: require_one_of("a", "z", ("x", "y")), "`a` must be one of x, y, but got 'z'."),
     ],
 )
@@ -45,10 +49,11 @@ def test_a_broken_law_is_stated(check: Callable[[], None], message: str) -> None
 def test_a_law_that_holds_is_silent_up_to_its_bounds() -> None:
     require(True, "a < b", "a=1")
     require_positive("a", 5e-324)
-    require_positive("a", None)
-    require_at_least("a", 0, 0)
-    require_between("a", 0, 0, 1)
-    require_between("a", 1, 0, 1)
+    require_not_negative("a", 0)
+    require_fraction("a", 0)
+    require_fraction("a", 1)
+    require_below_one("a", 0)
+    require_above_one("a", 1.1)
     require_one_of("a", "x", ("x", "y"))
 
 

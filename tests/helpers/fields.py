@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from generalist_core.config.fields import field_types, is_union
+from generalist_core.config.fields import alternatives, field_types
 from generalist_core.validation import InvalidConfigError
 
 WRONG: dict[type, list[Any]] = {
@@ -29,6 +29,9 @@ OTHER = [math.nan, "unknown", 1, True, object()]
 Case = tuple[Any, str, Any]
 """A class, one of its fields, and the annotation of that field."""
 
+Required = Mapping[str, dict[str, Any]]
+"""What each class cannot be built without, by its name."""
+
 
 def cases(classes: Iterable[Any]) -> list[Case]:
     """Every field of the classes."""
@@ -40,28 +43,39 @@ def label(case: Case) -> str:
     return f"{case[0].__name__}.{case[1]}"
 
 
-def require_others_refused(case: Case, required: dict[str, Any]) -> None:
-    """Check that a value of another type is refused by the name of the field, also in a tuple."""
-    kind, name, annotation = case
-    wrong = _wrong(annotation)
-    assert len(wrong) >= 2
-    for value in wrong:
-        with pytest.raises(InvalidConfigError, match=rf"`{name}.*` must be .*, but got"):
-            kind(**{**required, name: value})
+def refusal_of_others(classes: Iterable[Any], required: Required) -> Callable[..., None]:
+    """The test that a value of another type is refused by the name of its field."""
+
+    @pytest.mark.parametrize("case", cases(classes), ids=label)
+    def check(case: Case) -> None:
+        kind, name, annotation = case
+        wrong = _wrong(annotation)
+        assert len(wrong) >= 2
+        for value in wrong:
+            with pytest.raises(InvalidConfigError, match=rf"`{name}.*` must be .*, but got"):
+                kind(**{**required.get(kind.__name__, {}), name: value})
+
+    return check
 
 
-def require_own_accepted(case: Case, required: dict[str, Any]) -> None:
-    """Check that the field takes the value that it has, as numpy and JSON write it too."""
-    kind, name, _ = case
-    plain = kind(**required)
-    for value in _written(getattr(plain, name)):
-        again = kind(**{**required, name: value})
-        assert again == plain
-        assert not isinstance(getattr(again, name), np.generic | list | Path)
+def acceptance_of_own(classes: Iterable[Any], required: Required) -> Callable[..., None]:
+    """The test that a field takes the value that it has, as numpy and JSON write it too."""
+
+    @pytest.mark.parametrize("case", cases(classes), ids=label)
+    def check(case: Case) -> None:
+        kind, name, _ = case
+        needed = required.get(kind.__name__, {})
+        plain = kind(**needed)
+        for value in _written(getattr(plain, name)):
+            again = kind(**{**needed, name: value})
+            assert again == plain
+            assert not isinstance(getattr(again, name), np.generic | list | Path)
+
+    return check
 
 
 def _wrong(annotation: Any) -> list[Any]:
-    members = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+    members = alternatives(annotation)
     wrong = [value for member in members for value in _wrong_for(member)]
     if float in members:  # a mixing ratio is a tuple or a number
         wrong = [value for value in wrong if type(value) is not int or value != 1]

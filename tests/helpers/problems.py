@@ -302,6 +302,10 @@ RUNS: dict[str, TrainConfig] = {
 }
 
 
+def start(config: TrainConfig, data: Dataset | None = None, **others: Any) -> GeneralistTrainer:
+    return GeneralistTrainer(config, data or tiny_dataset(), **others)
+
+
 def train_to(trainer: GeneralistTrainer, epoch: int) -> GeneralistTrainer:
     while trainer.epoch < epoch:
         trainer.train_epoch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,10 +13,15 @@ Broken = tuple[Callable[..., Any], dict[str, Any], str, str]
 """What is built, from which fields, the law that these break, and the value that breaks it."""
 
 
-def assert_refused(build: Callable[..., Any], fields: dict[str, Any], law: str, got: str) -> None:
-    """Check that the error states the law and the value."""
-    with pytest.raises(InvalidConfigError) as error:
-        build(**fields)
-    assert law in str(error.value)
-    assert got in str(error.value)
-    assert " must " in str(error.value)
+def refusal_of(broken: Sequence[Broken]) -> Callable[..., None]:
+    """The test that each error states the law and the value."""
+
+    @pytest.mark.parametrize(("build", "fields", "law", "got"), broken)
+    def check(build: Callable[..., Any], fields: dict[str, Any], law: str, got: str) -> None:
+        with pytest.raises(InvalidConfigError) as error:
+            build(**fields)
+        assert law in str(error.value)
+        assert got in str(error.value)
+        assert " must " in str(error.value)
+
+    return check

@@ -31,12 +31,7 @@ def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = line.replace("COMMAND", f"{sys.executable} -m search")
     settings = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.run(
-        ["bash", "-c", command],
-        cwd=ROOT,
-        env=settings,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["bash", "-c", command], cwd=ROOT, env=settings, capture_output=True, text=True, check=False
     )
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
 from generalist_core.config import DataConfig, ModelConfig
-from tests.helpers.refused import Broken, assert_refused
+from tests.helpers.refused import Broken, refusal_of
 
 BROKEN: list[Broken] = [
     (DataConfig, {"n_validation": 0}, "n_validation > 0", "n_validation=0"),
@@ -21,9 +16,4 @@ BROKEN: list[Broken] = [
     (ModelConfig, {"mean": (0.5,), "std": (0.0,)}, "min(std) > 0", "std=(0.0,)"),
 ]
 
-
-@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
-def test_a_broken_law_is_stated_with_what_broke_it(
-    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
-) -> None:
-    assert_refused(build, fields, law, got)
+test_a_broken_law_is_stated_with_what_broke_it = refusal_of(BROKEN)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
 from generalist_core.config import FGSM, NFGSM, EvaluationConfig, NamedAttack
 from tests.helpers.problems import three_experts
-from tests.helpers.refused import Broken, assert_refused
+from tests.helpers.refused import Broken, refusal_of
 
 UNDER_ATTACK = NamedAttack(name="robust", attack=FGSM(epsilon=0.1))
 
@@ -30,12 +25,7 @@ BROKEN: list[Broken] = [
     ),
 ]
 
-
-@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
-def test_a_broken_law_is_stated_with_what_broke_it(
-    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
-) -> None:
-    assert_refused(build, fields, law, got)
+test_a_broken_law_is_stated_with_what_broke_it = refusal_of(BROKEN)
 
 
 def test_objectives_are_natural_and_one_per_attack() -> None:

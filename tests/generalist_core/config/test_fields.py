@@ -27,7 +27,7 @@ from generalist_core.config import (
     SyncConfig,
 )
 from generalist_core.config.suite import SuiteConfig
-from tests.helpers.fields import Case, cases, label, require_others_refused, require_own_accepted
+from tests.helpers.fields import acceptance_of_own, cases, refusal_of_others
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "CustomAttack": {"function": "a:b", "epsilon": 0.1, "forward_images": 3},
@@ -49,15 +49,8 @@ CLASSES = (
     SuiteConfig,
 )
 
-
-@pytest.mark.parametrize("case", cases(CLASSES), ids=label)
-def test_a_value_of_another_type_is_refused(case: Case) -> None:
-    require_others_refused(case, REQUIRED.get(case[0].__name__, {}))
-
-
-@pytest.mark.parametrize("case", cases(CLASSES), ids=label)
-def test_the_own_value_is_accepted(case: Case) -> None:
-    require_own_accepted(case, REQUIRED.get(case[0].__name__, {}))
+test_a_value_of_another_type_is_refused = refusal_of_others(CLASSES, REQUIRED)
+test_the_own_value_is_accepted = acceptance_of_own(CLASSES, REQUIRED)
 
 
 def test_every_configuration_is_checked() -> None:

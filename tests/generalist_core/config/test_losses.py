@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
 from generalist_core.config import MART, TRADES, CutMix, MixUp
-from tests.helpers.refused import Broken, assert_refused
+from tests.helpers.refused import Broken, refusal_of
 
 BROKEN: list[Broken] = [
     (TRADES, {"beta": -1.0}, "beta >= 0", "beta=-1.0"),
@@ -17,9 +12,4 @@ BROKEN: list[Broken] = [
     (CutMix, {"alpha": -1.0}, "alpha > 0", "alpha=-1.0"),
 ]
 
-
-@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
-def test_a_broken_law_is_stated_with_what_broke_it(
-    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
-) -> None:
-    assert_refused(build, fields, law, got)
+test_a_broken_law_is_stated_with_what_broke_it = refusal_of(BROKEN)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from generalist_core.config import MixingConfig, RatioSchedule, SyncConfig, as_weights
 from generalist_core.validation import InvalidConfigError
-from tests.helpers.refused import Broken, assert_refused
+from tests.helpers.refused import Broken, refusal_of
 
 BROKEN: list[Broken] = [
     (RatioSchedule, {"knots": (0.0, 0.9)}, "from 0 to 1", "(0.0, 0.9)"),
@@ -22,12 +19,7 @@ BROKEN: list[Broken] = [
     (SyncConfig, {"at": "end"}, "`at` must be one of boundary, every_step", "'end'"),
 ]
 
-
-@pytest.mark.parametrize(("build", "fields", "law", "got"), BROKEN)
-def test_a_broken_law_is_stated_with_what_broke_it(
-    build: Callable[..., Any], fields: dict[str, Any], law: str, got: str
-) -> None:
-    assert_refused(build, fields, law, got)
+test_a_broken_law_is_stated_with_what_broke_it = refusal_of(BROKEN)
 
 
 @pytest.mark.parametrize(

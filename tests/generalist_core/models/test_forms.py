@@ -11,17 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generalist_core.models import forms
 from generalist_core.models.forms import Logits, is_same_function, trial_images
 from tests.helpers.problems import same_bits
 
 IMAGES = trial_images(3, (1, 4, 4), torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture(autouse=True)
-def said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No class of model has been spoken of before."""
-    monkeypatch.setattr(forms, "_said", set())
 
 
 def net(*layers: nn.Module) -> nn.Module:

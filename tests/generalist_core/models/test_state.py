@@ -28,13 +28,7 @@ from generalist_core.models.state import (
 from generalist_core.training.averaging import load_weights, mix, named, names_of, weights_of
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
-from tests.helpers.problems import (
-    same_bits,
-    tiny_dataset,
-    train_to,
-    two_experts,
-    with_expert,
-)
+from tests.helpers.problems import same_bits, tiny_dataset, train_to, two_experts, with_expert
 
 SHAPE = (1, 4, 4)
 

@@ -20,14 +20,7 @@ from generalist_core.config import (
 )
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
-from tests.helpers.problems import (
-    RUNS,
-    Counting,
-    linear_net,
-    tiny_dataset,
-    train_to,
-    two_experts,
-)
+from tests.helpers.problems import RUNS, Counting, linear_net, tiny_dataset, train_to, two_experts
 
 PGD10 = PGD(epsilon=0.1, steps=10)
 KL10 = PGD(epsilon=0.1, steps=10, loss="kl")

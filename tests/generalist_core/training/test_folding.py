@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 from torch.nn.utils import prune
 
+from generalist_core import once
 from generalist_core.config import PGD, ModelConfig
-from generalist_core.models import forms
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.folding import Folded, folded
@@ -36,14 +36,8 @@ X = torch.rand(5, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manu
 SHAPE = (1, 8, 8)
 
 
-@pytest.fixture(autouse=True)
-def warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No class of model has been warned of before."""
-    monkeypatch.setattr(forms, "_said", set())
-
-
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == forms.__name__]
+    return [record.message for record in caplog.records if record.name == once.__name__]
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -269,9 +263,7 @@ class Copied(torch.autograd.Function):
         lambda x: x + x.sum().item(),
     ],
 )
-def test_values_that_are_only_passed_on_are_traced(
-    prepared: Callable[[Tensor], Tensor],
-) -> None:
+def test_values_that_are_only_passed_on_are_traced(prepared: Callable[[Tensor], Tensor]) -> None:
     model = trained(Untraceable(prepared))
     found = folded_now(model)
     assert len(found.convs) == 1

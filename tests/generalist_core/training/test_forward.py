@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from generalist_core import once
 from generalist_core.attacks.gradient import Logits
 from generalist_core.config import PGD, TRADES, ModelConfig, TrainConfig
-from generalist_core.models import forms
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.experts import Expert
@@ -118,7 +118,6 @@ def test_a_compiled_form_that_is_another_function_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(forms, "_said", set())
     given = uncompiled(monkeypatch, change)
     for _ in range(2):
         run = two_experts(compile=True, batch_size=4)
@@ -212,7 +211,7 @@ def test_what_torch_compiles_is_shown_and_costs_no_further_compilation(
 ) -> None:
     net, run = Dropping(), two_experts(compile=True, batch_size=5)
     forwards = forwards_of(net, run, (1, 4, 4), is_attacked=True)
-    assert not [record for record in caplog.records if record.name == forms.__name__]
+    assert not [record for record in caplog.records if record.name == once.__name__]
     n_compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert n_compiled >= 2
     for logits_of, x in (

@@ -17,9 +17,9 @@ from spaces.lineages import as_lineage
 from tests.helpers.problems import (
     largest_difference,
     same_bits,
+    start,
     synced,
     three_experts,
-    tiny_dataset,
     train_to,
     two_experts,
     with_expert,
@@ -30,10 +30,6 @@ FIRST_SYNC, N_IMAGES = 2, 16
 
 def resting(config: TrainConfig, name: str = "robust") -> TrainConfig:
     return with_expert(config, name, rests=True)
-
-
-def start(config: TrainConfig) -> GeneralistTrainer:
-    return GeneralistTrainer(config, tiny_dataset())
 
 
 def state_of(trainer: GeneralistTrainer, name: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from tests.helpers.problems import (
     ratio,
     resumed,
     same_bits,
+    start,
     three_experts,
     tiny_dataset,
     tiny_split,
@@ -59,10 +60,6 @@ PLAIN = DataConfig(name="tiny", n_validation=12)
 
 EPOCHS_TO_STOP = (1, 2, 3)
 """Before the first sync, at it, and after it."""
-
-
-def start(config: TrainConfig, **others: Any) -> GeneralistTrainer:
-    return GeneralistTrainer(config, tiny_dataset(), **others)
 
 
 def trained(config: TrainConfig, epoch: int) -> GeneralistTrainer:

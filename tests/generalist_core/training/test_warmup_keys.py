@@ -19,14 +19,8 @@ from generalist_core.config import (
     RatioSchedule,
     TrainConfig,
 )
-from generalist_core.data.splits import Dataset, Split
-from generalist_core.training.trainer import GeneralistTrainer
-from generalist_core.training.warmups import (
-    train_warmup,
-    warming,
-    warmup_keys,
-    warmup_state,
-)
+from generalist_core.data.splits import Split
+from generalist_core.training.warmups import train_warmup, warming, warmup_keys, warmup_state
 from tests.helpers.problems import (
     NATURAL,
     ROBUST,
@@ -35,6 +29,7 @@ from tests.helpers.problems import (
     ratio,
     same_bits,
     sliding,
+    start,
     synced,
     three_experts,
     tiny_dataset,
@@ -50,10 +45,6 @@ LONG = RatioSchedule(knots=(0, 0.6, 1), values=(1.0, 1.0, 0.2))
 """Constant up to epoch 3 of 5."""
 
 FALLING = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 0.5, 0.1))
-
-
-def start(config: TrainConfig, data: Dataset | None = None, **others: Any) -> GeneralistTrainer:
-    return GeneralistTrainer(config, data or tiny_dataset(), **others)
 
 
 def robust(**changes: Any) -> TrainConfig:
@@ -105,10 +96,7 @@ SAME: dict[str, tuple[TrainConfig, TrainConfig]] = {
         robust(schedule=Constant()),
         robust(schedule=PiecewiseLinear(knots=(0, 1), values=(1, 1), per_step=True)),
     ),
-    "where in an epoch constant rates are read": (
-        two_experts(),
-        two_experts(epoch_progress="end"),
-    ),
+    "where in an epoch constant rates are read": (two_experts(), two_experts(epoch_progress="end")),
     "where in an epoch rates by step begin": (
         falling(per_step=True),
         dataclasses.replace(falling(per_step=True), epoch_progress="end"),

@@ -23,12 +23,7 @@ from generalist_core.config import (
 from generalist_core.config.presets import official, paper
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmup_keys import discarded_warmups
-from generalist_core.training.warmups import (
-    adopt_warmup,
-    train_warmup,
-    warming,
-    warmup_state,
-)
+from generalist_core.training.warmups import adopt_warmup, train_warmup, warming, warmup_state
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import (
     RUNS,
@@ -36,9 +31,9 @@ from tests.helpers.problems import (
     ratio,
     same_bits,
     sliding,
+    start,
     synced,
     three_experts,
-    tiny_dataset,
     train_to,
     two_experts,
     with_expert,
@@ -46,10 +41,6 @@ from tests.helpers.problems import (
 
 STOP = 2
 """The epoch of the first sync."""
-
-
-def start(config: TrainConfig) -> GeneralistTrainer:
-    return GeneralistTrainer(config, tiny_dataset())
 
 
 # Apart or side by side
@@ -122,11 +113,7 @@ def test_an_expert_alone_is_judged_under_attack_if_it_trains_on_one() -> None:
     natural, robust = (trainer.evaluate_expert(name) for name in ("natural", "robust"))
     assert set(natural) == {"accuracy/natural/natural"}
     assert set(robust) == {"accuracy/robust/natural", "accuracy/robust/robust"}
-    assert trainer.evaluate() == {
-        **natural,
-        **robust,
-        "forward_images": trainer.forward_images,
-    }
+    assert trainer.evaluate() == {**natural, **robust, "forward_images": trainer.forward_images}
 
 
 def test_after_the_first_sync_no_expert_trains_alone() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from generalist_core import once
 from search.api.export import export, load_export
 from search.api.report import write_report
 from search.api.sweep import resume
@@ -23,16 +24,12 @@ from search.api.verify import verify
 from search.cli.main import main
 from search.config import Resources, VerifyConfig
 from search.errors import SweepFolderError
-from search.files import (
-    load_tensors,
-    read_sealed_json,
-    warn_once,
-    write_sealed_json,
-)
+from search.files import load_tensors, read_sealed_json, write_sealed_json
 from search.folders import SweepFolder
 from search.running.mixtures import point_state
 from search.running.trial import read_metrics
 from search.study.folder import open_sweep
+from tests.helpers.damages import emptied, flipped
 from tests.helpers.small_sweep import small_sweep
 from tests.helpers.tiny import tiny_config
 
@@ -141,18 +138,8 @@ def test_the_file_of_another_trial_or_point_is_no_replacement(folder: Path) -> N
         load_export(folder / "model.pt")
 
 
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def removed(path: Path) -> None:
     path.unlink()
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [flipped, emptied, removed])
@@ -233,7 +220,7 @@ def test_every_command_does_the_same_or_names_the_file(
     for arguments, before in zip(commands, expected, strict=True):
         damaged.write_bytes(content)
         flipped(damaged)
-        warn_once.cache_clear()
+        once._said.clear()
         caplog.clear()
         code, out, err = printed(arguments)
         named = damaged.name in err + caplog.text

@@ -70,16 +70,3 @@ def test_weights_of_another_width_are_refused(saved: Path) -> None:
     wider = build_model(ModelConfig(width=3), 10, (1, 8, 8), seed=0)
     with pytest.raises(InvalidConfigError, match="--width"):
         load_model(saved, wider, trusted=False)
-
-
-def test_files_that_are_something_else_are_named(
-    saved: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save(torch.zeros(3), saved.parent / "tensor.pt")
-    (saved.parent / "noise.pt").write_bytes(b"noise")
-    for name, options in (("tensor.pt", []), ("noise.pt", []), ("noise.pt", ["--trust"])):
-        assert main(["evaluate", str(saved.parent / name), *DATA, *ATTACKS, *options]) == 2
-        assert name in capsys.readouterr().err
-    foreign = ["--out", str(saved.parent / "model.pt")]
-    assert main(["evaluate", str(saved), *DATA, *ATTACKS, *foreign]) == 2
-    assert "stored evaluation" in capsys.readouterr().err

@@ -95,10 +95,7 @@ def test_a_tensorboard_that_cannot_be_written_is_said_once(tmp_path: Path) -> No
     ],
 )
 def test_a_report_that_cannot_be_written_says_how_to_write_it(
-    tmp_path: Path,
-    name: str,
-    replace: Callable[[Path], None],
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, name: str, replace: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "out"
     swept(folder, lambda: replace(folder / name))

@@ -42,12 +42,7 @@ def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
 def custom_request(seed: int) -> SweepConfig:
     """Six random trials to their ends, of a space that a test brings."""
     return SweepConfig(
-        base=tiny_config(),
-        space="own",
-        trials=6,
-        sampler="random",
-        seed=seed,
-        early_stopping=None,
+        base=tiny_config(), space="own", trials=6, sampler="random", seed=seed, early_stopping=None
     )
 
 

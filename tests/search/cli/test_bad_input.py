@@ -21,15 +21,13 @@ import torch
 from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from search.cli.main import main
-from search.folders import SweepFolder
-from search.lease import leased
 from search.study.folder import open_sweep, record_request
 from tests.helpers.small_sweep import copy_of
 
 Spoil = Callable[[Path], object]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Bad:
     """A command, what it must say, and what is put into the folder `{here}` before.
 
@@ -38,13 +36,20 @@ class Bad:
 
     command: str
     says: str
-    code: int = 2
     files: Mapping[str, bytes | str] = field(default_factory=dict)
     spoil: Spoil | None = None
 
 
-SWEEP = "sweep --trials 2 --out {out}"
-TRAIN = "train --out {out}"
+def sweep(options: str, says: str, **more: Any) -> Bad:
+    """A sweep with these options."""
+    return Bad(f"sweep --trials 2 --out {{out}} {options}", says, **more)
+
+
+def train(options: str, says: str, **more: Any) -> Bad:
+    """A training with these options."""
+    return Bad(f"train --out {{out}} {options}", says, **more)
+
+
 TINY = "--n-train 100 --n-validation 50 --width 2 --epochs 2"
 
 
@@ -149,231 +154,173 @@ MODEL_FILES = {
 }
 
 FLAGS = {
-    "trials no number": Bad(command="sweep --trials many --out {out}", says="--trials.*'many'"),
-    "no trials": Bad(command="sweep --trials 0 --out {out}", says="trials > 0"),
-    "trials below 0": Bad(command="sweep --trials -3 --out {out}", says="trials > 0"),
-    "no --out": Bad(command="sweep --trials 2", says="--out"),
-    "unknown command": Bad(command="seep", says="No such command 'seep'"),
-    "unknown option": Bad(command=f"{SWEEP} --trails 2", says="--trails"),
-    "unknown preset": Bad(command=f"{SWEEP} --preset papers", says="--preset.*'papers'"),
-    "no workers": Bad(command=f"{SWEEP} --workers 0", says="workers > 0"),
-    "no CPUs": Bad(command=f"{SWEEP} --cpus-per-trial 0", says="cpus_per_trial > 0"),
-    "CPUs not finite": Bad(
-        command=f"{SWEEP} --cpus-per-trial nan", says="`cpus_per_trial` must be"
-    ),
-    "GPUs below 0": Bad(command=f"{SWEEP} --gpus-per-trial -1", says="gpus_per_trial.*-1"),
-    "GPUs without Ray": Bad(
-        command=f"{SWEEP} --local --gpus-per-trial 1",
-        says="`--gpus-per-trial` must be left out with --local, but got 1.*--device",
+    "trials no number": Bad("sweep --trials many --out {out}", "--trials.*'many'"),
+    "no trials": Bad("sweep --trials 0 --out {out}", "trials > 0"),
+    "trials below 0": Bad("sweep --trials -3 --out {out}", "trials > 0"),
+    "no --out": Bad("sweep --trials 2", "--out"),
+    "unknown command": Bad("seep", "No such command 'seep'"),
+    "unknown option": sweep("--trails 2", "--trails"),
+    "unknown preset": sweep("--preset papers", "--preset.*'papers'"),
+    "no workers": sweep("--workers 0", "workers > 0"),
+    "no CPUs": sweep("--cpus-per-trial 0", "cpus_per_trial > 0"),
+    "CPUs not finite": sweep("--cpus-per-trial nan", "`cpus_per_trial` must be"),
+    "more GPUs than there are": sweep("--gpus-per-trial 1", "0 GPUs.*--device cpu"),
+    "GPUs below 0": sweep("--gpus-per-trial -1", "gpus_per_trial.*-1"),
+    "GPUs without Ray": sweep(
+        "--local --gpus-per-trial 1",
+        "`--gpus-per-trial` must be left out with --local, but got 1.*--device",
     ),
     "GPUs without Ray, later": Bad(
-        command="resume {sweep} --gpus-per-trial 0.5",
+        "resume {sweep} --gpus-per-trial 0.5",
+        "`--gpus-per-trial` must be left out with --local, but got 0.5",
         spoil=request_with(resources={"local": True}),
-        says="`--gpus-per-trial` must be left out with --local, but got 0.5",
     ),
-    "GPUs not finite": Bad(command=f"{SWEEP} --gpus-per-trial inf", says="gpus_per_trial.*inf"),
-    "no time": Bad(command=f"{SWEEP} --time-budget 0", says="time_budget_s > 0"),
-    "time not a number": Bad(
-        command=f"{SWEEP} --time-budget nan", says="`time_budget_s` must be a finite number"
+    "GPUs not finite": sweep("--gpus-per-trial inf", "gpus_per_trial.*inf"),
+    "no time": sweep("--time-budget 0", "time_budget_s > 0"),
+    "time not a number": sweep("--time-budget nan", "`time_budget_s` must be a finite number"),
+    "repeats below 0": sweep("--repeats -1", "repeats >= 0"),
+    "eta of 1": sweep("--eta 1", "eta > 1.*eta=1.0"),
+    "no budget": sweep("--budget 0", "budget > 0"),
+    "budget below 0": sweep("--budget -1e8", "budget > 0"),
+    "budget not a number": Bad("sweep --budget nan --out {out}", "budget.*finite"),
+    "unending budget": Bad("sweep --budget inf --out {out}", "budget.*finite"),
+    "two local workers": sweep("--local --workers 2", "A local sweep must have one worker"),
+    "rounds of any size": sweep("--deterministic", "--workers"),
+    "no failures": sweep("--max-failures 0", "max_failures > 0"),
+    "retries below 0": sweep("--max-retries -1", "max_retries >= 0"),
+    "no time a trial": sweep("--trial-limit 0", "trial_s > 0"),
+    "no time an epoch": sweep("--epoch-limit 0", "epoch_s > 0"),
+    "unending epoch": sweep("--epoch-limit inf", "`epoch_s` must be a finite number"),
+    "growth without cost": sweep("--min-growth 0.1", "--within-cost"),
+    "growth of 1": sweep("--min-growth 1 --within-cost 9", "min_growth < 1"),
+    "floor without value": sweep("--at-least natural", "natural=0.8"),
+    "floor in percent": sweep("--at-least natural=80", "accuracy <= 1.*Did you mean 0.8\\?"),
+    "floor above 1": sweep("--at-least natural=200", "accuracy=200.0. See"),
+    "floor not a number": sweep("--at-least natural=nan", "`accuracy` must be a finite number"),
+    "floor of nothing": sweep("--at-least clean=0.5", "`at_least` must be one of.*clean"),
+    "storage": sweep("--storage nonsense", "must be an Optuna URL"),
+    "storage nowhere": sweep("--storage sqlite:////no/where/a.db", "must be an Optuna URL"),
+    "sampler": sweep("--sampler tpa", "tpe, nsga2.*'tpa'"),
+    "no epochs": train("--epochs 0", "epochs > 0"),
+    "no batch": train("--batch-size 0", "batch_size > 0"),
+    "no width": train("--width 0", "width > 0"),
+    "width of own model": train(
+        "--model {here}/a.py:b --width 2", "built-in models", files={"a.py": ""}
     ),
-    "repeats below 0": Bad(command=f"{SWEEP} --repeats -1", says="repeats >= 0"),
-    "eta below 1": Bad(command=f"{SWEEP} --eta 0.5", says="eta > 1"),
-    "no budget": Bad(command=f"{SWEEP} --budget 0", says="budget > 0"),
-    "budget below 0": Bad(command=f"{SWEEP} --budget -1e8", says="budget > 0"),
-    "budget not a number": Bad(command="sweep --budget nan --out {out}", says="budget.*finite"),
-    "unending budget": Bad(command="sweep --budget inf --out {out}", says="budget.*finite"),
-    "rounds of any size": Bad(command=f"{SWEEP} --deterministic", says="--workers"),
-    "no failures": Bad(command=f"{SWEEP} --max-failures 0", says="max_failures > 0"),
-    "retries below 0": Bad(command=f"{SWEEP} --max-retries -1", says="max_retries >= 0"),
-    "no time a trial": Bad(command=f"{SWEEP} --trial-limit 0", says="trial_s > 0"),
-    "no time an epoch": Bad(command=f"{SWEEP} --epoch-limit 0", says="epoch_s > 0"),
-    "unending epoch": Bad(
-        command=f"{SWEEP} --epoch-limit inf", says="`epoch_s` must be a finite number"
+    "radius in 255ths": train("--epsilon 8", "did you mean 8/255"),
+    "radius below 0": train("--epsilon -0.1", "epsilon >= 0"),
+    "radius not a number": train("--epsilon nan", "`epsilon` must be a finite number"),
+    "device": train("--device tpu", "device.*tpu"),
+    "field without value": train("--set epochs", "PATH=VALUE"),
+    "unknown field": train("--set experts.natural.lr=1", "'lr'.*has"),
+    "field of another type": train("--set epochs=2.5", "of type int.*2.5"),
+    "field not a number": train(
+        "--set experts.natural.optimizer.lr=NaN", "`lr` must be a finite number.*nan"
     ),
-    "growth without cost": Bad(command=f"{SWEEP} --min-growth 0.1", says="--within-cost"),
-    "growth of 1": Bad(command=f"{SWEEP} --min-growth 1 --within-cost 9", says="min_growth < 1"),
-    "floor without value": Bad(command=f"{SWEEP} --at-least natural", says="natural=0.8"),
-    "floor in percent": Bad(
-        command=f"{SWEEP} --at-least natural=80", says="accuracy <= 1.*Did you mean 0.8\\?"
-    ),
-    "floor above 1": Bad(command=f"{SWEEP} --at-least natural=200", says="accuracy=200.0. See"),
-    "floor not a number": Bad(
-        command=f"{SWEEP} --at-least natural=nan", says="`accuracy` must be a finite number"
-    ),
-    "floor of nothing": Bad(
-        command=f"{SWEEP} --at-least clean=0.5", says="`at_least` must be one of.*clean"
-    ),
-    "storage": Bad(command=f"{SWEEP} --storage nonsense", says="must be an Optuna URL"),
-    "storage nowhere": Bad(
-        command=f"{SWEEP} --storage sqlite:////no/where/a.db", says="must be an Optuna URL"
-    ),
-    "sampler": Bad(command=f"{SWEEP} --sampler tpa", says="tpe, nsga2.*'tpa'"),
-    "no epochs": Bad(command=f"{TRAIN} --epochs 0", says="epochs > 0"),
-    "no batch": Bad(command=f"{TRAIN} --batch-size 0", says="batch_size > 0"),
-    "no width": Bad(command=f"{TRAIN} --width 0", says="width > 0"),
-    "width of own model": Bad(
-        command=f"{TRAIN} --model {{here}}/a.py:b --width 2",
-        files={"a.py": ""},
-        says="built-in models",
-    ),
-    "radius in 255ths": Bad(command=f"{TRAIN} --epsilon 8", says="did you mean 8/255"),
-    "radius below 0": Bad(command=f"{TRAIN} --epsilon -0.1", says="epsilon >= 0"),
-    "radius not a number": Bad(
-        command=f"{TRAIN} --epsilon nan", says="`epsilon` must be a finite number"
-    ),
-    "device": Bad(command=f"{TRAIN} --device tpu", says="device.*tpu"),
-    "field without value": Bad(command=f"{TRAIN} --set epochs", says="PATH=VALUE"),
-    "unknown field": Bad(command=f"{TRAIN} --set experts.natural.lr=1", says="'lr'.*has"),
-    "field of another type": Bad(command=f"{TRAIN} --set epochs=2.5", says="of type int.*2.5"),
-    "field not a number": Bad(
-        command=f"{TRAIN} --set experts.natural.optimizer.lr=NaN",
-        says="`lr` must be a finite number.*nan",
-    ),
-    "one expert": Bad(command=f"{TRAIN} --set experts=[1]", says="experts.0` must be an object.*1"),
+    "one complete expert": train('--set experts=[{{"name":"natural"}}]', "two or more experts"),
+    "mixing ratio above 1": train("--set mixing.ratio.values=[1.2,0.4]", "mixing_ratio <= 1.*1.2"),
+    "sync after the end": train("--set sync.start_epoch=99", "sync.start_epoch < epochs.*99"),
+    "one expert": train("--set experts=[1]", "experts.0` must be an object.*1"),
 }
 
 FILES = {
-    "config not there": Bad(
-        command=f"{TRAIN} --config {{here}}/a.json", says="a.json must exist, but: No such file"
+    "config and preset": train(
+        "--config a.json --preset paper", "must be given without `--preset`"
     ),
-    "config a folder": Bad(
-        command=f"{TRAIN} --config {{here}}", says="here must be a file, but: Is a directory"
-    ),
-    "config below a file": Bad(
-        command=f"{TRAIN} --config {{here}}/a/b.json",
+    "config not there": train("--config {here}/a.json", "a.json must exist, but: No such file"),
+    "config a folder": train("--config {here}", "here must be a file, but: Is a directory"),
+    "config below a file": train(
+        "--config {here}/a/b.json",
+        "b.json must be in a folder, but: Not a directory",
         files={"a": ""},
-        says="b.json must be in a folder, but: Not a directory",
     ),
-    "warm start not there": Bad(
-        command=f"{SWEEP} --warm-start {{here}}/a.csv", says="a.csv must exist"
-    ),
-    "config binary": Bad(
-        command=f"{TRAIN} --config {{here}}/a.json", files={"a.json": b"\xff\xfe"}, says="UTF-8"
-    ),
-    "config torn": Bad(
-        command=f"{TRAIN} --config {{here}}/a.json", files={"a.json": '{"epochs": 2'}, says="JSON"
-    ),
-    "config a list": Bad(
-        command=f"{TRAIN} --config {{here}}/a.json",
-        files={"a.json": "[]"},
-        says="must be an object",
-    ),
-    "config of a sweep": Bad(
-        command=f"{TRAIN} --config {{sweep}}/sweep.json", says="known fields.*request"
-    ),
-    "out in use": Bad(command="train --out {here}", files={"notes": "mine"}, says="new or empty"),
-    "out a file": Bad(command="train --out {here}/a", files={"a": "mine"}, says="be writable"),
+    "warm start not there": sweep("--warm-start {here}/a.csv", "a.csv must exist"),
+    "config binary": train("--config {here}/a.json", "UTF-8", files={"a.json": b"\xff\xfe"}),
+    "config torn": train("--config {here}/a.json", "JSON", files={"a.json": '{"epochs": 2'}),
+    "config a list": train("--config {here}/a.json", "must be an object", files={"a.json": "[]"}),
+    "config of a sweep": train("--config {sweep}/sweep.json", "known fields.*request"),
+    "out in use": Bad("train --out {here}", "new or empty", files={"notes": "mine"}),
+    "out a file": Bad("train --out {here}/a", "be writable", files={"a": "mine"}),
     "out under a file": Bad(
-        command="sweep --space smoke --out {here}/a/b", files={"a": "mine"}, says="be writable"
+        "sweep --space smoke --out {here}/a/b", "be writable", files={"a": "mine"}
     ),
-    "out another sweep": Bad(command="sweep --space smoke --out {sweep}", says="new or empty"),
-    "out not writable": Bad(command=f"train {TINY} --out /proc/out", says="be writable"),
-    "warm start binary": Bad(
-        command=f"{SWEEP} --warm-start {{here}}/a.csv", files={"a.csv": b"\xff"}, says="UTF-8"
-    ),
-    "warm start without objectives": Bad(
-        command=f"{SWEEP} --warm-start {{here}}/a.csv",
+    "out another sweep": Bad("sweep --space smoke --out {sweep}", "new or empty"),
+    "out not writable": Bad(f"train {TINY} --out /proc/out", "be writable"),
+    "warm start binary": sweep("--warm-start {here}/a.csv", "UTF-8", files={"a.csv": b"\xff"}),
+    "warm start without objectives": sweep(
+        "--warm-start {here}/a.csv",
+        "a column for each objective.*robust",
         files={"a.csv": "natural\n0.5\n"},
-        says="a column for each objective.*robust",
     ),
-    "warm start above 1": Bad(
-        command=f"{SWEEP} --warm-start {{here}}/a.csv",
+    "warm start above 1": sweep(
+        "--warm-start {here}/a.csv",
+        "natural <= 1.*'55'.*line 2",
         files={"a.csv": "natural,robust\n55,0.1\n"},
-        says="natural <= 1.*'55'.*line 2",
     ),
-    "warm start of another space": Bad(
-        command=f"{SWEEP} --space smoke --warm-start {{here}}/a.csv",
+    "warm start of another space": sweep(
+        "--space smoke --warm-start {here}/a.csv",
+        "must be of this space.*line 2",
         files={"a.csv": "natural,robust,b\n0.5,0.1,7\n"},
-        says="must be of this space.*line 2",
     ),
-    "warm start from no sweep": Bad(
-        command=f"{SWEEP} --warm-start {{here}}", says="sweep.json must exist"
-    ),
-    "warm-ups in a file": Bad(
-        command=f"{SWEEP} --warmups {{here}}/a",
-        files={"a": "mine"},
-        says="must be writable.*--warmups",
+    "warm start from no sweep": sweep("--warm-start {here}", "sweep.json must exist"),
+    "warm-ups in a file": sweep(
+        "--warmups {here}/a", "must be writable.*--warmups", files={"a": "mine"}
     ),
 }
 
 CODE = {
-    "unknown space": Bad(command=f"{SWEEP} --space ful", says="smoke, mixing.*'ful'"),
-    "space not there": Bad(command=f"{SWEEP} --space {{here}}/a.py:space", says="a.py"),
-    "space without that function": Bad(
-        command=f"{SWEEP} --space {{here}}/space.py:spaces", says="no function 'spaces'"
+    "unknown space": sweep("--space ful", "smoke, mixing.*'ful'"),
+    "space not there": sweep("--space {here}/a.py:space", "a.py"),
+    "space without that function": sweep("--space {here}/space.py:spaces", "no function 'spaces'"),
+    "space with a syntax error": sweep("--space {here}/syntax.py:space", "syntax.py.*expected"),
+    "space that raises at import": sweep("--space {here}/raises.py:space", "raises.py.*at import"),
+    "space that raises": sweep("--space {here}/broken.py:space", "broken.py.*no_such_field"),
+    "space that returns nothing": sweep("--space {here}/none.py:space", "TrainConfig.*None"),
+    "space with other arguments": sweep(
+        "--space {here}/arguments.py:space", "arguments.py.*argument"
     ),
-    "space with a syntax error": Bad(
-        command=f"{SWEEP} --space {{here}}/syntax.py:space", says="syntax.py.*expected"
+    "space with an empty range": sweep("--space {here}/range.py:space", "low <= high.*'a'"),
+    "unknown model": train(
+        "--model resnet",
+        "`model` must be one of convnet, resnet18.*MODULE:FUNCTION, but .* mean resnet18\\?",
     ),
-    "space that raises at import": Bad(
-        command=f"{SWEEP} --space {{here}}/raises.py:space", says="raises.py.*at import"
+    "unknown model of torchvision": train(
+        "--model torchvision:resnet5", "alexnet, .* mean resnet50\\?"
     ),
-    "space that raises": Bad(
-        command=f"{SWEEP} --space {{here}}/broken.py:space", says="broken.py.*no_such_field"
+    "an optimizer in lower case": train("--set experts.natural.optimizer=adamw", "mean AdamW\\?"),
+    "model not there": train("--model {here}/a.py:build", "a.py"),
+    "model that raises": train("--model {here}/broken.py:build", "in build", files=MODEL_FILES),
+    "not a model": train("--model {here}/none.py:build", "Module.*None", files=MODEL_FILES),
+    "model with other arguments": train(
+        "--model {here}/arguments.py:build", "argument", files=MODEL_FILES
     ),
-    "space that returns nothing": Bad(
-        command=f"{SWEEP} --space {{here}}/none.py:space", says="TrainConfig.*None"
+    "model with other outputs": train(
+        "--model {here}/outputs.py:build", "logits.*11", files=MODEL_FILES
     ),
-    "space with other arguments": Bad(
-        command=f"{SWEEP} --space {{here}}/arguments.py:space", says="arguments.py.*argument"
-    ),
-    "space with an empty range": Bad(
-        command=f"{SWEEP} --space {{here}}/range.py:space", says="low <= high.*'a'"
-    ),
-    "unknown model": Bad(
-        command=f"{TRAIN} --model resnet",
-        says="`model` must be one of convnet, resnet18.*MODULE:FUNCTION, but .* mean resnet18\\?",
-    ),
-    "unknown model of torchvision": Bad(
-        command=f"{TRAIN} --model torchvision:resnet5", says="alexnet, .* mean resnet50\\?"
-    ),
-    "unknown data": Bad(command=f"{TRAIN} --data cifer10", says="mean cifar10\\?"),
-    "an optimizer in lower case": Bad(
-        command=f"{TRAIN} --set experts.natural.optimizer=adamw", says="mean AdamW\\?"
-    ),
-    "model not there": Bad(command=f"{TRAIN} --model {{here}}/a.py:build", says="a.py"),
-    "model that raises": Bad(
-        command=f"{TRAIN} --model {{here}}/broken.py:build", files=MODEL_FILES, says="in build"
-    ),
-    "not a model": Bad(
-        command=f"{TRAIN} --model {{here}}/none.py:build", files=MODEL_FILES, says="Module.*None"
-    ),
-    "model with other arguments": Bad(
-        command=f"{TRAIN} --model {{here}}/arguments.py:build", files=MODEL_FILES, says="argument"
-    ),
-    "model with other outputs": Bad(
-        command=f"{TRAIN} --model {{here}}/outputs.py:build", files=MODEL_FILES, says="logits.*11"
-    ),
-    "model for other images": Bad(
-        command=f"{TRAIN} --model {{here}}/inputs.py:build", files=MODEL_FILES, says="shape"
-    ),
+    "model for other images": train("--model {here}/inputs.py:build", "shape", files=MODEL_FILES),
 }
 
 DATA = {
-    "unknown data": Bad(command=f"{TRAIN} --data cifer10", says="cifar10.*cifer10"),
-    "data not there": Bad(
-        command=f"{TRAIN} --data cifar10 --data-root {{here}}", says="--data-root.*--download"
-    ),
-    "a folder without images": Bad(command=f"{TRAIN} --data {{here}} --image-size 8", says="train"),
-    "a folder with empty classes": Bad(
-        command=f"{TRAIN} --data {{here}} --image-size 8 --n-validation 1",
+    "unknown data": train("--data cifer10", "cifar10.*cifer10.* mean cifar10\\?"),
+    "data not there": train("--data cifar10 --data-root {here}", "--data-root.*--download"),
+    "a folder without images": train("--data {here} --image-size 8", "train"),
+    "a folder with empty classes": train(
+        "--data {here} --image-size 8 --n-validation 1",
+        "image",
         files={"train/a/x.txt": "", "train/b/x.txt": "", "test/a/x.txt": "", "test/b/x.txt": ""},
-        says="image",
     ),
-    "a torn image": Bad(
-        command=f"{TRAIN} --data {{here}} --image-size 8 --n-validation 1",
+    "a torn image": train(
+        "--data {here} --image-size 8 --n-validation 1",
+        "png",
         files={
             f"{s}/{c}/{i}.png": b"\x89PNG" for s in ("train", "test") for c in "ab" for i in "12"
         },
-        says="png",
     ),
-    "images of no size": Bad(command=f"{TRAIN} --image-size 0", says="image_size > 0"),
-    "no training images": Bad(command=f"{TRAIN} --n-train 0", says="n_train > 0"),
-    "too many training images": Bad(command=f"{TRAIN} --n-train 99999", says="99999"),
-    "no validation images": Bad(command=f"{TRAIN} --n-validation 0", says="n_validation > 0"),
-    "too many validation images": Bad(
-        command=f"{TRAIN} --n-validation 5000", says="5000 of.*--n-validation"
-    ),
+    "images of no size": train("--image-size 0", "image_size > 0"),
+    "no training images": train("--n-train 0", "n_train > 0"),
+    "too many training images": train("--n-train 99999", "99999"),
+    "no validation images": train("--n-validation 0", "n_validation > 0"),
+    "too many validation images": train("--n-validation 5000", "5000 of.*--n-validation"),
 }
 
 WEIGHTS = f"evaluate {{here}}/a.pt {TINY.replace('--n-train 100 ', '').replace('--epochs 2', '')}"
@@ -415,163 +362,131 @@ class Harmful:
 
 
 CHECKPOINTS = {
-    "weights not there": Bad(command=WEIGHTS, says="there is no file.*a.pt"),
-    "weights a folder": Bad(command=WEIGHTS.replace("a.pt", ""), says="must be a file"),
-    "weights torn": Bad(command=WEIGHTS, files={"a.pt": saved({})[:-40]}, says="only tensors"),
-    "weights empty": Bad(command=WEIGHTS, files={"a.pt": b""}, says="only tensors"),
-    "weights with code": Bad(
-        command=WEIGHTS, files={"a.pt": saved(Harmful())}, says="only tensors.*--trust"
-    ),
-    "weights a text": Bad(command=WEIGHTS, files={"a.pt": "natural"}, says="only tensors"),
-    "weights a list": Bad(command=WEIGHTS, files={"a.pt": saved([1])}, says="a state dict.*list"),
+    "weights not there": Bad(WEIGHTS, "there is no file.*a.pt"),
+    "weights a folder": Bad(WEIGHTS.replace("a.pt", ""), "must be a file"),
+    "weights torn": Bad(WEIGHTS, "only tensors", files={"a.pt": saved({})[:-40]}),
+    "weights empty": Bad(WEIGHTS, "only tensors", files={"a.pt": b""}),
+    "weights with code": Bad(WEIGHTS, "only tensors.*--trust", files={"a.pt": saved(Harmful())}),
+    "weights a text": Bad(WEIGHTS, "only tensors", files={"a.pt": "natural"}),
+    "weights a list": Bad(WEIGHTS, "a state dict.*list", files={"a.pt": saved([1])}),
     **{
         f"{kind}{trust}": Bad(
-            command=f"{WEIGHTS}{trust}",
+            f"{WEIGHTS}{trust}",
+            f"must be a file of weights, but .*a.pt is a program of {kind}.*--format weights",
             files={"a.pt": program(kind)},
-            says=f"must be a file of weights, but .*a.pt is a program of {kind}.*--format weights",
         )
         for kind in ("TorchScript", "torch.export")
         for trust in ("", " --trust")
     },
     "weights of another model": Bad(
-        command=WEIGHTS, files={"a.pt": saved({"a": torch.zeros(1)})}, says="\\['a'\\] are unknown"
+        WEIGHTS, "\\['a'\\] are unknown", files={"a.pt": saved({"a": torch.zeros(1)})}
     ),
     "weights trusted, and torn": Bad(
-        command=f"{WEIGHTS} --trust", files={"a.pt": b"\x80"}, says="complete file of torch"
+        f"{WEIGHTS} --trust", "complete file of torch", files={"a.pt": b"\x80"}
     ),
     "averages as weights": Bad(
-        command="evaluate {sweep}/trials/0000/averages.pt --width 4", says="weights of the archi"
+        "evaluate {sweep}/trials/0000/averages.pt --width 4", "weights of the archi"
     ),
-    "unknown attack": Bad(command=f"{WEIGHTS} --attacks pgd20", says="pgd20"),
-    "attack on no images": Bad(command=f"{WEIGHTS} --n-images 0", says="n_images > 0"),
-    "attack in no batches": Bad(command=f"{WEIGHTS} --attack-batch-size 0", says="batch_size > 0"),
+    "unknown attack": Bad(f"{WEIGHTS} --attacks pgd20", "pgd20"),
+    "attack on no images": Bad(f"{WEIGHTS} --n-images 0", "n_images > 0"),
+    "attack in no batches": Bad(f"{WEIGHTS} --attack-batch-size 0", "batch_size > 0"),
     "progress in a text": Bad(
-        command="evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
+        "evaluate {here}/model.pt --width 4 --attacks fgsm --out {here}/a.pt",
+        "a.pt must be a stored evaluation",
         files={"a.pt": "natural", "model.pt": weights()},
-        says="a.pt must be a stored evaluation",
     ),
 }
 
 SWEEPS = {
-    f"{command}: no sweep": Bad(command=f"{command} {{here}}", says="sweep.json must exist")
+    f"{command}: no sweep": Bad(f"{command} {{here}}", "sweep.json must exist")
     for command in ("front", "report", "verify", "resume")
 }
 SWEEPS |= {
     "fewer trials than are done": Bad(
-        command="resume {sweep} --trials 1",
-        says="`trials` must be at least the number .*done, but got trials=1 and 2 are done",
+        "resume {sweep} --trials 1",
+        "`trials` must be at least the number .*done, but got trials=1 and 2 are done",
     ),
-    "a file as sweep": Bad(command="front {here}/a", files={"a": ""}, says="a/sweep.json"),
-    "request torn": Bad(
-        command="resume {sweep}", spoil=written("sweep.json", b'{"request'), says="be JSON"
-    ),
-    "request binary": Bad(
-        command="front {sweep}", spoil=written("sweep.json", b"\xff"), says="be JSON"
-    ),
+    "a file as sweep": Bad("front {here}/a", "a/sweep.json", files={"a": ""}),
+    "request torn": Bad("resume {sweep}", "be JSON", spoil=written("sweep.json", b'{"request')),
+    "request binary": Bad("front {sweep}", "be JSON", spoil=written("sweep.json", b"\xff")),
     "request of something else": Bad(
-        command="front {sweep}", spoil=written("sweep.json", b"[]"), says="a sweep's request"
+        "front {sweep}", "a sweep's request", spoil=written("sweep.json", b"[]")
     ),
     "request with an unknown field": Bad(
-        command="resume {sweep}", spoil=request_with(colour="red"), says="known fields.*colour"
+        "resume {sweep}", "known fields.*colour", spoil=request_with(colour="red")
     ),
-    "request with a bad value": Bad(
-        command="resume {sweep}", spoil=request_with(trials=-1), says="trials > 0"
-    ),
+    "request with a bad value": Bad("resume {sweep}", "trials > 0", spoil=request_with(trials=-1)),
     "request with another seed": Bad(
-        command="front {sweep}",
+        "front {sweep}",
+        "but seed was 0 and is 7. Put back what was, or begin a new sweep",
         spoil=recorded_then(request_with(seed=7)),
-        says="but seed was 0 and is 7. Put back what was, or begin a new sweep",
     ),
     "request with another seed, accepted": Bad(
-        command="resume {sweep} --accept",
+        "resume {sweep} --accept",
+        "but trials was 2 and is 9; seed was 0 and is 7. Put back what was, or begin",
         spoil=recorded_then(request_with(seed=7, trials=9)),
-        says="but trials was 2 and is 9; seed was 0 and is 7. Put back what was, or begin",
     ),
     "request with more trials": Bad(
-        command="resume {sweep}",
+        "resume {sweep}",
+        "trials was 2 and is 9. .*, or accept it: generalist-search resume .*sweep --accept",
         spoil=recorded_then(request_with(trials=9)),
-        says="trials was 2 and is 9. .*, or accept it: generalist-search resume .*sweep --accept",
     ),
-    "journal gone": Bad(
-        command="resume {sweep}", spoil=without("study.journal"), says="hold the study.journal"
-    ),
-    "journal empty": Bad(
-        command="resume {sweep}", spoil=written("study.journal", b""), says="study 'small'"
-    ),
-    "journal damaged": Bad(
-        command="resume {sweep}", spoil=journal_line_damaged, says="line 4 is damaged"
-    ),
+    "journal gone": Bad("resume {sweep}", "hold the study.journal", spoil=without("study.journal")),
+    "journal empty": Bad("resume {sweep}", "study 'small'", spoil=written("study.journal", b"")),
+    "journal damaged": Bad("resume {sweep}", "line 4 is damaged", spoil=journal_line_damaged),
     "journal damaged, to be read": Bad(
-        command="front {sweep}", spoil=journal_line_damaged, says="line 4 is damaged"
+        "front {sweep}", "line 4 is damaged", spoil=journal_line_damaged
     ),
     "journal of something else": Bad(
-        command="front {sweep}", spoil=written("study.journal", b"[]\n"), says="line 1 is damaged"
+        "front {sweep}", "line 1 is damaged", spoil=written("study.journal", b"[]\n")
     ),
     "journal binary": Bad(
-        command="resume {sweep}",
-        spoil=written("study.journal", b"\xff\n" * 3),
-        says="line 1 is damaged",
+        "resume {sweep}", "line 1 is damaged", spoil=written("study.journal", b"\xff\n" * 3)
     ),
     "journal with an unknown operation": Bad(
-        command="front {sweep}",
-        spoil=replaced("study.journal", b'"op_code":4', b'"op_code":99'),
-        says="journal",
+        "front {sweep}", "journal", spoil=replaced("study.journal", b'"op_code":4', b'"op_code":99')
     ),
     "journal with an incomplete record": Bad(
-        command="front {sweep}",
-        spoil=replaced("study.journal", b'"study_id"', b'"study"'),
-        says="journal",
+        "front {sweep}", "journal", spoil=replaced("study.journal", b'"study_id"', b'"study"')
     ),
     "a trial named by a path": Bad(
-        command="resume {sweep}",
-        spoil=a_path_as_trial,
-        says="must be a number.*'../1'",
+        "resume {sweep}", "must be a number.*'../1'", spoil=a_path_as_trial
     ),
     "journal of another sweep": Bad(
-        command="resume {sweep}",
-        spoil=replaced("sweep.json", b'"small"', b'"large"'),
-        says="study 'large'",
+        "resume {sweep}", "study 'large'", spoil=replaced("sweep.json", b'"small"', b'"large"')
     ),
-    "resume for no trials": Bad(command="resume {sweep} --trials 0", says="trials > 0"),
-    "resume for nothing": Bad(command="resume {sweep} --budget 0", says="budget > 0"),
-    "resume with no workers": Bad(command="resume {sweep} --workers 0", says="workers > 0"),
-    "resume in no time": Bad(command="resume {sweep} --time-budget -1", says="time_budget_s > 0"),
-    "resume on no GPU": Bad(command="resume {sweep} --gpus-per-trial 1", says="0 GPUs"),
-    "resume into another space": Bad(command="resume {sweep} --space full", says="--space"),
+    "resume for no trials": Bad("resume {sweep} --trials 0", "trials > 0"),
+    "resume for nothing": Bad("resume {sweep} --budget 0", "budget > 0"),
+    "resume with no workers": Bad("resume {sweep} --workers 0", "workers > 0"),
+    "resume in no time": Bad("resume {sweep} --time-budget -1", "time_budget_s > 0"),
+    "resume on no GPU": Bad("resume {sweep} --gpus-per-trial 1", "0 GPUs"),
+    "resume into another space": Bad("resume {sweep} --space full", "--space"),
     "resume without the data": Bad(
-        command="resume {sweep}",
-        spoil=other_owner(data="1234"),
-        says="the data of the sweep.*data=",
+        "resume {sweep}", "the data of the sweep.*data=", spoil=other_owner(data="1234")
     ),
     "resume without the model": Bad(
-        command="resume {sweep}", spoil=other_owner(model=True), says="the model of the sweep"
+        "resume {sweep}", "the model of the sweep", spoil=other_owner(model=True)
     ),
     "resume where the space is gone": Bad(
-        command="resume {sweep}", spoil=request_with(space="/no/where.py:space"), says="where.py"
+        "resume {sweep}", "where.py", spoil=request_with(space="/no/where.py:space")
     ),
     "metrics damaged": Bad(
-        command="resume {sweep} --trials 3",
+        "resume {sweep} --trials 3",
+        "Line 1 of .*metrics.jsonl must be JSON",
         spoil=replaced("trials/0000/metrics.jsonl", b"{", b"<"),
-        says="Line 1 of .*metrics.jsonl must be JSON",
     ),
     "weights of the front gone": Bad(
-        command="export {sweep} --pick knee --to m.pt",
-        spoil=models_of_no_trial,
-        says="averages.pt must hold",
+        "export {sweep} --pick knee --to m.pt", "averages.pt must hold", spoil=models_of_no_trial
     ),
     "verify nothing": Bad(
-        command="verify {sweep}",
-        spoil=no_trial_completed,
-        says="a front to verify, but no trial has completed",
+        "verify {sweep}", "a front to verify, but no trial has completed", spoil=no_trial_completed
     ),
-    "verify by an unknown attack": Bad(command="verify {sweep} --attacks pgd20", says="pgd20"),
-    "verify by no attack": Bad(command="verify {sweep} --attacks ,", says="attack"),
-    "verify on no workers": Bad(command="verify {sweep} --ray --workers 0", says="workers > 0"),
+    "verify by an unknown attack": Bad("verify {sweep} --attacks pgd20", "pgd20"),
+    "verify by no attack": Bad("verify {sweep} --attacks ,", "attack"),
+    "verify on no workers": Bad("verify {sweep} --ray --workers 0", "workers > 0"),
 }
 
 BAD = {**FLAGS, **FILES, **CODE, **DATA, **CHECKPOINTS, **SWEEPS}
-LOG = os.environ.get("BAD_INPUT_LOG")
-"""A file to note what each of them printed."""
 
 
 @pytest.fixture(scope="module")
@@ -616,10 +531,7 @@ def test_it_is_refused_and_nothing_is_changed(
     code = main(command)
     printed = capsys.readouterr()
     told = " ".join(printed.err.split())
-    if LOG is not None:
-        with Path(LOG).open("a") as file:
-            file.write(f"{name} | {bad.command} | {code} | {told.replace(str(tmp_path), '')}\n")
-    assert code == bad.code
+    assert code == 2
     assert printed.out == ""
     assert re.fullmatch(
         r"generalist-search( \w+)?: .*[.?)] See generalist-search( \w+)? --help\.",
@@ -646,18 +558,6 @@ def test_an_unforeseen_error_is_reported_in_one_line_too(
     )
     with pytest.raises(KeyError):
         main(["front", "anywhere", "--debug"])
-
-
-def test_a_sweep_that_another_process_runs_is_left_alone(
-    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = tmp_path / "sweep"
-    shutil.copytree(finished, sweep)
-    before = digests(sweep)
-    with leased(SweepFolder(sweep).lease, waits=False):
-        assert main(["resume", str(sweep)]) == 2
-    assert "one process at a time" in capsys.readouterr().err
-    assert digests(sweep) == before
 
 
 @pytest.fixture(autouse=True)

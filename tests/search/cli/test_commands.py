@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,6 @@ from generalist_core.config.codec import load_config
 from search.cli.main import main
 from search.study.storage import open_storage
 from tests.helpers.command_line import TINY, parse
-
-
-def test_a_folder_in_use_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    assert main(["train", *TINY, "--out", str(tmp_path)]) == 2
-    assert "new or empty" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == ["notes.txt"]
 
 
 def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

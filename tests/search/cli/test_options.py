@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +27,6 @@ from search.config import Limits, Resources
 from tests.helpers.command_line import parse
 from tests.helpers.tiny import tiny_config
 
-BAD_SWEEPS = {
-    "data set": (["--data", "cifer10"], "cifar10.*cifer10"),
-    "no data there": (["--data", "cifar10", "--data-root", "/nowhere"], "--data-root.*--download"),
-    "space": (["--space", "ful"], "smoke, mixing, experts, full.*'ful'"),
-    "sampler": (["--sampler", "tpa"], "tpe, nsga2.*'tpa'"),
-    "epsilon below 0": (["--epsilon", "-0.1"], "epsilon >= 0.*-0.1"),
-    "epsilon in 255ths": (["--epsilon", "8"], "did you mean 8/255"),
-    "mixing ratio": (["--set", "mixing.ratio.values=[1.2, 0.4]"], "mixing_ratio <= 1.*1.2"),
-    "sync start": (["--set", "sync.start_epoch=99"], "sync.start_epoch < epochs.*99"),
-    "one expert": (["--set", 'experts=[{"name": "natural"}]'], "two or more experts.*natural"),
-    "field": (["--set", "experts.natural.lr=1"], "'lr'.*ExpertConfig has"),
-    "type of a field": (["--set", "epochs=many"], "epochs` must be of type int.*'many'"),
-    "set without value": (["--set", "epochs"], "PATH=VALUE"),
-    "trials": (["--trials", "0"], "trials > 0"),
-    "eta": (["--eta", "1"], "eta > 1.*eta=1.0"),
-    "model": (["--model", "resnet19"], "model.*resnet19"),
-    "no such GPU": (["--gpus-per-trial", "1"], "0 GPUs.*--device cpu"),
-    "config": (["--config", "/nowhere.json"], "/nowhere.json"),
-    "config and preset": (
-        ["--config", "a.json", "--preset", "paper"],
-        "`--config` must be given without `--preset`",
-    ),
-    "validation": (["--n-validation", "5000"], "5000 of"),
-}
-
-
-@pytest.mark.parametrize(("options", "message"), BAD_SWEEPS.values(), ids=BAD_SWEEPS)
-def test_bad_input_is_refused_before_any_work(
-    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert main(["sweep", *options, "--out", str(out)]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "Traceback" not in printed.err
-    assert re.search(message, printed.err)
-    assert not out.exists()
-
 
 def test_a_config_file_and_fields_set_on_top(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -77,17 +38,6 @@ def test_a_config_file_and_fields_set_on_top(
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["epochs"], written["seed"], written["mixing"]["decay"]) == (3, 5, 0.5)
     assert "mixing ratio 1.0" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[]"], ids=["binary", "torn", "a list"])
-def test_a_damaged_configuration_is_named(
-    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "bad.json").write_bytes(content)
-    assert (
-        main(["train", "--config", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o")]) == 2
-    )
-    assert "must" in capsys.readouterr().err
 
 
 def test_options_change_a_preset_and_fields_come_last() -> None:

@@ -10,13 +10,7 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.cli.options import FailureOptions, ResourceOptions
 from search.cli.request import SearchOptions, build_request
-from search.config import (
-    Floor,
-    Resources,
-    StopWhenDone,
-    SuccessiveHalving,
-    SweepConfig,
-)
+from search.config import Floor, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
 
 
 def requested(search: SearchOptions, *, workers: int | None = None) -> SweepConfig:

@@ -75,9 +75,11 @@ def test_the_front_is_ordered_by_its_first_objective() -> None:
 
 def test_points_are_alike_if_their_intervals_overlap_in_every_objective() -> None:
     apart = Front.of([point(0.9, 0.3), point(0.7, 0.6, "0001")], OBJECTIVES)
-    assert set(map(tuple, apart.indistinguishable().values())) == {()}
+    assert [apart.alike(p) for p in apart.points] == [[], []]
     close = Front.of([point(0.9, 0.3), point(0.89, 0.31, "0001")], OBJECTIVES)
-    names = [p.name for p in close.points]
-    assert close.indistinguishable() == {names[0]: [names[1]], names[1]: [names[0]]}
+    worse, better = (p.name for p in close.points)
+    assert [close.alike(p) for p in close.points] == [[better], [worse]]
+    assert close.alike(point(0.89, 0.3, "0002")) == [worse, better]
     few = [point(0.9, 0.3, n_images=5), point(0.6, 0.6, "0001", n_images=5)]
-    assert all(Front.of(few, OBJECTIVES).indistinguishable().values())
+    front = Front.of(few, OBJECTIVES)
+    assert all(front.alike(p) for p in front.points)

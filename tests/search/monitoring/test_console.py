@@ -136,10 +136,7 @@ def test_the_time_left_follows_what_was_done_of_the_budget() -> None:
 
 def test_a_live_view_is_drawn_on_a_terminal_and_lines_elsewhere() -> None:
     ledger = new_ledger(SPACE)
-    kinds = {
-        LiveView: terminal(),
-        Lines: Console(file=io.StringIO()),
-    }
+    kinds = {LiveView: terminal(), Lines: Console(file=io.StringIO())}
     for kind, console in kinds.items():
         view = view_of(console, ledger.results, request(trials=3))
         assert type(view) is kind

@@ -18,17 +18,7 @@ from search.report.importance import N_REQUIRED
 from search.report.page import report_html
 from search.report.published import read_reference
 from search.study.failures import Failure
-from tests.helpers.reports import (
-    THREE,
-    TWO,
-    Page,
-    axes,
-    csv_file,
-    drawn,
-    ledger_of,
-    page_of,
-    space,
-)
+from tests.helpers.reports import THREE, TWO, Page, axes, csv_file, drawn, ledger_of, page_of, space
 
 CHROMIUM = shutil.which("chromium")
 

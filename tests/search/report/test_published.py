@@ -33,10 +33,7 @@ def test_published_accuracies_may_be_fractions_or_percent(tmp_path: Path, rows: 
         ("name,natural,robust\na,90,101\n", "'101' in .*line 2"),
         ("name,natural,robust\na,90,nan\n", "'nan'"),
         ("name,natural,robust\na,90\n", "as many cells as the header.*line 2 of .* has fewer"),
-        (
-            "name,natural,robust\na,90,5,6\n",
-            "as many cells as the header.*line 2 of .* has more",
-        ),
+        ("name,natural,robust\na,90,5,6\n", "as many cells as the header.*line 2 of .* has more"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: str, message: str) -> None:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
-from search.cli.main import main
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
 from search.files import read_sealed_json
@@ -226,17 +225,8 @@ def test_local_goes_with_one_worker_and_no_cluster(other: dict[str, Any]) -> Non
         Resources(local=True, **other)
 
 
-def test_the_command_line_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--local", "--workers", "2", "--out", str(tmp_path / "out")]
-    assert main(["sweep", *options]) == 2
-    assert "A local sweep must have one worker" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.usefixtures("local_ray")
-def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(
-    tmp_path: Path,
-) -> None:
+def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(tmp_path: Path) -> None:
     on_ray = replace(LOCAL, resources=Resources(workers=1), round_size=1)
     ray_first = sweep(replace(on_ray, trials=2), tmp_path / "ray", data=DATA, console=QUIET)
     local = replace(on_ray, resources=Resources(local=True))

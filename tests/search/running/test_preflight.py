@@ -30,9 +30,7 @@ from tests.helpers import custom_functions
 from tests.helpers.problems import dropout_net, tiny_dataset, two_experts, with_expert
 
 
-def test_a_missing_cluster_is_reported_before_anything_is_written(
-    tmp_path: Path,
-) -> None:
+def test_a_missing_cluster_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -16,6 +16,7 @@ from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, sealed_line
 from search.folders import TrialFolder
 from search.running.trial import TrialRun, read_metrics
+from tests.helpers.damages import emptied, flipped, torn
 from tests.helpers.problems import same_bits, tiny_dataset, two_experts
 from tests.helpers.tiny import begin, finish
 
@@ -101,20 +102,6 @@ def test_what_is_lost_adds_up(whole: TrialRun, tmp_path: Path) -> None:
         TrialFolder(folder).checkpoint.write_bytes(checkpoint)
     finish(trial)
     assert same_end(trial, whole)
-
-
-def torn(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 16
-    path.write_bytes(content)
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [torn, flipped, emptied])

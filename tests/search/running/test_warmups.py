@@ -25,11 +25,13 @@ from generalist_core.validation import InvalidConfigError
 from search.files import read_json
 from search.running.warmups import Claimed, WarmupStore, share_warmups
 from tests import ROOT
+from tests.helpers.damages import emptied, flipped, torn
 from tests.helpers.problems import (
     RUNS,
     linear_net,
     ratio,
     same_bits,
+    start,
     three_experts,
     tiny_dataset,
     train_to,
@@ -39,10 +41,6 @@ from tests.helpers.problems import (
 
 EPOCH_COST = {"natural": 16 * 3, "robust": 16 * 7}
 """Forward images of an epoch of each expert of `two_experts`."""
-
-
-def start(config: TrainConfig) -> GeneralistTrainer:
-    return GeneralistTrainer(config, tiny_dataset())
 
 
 def to_sync(start_epoch: int, **changes: Any) -> TrainConfig:
@@ -416,20 +414,6 @@ def state_of(expert: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # Damage
-
-
-def torn(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
-
-
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 def foreign(path: Path) -> None:

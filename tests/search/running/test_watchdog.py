@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.folders import TrialFolder
-from search.running.watchdog import Heartbeat, has_hung, watched
+from search.running.watchdog import Heartbeat, has_ended_itself, watched
 from tests import ROOT
 
 HANGING = """
@@ -27,23 +27,20 @@ with watched(pathlib.Path(sys.argv[1]), 0.2):
 def test_the_watchdog_ends_a_process_that_hangs(tmp_path: Path) -> None:
     """Even one that hangs in a library while it holds the interpreter lock."""
     done = subprocess.run(
-        [sys.executable, "-c", HANGING, str(tmp_path)],
-        cwd=ROOT,
-        timeout=60,
-        check=False,
+        [sys.executable, "-c", HANGING, str(tmp_path)], cwd=ROOT, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert has_hung(tmp_path)
+    assert has_ended_itself(tmp_path)
     assert "in hang" in TrialFolder(tmp_path).hang.read_text()
 
 
 def test_a_process_that_is_in_time_leaves_no_file(tmp_path: Path) -> None:
     with watched(tmp_path, 60):
-        assert not has_hung(tmp_path)
+        assert not has_ended_itself(tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="planted"), watched(tmp_path, 60):
         raise ValueError("planted")
-    assert not has_hung(tmp_path)
+    assert not has_ended_itself(tmp_path)
 
 
 def await_that(holds: Callable[[], bool]) -> None:

@@ -42,7 +42,7 @@ def files(tmp_path: Path) -> SweepFolder:
 
 
 def test_a_request_is_read_as_it_was_written(files: SweepFolder) -> None:
-    assert read_request(files.root) == (CONFIG, "name")
+    assert read_request(files.root) == CONFIG
     stored = read_json(files.request)
     assert stored["format"] == FORMAT
     assert {"command", "git", "torch", "generalist-search"} <= set(stored["environment"])
