@@ -100,8 +100,8 @@ class Ledger:
             return optuna.load_study(study_name=name, storage=self.storage, sampler=RandomSampler())
         except KeyError as error:
             raise InvalidConfigError(
-                f"The study {name!r} must be in its storage, but is not in {self.place}. Restore "
-                "that from a copy."
+                f"The study {name!r} of sweep.json must be in {self.place}, but is not. Restore "
+                "the damaged one of the two from a copy."
             ) from error
 
     def _read(self) -> None:

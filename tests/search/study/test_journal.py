@@ -45,7 +45,7 @@ def found(content: bytes, journal: Path) -> State | None:
     except SweepFolderError as error:
         assert "study.journal must be as it was written, but its line" in str(error)  # noqa: PT017
     except InvalidConfigError as error:
-        assert "must be in its storage" in str(error)  # noqa: PT017
+        assert "of sweep.json must be in" in str(error)  # noqa: PT017
         assert content.count(b"\n") == 0
     return None
 
