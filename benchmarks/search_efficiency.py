@@ -111,7 +111,7 @@ class Cell:
         return key_of(self.task, self.space, self.method, self.seed)
 
 
-def run(cell: Cell, fronts: Path | None) -> dict[str, Any]:
+def run(cell: Cell, out: Path | None) -> dict[str, Any]:
     """Search until the budget is spent; returns the front's values over cost, and saves it."""
     torch.set_num_threads(1)
     task = Task.of(cell.task, cell.root, cell.seed)
@@ -125,9 +125,11 @@ def run(cell: Cell, fronts: Path | None) -> dict[str, Any]:
         results = search(cell, task, front)
         result["cost"] = results.cost()["forward_images"]
         result["trials"] = dataclasses.asdict(results.counts())
-    if fronts is not None:
+    if out is not None and all(found.weights is not None for found in front.candidates):
+        path = front_file(out, cell.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
         models = [(dict(found.validated), found.weights) for found in front.candidates]
-        torch.save(models, fronts / f"{cell.key.replace('/', ' ')}.pt")
+        torch.save(models, path)
     return {**result, "history": front.history}
 
 
@@ -178,9 +180,6 @@ def main() -> None:
     options = parser.parse_args()
     stored = options.out is not None and options.out.is_file()
     results: dict[str, Any] = read_json(options.out) if stored else {}
-    fronts = options.out and options.out.with_suffix("")
-    if fronts is not None:
-        fronts.mkdir(parents=True, exist_ok=True)
 
     def limits(method: str, seed: int) -> dict[str, float]:
         if method == "plain":
@@ -203,7 +202,7 @@ def main() -> None:
                 for method in methods
             ]
             missing = [cell for cell in cells if cell.key not in results]
-            for key, result in pool.imap_unordered(partial(keyed, fronts=fronts), missing):
+            for key, result in pool.imap_unordered(partial(keyed, out=options.out), missing):
                 results[key] = result
                 print(key, result.get("trials"), result["history"][-1:], flush=True)
                 if options.out is not None:
@@ -213,9 +212,14 @@ def main() -> None:
         plot(results, options.out.with_suffix(".png"), options.methods)
 
 
-def keyed(cell: Cell, fronts: Path | None) -> tuple[str, dict[str, Any]]:
+def keyed(cell: Cell, out: Path | None) -> tuple[str, dict[str, Any]]:
     """The result of a search with its name, as searches end in any order."""
-    return cell.key, run(cell, fronts)
+    return cell.key, run(cell, out)
+
+
+def front_file(results: Path, key: str) -> Path:
+    """Where the last front of a search is saved, beside its results."""
+    return results.with_suffix("") / f"{key.replace('/', ' ')}.pt"
 
 
 if __name__ == "__main__":
