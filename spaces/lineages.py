@@ -89,7 +89,7 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
     evaluation = replace(
         config.evaluation,
         every_epochs=epochs,
-        release_ratios=(1.0,),
+        release_ratios=(0.0, 1.0),
         release="last",
     )
     config = replace(

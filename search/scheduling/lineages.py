@@ -33,8 +33,11 @@ Value = TypeVar("Value")
 FEW_STEPS = 2
 """Steps of PGD, each as long as the radius, that train an expert about as robust as 10 do."""
 
-FEWEST_POINTS = 2
-"""The points that every branch releases; a stage costs no less than they do."""
+FEWEST_POINTS = 3
+"""Both experts and the sampled mixture: what every further branch releases.
+
+A stage costs no less than they do.
+"""
 
 
 @dataclass(kw_only=True)
@@ -147,7 +150,9 @@ class LineageProposer(Proposer):
         """
         config = self.space(WithLength(trial, base, None, self.growing.first_cost), base)
         n_images = config.evaluation.n_images_during_training or config.evaluation.n_images
-        rough = replace(config.evaluation, n_images=n_images, n_refinements=0)
+        rough = replace(
+            config.evaluation, n_images=n_images, release_ratios=(1.0,), n_refinements=0
+        )
         return replace(config, evaluation=rough)
 
     def _further_stage(
@@ -160,8 +165,7 @@ class LineageProposer(Proposer):
         config = self.space(WithLength(trial, base, epochs, 0.0), base)
         before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
         n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
-        n_free = n_points - len(config.evaluation.release_ratios) - 1
-        n_refinements = min(max(n_free, 0), config.evaluation.n_refinements)
+        n_refinements = min(max(n_points - FEWEST_POINTS, 0), config.evaluation.n_refinements)
         fine = replace(config.evaluation, n_refinements=n_refinements)
         return replace(config, evaluation=fine)
 

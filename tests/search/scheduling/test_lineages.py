@@ -164,7 +164,7 @@ def test_later_stages_end_at_equal_costs() -> None:
 
 def test_a_stage_is_longer_than_judging_it_costs() -> None:
     growing = Growing(n_first=1, first_cost=20, second_cost=60, growth=1.01, patience=99)
-    proposer = LineageProposer(new_ledger(), SPACES["lineages"], BASE, growing, 25.0)
+    proposer = LineageProposer(new_ledger(), SPACES["lineages"], BASE, growing, 50 / 3)
     (lineage,) = begun(proposer, [0.3])
     for n in range(3):
         finish(proposer, proposer.propose(), 0.4 + n / 10)
@@ -316,11 +316,11 @@ def test_three_experts_have_no_lineages() -> None:
         build_proposer(new_ledger(), SPACES["lineages"], three_experts(), GROWING, tiny_dataset)
 
 
-@pytest.mark.parametrize(("second_cost", "n_refinements"), [(30, 0), (60, 1), (200, 3)])
+@pytest.mark.parametrize(("second_cost", "n_refinements"), [(30, 0), (80, 1), (200, 3)])
 def test_a_curve_is_refined_for_at_most_half_of_what_the_stage_cost(
     second_cost: float, n_refinements: int
 ) -> None:
-    """A point costs 8, two are released anyway, and the base allows three more."""
+    """A point costs 8, three are released anyway, and the base allows three more."""
     growing = Growing(n_first=1, first_cost=2, second_cost=second_cost)
     proposer = LineageProposer(new_ledger(), SPACES["branches"], BASE, growing, 8.0)
     begun(proposer, [0.3])
