@@ -212,7 +212,7 @@ class SweepConfig:
     """
 
     base: TrainConfig
-    space: str = "full"
+    space: str = "lineages"
     trials: Positive[int] | None = 20
     sampler: str = "tpe"
     seed: int = 0

@@ -25,9 +25,10 @@ class SearchOptions:
     """What is searched, how, and for how long."""
 
     space: str = option(
-        "smoke, mixing, experts, full, or FILE.py:FUNCTION (runs that file); default full",
+        "lineages (the default), branches, mixing, experts, full, smoke, or FILE.py:FUNCTION "
+        "(runs that file)",
         "SPACE",
-        "full",
+        "lineages",
     )
     trials: int | None = option("number of trainings; default 20, or as the budget allows", "N")
     budget: float | None = option("begin no trial after C forward images, such as 2e8", "C")
