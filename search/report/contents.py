@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ from search.report.published import ReferencePoint
 from search.study.failures import Failure
 from search.study.records import Growth, TrialCounts
 from search.study.results import Results
-
-PASSWORD = re.compile(r"(?<=://)[^\s'\"]+@")
+from search.study.storage import masked
 
 N_DETAILED = 2000
 """Maximum number of points all of which show their parameters, which takes a kilobyte for each."""
@@ -117,9 +115,9 @@ def numbers_alike(front: Front) -> dict[str, list[int]]:
 
 
 def without_passwords(stored: Any) -> Any:
-    """JSON data without the users and passwords in URLs, because reports are passed on."""
+    """JSON data without the passwords in URLs, because reports are passed on."""
     if isinstance(stored, dict):
         return {name: without_passwords(value) for name, value in stored.items()}
     if isinstance(stored, list):
         return [without_passwords(value) for value in stored]
-    return PASSWORD.sub("...@", stored) if isinstance(stored, str) else stored
+    return masked(stored) if isinstance(stored, str) else stored

@@ -59,9 +59,9 @@ def _unusable(url: str, error: BaseException) -> InvalidConfigError:
 
 
 def masked(url: str) -> str:
-    """The URL without its password, as SQLAlchemy shows it; also one that it cannot parse."""
+    """Text without the password of the URL in it, as SQLAlchemy shows it; also of an invalid one."""
     shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?<=password=)[^&]*", "***", shown)
+    return re.sub(r"(?<=password=)[^&\s]*", "***", shown)
 
 
 def place_of(url: str | None, journal: Path) -> str:

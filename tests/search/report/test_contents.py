@@ -15,7 +15,13 @@ def test_passwords_are_left_out(password: str) -> None:
     url = f"postgresql://me:{password}@host/db"
     clean = without_passwords({"storage": url, "command": f"sweep --storage {url} --out x", "n": 3})
     assert "secret" not in json.dumps(clean)
-    assert clean["command"] == "sweep --storage postgresql://...@host/db --out x"
+    assert clean["command"] == "sweep --storage postgresql://me:***@host/db --out x"
+
+
+def test_a_password_in_a_query_is_left_out_and_a_path_is_kept() -> None:
+    secret = "sweep --storage postgresql://me@host/db?password=secret --out x"
+    assert without_passwords(secret) == secret.replace("=secret", "=***")
+    assert without_passwords("sqlite:////a:b@c.db") == "sqlite:////a:b@c.db"
 
 
 def test_points_that_cannot_be_told_apart_are_numbered_in_the_order_of_the_front() -> None:
