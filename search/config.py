@@ -155,10 +155,11 @@ class Growing:
 
     Costs are in forward images per training image: 18 are two epochs with three attack steps. The
     first stage of a lineage ends after `first_cost`, the second after `second_cost`, and each
-    further one after `growth` times as much as the one before it. `n_first` lineages are begun
-    before any grows. Of each stage the best 1/eta grow to the next one. A lineage rests after
-    `patience` stages in a row that made the hypervolume of the front grow by less than the fraction
-    `min_growth` each.
+    further one after `growth` times as much as the one before it, or after what judging its branch
+    costs if that is more. `n_first` lineages are begun before any grows. Of each stage the best
+    1/eta grow to the next one. A lineage rests after `patience` stages in a row that made the
+    hypervolume of the front grow by less than the fraction `min_growth` each, or after as many
+    failed branches of a stage.
     """
 
     n_first: Positive[int] = 5

@@ -4,7 +4,8 @@ A new lineage is trained for its first stage. By asynchronous successive halving
 (Li et al. 2020, arXiv 1810.05934) the best lineages of a stage grow to the next one; there is no
 last stage. Stages but the first end at equal costs, so that cheap attacks get more epochs. A
 lineage whose last stages did not make the front grow rests, and others go on. Each trial is a
-branch at the end of a stage, so every stage yields operating points.
+branch at the end of a stage, so every stage yields operating points. A stage whose branch fails is
+tried again with another branch, as the failure may be that of the natural expert.
 """
 
 from __future__ import annotations
@@ -228,10 +229,16 @@ class LineageProposer(Proposer):
                 return None
             judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
             for lineage in judged[: max(1, int(len(judged) / self.growing.eta))]:
-                rests = lineage.n_in_vain >= self.growing.patience
-                if len(lineage.stages) == number + 1 and not rests:
-                    return lineage, self._next_epochs(lineage)
+                further = lineage.stages[number + 1 :]
+                if lineage.n_in_vain < self.growing.patience and all(map(self._is_due, further)):
+                    epochs = further[0].epochs if further else self._next_epochs(lineage)
+                    return lineage, epochs
         return None
+
+    def _is_due(self, stage: Stage) -> bool:
+        """Whether all branches of a stage have failed, but not often enough to give it up."""
+        have_failed = stage.volume is None and all(map(self.ledger.results.has_ended, stage.trials))
+        return have_failed and len(stage.trials) < self.growing.patience
 
     def _has_begun(self, lineage: Lineage) -> bool:
         """Whether a trial of the first stage has ended, in whatever way."""

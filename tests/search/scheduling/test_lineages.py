@@ -228,6 +228,22 @@ def test_lineages_that_fail_do_not_block_others() -> None:
     assert max(len(lineage.stages) for lineage in proposer.lineages[7:]) >= 2
 
 
+def test_a_stage_whose_branch_failed_is_tried_again_and_then_given_up() -> None:
+    """The failure may be that of the branch, such as one of a large natural rate."""
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    first, other = proposer.propose(), proposer.propose()
+    assert [lineage_of(proposer, trial) for trial in (first, other)] == [lineages[1], lineages[3]]
+    fail(proposer, first)
+    again = proposer.propose()
+    assert proposer.stage_of[again.trial] == proposer.stage_of[first.trial]
+    assert again.params != first.params
+    fail(proposer, again)
+    for _ in range(4):
+        finish(proposer, proposer.propose(), 0.2)
+    assert [len(stage.trials) for stage in lineages[1].stages[1:]] == [2]
+
+
 def test_a_space_with_one_lineage_grows_it() -> None:
     proposer = proposer_of(branch)
     begun(proposer, [0.3, 0.4, 0.5, 0.6])
