@@ -119,8 +119,8 @@ def probability_mixture(task: Task) -> Iterator[Found]:
         mixture = ProbabilityMixture(*models, weight).eval()
         validated = accuracies(mixture, task.data.validation, judging)
         cost += 2 * len(task.data.validation) * evaluation_cost(judging)
-        tested = functools.partial(accuracies, mixture, task.test, judging)
-        yield cost, [Candidate(validated=validated, tested=tested)]
+        test = functools.partial(accuracies, mixture, task.test, judging)
+        yield cost, [Candidate(validated=validated, test=test)]
 
 
 def with_margin(named: NamedAttack) -> NamedAttack:

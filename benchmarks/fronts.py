@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ class FoundFront:
     def __init__(self, task: Task) -> None:
         self.reference = task.robust_only()
         self.candidates: list[Candidate] = []
-        self.tested: dict[int, list[float]] = {}
         self.history: list[dict[str, float]] = []
 
     def add(self, cost: float, found: Iterable[Candidate]) -> None:
@@ -34,10 +33,7 @@ class FoundFront:
         self.candidates += found
         kept = non_dominated(rows_of([c.validated for c in self.candidates]))
         self.candidates = [c for c, keep in zip(self.candidates, kept, strict=True) if keep]
-        self.tested = {
-            id(c): self.tested.get(id(c)) or list(c.tested().values()) for c in self.candidates
-        }
-        values = np.array(list(self.tested.values()))
+        values = rows_of([c.tested for c in self.candidates])
         measures = [hypervolume(values), hypervolume(values, (self.reference, 0.0))]
         self.history.append({"cost": cost, **dict(zip(MEASURES, measures, strict=True))})
 
@@ -57,6 +53,6 @@ class FrontTester(Callback):
         self.front.add(results.cost()["forward_images"], found)
 
 
-def rows_of(accuracies: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+def rows_of(accuracies: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
     """The accuracies as rows, (n, objectives)."""
     return np.array([list(row.values()) for row in accuracies])

@@ -168,7 +168,7 @@ def main() -> None:
     """Run the missing searches, plain first as it sets the budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="digits")
-    parser.add_argument("--space", default="full", choices=SPACES)
+    parser.add_argument("--space", default="full", choices=GROWING)
     known = [*METHODS, *BASELINES]
     parser.add_argument("--methods", nargs="+", default=known, choices=known)
     parser.add_argument("--seeds", type=int, default=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,12 +28,18 @@ Trainer = TypeVar("Trainer", bound=AbstractTrainer)
 class Candidate:
     """A model that a method found: its validation accuracies, and its test accuracies on demand.
 
-    Both are by objective, natural first. `weights` is None in a simulation.
+    Both are by objective, natural first; `test` measures the latter. `weights` is None in a
+    simulation.
     """
 
     validated: Mapping[str, float]
-    tested: Callable[[], Mapping[str, float]]
+    test: Callable[[], Mapping[str, float]]
     weights: Weights | None = None
+
+    @functools.cached_property
+    def tested(self) -> Mapping[str, float]:
+        """The test accuracies, measured once."""
+        return self.test()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +86,16 @@ class Task:
         if isinstance(trainer, SimulatedTrainer):
             names = trainer.config.evaluation.objectives
             true = dict(zip(names, trainer.true_accuracies(ratio), strict=True))
-            return Candidate(validated=point.accuracies, tested=lambda: true)
+            return Candidate(validated=point.accuracies, test=lambda: true)
         assert isinstance(trainer, GeneralistTrainer)
         weights = [tensor.clone() for tensor in trainer.mixture(ratio)]
-        judge = Evaluator(
-            trainer.evaluator.model,
-            self.test,
-            trainer.config.evaluation,
-            seed=trainer.config.seed,
-            dtype=trainer.dtype,
-        )
-        return Candidate(
-            validated=point.accuracies, tested=lambda: judge.judge(weights), weights=weights
-        )
+        test = functools.partial(self.tester(trainer).judge, weights)
+        return Candidate(validated=point.accuracies, test=test, weights=weights)
+
+    def tester(self, trainer: GeneralistTrainer) -> Evaluator:
+        """Judges weights on the test images as the trainer does on the validation images."""
+        config, model = trainer.config, trainer.evaluator.model
+        return Evaluator(model, self.test, config.evaluation, seed=config.seed, dtype=trainer.dtype)
 
     def released(self, trainer: AbstractTrainer, *ratios: Ratio) -> list[Candidate]:
         """The mixtures of a trainer at these ratios."""
@@ -105,9 +109,7 @@ class Task:
             return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
         trained_alone(trainer, self.config.epochs - 1)
         assert isinstance(trainer, GeneralistTrainer)
-        model = trainer.evaluator.model
-        judge = Evaluator(model, self.test, trainer.config.evaluation, seed=0, dtype=trainer.dtype)
-        return judge.judge(trainer.mixture(1.0), attacked=False)["natural"]
+        return self.tester(trainer).judge(trainer.mixture(1.0), attacked=False)["natural"]
 
     def lineage(self, start: int, epochs: int = 1, *, steps: int | None = None) -> TrainConfig:
         """The base's robust expert at a constant rate until `start`, then `epochs` of a branch.

@@ -59,7 +59,7 @@ def _unusable(url: str, error: BaseException) -> InvalidConfigError:
 
 
 def masked(url: str) -> str:
-    """Text without the password of the URL in it, as SQLAlchemy shows it; also of an invalid one."""
+    """Text without the password of the URL in it, as SQLAlchemy shows it, or of an invalid URL."""
     shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"(?<=password=)[^&\s]*", "***", shown)
 

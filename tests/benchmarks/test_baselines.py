@@ -33,7 +33,7 @@ def test_costs_grow_and_every_candidate_is_judged_on_both_splits(name: str, task
     assert costs == sorted(set(costs))
     for _, candidates in found:
         (candidate,) = candidates
-        for accuracies, n in ((candidate.validated, 50), (candidate.tested(), 40)):
+        for accuracies, n in ((candidate.validated, 50), (candidate.tested, 40)):
             assert set(accuracies) == {"natural", "robust"}
             assert accuracies["natural"] * n == pytest.approx(round(accuracies["natural"] * n))
 

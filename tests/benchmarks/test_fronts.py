@@ -10,7 +10,7 @@ from benchmarks.tasks import Candidate, Task
 
 def candidate(validated: tuple[float, float], tested: tuple[float, float]) -> Candidate:
     first, second = ({"natural": n, "robust": r} for n, r in (validated, tested))
-    return Candidate(validated=first, tested=lambda: second)
+    return Candidate(validated=first, test=lambda: second)
 
 
 def test_validation_chooses_and_test_images_measure() -> None:

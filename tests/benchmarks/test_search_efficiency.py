@@ -17,12 +17,13 @@ def test_searches_are_compared_at_equal_cost(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     size = ["--task", "simulated", "--space", "mixing", "--seeds", "1", "--plain-trials", "3"]
     command = [sys.executable, "-m", "benchmarks.search_efficiency", *size, "--processes", "1"]
-    command += ["--methods", "plain", "no sharing", "--out", str(out)]
+    names = "plain", "lineages, no sharing"
+    command += ["--methods", *names, "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     results = json.loads(out.read_text())
-    plain, ours = (results[f"simulated/mixing/{name}/0"] for name in ("plain", "no sharing"))
+    plain, ours = (results[f"simulated/mixing/{name}/0"] for name in names)
     assert plain["trials"]["completed"] == 3
     assert ours["cost"] >= plain["cost"]
     assert all(row["cost"] < plain["cost"] for row in ours["history"][:-1])
-    assert "| no sharing | 1 |" in done
+    assert "| lineages, no sharing | 1 |" in done
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
