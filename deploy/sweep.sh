@@ -11,5 +11,5 @@ if [ -e "$OUT/sweep.json" ]; then
     exec generalist-search resume "$OUT" --address "$ADDRESS"
 fi
 exec generalist-search sweep --address "$ADDRESS" --out "$OUT" \
-    --data cifar10 --data-root /shared/data --preset paper --space full --trials 200 \
+    --data cifar10 --data-root /shared/data --preset paper --budget 1e10 \
     --gpus-per-trial 0.5 --cpus-per-trial 4 --max-retries 20

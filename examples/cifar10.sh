@@ -10,7 +10,7 @@ if [ -e "$OUT/sweep.json" ]; then
     generalist-search resume "$OUT"
 else
     generalist-search sweep --data cifar10 --data-root data --download --preset paper \
-        --space full --trials 100 --gpus-per-trial 0.5 --cpus-per-trial 4 --repeats 3 --out "$OUT"
+        --budget 5e9 --gpus-per-trial 0.5 --cpus-per-trial 4 --repeats 3 --out "$OUT"
 fi
 generalist-search verify "$OUT" --ray --gpus-per-trial 1
 generalist-search front "$OUT" --pick knee

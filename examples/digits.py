@@ -7,8 +7,8 @@ from search import SweepConfig, export, load_export, sweep
 
 
 def main(folder: str) -> None:
-    """Run four short trainings, then choose one model."""
-    result = sweep(SweepConfig(base=short(epochs=6), space="mixing", trials=4), folder)
+    """Search within 500,000 forward images, then choose one model."""
+    result = sweep(SweepConfig(base=short(), trials=None, budget=5e5), folder)
     print(result.trials[["state", "best_natural", "best_robust"]])
     print(result.pick("knee").reason)
     export(result, "knee", f"{folder}/knee.pt")

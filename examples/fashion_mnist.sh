@@ -7,7 +7,6 @@ OUT=$1
 shift
 
 generalist-search sweep --data fashion-mnist --data-root "${DATA:-/usr/share/datasets/fashion-mnist}" \
-    --n-train 4000 --image-size 14 --epsilon 0.1 --epochs 8 --space mixing --trials 12 \
-    --out "$OUT" "$@"
+    --n-train 4000 --image-size 14 --epsilon 0.1 --budget 2e7 --out "$OUT" "$@"
 generalist-search front "$OUT" --pick knee
 generalist-search export "$OUT" --pick knee --to "$OUT/knee.pt"

@@ -150,7 +150,7 @@ def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOpti
     _say(
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "
         f"{hypervolume['test']:.4f} on test; "
-        f"{plural(len(document['lost_their_place']), 'point')} lost their place; "
+        f"{plural(len(document['lost_their_place']), 'point')} no longer on the front; "
         f"{document['seconds']:.0f} s. Details: {sweep.files.verified}"
     )
 
