@@ -20,7 +20,7 @@ from generalist_core.validation import InvalidConfigError
 from search.config import Limits, Resources
 from search.interruption import descendants, kill, set_handlers_again
 from search.running.preflight import require_reachable
-from search.running.ray_heartbeats import Answers
+from search.running.ray_heartbeats import STOOD_STILL, Answers
 from search.study.failures import Failure, classify, is_of_folder
 
 Item = TypeVar("Item")
@@ -249,18 +249,13 @@ def _quotient(whole: float, part: float) -> int:
     return round(whole * 10_000) // max(1, round(part * 10_000))
 
 
-STOOD_STILL = Failure(
-    kind="hang",
-    reason="its worker showed no sign of life, and neither did those that replaced it",
-)
-
-
 class _Caller:
-    """A worker that calls functions, and has a second thread to answer meanwhile."""
+    """A worker that calls functions in one thread, and answers in another meanwhile."""
 
     def call(self, function: Callable[..., Result], item: object, **shared: object) -> Result:
         return function(item, **shared)
 
+    @ray.method(concurrency_group="answers")
     def answer(self) -> None:
         """Show that this process is alive."""
 
@@ -282,8 +277,11 @@ def map_on_ray(
         OSError: a folder cannot be written.
         SweepFolderError: a folder is damaged.
     """
-    asked = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
-    caller: Any = ray.remote(**asked, max_concurrency=2)(_Caller)  # type: ignore[call-overload]
+    caller: Any = ray.remote(  # type: ignore[call-overload]
+        num_cpus=resources.cpus_per_trial,
+        num_gpus=resources.gpus_per_trial,
+        concurrency_groups={"answers": 1},
+    )(_Caller)
     references = {name: ray.put(value) for name, value in shared.items()}
     waiting = [(item, limits.max_retries) for item in reversed(items)]
     running: dict[Any, tuple[Item, int, Any]] = {}

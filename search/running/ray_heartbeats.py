@@ -18,12 +18,18 @@ from ray import tune
 from search.config import Limits
 from search.folders import TrialFolder
 from search.running.watchdog import BEATS
+from search.study.failures import Failure
 
 STARTING = 5
 """A worker may take this many times `heartbeat_s` for its imports, before its first heartbeat."""
 
 STOPPING_S = 2.0
 """How long workers may take to stop in order, once the search is ending."""
+
+STOOD_STILL = Failure(
+    kind="hang",
+    reason="its worker showed no sign of life, and neither did those that replaced it",
+)
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher as RaySearcher
 from generalist_core.config.codec import to_json
 from search.interruption import on_interruption
 from search.running.ray_cluster import n_at_once
-from search.running.ray_heartbeats import Heartbeats
+from search.running.ray_heartbeats import STOOD_STILL, Heartbeats
 from search.running.ray_trainable import GeneralistTrainable
 from search.running.trial import with_release_ratio
 from search.running.worker import has_metrics, report_end
@@ -103,13 +103,9 @@ class TuneSearcher(RaySearcher):
     def died(self, trial_id: str, cause: str) -> None:
         """Report a trial whose workers died, the last one of this cause."""
         if (trial := self._pop(trial_id)) is not None:
-            failure = Failure(
-                kind="worker-died",
-                reason=f"its worker died, and so did those that replaced it: {cause}",
-            )
-            if self.stood_still(trial):
-                reason = "its worker showed no sign of life, and neither did those that replaced it"
-                failure = Failure(kind="hang", reason=reason)
+            reason = f"its worker died, and so did those that replaced it: {cause}"
+            died = Failure(kind="worker-died", reason=reason)
+            failure = STOOD_STILL if self.stood_still(trial) else died
             with self.search.aborting():
                 self.search.failed(trial, failure)
 

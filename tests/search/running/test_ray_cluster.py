@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,11 +28,11 @@ from search.api.sweep import resume, sweep
 from search.config import Limits, Resources, SweepConfig
 from search.running.ray_cluster import (
     MAX_FOLDER_BYTES,
-    STOOD_STILL,
     fits_on,
     map_on_ray,
     temporary_folder,
 )
+from search.running.ray_heartbeats import STOOD_STILL
 from search.running.trial import read_metrics
 from search.study.folder import Sweep, open_sweep
 from tests import ROOT
@@ -246,6 +247,21 @@ def test_an_item_whose_worker_stands_still_is_given_to_another_and_at_last_fails
         item.unlink()
     ((_, outcome),) = map_on_ray(stop_once, items[:1], resources=resources, limits=limits, times=9)
     assert outcome == STOOD_STILL
+
+
+def thread_of(_: int) -> int:
+    """The thread that calls, after a pause in which an idle one would take the next call."""
+    time.sleep(0.3)
+    return threading.get_ident()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_calls_in_one_thread() -> None:
+    """Torch keeps the number of threads, among others, per thread."""
+    limits, resources = Limits(heartbeat_s=0.4), Resources(workers=1)
+    found = map_on_ray(thread_of, range(6), resources=resources, limits=limits)
+    assert len({thread for _, thread in found}) == 1
 
 
 @pytest.mark.slow
