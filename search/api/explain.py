@@ -55,14 +55,15 @@ def explain(sweep: Sweep, trial: str | int) -> str:
 def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
     """How it ended, in one line."""
     text = f"Trial {record.trial}: {record.state}"
+    epochs = sweep.config.base.epochs if record.config is None else record.config["epochs"]
     if record.stopped_at is not None:
-        text += f" after {plural(record.stopped_at, 'epoch')} of {sweep.config.base.epochs}"
+        text += f" after {plural(record.stopped_at, 'epoch')} of {epochs}"
     elif record.failure is not None:
         text += f", {record.failure.kind}"
     elif record.state == "unfinished":
         done = max((latest_epoch(line) for line in metrics), default=0)
-        text += f", {plural(done, 'epoch')} of {sweep.config.base.epochs} trained; it is running, "
-        text += f"or waits for: {command_text(PROGRAM, 'resume', sweep.folder)}"
+        text += f", {plural(done, 'epoch')} of {epochs} trained; it is running, or waits "
+        text += f"for: {command_text(PROGRAM, 'resume', sweep.folder)}"
     else:
         points = sweep.front.points
         n = sum(point.trial == record.trial for point in points)
@@ -72,18 +73,14 @@ def _head(sweep: Sweep, record: TrialRecord, metrics: Sequence[Metrics]) -> Iter
 
 def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     """Where its parameters come from, and which differ from the sweep's base configuration."""
-    given = [other.trial for other in sweep.results.records() if other.is_given]
     rows = [row for name in record.params if (row := _difference(sweep, record, name))]
-    heading = "It differs from the sweep's base configuration in"
-    if not record.is_given:
+    if record.is_given:
+        yield "Tried first, not suggested by the sampler."
+    else:
         n_ended = plural(record.asked_after, "trial")
         yield f"Suggested by the sampler ({sweep.config.sampler}) when {n_ended} had ended."
-    elif given.index(record.trial) == 0:
-        yield "Suggested first: the paper's configuration, as far as the space contains it."
-    else:
-        yield "Suggested as the sweep's base configuration."
-        heading = "The space contains that configuration except for"
-    yield heading if rows else "No parameter differs from the sweep's base configuration."
+    base = "the sweep's base configuration"
+    yield f"It differs from {base} in" if rows else f"No parameter differs from {base}."
     yield from _table(rows)
     if record.config is None:
         yield "The space did not make a valid configuration from this suggestion."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,15 +56,14 @@ STORIES = {
     ],
     2: [
         "Trial 0002: stopped early after 1 epoch of 2.",
-        "Suggested first: the paper's configuration",
+        "Tried first, not suggested by the sampler.",
         "expert robust",
         "1 of 3  stopped here",
         "1e+04 forward images",
     ],
     3: [
         "Trial 0003: failed, diverged.",
-        "Suggested as the sweep's base configuration.",
-        "No parameter differs",
+        "Tried first, not suggested by the sampler.\nNo parameter differs",
         "Reason: DivergedError: Expert 'robust' diverged\n  line 14\n",
         "trials/0003/failure.json",
     ],
@@ -82,6 +82,15 @@ def test_the_story_of_a_trial(trial: int, told: Sweep) -> None:
     for part in STORIES[trial]:
         assert part in story, story
     assert all(len(line) < 120 for line in story.splitlines() if str(told.folder) not in line)
+
+
+def test_the_length_of_a_trial_is_that_of_its_own_configuration(
+    two_trials: Sweep, tmp_path: Path
+) -> None:
+    sweep = copy_of(two_trials, tmp_path / "sweep")
+    longer = replace(tiny_config(), epochs=5)
+    sweep.ledger.ask(lambda trial, _: SPACES["smoke"](trial, longer), tiny_config())
+    assert "unfinished, 0 epochs of 5 trained" in explain(sweep, "0002")
 
 
 def test_every_released_point_is_on_the_front_or_beaten(told: Sweep) -> None:
