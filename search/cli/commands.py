@@ -56,7 +56,7 @@ def run_train(
 
 @command(
     r"""sweep --data cifar10 --data-root data --download --preset paper \
-      --space full --trials 100 --gpus-per-trial 0.5 --out runs/cifar10"""
+      --budget 5e9 --gpus-per-trial 0.5 --out runs/cifar10"""
 )
 def run_sweep(
     training: TrainingOptions,

@@ -30,9 +30,9 @@ from search.wording import PROGRAM, printable
 
 EPILOG = """\b
 examples:
-  generalist-search sweep --data digits --trials 8 --out runs/digits
+  generalist-search sweep --data digits --budget 2e6 --out runs/digits
   generalist-search sweep --data cifar10 --data-root data --download --preset paper \\
-      --space full --trials 100 --gpus-per-trial 0.5 --out runs/cifar10
+      --budget 5e9 --gpus-per-trial 0.5 --out runs/cifar10
   generalist-search front runs/digits --json
   tensorboard --logdir runs/digits/tensorboard
 

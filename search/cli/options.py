@@ -94,7 +94,9 @@ class TrainingOptions:
 
     out: Path = option("a new or empty folder", "FOLDER", MISSING)
     n_train: int | None = option("training images", "N", sets="data.n_train")
-    epochs: int | None = option("epochs per trial", "N", sets="epochs")
+    epochs: int | None = option(
+        "epochs of a training, where the space does not search them", "N", sets="epochs"
+    )
     batch_size: int | None = option("images per step", "N", sets="batch_size")
     precision: Precision | None = option("default that of the preset or file", sets="precision")
     set: tuple[str, ...] = option(
