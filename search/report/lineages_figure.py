@@ -19,27 +19,32 @@ from spaces.lineages import LENGTH, START, lineage_params
 SYMBOLS = {True: "circle", False: "diamond"}
 """The marker of a branch whose robust expert rests, and of one in which both are trained."""
 
+Branch = Sequence[FrontPoint]
+"""The points that one trial released."""
+
+Marker = tuple[float | None, float | None, str, str]
+"""Its place, its text on hovering, and its symbol."""
+
+GAP: Marker = (None, None, "", "circle")
+
 
 def lineages_figure(contents: ReportContents) -> go.Figure | None:
     """The hypervolume of each branch against the length of its lineage; None without lineages.
 
-    A line is a lineage, through its branches in the order of its length. The thick ones hold a
-    point of the front.
+    A line is a lineage, through its branches in the order of its length. The coloured ones hold a
+    point of the front; all others are one trace, which is drawn faster than hundreds.
     """
-    lineages: dict[str, list[Sequence[FrontPoint]]] = {}
-    for curve in release_curves(contents.points):
-        params = contents.params.get(curve[0].trial, {})
-        if LENGTH in params:
-            shared = lineage_params(params, from_dict(curve[0].config, TrainConfig))
-            lineages.setdefault(json.dumps(shared, sort_keys=True), []).append(curve)
+    lineages = _lineages(contents)
     if not lineages:
         return None
-    figure = go.Figure()
     on_front = {point.trial for point in contents.front.points}
-    for number, curves in enumerate(lineages.values(), 1):
-        curves.sort(key=lambda curve: contents.params[curve[0].trial][START])
-        leads = any(curve[0].trial in on_front for curve in curves)
-        figure.add_trace(_lineage(contents, f"lineage {number}", curves, leads=leads))
+    leading = [one for one in lineages if any(branch[0].trial in on_front for branch in one)]
+    others = [one for one in lineages if one not in leading]
+    figure = go.Figure()
+    if others:
+        figure.add_trace(_trace(contents, others, "other lineages", width=1, color=OTHERS))
+    for one in leading:
+        figure.add_trace(_trace(contents, [one], f"lineage of trial {one[0][0].trial}", width=2.5))
     figure.update_layout(
         height=420,
         margin=MARGIN,
@@ -50,31 +55,45 @@ def lineages_figure(contents: ReportContents) -> go.Figure | None:
     return figure
 
 
-def _lineage(
-    contents: ReportContents, name: str, curves: Sequence[Sequence[FrontPoint]], *, leads: bool
+def _lineages(contents: ReportContents) -> list[list[Branch]]:
+    """The branches of each lineage, in the order of its length."""
+    lineages: dict[str, list[Branch]] = {}
+    for branch in release_curves(contents.points):
+        params = contents.params.get(branch[0].trial, {})
+        if LENGTH in params:
+            shared = lineage_params(params, from_dict(branch[0].config, TrainConfig))
+            lineages.setdefault(json.dumps(shared, sort_keys=True), []).append(branch)
+    for branches in lineages.values():
+        branches.sort(key=lambda branch: contents.params[branch[0].trial][START])
+    return list(lineages.values())
+
+
+def _trace(
+    contents: ReportContents, lineages: Sequence[Sequence[Branch]], name: str, **line: Any
 ) -> go.Scatter:
-    params = [contents.params[curve[0].trial] for curve in curves]
-    colour: dict[str, Any] = {} if leads else {"color": OTHERS}
+    """Lineages with gaps between them."""
+    markers = [m for one in lineages for m in (GAP, *(_marker(contents, b) for b in one))][1:]
+    x, y, text, symbol = map(list, zip(*markers, strict=True))
+    marker = {"size": 4 + 2 * line["width"], "symbol": symbol}
+    if "color" in line:
+        marker["color"] = line["color"]
     return go.Scatter(
-        x=[one[START] for one in params],
-        y=[Front.of(curve, contents.objectives).hypervolume for curve in curves],
+        x=x,
+        y=y,
         mode="lines+markers",
         name=name,
-        text=["<br>".join(_texts(contents, curve)) for curve in curves],
+        text=text,
         hoverinfo="text",
-        line={"width": 2.5 if leads else 1, **colour},
-        marker={
-            "size": 8 if leads else 5,
-            "symbol": [SYMBOLS[_rests(one)] for one in params],
-            **colour,
-        },
+        line=line,
+        marker=marker,
     )
 
 
-def _rests(params: Any) -> bool:
-    return any(value is True for name, value in params.items() if name.endswith(".rests"))
-
-
-def _texts(contents: ReportContents, curve: Sequence[FrontPoint]) -> list[str]:
-    measured = [measured_text(contents, point) for point in curve]
-    return [*measured, *params_text(contents.params[curve[0].trial])]
+def _marker(contents: ReportContents, branch: Branch) -> Marker:
+    params = contents.params[branch[0].trial]
+    texts = [measured_text(contents, point) for point in branch]
+    if contents.has_all_params:
+        texts += params_text(params)
+    rests = any(value is True for name, value in params.items() if name.endswith(".rests"))
+    hypervolume = Front.of(branch, contents.objectives).hypervolume
+    return params[START], hypervolume, "<br>".join(texts), SYMBOLS[rests]

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from generalist_core.config import TrainConfig
+from generalist_core.config.presets import short
+from generalist_core.training.evaluator import OperatingPoint
 from spaces import SPACES, Trial, tune_int
 from spaces.lineages import START, branch
+from tests.helpers.ledgers import COST, new_ledger
 from tests.helpers.reports import ledger_of, page_of
 
 
-def two_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
-    """Branches of robust experts with two or three attack steps."""
-    return branch(trial, tune_int(trial, base, "experts.robust.attack.steps", 2, 3))
+def few_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Branches of robust experts with two to five attack steps."""
+    return branch(trial, tune_int(trial, base, "experts.robust.attack.steps", 2, 5))
+
+
+def lineages_of(line: Mapping[str, Any]) -> list[list[tuple[float, float, str]]]:
+    """The markers (x, y, symbol) of each lineage of a trace; gaps are between them."""
+    lineages: list[list[tuple[float, float, str]]] = [[]]
+    for x, y, symbol in zip(line["x"], line["y"], line["marker"]["symbol"], strict=True):
+        if x is None:
+            lineages.append([])
+        else:
+            lineages[-1].append((x, y, symbol))
+    return lineages
 
 
 def test_a_line_goes_through_the_branches_of_a_lineage(tmp_path: Path) -> None:
-    """In the order of its length; with the hypervolume of each, and a marker for who trained."""
-    ledger = ledger_of(8, of=two_lineages)
-    page = page_of(tmp_path, ledger)
-    lines = page.figures["lineages"]["data"]
-    assert [line["name"] for line in lines] == ["lineage 1", "lineage 2"]
-    proposals = ledger.results.proposals()
-    points = ledger.results.points()
-    expected = [
-        (
-            proposal.params[START],
-            ledger.results.goals.front_of(
-                [point for point in points if point.trial == proposal.trial]
-            ).hypervolume,
+    """In the order of its length; with the hypervolume of each, and a marker for who trained.
+
+    The last trial is the best one: its lineage stands out, and all others are one trace.
+    """
+    ledger, expected = new_ledger(), dict[int, list[tuple[float, float, str]]]()
+    for n in range(16):
+        proposal = ledger.ask(few_lineages, short())
+        accuracies = {"natural": 0.8, "robust": 0.3 + n / 100}
+        point = OperatingPoint(
+            mixing_ratio=proposal.mixing_ratio, accuracies=accuracies, n_images=50, epoch=9
         )
-        for proposal in proposals
-    ]
-    drawn = [pair for line in lines for pair in zip(line["x"], line["y"], strict=True)]
-    assert sorted(drawn) == sorted(expected)
-    assert all(line["x"] == sorted(line["x"]) for line in lines)
-    symbols = [symbol for line in lines for symbol in line["marker"]["symbol"]]
-    n_resting = sum(p.params["experts.robust.rests"] for p in proposals)
-    assert symbols.count("circle") == n_resting
-    assert symbols.count("diamond") == 8 - n_resting > 0
+        ledger.tell_released(proposal.trial, [point], COST)
+        symbol = "circle" if proposal.params["experts.robust.rests"] else "diamond"
+        marker = (proposal.params[START], 0.8 * accuracies["robust"], symbol)
+        last = proposal.params["experts.robust.attack.steps"]
+        expected.setdefault(last, []).append(marker)
+    page = page_of(tmp_path, ledger)
+    others, leading = page.figures["lineages"]["data"]
+    assert lineages_of(leading) == [sorted(expected.pop(last))]
+    assert lineages_of(others) == [sorted(markers) for markers in expected.values()]
+    assert len(expected) > 1
+    assert others["name"] == "other lineages"
+    assert leading["name"].startswith("lineage of trial ")
     assert "Coloured lineages hold a point of the front" in page.text
 
 
