@@ -157,8 +157,8 @@ class Growing:
     first stage of a lineage ends after `first_cost`, the second after `second_cost`, and each
     further one after `growth` times as much as the one before it. `n_first` lineages are begun
     before any grows. Of each stage the best 1/eta grow to the next one. A lineage rests after
-    `patience` stages in a row that made the hypervolume of the front grow by less than the fraction
-    `min_growth` each.
+    `patience` stages in a row that each raised neither its own best hypervolume nor that of the
+    front by more than the fraction `min_growth`.
     """
 
     n_first: Positive[int] = 5
