@@ -163,7 +163,7 @@ class Growing:
 
     n_first: Positive[int] = 5
     first_cost: Positive[float] = 18.0
-    second_cost: Positive[float] = 54.0
+    second_cost: Positive[float] = 108.0
     growth: AboveOne = 1.5
     eta: AboveOne = 5.0
     patience: Positive[int] = 2

@@ -4,7 +4,7 @@ A new lineage is trained for its first stage. By asynchronous successive halving
 (Li et al. 2020, arXiv 1810.05934) the best lineages of a stage grow to the next one; there is no
 last stage. Stages but the first end at equal costs, so that cheap attacks get more epochs. A
 lineage rests, and others go on, if its last stages neither did better than those before nor made
-the front grow. Each trial is a branch at the end of a stage, so every stage yields operating points.
+the front grow. Each trial is a branch at the end of a stage, so all stages yield operating points.
 """
 
 from __future__ import annotations
