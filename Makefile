@@ -17,7 +17,7 @@ setup: .venv/installed  ## install everything into .venv (about 7 GB, most of it
 	touch $@
 
 demo: setup  ## search the digits, which takes a few minutes on 2 cores
-	$(BIN)/generalist-search sweep --data digits --space mixing --trials 10 --out $(DEMO)
+	$(BIN)/generalist-search sweep --data digits --budget 2e6 --out $(DEMO)
 
 test: check  ## check lint and types, then run all tests
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90

@@ -157,14 +157,14 @@ class Growing:
     first stage of a lineage ends after `first_cost`, the second after `second_cost`, and each
     further one after `growth` times as much as the one before it, or after what judging its branch
     costs if that is more. `n_first` lineages are begun before any grows. Of each stage the best
-    1/eta grow to the next one. A lineage rests after `patience` stages in a row that made the
-    hypervolume of the front grow by less than the fraction `min_growth` each, or after as many
-    failed branches of a stage.
+    1/eta grow to the next one. A lineage rests after `patience` stages in a row that each raised
+    neither its own best hypervolume nor that of the front by more than the fraction `min_growth`,
+    or after as many failed branches of a stage.
     """
 
     n_first: Positive[int] = 5
     first_cost: Positive[float] = 18.0
-    second_cost: Positive[float] = 54.0
+    second_cost: Positive[float] = 108.0
     growth: AboveOne = 1.5
     eta: AboveOne = 5.0
     patience: Positive[int] = 2

@@ -241,11 +241,17 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
 
 
 def _require_room(resources: Resources) -> None:
-    """Check that a trial has room; imports Ray only if needed."""
-    if not resources.local:
+    """Check that Ray is there and a trial has room in it; imports Ray only if needed."""
+    if resources.local:
+        return
+    try:
         from search.running.ray_cluster import require_room
-
-        require_room(resources)
+    except ModuleNotFoundError as error:
+        raise InvalidConfigError(
+            f"A sweep must have Ray unless it is local, but {error}. Install ray[tune], or give "
+            "--local."
+        ) from error
+    require_room(resources)
 
 
 def _end_text(config: SweepConfig) -> str:

@@ -3,9 +3,10 @@
 A new lineage is trained for its first stage. By asynchronous successive halving with promotions
 (Li et al. 2020, arXiv 1810.05934) the best lineages of a stage grow to the next one; there is no
 last stage. Stages but the first end at equal costs, so that cheap attacks get more epochs. A
-lineage whose last stages did not make the front grow rests, and others go on. Each trial is a
-branch at the end of a stage, so every stage yields operating points. A stage whose branch fails is
-tried again with another branch, as the failure may be that of the natural expert.
+lineage rests, and others go on, if its last stages neither did better than those before nor made
+the front grow. Each trial is a branch at the end of a stage, so all stages yield operating points.
+A stage whose branch fails is tried again with another branch, as the failure may be that of the
+natural expert.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Stage:
     """The branches that leave a lineage after `epochs` epochs.
 
     `volume` is the hypervolume of their points, None before any was released; `paid` says whether
-    one of them made the front grow.
+    one of them made it grow beyond that of the other stages, or made the front grow.
     """
 
     epochs: int
@@ -66,7 +67,7 @@ class Lineage:
 
     @property
     def n_in_vain(self) -> int:
-        """How many of the last stages did not make the front grow; the first does not count."""
+        """How many of the last stages did not pay; the first does not count."""
         judged = [stage for stage in self.stages[1:] if stage.volume is not None]
         paid = [number for number, stage in enumerate(judged, 1) if stage.paid]
         return len(judged) - max(paid, default=0)
@@ -212,11 +213,13 @@ class LineageProposer(Proposer):
         return proposal
 
     def _completed(self, trial: str, volume: float) -> None:
-        _, stage = self.stage_of[trial]
+        lineage, stage = self.stage_of[trial]
         results = self.ledger.results
         stage.points += [point for point in results.points() if point.trial == trial]
         stage.volume = results.goals.front_of(stage.points).hypervolume
-        stage.paid |= volume > self.hypervolume * (1 + self.growing.min_growth)
+        reached = [s.volume for s in lineage.stages if s.volume is not None and s is not stage]
+        pairs = ((volume, self.hypervolume), (stage.volume, max(reached, default=0.0)))
+        stage.paid |= any(now > (1 + self.growing.min_growth) * before for now, before in pairs)
         self.hypervolume = volume
 
     def _to_grow(self) -> tuple[Lineage, int] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -287,17 +288,28 @@ def _environment(storage: str | None) -> dict[str, str]:
     url = storage or ""
     command = [word.replace(url, masked(url)) if url else word for word in sys.orig_argv]
     packages = ("generalist-search", "torch", "torchvision", "ray", "optuna", "moocore")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "command": shlex.join(command),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "git": commit.stdout.strip() or "unknown",
-        **{package: version(package) for package in packages},
+        "git": _commit() or "unknown",
+        **{package: _version(package) for package in packages},
     }
+
+
+def _commit() -> str:
+    """The commit of the source; empty where there is none, or no git."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    place, command = Path(__file__).parent, [git, "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    """The version of a package; a local sweep needs no Ray, and a checkout is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

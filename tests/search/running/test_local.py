@@ -25,7 +25,7 @@ from generalist_core.validation import InvalidConfigError
 from search.api.sweep import resume, sweep
 from search.config import Resources, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.files import read_sealed_json
+from search.files import read_json, read_sealed_json
 from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
@@ -109,6 +109,38 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_checkout_without_ray_and_git_is_enough(tmp_path: Path) -> None:
+    """And a sweep that is not local says what is missing."""
+    code = f"""
+import importlib.metadata as metadata, sys
+sys.modules["ray"] = None
+installed = metadata.version
+def version(package):
+    if package in ("ray", "generalist-search"):
+        raise metadata.PackageNotFoundError(package)
+    return installed(package)
+metadata.version = version
+from search.cli.main import main
+run = ["--epochs", "1", "--n-train", "64", "--n-validation", "20", "--width", "2", "--quiet"]
+run += ["--space", "smoke", "--trials", "1"]
+assert main(["sweep", "--local", "--out", {str(tmp_path / "out")!r}, *run]) == 0
+assert main(["sweep", "--out", {str(tmp_path / "other")!r}, *run]) == 2
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "must have Ray unless it is local" in done.stderr
+    assert not (tmp_path / "other").exists()
+    environment = read_json(tmp_path / "out" / "sweep.json")["environment"]
+    assert environment["ray"] == environment["generalist-search"] == "not installed"
+    assert environment["git"] == "unknown"
 
 
 CUSTOM_SPACE = """

@@ -189,6 +189,19 @@ def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() 
     assert lineage_of(proposer, proposer.propose()) is lineages[3]
 
 
+def test_a_lineage_behind_the_front_goes_on_while_it_grows() -> None:
+    growing = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, patience=1)
+    proposer = proposer_of(growing=growing)
+    leader, other, *_ = begun(proposer, [0.4, 0.3, 0.1, 0.1])
+    for lineage, quality in ((leader, 0.5), (leader, 0.8), (leader, 0.8), (other, 0.55)):
+        proposal = proposer.propose()
+        assert lineage_of(proposer, proposal) is lineage
+        finish(proposer, proposal, quality)
+    assert [stage.paid for stage in leader.stages[1:]] == [True, True, False]
+    assert [stage.paid for stage in other.stages[1:]] == [True]
+    assert lineage_of(proposer, proposer.propose()) is other
+
+
 def test_a_little_growth_of_the_front_does_not_pay() -> None:
     for gain, pays in ((0.005, False), (0.007, True)):
         proposer = proposer_of()
