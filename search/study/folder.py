@@ -303,7 +303,7 @@ def _commit() -> str:
     if git is None:
         return ""
     place, command = Path(__file__).parent, [git, "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)  # noqa: S603
     return done.stdout.strip()
 
 
