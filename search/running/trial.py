@@ -148,7 +148,7 @@ class TrialRun:
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.training = Training(self.trainer, warmups)
         self.n_lines = 0
-        self._left: tuple[int, int, int]
+        self._left: tuple[int, int]
         self._saved_at = self._saving_took_s = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         write_text(self.files.config, to_json(config) + "\n")
@@ -261,9 +261,9 @@ class TrialRun:
             return None
 
 
-def _version(stat: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written."""
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _version(stat: os.stat_result) -> tuple[int, int]:
+    """What changes when a file is replaced or written; times come late from some file systems."""
+    return stat.st_ino, stat.st_size
 
 
 def read_metrics(folder: Path) -> list[Metrics]:

@@ -29,6 +29,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import Space, Trial, base_suggestion, paper_suggestion
 from spaces.lineages import LENGTH, START, lineage_params, robust_of
+from spaces.release_ratio import ratio_params
 
 Value = TypeVar("Value")
 
@@ -140,22 +141,22 @@ class LineageProposer(Proposer):
         """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
         chosen = None if self._is_beginning else self._to_grow() or self._to_branch()
         if chosen is None:
-            return self._begin(self.ledger.ask(self._first_stage, self.base))
+            fixed = {**self._alone, **ratio_params(1.0, 2)}
+            return self._begin(self.ledger.ask(self._first_stage, self.base, fixed=fixed))
         lineage, epochs = chosen
         space = partial(self._further_stage, lineage, epochs)
         return self._begin(self.ledger.ask(space, self.base, fixed=lineage.params))
 
-    def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
-        """The space, where the lineage has the epochs of a first stage.
+    @property
+    def _alone(self) -> dict[str, Any]:
+        """The parameters of the shortest branch, which says nothing but how good its lineage is."""
+        return {LENGTH: 1, f"experts.{robust_of(self.base).name}.rests": True}
 
-        First stages only have to be told apart, so they are judged as learners in training are.
-        """
+    def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
+        """The space, where the lineage has the epochs of a first stage and is released alone."""
         config = self.space(WithLength(trial, base, None, self.growing.first_cost), base)
-        n_images = config.evaluation.n_images_during_training or config.evaluation.n_images
-        rough = replace(
-            config.evaluation, n_images=n_images, release_ratios=(1.0,), n_refinements=0
-        )
-        return replace(config, evaluation=rough)
+        alone = replace(config.evaluation, release_ratios=(1.0,), n_refinements=0)
+        return replace(config, evaluation=alone)
 
     def _further_stage(
         self, lineage: Lineage, epochs: int, trial: Trial, base: TrainConfig
@@ -174,19 +175,18 @@ class LineageProposer(Proposer):
     def first(self) -> list[Suggestion]:
         """The robust experts of the base, of the base with few attack steps, and of the paper.
 
-        The first one's branch releases the robust expert alone, as after adversarial training.
+        Each is released alone, so the first one is plain adversarial training.
         """
         base, _ = base_suggestion(self.space, self.base)
         paper, _ = paper_suggestion(self.space, self.base)
         steps = f"experts.{robust_of(self.base).name}.attack.steps"
         cheap = {**base, steps: FEW_STEPS} if steps in base else base
-        short = {LENGTH: 2, f"experts.{robust_of(self.base).name}.rests": True}
         different: list[dict[str, Any]] = []
         for suggested in (base, cheap, paper):
-            wanted = {name: short.get(name, value) for name, value in suggested.items()}
+            wanted = {name: self._alone.get(name, value) for name, value in suggested.items()}
             wanted.pop(START, None)
             different += [wanted] if wanted not in different else []
-        return list(zip(different, (1.0, 0.5, 0.5), strict=False))
+        return [(wanted, 1.0) for wanted in different]
 
     def completed(self, trial: str) -> None:
         """Take in the points of a trial, and whether they made the front grow."""
