@@ -223,20 +223,31 @@ class LineageProposer(Proposer):
         self.hypervolume = volume
 
     def _to_grow(self) -> tuple[Lineage, int] | None:
-        """A lineage that is among the best of its last stage, of the latest stage that has one."""
+        """A lineage that is among the best of its last stage, of the latest stage that has one.
+
+        One that rests makes room in the first stage; in later ones it is the measure of others.
+        """
         for number in reversed(range(max(len(lineage.stages) for lineage in self.lineages))):
             there = [lineage for lineage in self.lineages if len(lineage.stages) > number]
-            judged = [lineage for lineage in there if lineage.stages[number].volume is not None]
+            judged = [
+                lineage
+                for lineage in there
+                if lineage.stages[number].volume is not None
+                and (number > 0 or not self._rests(lineage))
+            ]
             n_needed = min(self.growing.n_first, len(self.lineages))
             if number == 0 and sum(map(self._has_begun, there)) < n_needed:
                 return None
             judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
             for lineage in judged[: max(1, int(len(judged) / self.growing.eta))]:
                 further = lineage.stages[number + 1 :]
-                if lineage.n_in_vain < self.growing.patience and all(map(self._is_due, further)):
+                if not self._rests(lineage) and all(map(self._is_due, further)):
                     epochs = further[0].epochs if further else self._next_epochs(lineage)
                     return lineage, epochs
         return None
+
+    def _rests(self, lineage: Lineage) -> bool:
+        return lineage.n_in_vain >= self.growing.patience
 
     def _is_due(self, stage: Stage) -> bool:
         """Whether all branches of a stage have failed, but not often enough to give it up."""

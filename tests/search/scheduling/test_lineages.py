@@ -190,6 +190,18 @@ def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() 
     assert lineage_of(proposer, proposer.propose()) is lineages[3]
 
 
+def test_another_goes_on_in_place_of_one_that_rests_but_is_measured_by_it() -> None:
+    growing = Growing(n_first=4, eta=4, first_cost=20, second_cost=60, patience=1)
+    proposer = proposer_of(growing=growing)
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for lineage, quality in ((lineages[1], 0.5), (lineages[3], 0.45)):
+        proposal = proposer.propose()
+        assert lineage_of(proposer, proposal) is lineage
+        finish(proposer, proposal, quality)
+    others = [lineage_of(proposer, proposer.propose()) for _ in range(2)]
+    assert lineages[3] not in others
+
+
 def test_a_lineage_behind_the_front_goes_on_while_it_grows() -> None:
     growing = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, patience=1)
     proposer = proposer_of(growing=growing)
