@@ -60,7 +60,7 @@ def _lineages(contents: ReportContents) -> list[list[Branch]]:
     lineages: dict[str, list[Branch]] = {}
     for branch in release_curves(contents.points):
         params = contents.params.get(branch[0].trial, {})
-        if LENGTH in params:
+        if {LENGTH, START} <= set(params):
             shared = lineage_params(params, from_dict(branch[0].config, TrainConfig))
             lineages.setdefault(json.dumps(shared, sort_keys=True), []).append(branch)
     for branches in lineages.values():
