@@ -62,7 +62,7 @@ def a_third_expert(document: Any) -> None:
 
 EDITS: dict[str, tuple[Callable[[Any], object], str]] = {
     "seed": (of_request(seed=7), "but seed was 0 and is 7. Put"),
-    "space": (of_request(space="smoke"), "but space was 'full' and is 'smoke'. Put"),
+    "space": (of_request(space="smoke"), "but space was 'lineages' and is 'smoke'. Put"),
     "epochs": (
         lambda document: document["request"]["base"].update(epochs=99),
         r"but base\.epochs was \d+ and is 99. Put",
