@@ -166,7 +166,7 @@ class Growing:
     first_cost: Positive[float] = 18.0
     second_cost: Positive[float] = 108.0
     growth: AboveOne = 1.5
-    eta: AboveOne = 5.0
+    eta: AboveOne = 2.5
     patience: Positive[int] = 2
     min_growth: BelowOne = 0.01
 
