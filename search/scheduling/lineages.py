@@ -12,6 +12,7 @@ natural expert.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -225,9 +226,11 @@ class LineageProposer(Proposer):
     def _to_grow(self) -> tuple[Lineage, int] | None:
         """A lineage that is among the best of its last stage, of the latest stage that has one.
 
-        One that rests makes room in the first stage; in later ones it is the measure of others.
+        If there is none, the best of the latest stage goes on. One that rests makes room in the
+        first stage; in later ones it is the measure of others.
         """
-        for number in reversed(range(max(len(lineage.stages) for lineage in self.lineages))):
+        n_stages = max(len(lineage.stages) for lineage in self.lineages)
+        for fewest, number in itertools.product((0, 1), reversed(range(n_stages))):
             there = [lineage for lineage in self.lineages if len(lineage.stages) > number]
             judged = [
                 lineage
@@ -239,7 +242,7 @@ class LineageProposer(Proposer):
             if number == 0 and sum(map(self._has_begun, there)) < n_needed:
                 return None
             judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
-            for lineage in judged[: max(1, int(len(judged) / self.growing.eta))]:
+            for lineage in judged[: max(fewest, int(len(judged) / self.growing.eta))]:
                 further = lineage.stages[number + 1 :]
                 if not self._rests(lineage) and all(map(self._is_due, further)):
                     epochs = further[0].epochs if further else self._next_epochs(lineage)

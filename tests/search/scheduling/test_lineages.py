@@ -176,18 +176,19 @@ def test_a_stage_is_longer_than_judging_it_costs() -> None:
 def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() -> None:
     proposer = proposer_of()
     lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
-    best = lineages[1]
-    for n in range(3):
+    best, other = lineages[1], lineages[3]
+    grown = ((best, 0.7), (other, 0.4), (best, 0.8), (best, 0.9), (best, 0.2), (best, 0.2))
+    for lineage, quality in grown:
         proposal = proposer.propose()
-        assert lineage_of(proposer, proposal) is best
-        finish(proposer, proposal, 0.7 + n / 10)
-    assert [stage.paid for stage in best.stages] == [True, True, True, True]
-    for n_in_vain in (1, 2):
-        proposal = proposer.propose()
-        assert lineage_of(proposer, proposal) is best
-        finish(proposer, proposal, 0.2)
-        assert best.n_in_vain == n_in_vain
-    assert lineage_of(proposer, proposer.propose()) is lineages[3]
+        assert lineage_of(proposer, proposal) is lineage
+        finish(proposer, proposal, quality)
+    assert [stage.paid for stage in best.stages] == [True, True, True, True, False, False]
+    assert best.n_in_vain == 2
+    branch = proposer.propose()
+    assert (lineage_of(proposer, branch), branch.config.sync.start_epoch) == (
+        best,
+        best.stages[3].epochs,
+    )
 
 
 def test_another_goes_on_in_place_of_one_that_rests_but_is_measured_by_it() -> None:
@@ -202,17 +203,12 @@ def test_another_goes_on_in_place_of_one_that_rests_but_is_measured_by_it() -> N
     assert lineages[3] not in others
 
 
-def test_a_lineage_behind_the_front_goes_on_while_it_grows() -> None:
-    growing = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, patience=1)
-    proposer = proposer_of(growing=growing)
-    leader, other, *_ = begun(proposer, [0.4, 0.3, 0.1, 0.1])
-    for lineage, quality in ((leader, 0.5), (leader, 0.8), (leader, 0.8), (other, 0.55)):
-        proposal = proposer.propose()
-        assert lineage_of(proposer, proposal) is lineage
-        finish(proposer, proposal, quality)
-    assert [stage.paid for stage in leader.stages[1:]] == [True, True, False]
-    assert [stage.paid for stage in other.stages[1:]] == [True]
-    assert lineage_of(proposer, proposer.propose()) is other
+def test_growth_of_a_lineage_behind_the_front_pays() -> None:
+    proposer = proposer_of()
+    lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for quality in (0.8, 0.7):
+        finish(proposer, proposer.propose(), quality)
+    assert [stage.paid for stage in lineages[3].stages] == [True, True]
 
 
 def test_a_little_growth_of_the_front_does_not_pay() -> None:
