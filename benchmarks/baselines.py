@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.tasks import Candidate, Task, trained_alone
+from benchmarks.population import mo_pbt
+from benchmarks.tasks import Candidate, Found, Task, trained_alone
 from generalist_core.config import PGD, EvaluationConfig, NamedAttack
 from generalist_core.config.codec import replace_at
 from generalist_core.data.splits import Split
@@ -22,8 +23,6 @@ from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import GeneralistTrainer
 from spaces.lineages import robust_of
-
-Found = tuple[float, list[Candidate]]
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths of adversarial training, over the epochs of the base."""
@@ -141,4 +140,5 @@ BASELINES: dict[str, Callable[[Task], Iterator[Found]]] = {
     "TRADES": trades,
     "fine-tuning, interpolated": interpolation,
     "two models' probabilities": probability_mixture,
+    "MO-PBT": mo_pbt,
 }

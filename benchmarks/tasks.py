@@ -21,6 +21,9 @@ from generalist_core.training.warmups import train_warmup, warming
 from search.running.trial import cached_dataset
 from spaces.lineages import as_lineage, robust_of
 
+Found = tuple[float, "list[Candidate]"]
+"""What a baseline has found since the last time, after the cost so far in forward images."""
+
 Trainer = TypeVar("Trainer", bound=AbstractTrainer)
 
 

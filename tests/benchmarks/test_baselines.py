@@ -32,7 +32,7 @@ def test_costs_grow_and_every_candidate_is_judged_on_both_splits(name: str, task
     costs = [cost for cost, _ in found]
     assert costs == sorted(set(costs))
     for _, candidates in found:
-        (candidate,) = candidates
+        (candidate,) = candidates  # one at a time
         for accuracies, n in ((candidate.validated, 50), (candidate.tested, 40)):
             assert set(accuracies) == {"natural", "robust"}
             assert accuracies["natural"] * n == pytest.approx(round(accuracies["natural"] * n))
