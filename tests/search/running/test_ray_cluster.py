@@ -238,7 +238,7 @@ def stop_once(item: Path, *, times: int) -> int:
 def test_an_item_whose_worker_stands_still_is_given_to_another_and_at_last_fails(
     tmp_path: Path,
 ) -> None:
-    limits, resources = Limits(heartbeat_s=2.0, max_retries=1), Resources(workers=1)
+    limits, resources = Limits(heartbeat_s=10.0, max_retries=1), Resources(workers=1)
     items = [tmp_path / "a", tmp_path / "b"]
     once = dict(map_on_ray(stop_once, items, resources=resources, limits=limits, times=1))
     assert all(isinstance(process, int) for process in once.values())
@@ -259,7 +259,7 @@ def thread_of(_: int) -> int:
 @pytest.mark.usefixtures("local_ray")
 def test_a_worker_calls_in_one_thread() -> None:
     """Torch keeps the number of threads, among others, per thread."""
-    limits, resources = Limits(heartbeat_s=0.4), Resources(workers=1)
+    limits, resources = Limits(heartbeat_s=4.0), Resources(workers=1)
     found = map_on_ray(thread_of, range(6), resources=resources, limits=limits)
     assert len({thread for _, thread in found}) == 1
 
@@ -267,8 +267,10 @@ def test_a_worker_calls_in_one_thread() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_an_item_that_takes_long_keeps_its_worker() -> None:
-    limits, resources = Limits(heartbeat_s=1.0, max_retries=0), Resources(workers=1)
-    assert list(map_on_ray(time.sleep, [4.0], resources=resources, limits=limits)) == [(4.0, None)]
+    limits, resources = Limits(heartbeat_s=8.0, max_retries=0), Resources(workers=1)
+    assert list(map_on_ray(time.sleep, [10.0], resources=resources, limits=limits)) == [
+        (10.0, None)
+    ]
 
 
 def test_a_path_that_is_too_long_for_sockets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
