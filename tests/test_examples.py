@@ -66,7 +66,7 @@ def test_custom_loss_and_attack_reach_rays_workers(
     tmp_path: Path, run: Callable[..., list[str]]
 ) -> None:
     (reason,) = run("custom_loss_and_attack.py", str(tmp_path / "out"))
-    assert "knee" in reason
+    assert "knee" in reason or "none above the line" in reason
     request = (tmp_path / "out" / "sweep.json").read_text()
     assert "custom_loss_and_attack.py:attack" in request
 

@@ -23,7 +23,7 @@ from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import create_folder
 from search.folders import SweepFolder
-from search.interruption import Interrupted, was_interrupted
+from search.interruption import Interrupted, do_nothing, on_interruption, was_interrupted
 from search.lease import leased
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
@@ -121,8 +121,10 @@ def sweep(
     ):
         create_folder(folder)  # a sweep that had the lease until now may have filled it
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        write_request(folder, config, study, custom_parts(data, model), {**pins, "images": images})
-        ledger = open_ledger(folder, config, study, is_new=True)
+        with on_interruption(do_nothing):  # a request without its study could not be resumed
+            parts = custom_parts(data, model)
+            write_request(folder, config, study, parts, {**pins, "images": images})
+            ledger = open_ledger(folder, config, study, is_new=True)
         ledger.guard = lease.require
         for seen in earlier:
             ledger.observe(seen, space, config.base)
