@@ -22,7 +22,6 @@ from generalist_core.training.averaging import overwrite
 from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import GeneralistTrainer
-from spaces.lineages import robust_of
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths of adversarial training, over the epochs of the base."""
@@ -48,13 +47,10 @@ def two_steps(task: Task) -> Iterator[Found]:
 
 def trades(task: Task) -> Iterator[Found]:
     """TRADES (Zhang et al. 2019) with five betas, each trained by the base's schedule."""
-    cost, path = 0.0, f"experts.{robust_of(task.config).name}"
+    cost = 0.0
     for beta in BETAS:
-        config = replace_at(task.config, f"{path}.loss", {"type": "TRADES", "beta": beta})
-        config = replace_at(config, f"{path}.attack.loss", "kl")
-        last = config.epochs - 1
-        sync = dataclasses.replace(config.sync, start_epoch=last)
-        trainer = trained_alone(task.trainer(dataclasses.replace(config, sync=sync)), last)
+        trainer = task.trainer(task.trades({"loss.beta": beta}))
+        trained_alone(trainer, task.config.epochs - 1)
         found = task.released(trainer, 1.0)
         cost += trainer.forward_images
         yield cost, found

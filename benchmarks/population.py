@@ -10,7 +10,6 @@ not need, the learning rate is searched beside the loss.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tasks import Found, Task, trained_alone
-from generalist_core.config import TrainConfig
-from generalist_core.config.codec import replace_at
 from generalist_core.training.abstract_trainer import AbstractTrainer
 from generalist_core.training.warmups import adopt_warmup, warmup_state
 from spaces.lineages import robust_of
@@ -47,7 +44,7 @@ def mo_pbt(task: Task) -> Iterator[Found]:
     """Train a population for as many epochs as the base."""
     rng, cost, epochs = np.random.default_rng(task.config.seed), 0.0, task.config.epochs
     drawn = [{name: _drawn(rng, name) for name in RANGES} for _ in range(N_MEMBERS)]
-    members = [Member(params, task.trainer(_config(task, params))) for params in drawn]
+    members = [Member(params, task.trainer(task.trades(params))) for params in drawn]
     for step in range(1, N_STEPS + 1):
         for member in members:
             cost -= member.trainer.forward_images
@@ -84,21 +81,13 @@ def _explored(task: Task, member: Member, rng: np.random.Generator) -> Member:
     params = {}
     for name, (low, high) in RANGES.items():
         moved = member.params[name] * rng.choice([0.75, 1.25])
-        params[name] = _drawn(rng, name) if rng.random() < RESAMPLED else np.clip(moved, low, high)
-    trainer = task.trainer(_config(task, params))
+        params[name] = (
+            _drawn(rng, name) if rng.random() < RESAMPLED else float(np.clip(moved, low, high))
+        )
+    trainer = task.trainer(task.trades(params))
     name = robust_of(task.config).name
     adopt_warmup(trainer, name, copy.deepcopy(warmup_state(member.trainer, name)))
     return Member(params, trainer)
-
-
-def _config(task: Task, params: dict[str, float]) -> TrainConfig:
-    path = f"experts.{robust_of(task.config).name}"
-    config = replace_at(task.config, f"{path}.loss", {"type": "TRADES"})
-    config = replace_at(config, f"{path}.attack.loss", "kl")
-    for name, value in params.items():
-        config = replace_at(config, f"{path}.{name}", float(value))
-    sync = dataclasses.replace(config.sync, start_epoch=config.epochs - 1)
-    return dataclasses.replace(config, sync=sync)
 
 
 def _drawn(rng: np.random.Generator, name: str) -> float:

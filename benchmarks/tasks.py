@@ -19,7 +19,7 @@ from generalist_core.training.evaluator import Evaluator, OperatingPoint
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import train_warmup, warming
 from search.running.trial import cached_dataset
-from spaces.lineages import as_lineage, robust_of
+from spaces.lineages import as_lineage, robust_of, with_steps
 
 Found = tuple[float, "list[Candidate]"]
 """What a baseline has found since the last time, after the cost so far in forward images."""
@@ -106,8 +106,7 @@ class Task:
 
     def robust_only(self) -> float:
         """The natural test accuracy of the base's robust expert, trained alone to the end."""
-        alone = dataclasses.replace(self.config.sync, start_epoch=self.config.epochs - 1)
-        trainer = self.trainer(dataclasses.replace(self.config, sync=alone))
+        trainer = self.trainer(alone(self.config))
         if isinstance(trainer, SimulatedTrainer):
             return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
         trained_alone(trainer, self.config.epochs - 1)
@@ -120,11 +119,22 @@ class Task:
         With `steps` it trains on PGD of so many steps, which together can cross the ball.
         """
         config = as_lineage(self.config, start, start + epochs)
-        if steps is None:
-            return config
-        attack = f"experts.{robust_of(config).name}.attack"
-        config = replace_at(config, f"{attack}.steps", steps)
-        return replace_at(config, f"{attack}.relative_step_size", 2 / steps)
+        return config if steps is None else with_steps(config, steps)
+
+    def trades(self, params: Mapping[str, float]) -> TrainConfig:
+        """The base's robust expert alone, on TRADES, with fields such as `loss.beta` set."""
+        path = f"experts.{robust_of(self.config).name}"
+        config = replace_at(self.config, f"{path}.loss", {"type": "TRADES"})
+        config = replace_at(config, f"{path}.attack.loss", "kl")
+        for name, value in params.items():
+            config = replace_at(config, f"{path}.{name}", value)
+        return alone(config)
+
+
+def alone(config: TrainConfig) -> TrainConfig:
+    """`config` with its only sync before the last epoch, up to which experts train alone."""
+    sync = dataclasses.replace(config.sync, start_epoch=config.epochs - 1)
+    return dataclasses.replace(config, sync=sync)
 
 
 def trained_alone(trainer: Trainer, epochs: int) -> Trainer:

@@ -43,13 +43,18 @@ def branches(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def tune_steps(trial: Trial, config: TrainConfig) -> TrainConfig:
-    """The steps of PGD, each so long that together they can cross the ball; others are kept."""
+    """The steps of PGD, see `with_steps`; any other attack is kept."""
     robust = robust_of(config)
     if not isinstance(robust.attack, PGD):
         return config
-    path = f"experts.{robust.name}.attack"
-    config = tune_int(trial, config, f"{path}.steps", 2, 12)
-    length = max(robust.attack.relative_step_size, 2 / value_at(config, f"{path}.steps"))
+    return with_steps(config, trial.suggest_int(f"experts.{robust.name}.attack.steps", 2, 12))
+
+
+def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
+    """`config` whose robust expert trains on PGD of so many steps, which can cross the ball."""
+    path = f"experts.{robust_of(config).name}.attack"
+    length = max(value_at(config, f"{path}.relative_step_size"), 2 / steps)
+    config = replace_at(config, f"{path}.steps", steps)
     return replace_at(config, f"{path}.relative_step_size", length)
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from generalist_core.config import TrainConfig
+from generalist_core.config import ExpertConfig, TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.validation import InvalidConfigError
 from search.config import Growing
-from search.front.points import FrontPoint
+from search.front.points import FrontPoint, release_curves
 from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -76,21 +76,21 @@ class Lineage:
 
 
 class WithLength:
-    """A trial in which the lineage has a given length: `epochs`, or as many as `cost` pays for."""
+    """A trial in which the lineage has the epochs that `epochs_of` its robust expert says."""
 
-    def __init__(self, trial: Trial, base: TrainConfig, epochs: int | None, cost: float) -> None:
+    def __init__(
+        self, trial: Trial, base: TrainConfig, epochs_of: Callable[[ExpertConfig], int]
+    ) -> None:
         self.trial = trial
         self.config = base
-        self.epochs = epochs
-        self.cost = cost
+        self.epochs_of = epochs_of
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         """A suggestion of the trial's, or the given length."""
         if name == START:
-            paid = round(self.cost / update_cost(robust_of(self.config)))
-            low = high = self.epochs or max(1, paid)
+            low = high = self.epochs_of(robust_of(self.config))
         return self._noted(name, self.trial.suggest_int(name, low, high, step=step, log=log))
 
     def suggest_float(
@@ -133,10 +133,10 @@ class LineageProposer(Proposer):
         results = ledger.results
         for proposal in results.proposals():
             self._begin(proposal)
-        completed = {point.trial for point in results.points()}
+        released = {curve[0].trial: curve for curve in release_curves(results.points())}
         for growth in results.history():
-            if growth.trial in completed:
-                self._completed(growth.trial, growth.hypervolume)
+            if growth.trial in released:
+                self._completed(growth.trial, released[growth.trial], growth.hypervolume)
 
     def propose(self) -> Proposal:
         """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
@@ -155,7 +155,9 @@ class LineageProposer(Proposer):
 
     def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
         """The space, where the lineage has the epochs of a first stage and is released alone."""
-        config = self.space(WithLength(trial, base, None, self.growing.first_cost), base)
+        cost = self.growing.first_cost
+        paid_for = WithLength(trial, base, lambda robust: max(1, round(cost / update_cost(robust))))
+        config = self.space(paid_for, base)
         alone = replace(config.evaluation, release_ratios=(1.0,), n_refinements=0)
         return replace(config, evaluation=alone)
 
@@ -166,7 +168,7 @@ class LineageProposer(Proposer):
 
         The curve is refined as far as that costs no more than half of what the stage did.
         """
-        config = self.space(WithLength(trial, base, epochs, 0.0), base)
+        config = self.space(WithLength(trial, base, lambda _: epochs), base)
         before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
         n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
         n_refinements = min(max(n_points - FEWEST_POINTS, 0), config.evaluation.n_refinements)
@@ -191,7 +193,9 @@ class LineageProposer(Proposer):
 
     def completed(self, trial: str) -> None:
         """Take in the points of a trial, and whether they made the front grow."""
-        self._completed(trial, self.ledger.results.front().hypervolume)
+        results = self.ledger.results
+        points = [point for point in results.points() if point.trial == trial]
+        self._completed(trial, points, results.front().hypervolume)
 
     @property
     def _is_beginning(self) -> bool:
@@ -213,11 +217,10 @@ class LineageProposer(Proposer):
         self.stage_of[proposal.trial] = (lineage, stage)
         return proposal
 
-    def _completed(self, trial: str, volume: float) -> None:
+    def _completed(self, trial: str, points: Sequence[FrontPoint], volume: float) -> None:
         lineage, stage = self.stage_of[trial]
-        results = self.ledger.results
-        stage.points += [point for point in results.points() if point.trial == trial]
-        stage.volume = results.goals.front_of(stage.points).hypervolume
+        stage.points += points
+        stage.volume = self.ledger.results.goals.front_of(stage.points).hypervolume
         reached = [s.volume for s in lineage.stages if s.volume is not None and s is not stage]
         pairs = ((volume, self.hypervolume), (stage.volume, max(reached, default=0.0)))
         stage.paid |= any(now > (1 + self.growing.min_growth) * before for now, before in pairs)
