@@ -4,9 +4,10 @@ A new lineage is trained for its first stage. By asynchronous successive halving
 (Li et al. 2020, arXiv 1810.05934) the best lineages of a stage grow to the next one; there is no
 last stage. Stages but the first end at equal costs, so that cheap attacks get more epochs. A
 lineage rests, and others go on, if its last stages neither did better than those before nor made
-the front grow. Each trial is a branch at the end of a stage, so all stages yield operating points.
-A stage whose branch fails is tried again with another branch, as the failure may be that of the
-natural expert.
+the front grow. The best one goes on as soon as the others together have cost as much, so at most
+half of the compute goes into what does not better it. Each trial is a branch at the end of a stage,
+so all stages yield operating points. A stage whose branch fails is tried again with another branch,
+as the failure may be that of the natural expert.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Lineage:
     params: dict[str, Any]
     cost: int
     stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        """The hypervolume of its best stage, 0 before any was judged."""
+        return max((stage.volume or 0.0 for stage in self.stages), default=0.0)
 
     @property
     def n_in_vain(self) -> int:
@@ -253,7 +259,21 @@ class LineageProposer(Proposer):
         return None
 
     def _rests(self, lineage: Lineage) -> bool:
-        return lineage.n_in_vain >= self.growing.patience
+        """Whether its last stages were in vain; a leader goes on when others cost as much."""
+        if lineage.n_in_vain < self.growing.patience or len(self.lineages) == 1:
+            return False
+        others = sum(self._spent(other) for other in self.lineages if other is not lineage)
+        return lineage is not self._leader or self._spent(lineage) > others
+
+    @property
+    def _leader(self) -> Lineage:
+        """The lineage of the best stage."""
+        return max(self.lineages, key=lambda lineage: lineage.best)
+
+    def _spent(self, lineage: Lineage) -> float:
+        """What a lineage and its operating points cost, in forward images per training image."""
+        n_points = sum(len(stage.points) for stage in lineage.stages)
+        return lineage.stages[-1].epochs * lineage.cost + n_points * self.point_cost
 
     def _is_due(self, stage: Stage) -> bool:
         """Whether all branches of a stage have failed, but not often enough to give it up."""
@@ -272,19 +292,17 @@ class LineageProposer(Proposer):
         return max(lineage.stages[-1].epochs + 1, round(cost / lineage.cost))
 
     def _to_branch(self) -> tuple[Lineage, int] | None:
-        """The best stage of all; at most as many further branches as further lineages."""
-        n_trials = sum(len(s.trials) for lineage in self.lineages for s in lineage.stages)
-        n_further = n_trials - sum(len(lineage.stages) for lineage in self.lineages)
-        judged = [
-            (stage.volume, lineage, stage.epochs)
-            for lineage in self.lineages
-            for stage in lineage.stages
-            if stage.volume is not None
-        ]
-        if not judged or n_further > len(self.lineages) - self.growing.n_first:
+        """The best stage of all, until it has had its share of further branches.
+
+        There are at most as many of these as of further lineages.
+        """
+        stages = [stage for lineage in self.lineages for stage in lineage.stages]
+        n_further = sum(len(stage.trials) for stage in stages) - len(stages)
+        best = max(self._leader.stages, key=lambda stage: stage.volume or 0.0)
+        may_branch = best.volume is not None and len(best.trials) <= self.growing.patience
+        if not may_branch or n_further > len(self.lineages) - self.growing.n_first:
             return None
-        _, lineage, epochs = max(judged, key=lambda found: found[0])
-        return lineage, epochs
+        return self._leader, best.epochs
 
 
 def has_lineages(space: Space, base: TrainConfig) -> bool:

@@ -192,7 +192,7 @@ def test_growth_goes_on_when_nothing_else_does_and_rests_when_it_does_not_pay() 
 
 
 def test_another_goes_on_in_place_of_one_that_rests_but_is_measured_by_it() -> None:
-    growing = Growing(n_first=4, eta=4, first_cost=20, second_cost=60, patience=1)
+    growing = Growing(n_first=4, eta=4, first_cost=20, second_cost=90, patience=1)
     proposer = proposer_of(growing=growing)
     lineages = begun(proposer, [0.3, 0.6, 0.1, 0.5])
     for lineage, quality in ((lineages[1], 0.5), (lineages[3], 0.45)):
@@ -201,6 +201,25 @@ def test_another_goes_on_in_place_of_one_that_rests_but_is_measured_by_it() -> N
         finish(proposer, proposal, quality)
     others = [lineage_of(proposer, proposer.propose()) for _ in range(2)]
     assert lineages[3] not in others
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_a_leader_that_rests_goes_on_when_others_have_cost_as_much(n_workers: int) -> None:
+    """So it gets half of the compute, but for what is running: a stage of its own, or of others."""
+    proposer = proposer_of()
+    (leader, *_) = begun(proposer, [0.9, 0.3, 0.2, 0.1])
+    running: list[Proposal] = []
+    for _ in range(80):
+        while len(running) < n_workers:
+            running.append(proposer.propose())
+        proposal = running.pop(0)
+        lineage = lineage_of(proposer, proposal)
+        finish(proposer, proposal, 0.9 if lineage is leader else 0.2)
+    costs = [lineage.stages[-1].epochs * lineage.cost for lineage in proposer.lineages]
+    share = costs[0] / sum(costs)
+    assert 1 / 3 < share < 2 / 3
+    assert len(leader.stages) > 4
+    assert all(len(stage.trials) <= 1 + GROWING.patience for stage in leader.stages)
 
 
 def test_growth_of_a_lineage_behind_the_front_pays() -> None:
@@ -270,9 +289,9 @@ def test_a_space_with_one_lineage_grows_it() -> None:
     proposer = proposer_of(branch)
     begun(proposer, [0.3, 0.4, 0.5, 0.6])
     (lineage,) = proposer.lineages
-    for n in range(2):
-        finish(proposer, proposer.propose(), 0.7 + n / 10)
-    assert [len(stage.trials) for stage in lineage.stages] == [4, 1, 1]
+    for _ in range(5):
+        finish(proposer, proposer.propose(), 0.7)
+    assert [len(stage.trials) for stage in lineage.stages] == [4, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("n_workers", [1, 3, 8])
