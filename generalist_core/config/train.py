@@ -81,7 +81,9 @@ class TrainConfig:
     exact up to rounding. A step works through its batch in `n_accumulations` parts and adds their
     gradients up, which divides the memory needed by about that number. This is exact too, except
     for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the
-    forwards of training and of the attack, which takes time at the start and changes rounding.
+    forwards of training and of the attack, which takes time at the start and changes rounding. With
+    `cuda_graph` a GPU records a step of all experts once and replays it, see
+    `generalist_core.training.recording`; what cannot be recorded runs as it is.
 
     What is constant within an epoch (the mixing ratio, and schedules without `per_step`) has its
     value at the `start` of the epoch, or at its `end`: as in the official code, which numbers
@@ -102,6 +104,7 @@ class TrainConfig:
     channels_last: bool = False
     n_accumulations: int = 1
     compile: bool = False
+    cuda_graph: bool = False
     device: str = "auto"
     epoch_progress: Literal["start", "end"] = "start"
 

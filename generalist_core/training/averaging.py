@@ -14,6 +14,9 @@ from generalist_core.models.state import averaged_tensors, recompute_derived
 Weights = list[Tensor]
 """The tensors of a model that are averaged, see `generalist_core.models.state`."""
 
+Number = float | Tensor
+"""A factor; as a tensor, (), a recorded step reads it anew at each replay."""
+
 
 def weights_of(model: nn.Module) -> Weights:
     """The model's own tensors, detached: writing to them changes the model."""
@@ -48,16 +51,20 @@ def overwrite(model: nn.Module, weights: Sequence[Tensor]) -> None:
 
 
 @torch.no_grad()
-def mix(weights: Sequence[Sequence[Tensor]], ratios: Sequence[float]) -> Weights:
+def mix(weights: Sequence[Sequence[Tensor]], ratios: Sequence[Number]) -> Weights:
     """The mixture sum_i ratios[i] * weights[i] of one or more experts' weights.
 
     A ratio of 0 leaves its expert out, so weights that diverged there do no harm.
     """
-    pairs = [(w, r) for w, r in zip(weights, ratios, strict=True) if r != 0]
+    both = zip(weights, ratios, strict=True)
+    pairs = [(w, r) for w, r in both if isinstance(r, Tensor) or r != 0]
     pairs = pairs or [(weights[0], 0.0)]
     total = torch._foreach_mul(list(pairs[0][0]), pairs[0][1])
     for tensors, ratio in pairs[1:]:
-        torch._foreach_add_(total, list(tensors), alpha=ratio)
+        if isinstance(ratio, Tensor):
+            torch._foreach_add_(total, torch._foreach_mul(list(tensors), ratio))
+        else:
+            torch._foreach_add_(total, list(tensors), alpha=ratio)
     return list(total)
 
 
@@ -78,12 +85,24 @@ class Average:
         self.weights: Weights = [tensor.clone() for tensor in weights]
         self.n_updates = 0
 
-    @torch.no_grad()
+    @property
+    def rate(self) -> float:
+        """The part 1 - d of the weights that the next update takes in."""
+        return 1 - self.config.decay_at(self.n_updates)
+
     def update(self, weights: Sequence[Tensor]) -> None:
         """Take in new weights."""
-        decay = self.config.decay_at(self.n_updates)
-        torch._foreach_lerp_(self.weights, list(weights), 1 - decay)
+        self.approach(weights, self.rate)
         self.n_updates += 1
+
+    @torch.no_grad()
+    def approach(self, weights: Sequence[Tensor], rate: Number) -> None:
+        """Go this part of the way to `weights`, without counting."""
+        if isinstance(rate, Tensor):
+            way = torch._foreach_sub(list(weights), self.weights)
+            torch._foreach_add_(self.weights, torch._foreach_mul(way, rate))
+        else:
+            torch._foreach_lerp_(self.weights, list(weights), rate)
 
     def restart(self, weights: Sequence[Tensor]) -> None:
         """Forget the past: the average becomes a copy of `weights`."""

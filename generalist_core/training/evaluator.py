@@ -12,9 +12,9 @@ from generalist_core.attacks.gradient import perturb
 from generalist_core.config import Attack, EvaluationConfig, Ratio
 from generalist_core.data.splits import Split
 from generalist_core.device import full_precision
+from generalist_core.models.folding import folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, overwrite
-from generalist_core.training.folding import folded, up_to_date
 
 
 @dataclass(frozen=True, kw_only=True)

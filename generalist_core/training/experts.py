@@ -16,7 +16,7 @@ from generalist_core.models.build import ModelFactory, Shape, build_model, why_n
 from generalist_core.models.state import BufferPlaces, copied, load_state, moved, state_of
 from generalist_core.models.state_check import require_sound_state, require_trainable
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
-from generalist_core.training.averaging import Average, overwrite, weights_of
+from generalist_core.training.averaging import Average, Number, mix, overwrite, weights_of
 from generalist_core.training.forward import forwards_of
 from generalist_core.training.losses import training_loss
 from generalist_core.training.optimizers import build_optimizer
@@ -71,6 +71,15 @@ class Expert:
         The learning rate is that of `progress` in [0, 1]. The loss is a tensor without gradient,
         left on the device so that nothing waits for it.
         """
+        loss = self.update(x, y, noise, lr=self.lr(progress), rate=self.average.rate)
+        self.average.n_updates += 1
+        return loss
+
+    def update(self, x: Tensor, y: Tensor, noise: Noise, *, lr: Number, rate: Number) -> Tensor:
+        """The same at a learning rate and a rate of the average; it counts nothing.
+
+        All that it changes are tensors in their places, so that it can be recorded.
+        """
         x = x.to(memory_format=self.memory_format)
         if self.augment is not None:
             x, y = self.augment(x, y)
@@ -78,9 +87,9 @@ class Expert:
         self.model.train()
         self.optimizer.zero_grad()
         loss = self._backward(x, x_adv, y)
-        self.set_lr(progress)
+        self.set_lr(lr)
         self.optimizer.step()
-        self.average.update(self.weights)
+        self.average.approach(self.weights, rate)
         return loss
 
     def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -110,20 +119,39 @@ class Expert:
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def update_contribution(self, relative_weight: float) -> None:
-        """Add this step's part of the global learner to the contribution."""
-        whole = relative_weight == 1
-        part = self.source if whole else torch._foreach_mul(self.source, relative_weight)
-        self.contribution.update(part)
+    def update_contribution(self, relative_weight: Number, rate: Number) -> None:
+        """Go this part of the way to this step's part of the global learner."""
+        self.contribution.approach(mix([self.source], [relative_weight]), rate)
 
     def lr(self, progress: float) -> float:
         """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
         return self.config.optimizer.lr * self.config.schedule(progress)
 
-    def set_lr(self, progress: float) -> None:
-        """Give the optimizer its learning rate."""
+    def set_lr(self, lr: Number) -> None:
+        """Give the optimizer its learning rate; a tensor on a GPU lets the step be recorded."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(progress)
+            group["lr"] = lr
+            if "capturable" in group:
+                group["capturable"] = isinstance(lr, Tensor) and lr.is_cuda
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that a step changes, in their places."""
+        kept = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [
+            *(tensor.detach() for tensor in self.model.parameters()),
+            *self.model.buffers(),
+            *(value for value in kept if isinstance(value, Tensor)),
+            *self.average.weights,
+            *self.contribution.weights,
+        ]
+
+    @torch.no_grad()
+    def forget_momentum(self) -> None:
+        """The optimizer begins anew: zeros are what its first step begins with."""
+        for state in self.optimizer.state.values():
+            for value in state.values():
+                value.zero_()
 
     def overwrite(self, weights: Sequence[Tensor]) -> None:
         """Continue from these weights; the optimizer and the average are kept."""

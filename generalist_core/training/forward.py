@@ -15,8 +15,8 @@ from generalist_core.attacks.gradient import Logits
 from generalist_core.config import Precision, TrainConfig
 from generalist_core.device import training_precision
 from generalist_core.models.build import Shape
+from generalist_core.models.folding import Folded, fold, folded, refreshed
 from generalist_core.models.forms import is_same_function, trial_images
-from generalist_core.training.folding import Folded, fold, folded, refreshed
 
 TOLERANCES: dict[Precision, float] = {
     "float64": 1e-8,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,10 +22,17 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
-from generalist_core.training.averaging import Average, Weights, all_finite, mix, named
+from generalist_core.training.averaging import Average, Number, Weights, all_finite, mix, named
 from generalist_core.training.cost import update_cost
 from generalist_core.training.evaluator import Evaluator
 from generalist_core.training.experts import Expert, initial_model
+from generalist_core.training.recording import (
+    Record,
+    RecordedStep,
+    recorded_on_gpu,
+    side_by_side,
+    why_not_recorded,
+)
 from generalist_core.training.warmup_keys import (
     Origin,
     contribution_weights,
@@ -34,6 +43,9 @@ from generalist_core.user_code import pinned
 from generalist_core.validation import InvalidConfigError
 
 __all__ = ["DivergedError", "GeneralistTrainer", "Metrics"]
+
+
+log = logging.getLogger(__name__)
 
 
 class DivergedError(ArithmeticError):
@@ -47,6 +59,8 @@ class GeneralistTrainer(AbstractTrainer):
     initial weights and the order of the data: each may be trained ahead of the others or adopt what
     another run trained, to equal bits (see `generalist_core.training.warmups`).
     """
+
+    record: Record = staticmethod(recorded_on_gpu)
 
     def __init__(
         self, config: TrainConfig, data: Dataset, *, model: ModelFactory | None = None
@@ -90,6 +104,10 @@ class GeneralistTrainer(AbstractTrainer):
             for expert, weight in zip(self.experts, weights, strict=True):
                 expert.contribution.restart(mix([expert.weights], [weight]))
         self._global: Average | None = None
+        self._recorded: RecordedStep | None = None
+        self._why_not_recorded = why_not_recorded(config, self.device)
+        if config.cuda_graph and self.device.type == "cuda" and self._why_not_recorded:
+            log.warning("Steps are not recorded, since %s.", self._why_not_recorded)
 
     @property
     def origin(self) -> Origin:
@@ -203,10 +221,10 @@ class GeneralistTrainer(AbstractTrainer):
         if synced and self.config.sync.at == "boundary":
             self._sync()
         losses, batches = [], self.batches(epoch) if batches is None else batches
+        noises = noises or [self._noise(expert) for expert in experts]
         with training_precision(self.config.precision):
             for step, (x, y) in enumerate(batches):
-                drawn = noises or [self._noise(expert, step) for expert in experts]
-                losses.append(self._step(experts, x, y, step, drawn))
+                losses.append(self._step(experts, x, y, step, noises))
                 if synced and self.config.sync.at == "every_step":
                     self._sync()
         return _checked(experts, torch.stack(losses).mean(0).tolist())
@@ -215,25 +233,91 @@ class GeneralistTrainer(AbstractTrainer):
         self, experts: Sequence[Expert], x: Tensor, y: Tensor, step: int, noises: Sequence[Noise]
     ) -> Tensor:
         """One update of experts and of the global learner; the losses, (n_experts,)."""
-        losses = []
-        for expert, noise in zip(experts, noises, strict=True):
-            progress = progress_at(self.config, expert.config, expert.epoch, step, self._n_batches)
-            seed = derive_seed(self.config.seed, "model", expert.epoch, step, expert.config.name)
-            with global_seed(seed, self.device):
-                losses.append(expert.step(x, y, progress=progress, noise=noise))
+        numbers = self._numbers(experts, step)
+        if self._why_not_recorded is None:
+            losses = self._recorded_step(experts, x, y, numbers)(x, y, noises, numbers)
+        else:
+            losses = self._update(experts, step, x, y, noises, numbers)
+        for expert in experts:
+            expert.set_lr(numbers[f"lr/{expert.config.name}"])
+            expert.average.n_updates += 1
+            expert.contribution.n_updates += self._global is None
             self.forward_images += update_cost(expert.config) * len(x)
-        self._update_global(experts)
+        if self._global is not None:
+            self._global.n_updates += 1
+        return losses
+
+    def _numbers(self, experts: Sequence[Expert], step: int) -> dict[str, float]:
+        """The rates and weights of a step, which change from step to step, by name."""
+        epoch, numbers = experts[0].epoch, dict[str, float]()
+        for expert in experts:
+            name = expert.config.name
+            progress = progress_at(self.config, expert.config, epoch, step, self._n_batches)
+            numbers[f"lr/{name}"] = expert.lr(progress)
+            numbers[f"average/{name}"] = expert.average.rate
+        weights = self.config.weights_at(epoch)
+        if self._global is None:
+            weights = self._contribution_weights[epoch]
+            for expert in experts:
+                numbers[f"contribution/{expert.config.name}"] = expert.contribution.rate
+        else:
+            numbers["global"] = self._global.rate
+        for expert, weight in zip(self.experts, weights, strict=True):
+            numbers[f"weight/{expert.config.name}"] = weight
+        return numbers
+
+    def _update(
+        self,
+        experts: Sequence[Expert],
+        step: int | None,
+        x: Tensor,
+        y: Tensor,
+        noises: Sequence[Noise],
+        numbers: Mapping[str, Number],
+    ) -> Tensor:
+        """A step that counts nothing; without its number the models must not draw at random."""
+
+        def update(expert: Expert, noise: Noise) -> Tensor:
+            name = expert.config.name
+            rates = {"lr": numbers[f"lr/{name}"], "rate": numbers[f"average/{name}"]}
+            with self._seeded(expert, step):
+                return expert.update(x, y, noise, **rates)
+
+        pairs = zip(experts, noises, strict=True)
+        losses = side_by_side([functools.partial(update, *pair) for pair in pairs])
+        weights = [numbers[f"weight/{expert.config.name}"] for expert in self.experts]
+        if self._global is not None:
+            sources = [expert.source for expert in self.experts]
+            self._global.approach(mix(sources, weights), numbers["global"])
+            return torch.stack(losses)
+        for expert, weight in zip(self.experts, weights, strict=True):
+            if expert in experts:
+                rate = numbers[f"contribution/{expert.config.name}"]
+                expert.update_contribution(weight, rate)
         return torch.stack(losses)
 
-    def _update_global(self, experts: Sequence[Expert]) -> None:
-        epoch = experts[0].epoch
-        if self._global is not None:
-            weights = self.config.weights_at(epoch)
-            self._global.update(mix([expert.source for expert in self.experts], weights))
-            return
-        for expert, weight in zip(self.experts, self._contribution_weights[epoch], strict=True):
-            if expert in experts:
-                expert.update_contribution(weight)
+    def _seeded(self, expert: Expert, step: int | None) -> contextlib.AbstractContextManager[None]:
+        if step is None:
+            return contextlib.nullcontext()
+        purpose = ("model", expert.epoch, step, expert.config.name)
+        return global_seed(derive_seed(self.config.seed, *purpose), self.device)
+
+    def _recorded_step(
+        self, experts: Sequence[Expert], x: Tensor, y: Tensor, numbers: Mapping[str, float]
+    ) -> RecordedStep:
+        """The recorded step of this form; one is kept, as co-training follows the warm-up."""
+        kept = self._recorded
+        if kept is None or not kept.is_of(x, y, numbers) or kept.has_moved:
+            learner = [] if self._global is None else self._global.weights
+
+            def tensors() -> list[Tensor]:
+                return [tensor for e in experts for tensor in e.tensors] + learner
+
+            step = functools.partial(self._update, experts, None)
+            kept = self._recorded = RecordedStep(
+                step, x, y, len(experts), numbers, tensors=tensors, record=self.record
+            )
+        return kept
 
     def _begin_cotraining(self) -> None:
         """From the first sync on the global learner is one average, not a sum of contributions.
@@ -255,7 +339,7 @@ class GeneralistTrainer(AbstractTrainer):
                 continue
             expert.overwrite(learner)
             if sync.restart_momentum:
-                expert.optimizer.state.clear()
+                expert.forget_momentum()
             if sync.restart_averages:
                 expert.average.restart(learner)
 
@@ -270,9 +354,9 @@ class GeneralistTrainer(AbstractTrainer):
             dtype=self.dtype,
         )
 
-    def _noise(self, expert: Expert, step: int) -> Noise:
-        """One stream per expert, epoch and step, so that none depends on another's history."""
-        purpose = ("noise", expert.epoch, step, expert.config.name)
+    def _noise(self, expert: Expert) -> Noise:
+        """One stream per expert and epoch, so that none depends on another's history."""
+        purpose = ("noise", expert.epoch, expert.config.name)
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
 
 

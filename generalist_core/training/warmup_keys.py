@@ -106,7 +106,12 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             "data": [origin.data, config.data.crop_padding, config.data.flip],
             "model": origin.model,
             "run": [config.seed, config.batch_size, config.precision],
-            "rounding": [config.fold_batchnorm, config.channels_last, config.compile],
+            "rounding": [
+                config.fold_batchnorm,
+                config.channels_last,
+                config.compile,
+                config.cuda_graph,
+            ],
             "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
             "expert": {n: value for n, value in settings.items() if n not in ("schedule", "rests")},

@@ -125,7 +125,7 @@ def test_the_share_averages_its_part_of_the_source(source: str) -> None:
     trained = expert(source=source, decay=0.5, decay_warmup=False)
     trained.step(X, Y, progress=0.0, noise=noise())
     before = clones(trained.contribution.weights)
-    trained.update_contribution(0.3)
+    trained.update_contribution(0.3, rate=0.5)
     entering = trained.weights if source == "experts" else trained.average.weights
     expected = [0.5 * b + 0.5 * 0.3 * w for b, w in zip(before, entering, strict=True)]
     assert largest_difference(trained.contribution.weights, expected) < 1e-6
@@ -178,7 +178,7 @@ def test_an_expert_continues_from_its_state() -> None:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for each in (first, second):
         each.step(X, Y, progress=0.5, noise=noise(1))
-        each.update_contribution(0.3)
+        each.update_contribution(0.3, rate=0.5)
     assert same_bits(first.state_dict(), second.state_dict())
 
 
@@ -189,7 +189,7 @@ def test_a_state_that_was_loaded_stays_as_it_was() -> None:
     branch = expert(NATURAL)
     branch.load_state_dict(state)
     branch.step(X, Y, progress=0.5, noise=noise(1))
-    branch.update_contribution(0.3)
+    branch.update_contribution(0.3, rate=0.5)
     assert same_bits(state, before)
 
 

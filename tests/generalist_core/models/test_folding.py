@@ -19,8 +19,8 @@ from torch.nn.utils import prune
 from generalist_core import once
 from generalist_core.config import PGD, ModelConfig
 from generalist_core.models.build import build_model
+from generalist_core.models.folding import Folded, folded
 from generalist_core.training.averaging import weights_of
-from generalist_core.training.folding import Folded, folded
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import warmup_keys
 from tests.helpers.problems import RUNS, same_bits, tiny_dataset, train_to, two_experts, with_expert

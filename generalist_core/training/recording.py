@@ -1,0 +1,255 @@
+"""A training step recorded once on a GPU and replayed: one launch in place of thousands.
+
+What differs from step to step (images, labels, noise, rates and weights of mixtures) is written
+into tensors that the recorded kernels read. What is decided in Python is decided once, so only
+steps are recorded that decide nothing; see `why_not_recorded`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from generalist_core.config import CustomAttack, CustomLoss, RMSprop, TrainConfig
+from generalist_core.randomness import Noise
+from generalist_core.training.averaging import Number
+
+log = logging.getLogger(__name__)
+
+Replay = Callable[[], Tensor]
+"""Does again what was recorded; its result is overwritten by the next replay."""
+
+Record = Callable[[Callable[[], Tensor]], Replay]
+
+N_EAGER = 3
+"""Steps before the recording, in which torch and its compiler allocate what they keep."""
+
+TOLERANCE = 0.1
+"""How far the change of the weights by a replay may be from that by a step of its own, relative.
+
+Gradients are added up in any order on a GPU, and where one is nearly zero, its sign in an attack is
+that of the rounding. A step that reads a stale tensor is wrong by more.
+"""
+
+
+class StepFunction(Protocol):
+    """A step on images (n, c, h, w), labels (n,), noises and numbers by name; the losses."""
+
+    def __call__(
+        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, Number], /
+    ) -> Tensor:
+        """Do the step."""
+        ...
+
+
+def why_not_recorded(config: TrainConfig, device: torch.device) -> str | None:
+    """Why the steps of a run are not recorded; None if they are."""
+    reasons = {
+        "`cuda_graph` is false": not config.cuda_graph,
+        "only a GPU can replay": device.type != "cuda",
+        "`n_accumulations` is above 1": config.n_accumulations > 1,
+    }
+    for expert in config.experts:
+        is_own = isinstance(expert.attack, CustomAttack) or isinstance(expert.loss, CustomLoss)
+        draws = expert.batch_augmentation is not None
+        waits = isinstance(expert.optimizer, RMSprop)
+        reasons |= {
+            f"expert {expert.name!r} has a function of the user's": is_own,
+            f"the `batch_augmentation` of expert {expert.name!r} draws on the CPU": draws,
+            f"RMSprop, of expert {expert.name!r}, reads its rate on the CPU": waits,
+        }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+class HeldNoise:
+    """Noise that is drawn before it is asked for, into tensors that stay in their places."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[str, Tensor]] = []
+        self.source: Noise | None = None
+        self.n_asked = 0
+
+    def refill(self, source: Noise) -> None:
+        """Draw from `source` what was asked for the last time, in the same order."""
+        self.source, self.n_asked = source, 0
+        for kind, tensor in self.held:
+            tensor.copy_(getattr(source, kind)(tensor))
+
+    def uniform(self, like: Tensor, /) -> Tensor:
+        """Uniform in [0, 1)."""
+        return self._next("uniform", like)
+
+    def normal(self, like: Tensor, /) -> Tensor:
+        """Standard normal."""
+        return self._next("normal", like)
+
+    def _next(self, kind: str, like: Tensor) -> Tensor:
+        if self.n_asked == len(self.held):
+            self.held.append((kind, getattr(self.source, kind)(like)))
+        self.n_asked += 1
+        return self.held[self.n_asked - 1][1]
+
+
+class RecordedStep:
+    """A step of one form, recorded after `N_EAGER` steps, and used if its first replay is right.
+
+    The form is that of the batch and of `numbers`, of which those that are zero stay zero, because
+    a mixture leaves them out. `tensors` gives all that the step changes, in their places.
+    """
+
+    def __init__(
+        self,
+        step: StepFunction,
+        x: Tensor,
+        y: Tensor,
+        n_noises: int,
+        numbers: Mapping[str, float],
+        *,
+        tensors: Callable[[], list[Tensor]],
+        record: Record,
+    ) -> None:
+        self.step = step
+        self.x, self.y = x.clone(), y.clone()
+        self.noises = [HeldNoise() for _ in range(n_noises)]
+        self.names = [name for name, value in numbers.items() if value]
+        self.form = form_of(x, y, numbers)
+        # optimizers read a learning rate in float32
+        self.values = torch.ones(len(self.names), device=x.device)
+        self.numbers = {**numbers, **dict(zip(self.names, self.values, strict=True))}
+        self.tensors = tensors
+        self.record = record
+        self.n_steps = 0
+        self.replay: Replay | None = None
+        self.places: list[int] = []
+        self.why_not: str | None = None
+
+    def is_of(self, x: Tensor, y: Tensor, numbers: Mapping[str, float]) -> bool:
+        """Whether a step has this form."""
+        return self.form == form_of(x, y, numbers)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a tensor is not where it was recorded, for example after a state was loaded."""
+        return self.replay is not None and self.places != places_of(self.tensors())
+
+    def __call__(
+        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, float]
+    ) -> Tensor:
+        """Do the step; the losses."""
+        self._write(x, y, noises, numbers)
+        self.n_steps += 1
+        if self.why_not is not None or self.n_steps <= N_EAGER:
+            return self._eagerly()
+        if self.replay is None:
+            self._record()
+            return self._first() if self.why_not is None else self._eagerly()
+        return self.replay().clone()
+
+    def _write(
+        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, float]
+    ) -> None:
+        self.x.copy_(x)
+        self.y.copy_(y)
+        for held, noise in zip(self.noises, noises, strict=True):
+            held.refill(noise)
+        values = torch.tensor([numbers[name] for name in self.names])
+        if self.values.is_cuda:
+            values = values.pin_memory()
+        self.values.copy_(values, non_blocking=True)
+
+    def _body(self) -> Tensor:
+        for held in self.noises:
+            held.n_asked = 0
+        return self.step(self.x, self.y, self.noises, self.numbers)
+
+    def _eagerly(self) -> Tensor:
+        drawn = random_state()
+        losses = self._body()
+        if self.n_steps == 1 and not torch.equal(drawn, random_state()):
+            self._give_up("the model draws random numbers")
+        return losses
+
+    def _record(self) -> None:
+        try:
+            self.replay = self.record(self._body)
+        except RuntimeError as error:
+            self._give_up(f"{type(error).__name__}: {error}")
+        self.places = places_of(self.tensors())
+
+    def _first(self) -> Tensor:
+        """The first replay, compared with a step of its own, whose results are kept."""
+        assert self.replay is not None
+        tensors = self.tensors()
+        before = [tensor.clone() for tensor in tensors]
+        self.replay()
+        replayed = [tensor.clone() for tensor in tensors]
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(old)
+        losses = self._eagerly()
+        off = distance(replayed, tensors)
+        if not off <= TOLERANCE * distance(before, tensors):
+            self._give_up(f"its first replay was off by {off:.1e}")
+        return losses
+
+    def _give_up(self, reason: str) -> None:
+        self.why_not, self.replay = reason, None
+        log.warning("The step is not recorded, since %s. It runs as it is.", reason)
+
+
+def form_of(x: Tensor, y: Tensor, numbers: Mapping[str, float]) -> tuple[object, ...]:
+    """What must be equal for two steps to run the same kernels."""
+    zeros = tuple((name, value == 0) for name, value in numbers.items())
+    return x.shape, x.dtype, x.stride(), y.shape, y.dtype, zeros
+
+
+def places_of(tensors: Iterable[Tensor]) -> list[int]:
+    """Where the tensors are in memory."""
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The Euclidean distance of two lists of tensors, of those that are not integers."""
+    pairs = zip(first, second, strict=True)
+    norms = [torch.dist(a, b) for a, b in pairs if a.is_floating_point() or a.is_complex()]
+    return float(torch.stack(norms).norm())
+
+
+def random_state() -> Tensor:
+    """The state of torch's global generators."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return torch.cat(states)
+
+
+def recorded_on_gpu(function: Callable[[], Tensor]) -> Replay:
+    """The function as a CUDA graph, which allocates in a memory of its own."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def side_by_side(tasks: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+    """The results of independent tasks, which a recording lets run at the same time."""
+    if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return [task() for task in tasks]
+    main, results = torch.cuda.current_stream(), []
+    streams = [torch.cuda.Stream() for _ in tasks[1:]]  # type: ignore[no-untyped-call]
+    for task, stream in zip(tasks[1:], streams, strict=True):
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            results.append(task())
+    first = tasks[0]()
+    for stream in streams:
+        main.wait_stream(stream)
+    return [first, *results]

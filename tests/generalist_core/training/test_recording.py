@@ -1,0 +1,257 @@
+"""Recorded steps are those that run as they are; a trace stands in for a GPU's recording."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from generalist_core.config import CustomAttack, CustomLoss, MixUp, RMSprop, TrainConfig
+from generalist_core.randomness import GeneratorNoise
+from generalist_core.training import trainer as trainer_module
+from generalist_core.training.recording import HeldNoise, Replay, side_by_side, why_not_recorded
+from generalist_core.training.trainer import GeneralistTrainer
+from tests.helpers.problems import (
+    RUNS,
+    largest_difference,
+    linear_net,
+    noise,
+    same_bits,
+    start,
+    tiny_dataset,
+    train_to,
+    two_experts,
+    with_expert,
+)
+
+GPU = torch.device("cuda")
+REFUSED = {"mixup, mart", "cutmix, adam, rmsprop", "dropout"}
+RECORDED = [name for name in RUNS if name not in REFUSED]
+
+
+class Recorder:
+    """Traces a step into torch's operations, in which all that Python decides is a constant.
+
+    Unlike a GPU's recording, a trace runs the step; what it changed is put back.
+    """
+
+    def __init__(self) -> None:
+        self.trainer: GeneralistTrainer | None = None
+        self.n_recorded = 0
+        self.n_replayed = 0
+
+    def __call__(self, function: Callable[[], Tensor]) -> Replay:
+        assert self.trainer is not None
+        assert self.trainer._recorded is not None
+        tensors = self.trainer._recorded.tensors()
+        before = [tensor.clone() for tensor in tensors]
+        graph = make_fx(lambda: function())()  # noqa: PLW0108
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(old)
+        self.n_recorded += 1
+
+        def replay() -> Tensor:
+            self.n_replayed += 1
+            result: Tensor = graph()
+            return result
+
+        return replay
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    def as_on_gpu(config: TrainConfig, device: torch.device) -> str | None:
+        return why_not_recorded(config, GPU)
+
+    monkeypatch.setattr(trainer_module, "why_not_recorded", as_on_gpu)
+    return Recorder()
+
+
+def recording(recorder: Recorder, config: TrainConfig, **others: Any) -> GeneralistTrainer:
+    trainer = start(dataclasses.replace(config, cuda_graph=True), **others)
+    trainer.record = recorder
+    recorder.trainer = trainer
+    return trainer
+
+
+def long(config: TrainConfig) -> TrainConfig:
+    """Batches of four: five steps an epoch, so that most of them are replayed."""
+    return dataclasses.replace(config, batch_size=4)
+
+
+def furthest(one: GeneralistTrainer, other: GeneralistTrainer) -> float:
+    pairs = zip(one.experts, other.experts, strict=True)
+    experts = [largest_difference(a.tensors, b.tensors) for a, b in pairs]
+    return max(*experts, largest_difference(one.global_learner, other.global_learner))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_run_ends_as_one_that_is_not(recorder: Recorder, name: str) -> None:
+    config = long(RUNS[name])
+    plain, recorded = start(config), recording(recorder, config)
+    for _ in range(config.epochs):
+        losses = [trainer.train_epoch() for trainer in (plain, recorded)]
+        for key in losses[0].keys() - {"seconds"}:
+            assert losses[0][key] == pytest.approx(losses[1][key], rel=1e-3), key
+    assert recorder.n_replayed > 12
+    assert recorder.n_recorded <= 3
+    assert furthest(plain, recorded) < (2e-2 if config.precision == "bfloat16" else 1e-4)
+
+
+def test_a_state_of_recorded_steps_is_that_of_others(recorder: Recorder) -> None:
+    """Of the same types and counts, so either kind of run can go on from it."""
+    config = long(RUNS["adamw, trades"])
+    plain, recorded = train_to(start(config), 4), train_to(recording(recorder, config), 4)
+    states = [trainer.state_dict()["experts"]["robust"] for trainer in (plain, recorded)]
+    groups = [state["optimizer"]["param_groups"] for state in states]
+    assert groups[0] == groups[1]
+    for kept in ("average", "contribution"):
+        assert states[0][kept]["n_updates"] == states[1][kept]["n_updates"]
+
+
+def test_a_step_is_recorded_anew_when_tensors_have_moved(recorder: Recorder) -> None:
+    config = long(two_experts())
+    plain, recorded = train_to(start(config), 4), train_to(recording(recorder, config), 4)
+    before = recorder.n_recorded
+    recorded.load_state_dict(copy.deepcopy(recorded.state_dict()))
+    for trainer in (plain, recorded):
+        trainer.train_epoch()
+    assert recorder.n_recorded == before + 1
+    assert furthest(plain, recorded) < 1e-4
+
+
+def test_batches_of_another_size_are_recorded_anew(recorder: Recorder) -> None:
+    plain, recorded = start(two_experts()), recording(recorder, two_experts())
+    images, labels = tiny_dataset().train.images, tiny_dataset().train.labels
+    for trainer in (plain, recorded):
+        for n in (4, 6):
+            trainer.train_epoch([(images[:n], labels[:n])] * 6)
+    assert recorder.n_recorded == 2
+    assert furthest(plain, recorded) < 1e-4
+
+
+class Moody(nn.Module):
+    """It decides in Python what it computes, by the number of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 2)
+        self.n_calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n_calls += 1
+        logits: Tensor = self.linear(x.flatten(1)) * (-1) ** self.n_calls
+        return logits
+
+
+def test_a_step_that_python_decides_is_found_out_and_runs_as_it_is(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = recording(recorder, long(two_experts()), model=lambda n_classes, shape: Moody())
+    train_to(trainer, 2)
+    assert recorder.n_recorded == recorder.n_replayed == 1
+    assert "The step is not recorded, since its first replay was off by" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operation not permitted"), ValueError("ours")])
+def test_what_cannot_be_recorded_runs_as_it_is_and_is_told(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse(function: Callable[[], Tensor]) -> Replay:
+        raise error
+
+    config = long(two_experts())
+    recorded = recording(recorder, config)
+    recorded.record = refuse
+    if isinstance(error, ValueError):
+        with pytest.raises(ValueError, match="ours"):
+            train_to(recorded, config.epochs)
+        return
+    train_to(recorded, config.epochs)
+    assert "since RuntimeError: operation not permitted" in caplog.text
+    assert furthest(train_to(start(config), config.epochs), recorded) < 1e-4
+
+
+def test_a_model_that_draws_is_not_recorded(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_to(recording(recorder, RUNS["dropout"]), 5)
+    assert recorder.n_recorded == 0
+    assert "since the model draws random numbers" in caplog.text
+
+
+CANNOT = {
+    "off": (two_experts(), "`cuda_graph` is false"),
+    "parts": (two_experts(cuda_graph=True, n_accumulations=2), "`n_accumulations`"),
+    "mixup": (
+        with_expert(two_experts(cuda_graph=True), "natural", batch_augmentation=MixUp()),
+        "`batch_augmentation`",
+    ),
+    "rmsprop": (
+        with_expert(two_experts(cuda_graph=True), "robust", optimizer=RMSprop()),
+        "RMSprop, of expert 'robust'",
+    ),
+    "own attack": (
+        with_expert(
+            two_experts(cuda_graph=True),
+            "robust",
+            attack=CustomAttack(
+                function="tests.helpers.custom_functions:attack", epsilon=0.1, forward_images=1
+            ),
+        ),
+        "function of the user's",
+    ),
+    "own loss": (
+        with_expert(
+            two_experts(cuda_graph=True),
+            "robust",
+            loss=CustomLoss(function="tests.helpers.custom_functions:loss", n_forwards=1),
+        ),
+        "function of the user's",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_the_reason_is_named(name: str) -> None:
+    config, reason = CANNOT[name]
+    assert reason in str(why_not_recorded(config, GPU))
+
+
+def test_a_cpu_records_nothing_and_a_gpu_what_is_plain() -> None:
+    config = two_experts(cuda_graph=True)
+    assert why_not_recorded(config, torch.device("cpu")) == "only a GPU can replay"
+    assert why_not_recorded(config, GPU) is None
+    assert same_bits(
+        train_to(start(config, model=linear_net), 3).experts[0].weights,
+        train_to(start(two_experts(), model=linear_net), 3).experts[0].weights,
+    )
+
+
+def test_held_noise_is_what_its_source_would_draw_in_the_same_places() -> None:
+    held, like = HeldNoise(), torch.zeros(2, 3)
+    places: list[int] = []
+    for seed in (1, 2):
+        held.refill(noise(seed))
+        drawn = [held.normal(like), held.uniform(like[:, 0])]
+        fresh: GeneratorNoise = noise(seed)
+        assert same_bits(drawn, [fresh.normal(like), fresh.uniform(like[:, 0])])
+        places += [tensor.data_ptr() for tensor in drawn]
+    assert places[:2] == places[2:]
+
+
+def test_tasks_outside_a_recording_run_in_their_order() -> None:
+    done: list[int] = []
+
+    def task(n: int) -> Tensor:
+        done.append(n)
+        return torch.tensor(n)
+
+    results: Sequence[Tensor] = side_by_side([lambda: task(0), lambda: task(1)])
+    assert [int(result) for result in results] == done == [0, 1]
