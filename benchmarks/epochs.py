@@ -52,6 +52,7 @@ class Setting:
     device: str
     precision: Precision
     compile: bool
+    cuda_graph: bool
     threads: int
 
 
@@ -73,6 +74,7 @@ def start(setting: Setting) -> GeneralistTrainer:
         batch_size=setting.batch,
         precision=setting.precision,
         compile=setting.compile,
+        cuda_graph=setting.cuda_graph,
         device=setting.device,
     )
     n_validation = min(DATA.n_validation, setting.n_images)
@@ -187,6 +189,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--cuda-graph", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--side-by-side", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -207,6 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=str(device),
         precision=options.precision,
         compile=device.type != "cpu" if options.compile is None else options.compile,
+        cuda_graph=options.cuda_graph,
         threads=options.threads,
     )
     one = alone(setting)

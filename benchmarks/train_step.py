@@ -41,15 +41,16 @@ from generalist_core.config import (
     ModelConfig,
     NamedAttack,
     Precision,
+    SyncConfig,
     TrainConfig,
 )
-from generalist_core.data.splits import augment
+from generalist_core.data.splits import Dataset, Split, augment
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.models.build import Shape, build_model
 from generalist_core.randomness import GeneratorNoise
 from generalist_core.training.averaging import weights_of
-from generalist_core.training.experts import Expert
 from generalist_core.training.forward import forward_of
+from generalist_core.training.trainer import GeneralistTrainer
 from search.files import write_json
 
 ATTACK = PGD(epsilon=0.031, steps=10, relative_step_size=0.25)
@@ -61,6 +62,7 @@ RUN = TrainConfig(
         ExpertConfig(name="robust", attack=ATTACK, optimizer=OPTIMIZER),
     ),
     mixing=MixingConfig(decay=DECAY, decay_warmup=False),
+    sync=SyncConfig(start_epoch=0, every_epochs=10**6),
     evaluation=EvaluationConfig(attacks=(NamedAttack(name="robust", attack=ATTACK),)),
 )
 AUGMENTATION = DataConfig(crop_padding=4, flip=True)
@@ -79,9 +81,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tfloat32": {**BOTH, "precision": "tfloat32"},
     "bfloat16": {**BOTH, "precision": "bfloat16"},
     "bfloat16, compiled": {**BOTH, "precision": "bfloat16", "compile": True},
+    "bfloat16, graph": {**BOTH, "precision": "bfloat16", "cuda_graph": True},
+    "bfloat16, compiled, graph": {
+        **BOTH,
+        "precision": "bfloat16",
+        "compile": True,
+        "cuda_graph": True,
+    },
 }
 ON_CPU = ("plain", "folded", "channels_last", "both", "bfloat16")
-ON_GPU = ("plain", "both", "tfloat32", "bfloat16", "bfloat16, compiled")
+ON_GPU = (
+    "plain",
+    "both",
+    "tfloat32",
+    "bfloat16",
+    "bfloat16, compiled",
+    "bfloat16, graph",
+    "bfloat16, compiled, graph",
+)
 
 
 class Textbook:
@@ -130,15 +147,18 @@ class Textbook:
 
 
 class Ours:
-    """The same two experts, by this package."""
+    """The same two experts in co-training, with a global learner, by this package."""
 
-    def __init__(self, model: nn.Module, shape: Shape, **fast: Any) -> None:
-        run = replace(RUN, **fast)
-        self.precision = run.precision
-        self.experts = [
-            Expert(config, copy.deepcopy(model), run, n_classes=10, shape=shape)
-            for config in run.experts
-        ]
+    def __init__(self, model: nn.Module, x: Tensor, **fast: Any) -> None:
+        if x.dtype == torch.float64:
+            fast = {"precision": "float64", **fast}
+        images = Split(images=torch.rand(10, *x.shape[1:]), labels=torch.arange(10))
+        self.trainer = GeneralistTrainer(
+            replace(RUN, device=str(x.device), batch_size=len(x), **fast),
+            Dataset(name="noise", train=images, validation=images),
+            model=lambda *_: copy.deepcopy(model),
+        )
+        self.trainer.epoch = 1  # the first one begins with a sync
 
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """A step as in an epoch."""
@@ -148,20 +168,17 @@ class Ours:
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
         """The same step."""
         noise = GeneratorNoise(torch.Generator(x.device).manual_seed(seed))
-        with training_precision(self.precision):
-            for expert in self.experts:
-                expert.step(x, y, progress=0.0, noise=noise)
+        self.trainer.learn(self.trainer.experts, [(x, y)], [noise, noise])
 
 
 def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
     """The largest difference of any weight after a step in float64 (signs flip by rounding)."""
-    _, c, h, w = x.shape
-    textbook, ours = Textbook(model), Ours(model, (c, h, w), **fast)
+    textbook, ours = Textbook(model), Ours(model, x, **fast)
     textbook.step(x, y, 0)
     ours.step(x, y, 0)
     return max(
         float((a - b).abs().max())
-        for model, expert in zip(textbook.models, ours.experts, strict=True)
+        for model, expert in zip(textbook.models, ours.trainer.experts, strict=True)
         for a, b in zip(weights_of(model), expert.weights, strict=True)
     )
 
@@ -210,7 +227,7 @@ def measure(
     n_operations = 26 * batch * operations(model, shape)
     model, x, y = model.to(device), x.to(device), y.to(device)
     steps: dict[str, Textbook | Ours] = {"textbook": Textbook(model)}
-    steps |= {variant: Ours(model, shape, **VARIANTS[variant]) for variant in variants}
+    steps |= {variant: Ours(model, x, **VARIANTS[variant]) for variant in variants}
     calls: dict[str, Callable[[], object]] = {
         _forward_in(precision): partial(forward, model, x, precision)
         for precision in dict.fromkeys(map(precision_of, steps))
@@ -250,12 +267,15 @@ def operations(model: nn.Module, shape: Shape) -> int:
 def table(row: dict[str, Any]) -> str:
     """The figures of a model and batch size, one line per variant."""
     head = f"{row['model']}, batch {row['batch']}, agreement {row['agreement']:.0e}"
-    lines = [head, "variant             seconds  images/s  x textbook  of bound  of rate  peak MiB"]
+    lines = [
+        head,
+        "variant                    seconds  images/s  x textbook  of bound  of rate  peak MiB",
+    ]
     for variant, speed in row["images_per_second"].items():
         fractions = row["fraction_of_dense_rate"]
         peak = row["peak_mib"][variant]
         lines.append(
-            f"{variant:<18}  {row['seconds'][variant]:7.3f}  {speed:8.1f}  "
+            f"{variant:<25}  {row['seconds'][variant]:7.3f}  {speed:8.1f}  "
             f"{row['ratio_to_textbook'][variant]:10.2f}  {row['fraction_of_bound'][variant]:8.0%}  "
             f"{'-' if fractions is None else format(fractions[variant], '.0%'):>7}  "
             f"{'-' if peak is None else format(peak, '.0f'):>8}"

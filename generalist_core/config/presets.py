@@ -65,7 +65,9 @@ def paper(
 ) -> TrainConfig:
     """Algorithm 1 of the paper: the mixture of the experts themselves, and syncs at boundaries."""
     exact = _config(data, model, epochs, epsilon, source="experts", at="boundary")
-    return replace(exact, precision="tfloat32", fold_batchnorm=True, channels_last=True)
+    return replace(
+        exact, precision="tfloat32", fold_batchnorm=True, channels_last=True, cuda_graph=True
+    )
 
 
 def short(
@@ -100,6 +102,7 @@ def short(
         precision="tfloat32",
         fold_batchnorm=True,
         channels_last=True,
+        cuda_graph=True,
     )
 
 

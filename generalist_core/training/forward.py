@@ -17,6 +17,7 @@ from generalist_core.device import training_precision
 from generalist_core.models.build import Shape
 from generalist_core.models.folding import Folded, fold, folded, refreshed
 from generalist_core.models.forms import is_same_function, trial_images
+from generalist_core.training.recording import why_not_recorded
 
 TOLERANCES: dict[Precision, float] = {
     "float64": 1e-8,
@@ -60,11 +61,13 @@ def _compiled_forwards(
     plain: Forwards, model: nn.Module, run: TrainConfig, shape: Shape, is_attacked: bool
 ) -> Forwards:
     plain_of = functools.partial(forward_of, autocasts=run.precision == "bfloat16")
-    form_of = functools.partial(_compiled_for_images, plain_of, plain.folded)
+    device = next(model.parameters()).device
+    alone = why_not_recorded(run, device) is not None
+    form_of = functools.partial(_compiled_for_images, plain_of, plain.folded, alone)
     images = trial_images(
         math.ceil(run.batch_size / run.n_accumulations),
         shape,
-        next(model.parameters()).device,
+        device,
         torch.float64 if run.precision == "float64" else torch.float32,
         torch.channels_last if run.channels_last else torch.preserve_format,
     )
@@ -84,12 +87,18 @@ def _compiled_forwards(
 
 
 def _compiled_for_images(
-    plain_of: Callable[[nn.Module], Logits], like: Folded | None, model: nn.Module
+    plain_of: Callable[[nn.Module], Logits],
+    like: Folded | None,
+    is_recorded: bool,
+    model: nn.Module,
 ) -> tuple[Logits, Folded | None]:
-    """The compiled forward of a frozen twin, and the twin's folded form if the model has one."""
+    """The compiled forward of a frozen twin, and the twin's folded form if the model has one.
+
+    A GPU records it, unless the whole step is recorded.
+    """
     twin = frozen_twin(model)
     form = fold(twin, like.convs[0].weight.dtype) if like is not None else None
-    return compiled(plain_of(form or twin), of_images=True), form
+    return compiled(plain_of(form or twin), of_images=True, is_recorded=is_recorded), form
 
 
 def forward_of(model: nn.Module, *, autocasts: bool) -> Logits:
@@ -103,20 +112,23 @@ def forward_of(model: nn.Module, *, autocasts: bool) -> Logits:
     return logits_of
 
 
-def compiled(logits_of: Logits, *, of_images: bool = False) -> Logits:
+def compiled(logits_of: Logits, *, of_images: bool = False, is_recorded: bool = False) -> Logits:
     """`logits_of` compiled, once for each shape of images; the model's names stay as they are.
 
     Compiled are only the forwards whose gradient for the weights is wanted or, with `of_images`,
     for the images; others, such as those without any gradient, run as they are. Random draws are
     those of `logits_of`.
 
-    With `of_images` a GPU records the kernels and replays them. This needs a forward whose gradient
-    is used before the next one, as in an attack, because the memory of both is reused. Weights must
-    change in place. Torch compiles at most eight different forwards per process (experts of one
-    architecture share one); it then logs a warning and leaves further ones as they are.
+    With `is_recorded` a GPU records the kernels and replays them. This needs a forward whose
+    gradient is used before the next one, as in an attack, because the memory of both is reused.
+    Weights must change in place. Torch compiles at most eight different forwards per process
+    (experts of one architecture share one); it then logs a warning and leaves further ones as they
+    are.
     """
     fast = torch.compile(
-        logits_of, dynamic=False, options={"triton.cudagraphs": of_images, "fallback_random": True}
+        logits_of,
+        dynamic=False,
+        options={"triton.cudagraphs": is_recorded, "fallback_random": True},
     )
 
     def chosen(x: Tensor) -> Tensor:
