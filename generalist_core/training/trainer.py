@@ -129,6 +129,11 @@ class GeneralistTrainer(AbstractTrainer):
         return images_digest(self.train_split, self.evaluator.split)
 
     @property
+    def replays(self) -> bool:
+        """Whether steps are replays of a recorded one by now."""
+        return self._recorded is not None and self._recorded.replay is not None
+
+    @property
     def n_images_per_epoch(self) -> int:
         """The number of images in whole batches."""
         return self._n_batches * min(self.config.batch_size, len(self.train_split))

@@ -99,6 +99,8 @@ def test_a_recorded_run_ends_as_one_that_is_not(recorder: Recorder, name: str) -
         losses = [trainer.train_epoch() for trainer in (plain, recorded)]
         for key in losses[0].keys() - {"seconds"}:
             assert losses[0][key] == pytest.approx(losses[1][key], rel=1e-3), key
+    assert recorded.replays
+    assert not plain.replays
     assert recorder.n_replayed > 12
     assert recorder.n_recorded <= 3
     assert furthest(plain, recorded) < (2e-2 if config.precision == "bfloat16" else 1e-4)
@@ -184,6 +186,18 @@ def test_a_model_that_draws_is_not_recorded(
     train_to(recording(recorder, RUNS["dropout"]), 5)
     assert recorder.n_recorded == 0
     assert "since the model draws random numbers" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_gpu_replays_what_it_would_compute(name: str) -> None:
+    """Up to what a GPU's sums differ by from call to call, which attacks magnify."""
+    config = dataclasses.replace(long(RUNS[name]), device="cuda")
+    plain, recorded = start(config), start(dataclasses.replace(config, cuda_graph=True))
+    for trainer in (plain, recorded):
+        train_to(trainer, config.epochs)
+    assert recorded.replays
+    assert furthest(plain, recorded) < 2e-2
 
 
 CANNOT = {
