@@ -1,4 +1,4 @@
-"""The device of a run and its floating-point precision; the only file that names an accelerator."""
+"""The device of a run and its floating-point precision."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def resolve_device(name: str) -> torch.device:
             "GPUs. Use --device cpu or auto."
         )
     return device
+
+
+def limit_gpu_memory(fraction: float) -> None:
+    """Keep this process within a fraction in (0, 1) of each GPU's memory; others mean no limit.
+
+    What does not fit raises torch.OutOfMemoryError here, and not in the processes beside this one.
+    """
+    if 0 < fraction < 1:
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.set_per_process_memory_fraction(fraction, index)
 
 
 @contextlib.contextmanager

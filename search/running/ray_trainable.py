@@ -9,6 +9,7 @@ from ray import tune
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_json
+from generalist_core.device import limit_gpu_memory
 from search.running.worker import Worker
 
 
@@ -19,8 +20,9 @@ class GeneralistTrainable(tune.Trainable):
     of the worker; the next worker resumes from the checkpoint in the trial's folder.
     """
 
-    def setup(self, config: dict[str, Any], **worker: Any) -> None:
+    def setup(self, config: dict[str, Any], *, gpu_fraction: float = 1.0, **worker: Any) -> None:
         """Begin the first trial of this actor; `worker` holds the arguments of a `Worker`."""
+        limit_gpu_memory(gpu_fraction)
         self.worker = Worker(**worker)
         self.reset_config(config)
 

@@ -216,6 +216,7 @@ def run_on_ray(searcher: Searcher, sweep: Sweep) -> None:
     trainable = tune.with_parameters(
         GeneralistTrainable,
         threads=resources.threads,
+        gpu_fraction=resources.gpus_per_trial,
         data=sweep.custom.data,
         model=sweep.custom.model,
         warmups=config.store_in(sweep.folder),

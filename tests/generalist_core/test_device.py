@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from generalist_core.config import Precision
-from generalist_core.device import full_precision, resolve_device, training_precision
+from generalist_core.device import (
+    full_precision,
+    limit_gpu_memory,
+    resolve_device,
+    training_precision,
+)
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import LinearNet, tiny_dataset, two_experts
@@ -95,3 +100,17 @@ def test_what_was_allowed_before_is_allowed_again_after_an_error(block: object) 
         raise ArithmeticError
     after = rounding(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("fraction", "set_to"), [(0.0, []), (0.25, [0.25, 0.25]), (1.0, []), (2.0, [])]
+)
+def test_a_fraction_of_a_gpu_is_one_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch, fraction: float, set_to: list[float]
+) -> None:
+    found: list[float] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    limit = lambda fraction, index: found.append(fraction)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limit)
+    limit_gpu_memory(fraction)
+    assert found == set_to
