@@ -110,6 +110,12 @@ def test_a_checkpoint_of_another_configuration_is_refused() -> None:
         start(two_experts(seed=1, batch_size=5)).load_state_dict(state)
 
 
+def test_a_checkpoint_may_lack_a_field_that_a_later_version_has() -> None:
+    state = start(two_experts()).state_dict()
+    assert state["config"]["evaluation"].pop("objectives") is None
+    start(two_experts()).load_state_dict(state)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_checkpoint_of_other_images_is_refused(split: str) -> None:
     state, data = start(two_experts()).state_dict(), tiny_dataset()
