@@ -11,7 +11,6 @@ from generalist_core.config.fields import NotNegative, Positive, with_checked_fi
 from generalist_core.config.mixing import Ratio
 from generalist_core.validation import InvalidConfigError, require_one_of
 
-
 NATURAL = "natural"
 """The objective of accuracy on natural images."""
 
@@ -51,8 +50,8 @@ class EvaluationConfig:
     each of `attacks` follows, under its name. There is also `union`, the fraction of images that
     are right as they are and under every attack, and `mean`, the mean of the accuracies under the
     attacks. The mixtures of the trained experts are evaluated on the first `n_images` validation
-    images (all if None). During training, where precision matters less, the learners are evaluated every
-    `every_epochs` epochs on the first `n_images_during_training` (`n_images` if None).
+    images (all if None). During training, where precision matters less, the learners are evaluated
+    every `every_epochs` epochs on the first `n_images_during_training` (`n_images` if None).
 
     The mixtures at `release_ratios` are released, and with two experts up to `n_refinements` more,
     each halfway between the two neighbours with the most room for a front between them. They are
