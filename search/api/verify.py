@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from torch import Tensor
 
 from generalist_core.config import NFGSM, Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
@@ -125,7 +126,8 @@ class PointVerifier:
 
         An image counts for the union if it withstood the suites in all balls, each in its norm.
         """
-        documents, verdicts = {}, {}
+        documents: dict[str, Any] = {}
+        verdicts: dict[str, Tensor] = {}
         evaluation = self.job.config.evaluation
         for named in evaluation.attacks:
             assert not isinstance(named.attack, NFGSM)
