@@ -53,10 +53,10 @@ class EvaluationConfig:
     images (all if None). During training, where precision matters less, the learners are evaluated
     every `every_epochs` epochs on the first `n_images_during_training` (`n_images` if None).
 
-    The mixtures at `release_ratios` are released, and with two experts up to `n_refinements` more,
-    each halfway between the two neighbours with the most room for a front between them. They are
-    mixed from the experts at the `best` evaluated boundary (see
-    `generalist_core.training.best_boundary`), or always from those at the `last`.
+    The mixtures at `release_ratios` are released, and up to `n_refinements` more where the front
+    has the most room (see `generalist_core.training.release`). They are mixed from the experts at
+    the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always from
+    those at the `last`.
     """
 
     attacks: tuple[NamedAttack, ...]

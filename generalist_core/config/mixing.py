@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -37,6 +38,24 @@ def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
     return tuple(float(weight) for weight in ratio)
 
 
+def weights_of(shares: Sequence[float]) -> tuple[float, ...]:
+    """The point on the simplex that numbers in [0, 1], one per expert, stand for.
+
+    The weights are proportional to -log(1 - share), and equal if all shares are 0. No expert has a
+    role of its own, every point has shares, and independent uniform shares give uniform points
+    (Devroye 1986, Non-Uniform Random Variate Generation, section XI.4). A share of 1 counts as one
+    just below it.
+    """
+    parts = [math.log(1 / max(1 - share, 1e-12)) for share in shares]
+    total = sum(parts)
+    return tuple(part / total if total > 0 else 1 / len(parts) for part in parts)
+
+
+def shares_of(weights: Sequence[float]) -> tuple[float, ...]:
+    """The shares of a point on the simplex whose -log(1 - share) have the mean 1."""
+    return tuple(-math.expm1(-len(weights) * weight) for weight in weights)
+
+
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
 class RatioSchedule:
@@ -47,6 +66,16 @@ class RatioSchedule:
 
     def __post_init__(self) -> None:
         require_knots(self.knots, len(self.values))
+
+    @property
+    def start_shares(self) -> tuple[float, ...]:
+        """The shares of the first ratio; none where it is the weight of the second of two."""
+        return shares_of(self.values[0]) if isinstance(self.values[0], tuple) else ()
+
+    @property
+    def end_shares(self) -> tuple[float, ...]:
+        """The shares of the last ratio; none where it is the weight of the second of two."""
+        return shares_of(self.values[-1]) if isinstance(self.values[-1], tuple) else ()
 
     def weights(self, progress: float, n_experts: int) -> tuple[float, ...]:
         """The weight of each expert at `progress`."""
