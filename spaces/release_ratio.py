@@ -9,24 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from generalist_core.config import Ratio, as_weights
-from generalist_core.config.mixing import ratio_key, shares_of
+from generalist_core.config.mixing import N_DECIMALS, ratio_key, rounded, shares_of
 from spaces.protocol import Trial, suggest_weights
 
 SHARES = "release_ratio.shares"
-
-N_DECIMALS = 6
-"""Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
 
 
 def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
     """The release ratio that a trial suggests, its weights rounded to `N_DECIMALS`."""
     if n_experts == 2:
         return round(trial.suggest_float("release_ratio.1", 0.0, 1.0), N_DECIMALS)
-    exact = suggest_weights(trial, SHARES, n_experts)
-    weights = [round(weight, N_DECIMALS) for weight in exact]
-    largest = weights.index(max(weights))  # it takes what rounding has left
-    weights[largest] = round(weights[largest] + 1 - sum(weights), N_DECIMALS)
-    return tuple(weights)
+    return rounded(suggest_weights(trial, SHARES, n_experts))
 
 
 def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:

@@ -15,6 +15,10 @@ Ratio = float | tuple[float, ...]
 """A mixing ratio: the weight of the second of two experts, or one weight per expert."""
 
 
+N_DECIMALS = 6
+"""Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
+
+
 def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
     """The weight of each expert, in their order: a point on the simplex.
 
@@ -54,6 +58,14 @@ def weights_of(shares: Sequence[float]) -> tuple[float, ...]:
 def shares_of(weights: Sequence[float]) -> tuple[float, ...]:
     """The shares of a point on the simplex whose -log(1 - share) have the mean 1."""
     return tuple(-math.expm1(-len(weights) * weight) for weight in weights)
+
+
+def rounded(weights: Sequence[float]) -> tuple[float, ...]:
+    """The weights in `N_DECIMALS`; the largest takes what rounding has left."""
+    short = [round(weight, N_DECIMALS) for weight in weights]
+    largest = short.index(max(short))
+    short[largest] = round(short[largest] + 1 - sum(short), N_DECIMALS)
+    return tuple(short)
 
 
 @dataclass(frozen=True, kw_only=True)

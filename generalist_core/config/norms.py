@@ -8,7 +8,7 @@ from dataclasses import replace
 from generalist_core.config.attacks import FGSM, NORMS, PGD, Norm
 from generalist_core.config.data import DataConfig
 from generalist_core.config.evaluation import NamedAttack
-from generalist_core.config.mixing import Ratio, as_weights
+from generalist_core.config.mixing import Ratio, as_weights, rounded
 from generalist_core.config.train import ExpertConfig, TrainConfig
 from generalist_core.validation import InvalidConfigError, require_one_of
 
@@ -86,7 +86,7 @@ def corners_and_centre(n_experts: int) -> tuple[Ratio, ...]:
 
 def centre(n_experts: int) -> Ratio:
     """The mixing ratio of equal weights."""
-    return 0.5 if n_experts == 2 else (1 / n_experts,) * n_experts
+    return 0.5 if n_experts == 2 else rounded((1 / n_experts,) * n_experts)
 
 
 def _pair(config: TrainConfig) -> tuple[ExpertConfig, ExpertConfig]:

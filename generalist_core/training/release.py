@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist_core.config import Ratio, as_weights
-from generalist_core.config.mixing import ratio_key
+from generalist_core.config.mixing import ratio_key, rounded
 from generalist_core.training.evaluator import OperatingPoint
 
-SLACK = 1e-9
+SLACK = 1e-5
 """How far a point may lie from a segment or triangle that holds it, by rounding."""
 
 
@@ -22,8 +22,8 @@ def refined(
 ) -> list[OperatingPoint]:
     """The points at `ratios`, in that order, then at most `n_refinements` more.
 
-    With two experts each is `between_two` of the points before it, with more `between_several`; its
-    weights have twelve decimals, so that its name is short.
+    With two experts each is `between_two` of the points before it, with more `between_several`. Its
+    weights are rounded, so that its name is short.
     """
     points = [release(ratio) for ratio in ratios]
     between = between_two if len(ratio_key(ratios[0])) <= 2 else between_several
@@ -70,7 +70,7 @@ def between_several(points: Sequence[OperatingPoint]) -> Ratio | None:
             promised = hypervolume(np.vstack([values, values[corners].mean(0)])) - before
             if promised > most and is_empty(weights, corners):
                 most, centre = promised, weights[corners].mean(0)
-    return None if centre is None else tuple(round(float(weight), 12) for weight in centre)
+    return None if centre is None else rounded(centre.tolist())
 
 
 def is_empty(weights: NDArray[np.float64], corners: Sequence[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generalist_core.config import MixingConfig, RatioSchedule, SyncConfig, as_weights
-from generalist_core.config.mixing import shares_of, weights_of
+from generalist_core.config.mixing import rounded, shares_of, weights_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.refused import Broken, refusal_of
 
@@ -113,3 +113,11 @@ def test_the_shares_of_a_schedule_are_those_of_its_ends() -> None:
     assert weights_of(schedule.start_shares) == pytest.approx((0.2, 0.3, 0.5))
     assert weights_of(schedule.end_shares) == pytest.approx((0.0, 0.0, 1.0))
     assert RatioSchedule().start_shares == RatioSchedule().end_shares == ()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7])
+def test_rounded_weights_have_six_decimals_and_are_a_ratio(n: int) -> None:
+    for weights in ((1 / n,) * n, weights_of([i / n for i in range(n)])):
+        short = rounded(weights)
+        assert as_weights(short, n) == pytest.approx(weights, abs=n * 1e-6)
+        assert all(len(str(weight)) <= len("0.123456") for weight in short)
