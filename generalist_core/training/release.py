@@ -67,7 +67,10 @@ def between_several(points: Sequence[OperatingPoint]) -> Ratio | None:
     before, most, centre = hypervolume(values), 1 / (4 * points[0].n_images), None
     for n_corners in (2, 3):
         for corners in map(list, combinations(range(len(points)), n_corners)):
-            promised = hypervolume(np.vstack([values, values[corners].mean(0)])) - before
+            middle = values[corners].mean(0)
+            if (values >= middle).all(1).any():
+                continue
+            promised = hypervolume(np.vstack([values, middle])) - before
             if promised > most and is_empty(weights, corners):
                 most, centre = promised, weights[corners].mean(0)
     return None if centre is None else rounded(centre.tolist())
@@ -85,11 +88,14 @@ def is_empty(weights: NDArray[np.float64], corners: Sequence[int]) -> bool:
 
 
 def hypervolume(values: NDArray[np.float64]) -> float:
-    """The volume that rows >= 0 dominate above the origin, in slices along the last objective."""
-    if values.shape[1] == 1:
-        return float(values.max())
+    """The volume that rows >= 0 dominate above the origin, in slices along the last objective.
+
+    There are two objectives or more.
+    """
     ordered = values[np.argsort(-values[:, -1])]
     heights = -np.diff(ordered[:, -1], append=0.0)
+    if values.shape[1] == 2:
+        return float(heights @ np.maximum.accumulate(ordered[:, 0]))
     return sum(
         float(height) * hypervolume(ordered[: n + 1, :-1])
         for n, height in enumerate(heights)

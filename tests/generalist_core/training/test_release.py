@@ -157,16 +157,11 @@ def sphere(weights: NDArray[np.float64]) -> Sequence[float]:
     return [math.sqrt(float(weight)) for weight in weights]
 
 
-@pytest.mark.parametrize("n_objectives", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_objectives", [2, 3, 4])
 @pytest.mark.parametrize("n_points", [1, 2, 7])
 def test_the_hypervolume_is_that_of_moocore(n_points: int, n_objectives: int) -> None:
     values = np.random.default_rng(n_points).random((n_points, n_objectives)).round(1)
-    reference = max(values) if n_objectives == 1 else None
-    expected = (
-        float(reference[0])
-        if reference is not None
-        else moocore.hypervolume(values, ref=[0.0] * n_objectives, maximise=True)
-    )
+    expected = moocore.hypervolume(values, ref=[0.0] * n_objectives, maximise=True)
     assert hypervolume(values) == pytest.approx(expected)
 
 
