@@ -248,11 +248,11 @@ class Timed(Callback):
 def watch(folder: Path, n_trials: int) -> Figures:
     """Simulated trials in TensorBoard, and only the time that this takes."""
     base = short()
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names)
     monitor = Monitor(
         folder,
         parameters_of_space(SPACES[SPACE], base),
-        base.evaluation.objectives,
+        base.evaluation.objective_names,
         study="scale",
     )
     timed = Timed(monitor)

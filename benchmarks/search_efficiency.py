@@ -142,7 +142,7 @@ def search(cell: Cell, task: Task, front: FoundFront) -> Results:
     def fixed_sampler_of(suggestion: str) -> BaseSampler:
         return fixing(sampler_of(suggestion), method.fixed)
 
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=fixed_sampler_of)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names, sampler_of=fixed_sampler_of)
     growing = method.grows or Growing()
     proposer = build_proposer(ledger, space, base, growing, lambda: task.images)
     proposer.enqueue_first()

@@ -186,7 +186,7 @@ class SimulatedTrainer(AbstractTrainer):
         """Accuracies on that many images, the same for equal configurations at equal times."""
         seed = derive_seed(0, self._identity, *purpose)
         counts = np.random.default_rng(seed).binomial(n_images, true)
-        names = self.config.evaluation.objectives
+        names = self.config.evaluation.objective_names
         return {name: float(count) / n_images for name, count in zip(names, counts, strict=True)}
 
 

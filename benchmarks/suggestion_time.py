@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sampler = build_samplers(options.sampler, seed=0, n_startup=N_STARTUP)
         storage = open_storage(None, Path(folder) / "study.journal")
-        ledger = Ledger(storage, base.evaluation.objectives, sampler_of=sampler)
+        ledger = Ledger(storage, base.evaluation.objective_names, sampler_of=sampler)
         proposer = build_proposer(ledger, SPACES[options.space], base, Growing(), world.images)
         asking, telling = [], []
         for trial in range(1, options.trials + 1):

@@ -87,7 +87,7 @@ class Task:
         """What a trainer released."""
         ratio = point.mixing_ratio
         if isinstance(trainer, SimulatedTrainer):
-            names = trainer.config.evaluation.objectives
+            names = trainer.config.evaluation.objective_names
             true = dict(zip(names, trainer.true_accuracies(ratio), strict=True))
             return Candidate(validated=point.accuracies, test=lambda: true)
         assert isinstance(trainer, GeneralistTrainer)

@@ -1,6 +1,7 @@
 from .config.codec import from_json as from_json
 from .config.codec import load_config as load_config
 from .config.codec import to_json as to_json
+from .config.presets import generalist_plus_plus as generalist_plus_plus
 from .config.presets import official as official
 from .config.presets import paper as paper
 from .config.presets import short as short

@@ -239,7 +239,7 @@ class SweepConfig:
                 "`budget` or `time_budget_s`."
             )
         for floor in self.at_least:
-            require_one_of("at_least", floor.objective, self.base.evaluation.objectives)
+            require_one_of("at_least", floor.objective, self.base.evaluation.objective_names)
         require_one_of("sampler", self.sampler, SAMPLERS)
 
     def store_in(self, folder: Path) -> WarmupConfig | None:

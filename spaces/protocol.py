@@ -1,6 +1,6 @@
 """What a search space is: a function from a trial and a base configuration to a configuration.
 
-Every searched name is the dotted path of the field that it sets (see
+Every searched name is the dotted path of the field or property that it sets (see
 `generalist_core.config.codec`), so that a suggestion can be read from a configuration and a
 configuration from a suggestion.
 """
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, replace_at, to_dict
+from generalist_core.config.mixing import weights_of
 from generalist_core.user_code import described, running_user_code
 from generalist_core.validation import InvalidConfigError
 
@@ -91,6 +92,12 @@ def tune_choice(
 ) -> TrainConfig:
     """`config` with one of `choices` at `path`: a value, or a class with its default fields."""
     return replace_at(config, path, trial.suggest_categorical(path, choices))
+
+
+def suggest_weights(trial: Trial, path: str, n_experts: int) -> tuple[float, ...]:
+    """A suggested point on the simplex, by the shares of the experts at `path`."""
+    shares = [trial.suggest_float(f"{path}.{i}", 0.0, 1.0) for i in range(n_experts)]
+    return weights_of(shares)
 
 
 def on_grid(value: float, low: float, high: float, step: float) -> float:

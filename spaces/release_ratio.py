@@ -1,7 +1,7 @@
 """The release ratio as parameters of a study.
 
-It is parametrised by stick breaking: `release_ratio.i` is the fraction that expert i takes of what
-the experts after it have left. For two experts, `release_ratio.1` is the mixing ratio itself.
+For two experts, `release_ratio.1` is the mixing ratio itself. For more, `release_ratio.shares.i` is
+the share of expert i, see `generalist_core.config.mixing.weights_of`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from generalist_core.config import Ratio, as_weights
-from generalist_core.config.mixing import ratio_key
-from spaces.protocol import Trial
+from generalist_core.config.mixing import N_DECIMALS, ratio_key, rounded, shares_of
+from spaces.protocol import Trial, suggest_weights
 
-N_DECIMALS = 6
-"""Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
+SHARES = "release_ratio.shares"
 
 
 def suggest_ratio(trial: Trial, n_experts: int) -> Ratio:
     """The release ratio that a trial suggests, its weights rounded to `N_DECIMALS`."""
-    weights, left = [0.0] * n_experts, 1.0
-    for expert in range(n_experts - 1, 0, -1):
-        fraction = trial.suggest_float(f"release_ratio.{expert}", 0.0, 1.0)
-        weights[expert] = round(left * fraction, N_DECIMALS)
-        left = round(left - weights[expert], N_DECIMALS)
-    weights[0] = left
-    return weights[1] if n_experts == 2 else tuple(weights)
+    if n_experts == 2:
+        return round(trial.suggest_float("release_ratio.1", 0.0, 1.0), N_DECIMALS)
+    return rounded(suggest_weights(trial, SHARES, n_experts))
 
 
 def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
@@ -40,9 +35,7 @@ def nearest(ratio: Ratio, known: Sequence[Ratio]) -> Ratio:
 
 def ratio_params(ratio: Ratio, n_experts: int) -> dict[str, float]:
     """The parameters from which `suggest_ratio` makes `ratio`."""
-    weights, left, params = as_weights(ratio, n_experts), 1.0, {}
-    for expert in range(n_experts - 1, 0, -1):
-        fraction = weights[expert] / left if left > 0 else 0.0
-        params[f"release_ratio.{expert}"] = min(1.0, fraction)
-        left -= weights[expert]
-    return params
+    weights = as_weights(ratio, n_experts)
+    if n_experts == 2:
+        return {"release_ratio.1": weights[1]}
+    return {f"{SHARES}.{i}": share for i, share in enumerate(shares_of(weights))}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from search.files import read_json
 from spaces import load_space, paper_suggestion
 from tests import ROOT
 from tests.helpers.tiny import tiny_config
@@ -80,10 +81,26 @@ def test_digits_in_twenty_lines(tmp_path: Path, run: Callable[..., list[str]]) -
     assert len((ROOT / "examples" / "digits.py").read_text().splitlines()) <= 20
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist.sh", "cifar10.sh"])
+@pytest.mark.parametrize("name", ["fashion_mnist.sh", "cifar10.sh", "several_norms.sh"])
 def test_a_script_can_be_parsed(name: str) -> None:
     """That its commands are accepted, tests/test_docs.py checks."""
     subprocess.run(["sh", "-n", str(ROOT / "examples" / name)], check=True)
+
+
+@pytest.mark.slow
+def test_several_norms(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    small = ["--n-train", "100", "--n-validation", "50", "--epochs", "2", "--trials", "1"]
+    subprocess.run(
+        ["sh", str(ROOT / "examples" / "several_norms.sh"), str(out), *small, "--local"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PATH": path, "ATTACKS": "pgd-2"},
+    )
+    card = read_json(out / "knee.pt.json")
+    assert card["experts"] == ["natural", "linf", "l2"]
+    assert card["objectives"] == ["natural", "union"]
+    assert list(card["test"]["suites"]) == ["linf", "l2"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from generalist_core.config import Ratio, TrainConfig
-from generalist_core.config.fields import field_types, is_union
+from generalist_core.config.fields import alternatives, field_types, is_union
 from generalist_core.validation import InvalidConfigError, did_you_mean, excerpt
 
 T = TypeVar("T")
@@ -124,9 +124,9 @@ def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
     """`node` with the changes made; only what lies on their ways is replaced."""
     whole = [number for number, change in enumerate(changes) if not change.steps]
     if whole:
-        value = changes[whole[-1]].value
-        node = _decode(value(kind) if callable(value) else value, kind, where)
-        changes = changes[whole[-1] + 1 :]
+        value, changes = changes[whole[-1]].value, changes[whole[-1] + 1 :]
+        value = value(kind) if callable(value) else value
+        node = _decode(_with_fields(value, kind, changes), kind, where)
     below: dict[str | int, list[_Change]] = {}
     for steps, value, path in changes:
         names_class = len(steps) > 1 and type(node).__name__ == steps[0]
@@ -145,6 +145,21 @@ def _replaced(node: Any, kind: Any, changes: list[_Change], where: str) -> Any:
     for index, inside in cast(dict[int, list[_Change]], below).items():
         items[index] = _replaced(items[index], item, inside, f"{where}.{index}")
     return tuple(items)
+
+
+def _with_fields(value: Any, kind: Any, changes: list[_Change]) -> Any:
+    """The JSON value of a dataclass, with the fields that are set after it; it may lack them."""
+    name = value if isinstance(value, str) else value.get("type") if isinstance(value, dict) else 0
+    members = [m for m in alternatives(kind) if getattr(m, "__name__", None) == name]
+    if not changes or not members or not dataclasses.is_dataclass(members[0]):
+        return value
+    hints = field_types(cast(type, members[0]))
+    fields = {"type": name} if isinstance(value, str) else dict(value)
+    for steps, given, _ in changes:
+        field = steps[-1]
+        if steps[:-1] in ([], [name]) and field in hints:
+            fields[field] = given(hints[field]) if callable(given) else given
+    return fields
 
 
 def _child(node: Any, step: str, path: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +13,10 @@ from generalist_core.validation import InvalidConfigError, require_fraction
 
 Ratio = float | tuple[float, ...]
 """A mixing ratio: the weight of the second of two experts, or one weight per expert."""
+
+
+N_DECIMALS = 6
+"""Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
 
 
 def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
@@ -37,6 +42,32 @@ def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
     return tuple(float(weight) for weight in ratio)
 
 
+def weights_of(shares: Sequence[float]) -> tuple[float, ...]:
+    """The point on the simplex that numbers in [0, 1], one per expert, stand for.
+
+    The weights are proportional to -log(1 - share), and equal if all shares are 0. No expert has a
+    role of its own, every point has shares, and independent uniform shares give uniform points
+    (Devroye 1986, Non-Uniform Random Variate Generation, section XI.4). A share of 1 counts as one
+    just below it.
+    """
+    parts = [math.log(1 / max(1 - share, 1e-12)) for share in shares]
+    total = sum(parts)
+    return tuple(part / total if total > 0 else 1 / len(parts) for part in parts)
+
+
+def shares_of(weights: Sequence[float]) -> tuple[float, ...]:
+    """The shares of a point on the simplex whose -log(1 - share) have the mean 1."""
+    return tuple(-math.expm1(-len(weights) * weight) for weight in weights)
+
+
+def rounded(weights: Sequence[float]) -> tuple[float, ...]:
+    """The weights in `N_DECIMALS`; the largest takes what rounding has left."""
+    short = [round(weight, N_DECIMALS) for weight in weights]
+    largest = short.index(max(short))
+    short[largest] = round(short[largest] + 1 - sum(short), N_DECIMALS)
+    return tuple(short)
+
+
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
 class RatioSchedule:
@@ -47,6 +78,16 @@ class RatioSchedule:
 
     def __post_init__(self) -> None:
         require_knots(self.knots, len(self.values))
+
+    @property
+    def start_shares(self) -> tuple[float, ...]:
+        """The shares of the first ratio; none where it is the weight of the second of two."""
+        return shares_of(self.values[0]) if isinstance(self.values[0], tuple) else ()
+
+    @property
+    def end_shares(self) -> tuple[float, ...]:
+        """The shares of the last ratio; none where it is the weight of the second of two."""
+        return shares_of(self.values[-1]) if isinstance(self.values[-1], tuple) else ()
 
     def weights(self, progress: float, n_experts: int) -> tuple[float, ...]:
         """The weight of each expert at `progress`."""

@@ -7,7 +7,9 @@ first sync and the interval between syncs keep their fraction of the run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from generalist_core.config import (
@@ -24,6 +26,8 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
+from generalist_core.config.norms import centre, corners_and_centre, usual_radius, with_norms
+from generalist_core.validation import InvalidConfigError
 
 CIFAR10 = DataConfig(name="cifar10", n_validation=1000, crop_padding=4, flip=True)
 
@@ -106,7 +110,54 @@ def short(
     )
 
 
-PRESETS = {"official": official, "paper": paper, "short": short}
+def generalist_plus_plus(
+    *tasks: Literal["natural", "linf", "l2", "l1"],
+    data: DataConfig = CIFAR10,
+    model: ModelConfig = RESNET18,
+    epochs: int = 120,
+    epsilon: float | None = None,
+) -> TrainConfig:
+    """Generalist++ (Wang et al. 2025, arXiv 2510.13361): an expert for each of two or more tasks.
+
+    What the paper says is used: an expert per task, whose parameters are interpolated late in
+    training and redistributed from time to time. Its radii, rates, syncs and mixing ratios are not
+    known here. All of them are those of `paper`, in which robust experts share a weight equally;
+    without a natural expert the ratio is constant and equal. `epsilon` is the radius if there is
+    one norm; by default the radii are the usual ones of `data`.
+
+    Raises:
+        InvalidConfigError: `epsilon` is given for several norms, or a norm has no usual radius.
+    """
+    norms = [task for task in tasks if task != "natural"]
+    if epsilon is not None and len(norms) > 1:
+        raise InvalidConfigError(
+            f"`epsilon` must be left out with several norms, but got {epsilon:g} for "
+            f"{', '.join(norms)}. Give one radius per norm, as in --norms linf=8/255,l2=0.5."
+        )
+    radii = {norm: usual_radius(data, norm) if epsilon is None else epsilon for norm in norms}
+    config = with_norms(paper(data=data, model=model, epochs=epochs), radii)
+    if "natural" in tasks:
+        return config
+    n_experts = len(norms)
+    constant = RatioSchedule(knots=(0.0, 1.0), values=(centre(n_experts),) * 2)
+    ratios = corners_and_centre(n_experts)
+    return replace(
+        config,
+        experts=config.experts[1:],
+        mixing=replace(config.mixing, ratio=constant),
+        evaluation=replace(config.evaluation, release_ratios=ratios),
+    )
+
+
+PRESETS: dict[str, Callable[..., TrainConfig]] = {
+    "official": official,
+    "paper": paper,
+    "short": short,
+    "natural+linf": partial(generalist_plus_plus, "natural", "linf"),
+    "natural+l2": partial(generalist_plus_plus, "natural", "l2"),
+    "linf+l2": partial(generalist_plus_plus, "linf", "l2"),
+    "natural+linf+l2": partial(generalist_plus_plus, "natural", "linf", "l2"),
+}
 
 
 def _config(

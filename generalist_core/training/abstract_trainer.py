@@ -184,8 +184,7 @@ class AbstractTrainer(ABC):
         if ratios is not None:
             return [self._released(ratio) for ratio in ratios]
         evaluation = self.config.evaluation
-        n_refinements = evaluation.n_refinements if len(self.experts) == 2 else 0
-        return refined(self._released, evaluation.release_ratios, n_refinements)
+        return refined(self._released, evaluation.release_ratios, evaluation.n_refinements)
 
     @property
     def release_epoch(self) -> int:

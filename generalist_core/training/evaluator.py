@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import Attack, EvaluationConfig, Ratio
+from generalist_core.config.evaluation import MEAN, NATURAL, UNION
 from generalist_core.data.splits import Split
 from generalist_core.device import full_precision
 from generalist_core.models.folding import folded, up_to_date
@@ -62,25 +63,37 @@ class Evaluator:
         if attacked:
             verdicts = evaluate(model, images, self.config, seed=self.seed, dtype=self.dtype)
         else:
-            verdicts = {"natural": correct(model, images, self.config.batch_size, self.dtype)}
-        return {name: v.double().mean().item() for name, v in verdicts.items()}
+            verdicts = {NATURAL: correct(model, images, self.config.batch_size, self.dtype)}
+        return accuracies(verdicts, self.config.objective_names if attacked else (NATURAL,))
 
 
 def evaluate(
     model: nn.Module, split: Split, config: EvaluationConfig, *, seed: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Verdicts by objective: for each image, (n,), whether the model classifies it correctly.
+    """Verdicts, natural and by attack: for each image, (n,), whether it is classified correctly.
 
     The model should be in eval mode. The noise of each attack depends only on `seed` and its
     name, so that models are compared under the same noise.
     """
-    verdicts = {"natural": correct(model, split, config.batch_size, dtype)}
+    verdicts = {NATURAL: correct(model, split, config.batch_size, dtype)}
     for named in config.attacks:
         noise = GeneratorNoise(generator(split.images.device, seed, "evaluation", named.name))
         verdicts[named.name] = correct(
             model, split, config.batch_size, dtype, attack=named.attack, noise=noise
         )
     return verdicts
+
+
+def accuracies(verdicts: Mapping[str, Tensor], objectives: Sequence[str]) -> dict[str, float]:
+    """The accuracy in each objective, from the verdicts (n,) of `evaluate`.
+
+    See `generalist_core.config.EvaluationConfig` for `union` and `mean`.
+    """
+    attacked = [verdict for name, verdict in verdicts.items() if name != NATURAL]
+    judged = dict(verdicts)
+    if attacked:
+        judged |= {UNION: torch.stack([*verdicts.values()]).all(0), MEAN: torch.stack(attacked)}
+    return {name: judged[name].double().mean().item() for name in objectives}
 
 
 def correct(

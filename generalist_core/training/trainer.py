@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
-from generalist_core.config.codec import to_dict
+from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
@@ -190,7 +190,7 @@ class GeneralistTrainer(AbstractTrainer):
         Raises:
             InvalidConfigError: the state is of another configuration, or of other images.
         """
-        saved, own = state["config"], to_dict(self.config)
+        saved, own = to_dict(from_dict(state["config"], TrainConfig)), to_dict(self.config)
         if saved != own:
             names = sorted(name for name in own | saved if own.get(name) != saved.get(name))
             raise InvalidConfigError(

@@ -20,14 +20,17 @@ import torch
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from torch import Tensor
 
 from generalist_core.config import NFGSM, Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
+from generalist_core.config.evaluation import NATURAL
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
 from generalist_core.fingerprints import content_digest
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.averaging import load_weights
+from generalist_core.training.evaluator import accuracies
 from generalist_core.validation import InvalidConfigError
 from search.api.evaluate import evaluate_resumably, follow, suite_document
 from search.config import CustomParts, Limits, Resources, VerifyConfig
@@ -106,7 +109,7 @@ def verify(
 
 
 class PointVerifier:
-    """Verify one point: build its mixture, and run the suite of every objective."""
+    """Verify one point: build its mixture, and run the suite in the ball of every attack."""
 
     def __init__(self, job: VerifyJob, data: Dataset | None, model: ModelFactory | None) -> None:
         self.job = job
@@ -119,9 +122,14 @@ class PointVerifier:
         self.model.to(device)
 
     def run(self, bar: ProgressBar | None = None) -> dict[str, Any]:
-        """The document of the suite for each objective other than `natural`."""
-        documents = {}
-        for named in self.job.config.evaluation.attacks:
+        """The accuracies on `test` images by objective, and the documents of the `attacks`.
+
+        An image counts for the union if it withstood the suites in all balls, each in its norm.
+        """
+        documents: dict[str, Any] = {}
+        verdicts: dict[str, Tensor] = {}
+        evaluation = self.job.config.evaluation
+        for named in evaluation.attacks:
             assert not isinstance(named.attack, NFGSM)
             suite = self.job.request.suite(named.attack)
             key = content_digest(to_json(suite))[:8]
@@ -131,7 +139,8 @@ class PointVerifier:
                 self.model, self.split, suite, place=place, on_progress=show
             )
             documents[named.name] = suite_document(result)
-        return documents
+            verdicts |= {NATURAL: result.verdicts[NATURAL], named.name: result.worst_case}
+        return {"test": accuracies(verdicts, evaluation.objective_names), "attacks": documents}
 
 
 def run_job(
@@ -198,10 +207,9 @@ def _cheapest(row: Mapping[str, Any], objective: str) -> list[float]:
     return after[:1] if len(after) > 1 else []
 
 
-def _row(point: FrontPoint, objectives: Sequence[str], suites: Mapping[str, Any]) -> dict[str, Any]:
-    first = next(iter(suites.values()))
-    test = {"natural": first["natural"], **{k: suite["worst_case"] for k, suite in suites.items()}}
-    n_images = first["n_images"]
+def _row(point: FrontPoint, objectives: Sequence[str], result: Mapping[str, Any]) -> dict[str, Any]:
+    test, suites = result["test"], result["attacks"]
+    n_images = next(iter(suites.values()))["n_images"]
     return {
         "name": point.name,
         "trial": point.trial,
@@ -213,7 +221,7 @@ def _row(point: FrontPoint, objectives: Sequence[str], suites: Mapping[str, Any]
         "test_interval": {name: accuracy_interval(test[name], n_images) for name in objectives},
         "n_test_images": n_images,
         "gap": {name: point.accuracies[name] - test[name] for name in objectives},
-        "attacks": dict(suites),
+        "attacks": suites,
     }
 
 

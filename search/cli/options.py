@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precision, TrainConfig
-from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
-from generalist_core.config.fields import alternatives
+from generalist_core.config import (
+    NFGSM,
+    DataConfig,
+    ModelConfig,
+    Norm,
+    Precision,
+    TrainConfig,
+)
+from generalist_core.config.codec import load_config, replace_all, replace_at
+from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig
 from generalist_core.validation import InvalidConfigError
 from search.cli.option_groups import given, option, switch
+from search.cli.values import names, norms, radius, written_value
 from search.config import Limits, Resources, SweepConfig
 
 if TYPE_CHECKING:
@@ -37,32 +42,6 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
     "fashion-mnist": {"n_validation": 1000},
 }
 """How training images of each data set are usually augmented."""
-
-
-FRACTION = re.compile(r"([\d.]+)\s*/\s*([\d.]+)")
-
-
-def number(text: str) -> float:
-    """The number that is written as `0.03` or as a fraction such as `8/255`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if (fraction := FRACTION.fullmatch(text.strip())) is None:
-        return float(text)
-    above, below = map(float, fraction.groups())
-    if below == 0:
-        raise ValueError
-    return above / below
-
-
-def _radius(text: str) -> float:
-    try:
-        return number(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"It must be a number or a fraction such as 8/255, but got {text!r}."
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +78,12 @@ class TrainingOptions:
     )
     batch_size: int | None = option("images per step", "N", sets="batch_size")
     precision: Precision | None = option("default that of the preset or file", sets="precision")
+    objectives: list[str] | None = option(
+        "natural, then the names of attacks, union or mean; default each attack",
+        "A,B",
+        sets="evaluation.objectives",
+        type=names,
+    )
     set: tuple[str, ...] = option(
         "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE", ()
     )
@@ -111,7 +96,10 @@ class ProblemOptions:
     TITLE = "Data and model"
 
     config: Path | None = option("start from this JSON file instead of a preset", "FILE")
-    preset: str | None = option("short (default), paper or official", type=click.Choice([*PRESETS]))
+    preset: str | None = option(
+        "short (default), paper, official, or Generalist++ for the tasks in the name",
+        type=click.Choice([*PRESETS]),
+    )
     data: str | None = option(
         "digits, mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder of images",
         "NAME",
@@ -131,7 +119,13 @@ class ProblemOptions:
     )
     width: int | None = option("width of a built-in model", "N", sets="model.width")
     epsilon: float | None = option(
-        "radius of all attacks, images in [0, 1], such as 0.03 or 8/255", "E", type=_radius
+        "radius of all attacks, images in [0, 1], such as 0.03 or 8/255", "E", type=radius
+    )
+    norms: dict[Norm, float | None] | None = option(
+        "a robust expert and an objective for each norm, such as linf,l2 with the radii that are "
+        "usual for the data, or linf=8/255,l2=0.5",
+        "A,B",
+        type=norms,
     )
     seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
     device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
@@ -241,14 +235,20 @@ def build_config(problem: ProblemOptions, training: TrainingOptions | None = Non
             f"`--config` must be given without `--preset`, but got --preset {problem.preset}."
         )
     groups = (problem, training) if training is not None else (problem,)
-    config = replace_all(config, [made for group in groups for made in _settings(group)])
-    return with_absolute_paths(config)
+    settings = [made for group in groups for made in _settings(group)]
+    if problem.norms is not None:
+        config = _with_norms(config, problem, settings)
+    return with_absolute_paths(replace_all(config, settings))
 
 
 def build_suite(options: SuiteOptions, config: TrainConfig, norm: Norm | None) -> SuiteConfig:
-    """The suite in the ball of the configuration's first attack, or in another norm."""
-    attack = config.evaluation.attacks[0].attack
-    assert not isinstance(attack, NFGSM)
+    """The suite in the ball of the configuration's first attack, or of its first one in a norm.
+
+    If none is in that norm, the radius is that of the first attack.
+    """
+    attacks = [named.attack for named in config.evaluation.attacks]
+    balls = [attack for attack in attacks if not isinstance(attack, NFGSM)]
+    attack = next((ball for ball in balls if ball.norm == norm), balls[0])
     return SuiteConfig(norm=norm or attack.norm, epsilon=attack.epsilon, **options.settings())
 
 
@@ -301,20 +301,25 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
     )
 
 
-def written_value(text: str, annotation: Any) -> Any:
-    """The value that a text means for a field: the text itself where the field is one, else JSON.
+def _with_norms(
+    config: TrainConfig, problem: ProblemOptions, settings: Sequence[tuple[str, Any]]
+) -> TrainConfig:
+    """The configuration with an expert per norm, whose radii are usual for the data of `settings`.
 
-    In quotes, a text is JSON too; `null` is None where the field may be, and a number may be a
-    fraction such as `8/255`. What is none of these is left to be refused, or is a name: `AdamW`.
+    Raises:
+        InvalidConfigError: one radius is given for all, or as `with_norms` and `usual_radius`.
     """
-    members = alternatives(annotation)
-    if text == "null" and NoneType in members:
-        return None
-    value: Any = text
-    with contextlib.suppress(InvalidConfigError):
-        value = parsed(text)
-    if str in members:
-        return value if isinstance(value, str) else text
-    with contextlib.suppress(ValueError):
-        return number(text) if float in members and FRACTION.fullmatch(text) else value
-    return value
+    assert problem.norms is not None
+    if problem.epsilon is not None:
+        raise InvalidConfigError(
+            f"`--epsilon` must be left out with --norms, but got {problem.epsilon:g}. Give a "
+            f"radius per norm, as in --norms {next(iter(problem.norms))}={problem.epsilon:g}."
+        )
+    config = replace_all(config, [made for made in settings if made[0].startswith("data.")])
+    return with_norms(
+        config,
+        {
+            norm: usual_radius(config.data, norm) if radius is None else radius
+            for norm, radius in problem.norms.items()
+        },
+    )

@@ -18,17 +18,17 @@ from search.config import (
     SweepConfig,
     WarmupConfig,
 )
+from spaces.lineages import has_lineages
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """What is searched, how, and for how long."""
 
-    space: str = option(
-        "lineages (the default), branches, mixing, experts, full, smoke, or FILE.py:FUNCTION "
-        "(runs that file)",
+    space: str | None = option(
+        "lineages (the default for a natural and a robust expert), full (for others), branches, "
+        "mixing, experts, smoke, or FILE.py:FUNCTION (runs that file)",
         "SPACE",
-        "lineages",
     )
     trials: int | None = option("number of trainings; default 20, or as the budget allows", "N")
     budget: float | None = option("begin no trial after C forward images, such as 2e8", "C")
@@ -71,7 +71,7 @@ def build_request(
     """
     return SweepConfig(
         base=base,
-        space=search.space,
+        space=search.space or ("lineages" if has_lineages(base) else "full"),
         trials=20 if search.trials is None and search.budget is None else search.trials,
         budget=search.budget,
         sampler=search.sampler,

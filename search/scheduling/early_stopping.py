@@ -42,7 +42,9 @@ def rung_results(
     due = halving.reports(range(every, config.epochs, every), config.epochs)
     accuracies = {}
     for learner in (*(expert.name for expert in config.experts), "global"):
-        names = [f"accuracy/{learner}/{objective}" for objective in config.evaluation.objectives]
+        names = [
+            f"accuracy/{learner}/{objective}" for objective in config.evaluation.objective_names
+        ]
         epoch = epoch_of(learner, metrics)
         if epoch in due and all(name in metrics for name in names):
             accuracies[f"{learner}@{due[epoch]}"] = [metrics[name] for name in names]

@@ -125,7 +125,7 @@ def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool =
     journal = SweepFolder(folder).journal
     ledger = Ledger(
         open_storage(config.storage, journal),
-        config.base.evaluation.objectives,
+        config.base.evaluation.objective_names,
         sampler_of=build_samplers(config.sampler, seed=seed, n_startup=N_STARTUP),
         floors=config.at_least,
         study=study,

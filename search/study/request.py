@@ -17,6 +17,9 @@ from search.wording import PROGRAM, command_text
 CHANGEABLE = ("trials", "budget", "time_budget_s", "resources", "limits", "stop_when")
 """The settings of a request that may change: none of them changes what a trial results in."""
 
+_BESIDE = ("custom", "pins")
+"""What a record holds beside the request."""
+
 _KEY = "request"
 """The attribute of the study: the requests that `sweep.json` may hold, the newest last."""
 
@@ -44,7 +47,17 @@ def record(study: optuna.Study, document: Mapping[str, Any], *, will_be: bool = 
 
 def is_recorded(study: optuna.Study, document: Mapping[str, Any]) -> bool:
     """Whether this, and nothing else, is recorded in the study."""
-    return bool(study.user_attrs.get(_KEY) == [what_counts(document)])
+    return _recorded(study) == [what_counts(document)]
+
+
+def _recorded(study: optuna.Study) -> list[dict[str, Any]]:
+    """The records of the study; fields that an earlier version did not have get their defaults."""
+    records = []
+    for recorded in study.user_attrs.get(_KEY, []):
+        beside = {name: recorded[name] for name in _BESIDE}
+        request = {name: value for name, value in recorded.items() if name not in beside}
+        records.append(what_counts({"request": request, **beside}))
+    return records
 
 
 def require_recorded(
@@ -64,7 +77,7 @@ def require_recorded(
     Raises:
         SweepFolderError: the request has changed; the message says what was and what is.
     """
-    recorded, now = study.user_attrs.get(_KEY, []), what_counts(document)
+    recorded, now = _recorded(study), what_counts(document)
     if not recorded or now in recorded:
         return
     changes = list(_changes(recorded[-1], now))

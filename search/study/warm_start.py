@@ -87,7 +87,7 @@ def earlier_observations(path: Path, config: SweepConfig) -> list[Observation]:
         InvalidConfigError: a row of the CSV is invalid, or the sweep has other objectives.
         SweepFolderError: the folder holds no sweep.
     """
-    objectives = config.base.evaluation.objectives
+    objectives = config.base.evaluation.objective_names
     if not path.is_dir():
         rows = list(read_observations(path, objectives))
         if not rows:

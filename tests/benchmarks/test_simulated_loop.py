@@ -130,7 +130,7 @@ def search(
     base, follower = base or short(), Following()
     function = SPACES[space] if isinstance(space, str) else space
     built = build_samplers(sampler, seed=seed, n_startup=N_STARTUP)
-    ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=built)
+    ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names, sampler_of=built)
     proposer = build_proposer(ledger, function, base, Growing(), WORLD.images)
     proposer.enqueue_first()
     searcher = Searcher(

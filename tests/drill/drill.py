@@ -297,7 +297,7 @@ def seed_that_plants(space: str, plants: Sequence[str], n_trials: int) -> int:
         sampler_of = build_samplers(
             "random", seed=derive_seed(seed, "sampler") % 2**32, n_startup=1
         )
-        ledger = Ledger(InMemoryStorage(), base.evaluation.objectives, sampler_of=sampler_of)
+        ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names, sampler_of=sampler_of)
         asked = [ledger.ask(load_space(space), base) for _ in range(n_trials)]
         if set(plants) <= {proposal.params["planted"] for proposal in asked[2:]}:
             return seed

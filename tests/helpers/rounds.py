@@ -154,5 +154,5 @@ class Search:
         """The ledger, new or as the last driver left it."""
         is_new = not self.storage.get_all_studies()
         sampler = build_samplers(self.sampler, seed=self.seed, n_startup=N_STARTUP)
-        objectives = BASE.evaluation.objectives
+        objectives = BASE.evaluation.objective_names
         return Ledger(self.storage, objectives, sampler_of=sampler, is_new=is_new)

@@ -26,7 +26,7 @@ def small_sweep(folder: Path, config: TrainConfig, data: Dataset | None = None) 
     write_request(folder, request, "small", custom_parts(data, None))
     storage = open_storage(None, files.journal)
     sampler = build_samplers("random", seed=0, n_startup=1)
-    ledger = Ledger(storage, config.evaluation.objectives, sampler_of=sampler, study="small")
+    ledger = Ledger(storage, config.evaluation.objective_names, sampler_of=sampler, study="small")
     for _ in range(request.trials):
         proposal = ledger.ask(SPACES["smoke"], config)
         released = with_release_ratio(proposal.config, proposal.mixing_ratio)

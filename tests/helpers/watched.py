@@ -31,7 +31,7 @@ def refusing(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 def new_ledger(space: Space) -> Ledger:
     built = build_samplers("random", seed=0, n_startup=N_STARTUP)
-    ledger = Ledger(InMemoryStorage(), BASE.evaluation.objectives, sampler_of=built)
+    ledger = Ledger(InMemoryStorage(), BASE.evaluation.objective_names, sampler_of=built)
     ledger.enqueue(*paper_suggestion(space, BASE), 2)
     return ledger
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
+import numpy as np
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
+from scipy.stats import beta, chisquare, kstest
 
 from generalist_core.config import Ratio, as_weights
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
@@ -19,8 +24,10 @@ def test_every_suggestion_is_a_ratio_and_its_parameters_suggest_it(n_experts: in
         assert sum(as_weights(ratio, n_experts)) == pytest.approx(1)
         assert ratio == suggest_ratio(optuna.trial.FixedTrial(trial.params), n_experts)
         weights = as_weights(ratio, n_experts)
-        assert list(weights)[1:] == [round(weight, 6) for weight in weights[1:]]
-        assert ratio_params(ratio, n_experts) == pytest.approx(trial.params, abs=1e-4)
+        assert weights == pytest.approx([round(weight, 6) for weight in weights], abs=1e-12)
+        params = ratio_params(ratio, n_experts)
+        assert params.keys() == trial.params.keys()
+        assert suggest_ratio(optuna.trial.FixedTrial(params), n_experts) == ratio
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,7 @@ def test_every_suggestion_is_a_ratio_and_its_parameters_suggest_it(n_experts: in
     [(0.0, 2), (0.3, 2), (1.0, 2), ((0.2, 0.5, 0.3), 3)]
     + [(tuple(float(i == corner) for i in range(4)), 4) for corner in range(4)],
 )
-def test_breaking_the_stick_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
+def test_a_suggestion_is_the_inverse_of_its_parameters(ratio: Ratio, n_experts: int) -> None:
     suggested = suggest_ratio(optuna.trial.FixedTrial(ratio_params(ratio, n_experts)), n_experts)
     assert as_weights(suggested, n_experts) == pytest.approx(as_weights(ratio, n_experts))
 
@@ -54,3 +61,15 @@ def test_the_nearest_ratio_differs_by_rounding_alone(
     ratio: Ratio, known: list[Ratio], expected: Ratio
 ) -> None:
     assert nearest(ratio, known) == expected
+
+
+@pytest.mark.parametrize("n_experts", [3, 4])
+def test_random_ratios_are_uniform_on_the_simplex_for_every_expert(n_experts: int) -> None:
+    """Each weight then has the distribution Beta(1, n - 1), and each order the same probability."""
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    n_ratios = 2000
+    ratios = np.array([suggest_ratio(study.ask(), n_experts) for _ in range(n_ratios)])
+    for weights in ratios.T:
+        assert kstest(weights, beta(1, n_experts - 1).cdf).pvalue > 0.01
+    orders = Counter(map(tuple, ratios.argsort(1)))
+    assert chisquare([orders[o] for o in itertools.permutations(range(n_experts))]).pvalue > 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generalist_core.config import MixingConfig, RatioSchedule, SyncConfig, as_weights
+from generalist_core.config.mixing import rounded, shares_of, weights_of
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.refused import Broken, refusal_of
 
@@ -90,3 +91,33 @@ def test_sync_epochs(start: int, every: int, epochs: list[int]) -> None:
 )
 def test_the_decay_of_averages(config: MixingConfig, known: dict[int, float]) -> None:
     assert {t: config.decay_at(t) for t in known} == pytest.approx(known)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(1.0,), (0.2, 0.3, 0.5), (0.0, 1.0, 0.0), (0.25,) * 4, (0.0, 0.5, 0.0, 0.5), (1e-6, 1 - 1e-6)],
+)
+def test_every_point_on_the_simplex_has_shares(weights: tuple[float, ...]) -> None:
+    shares = shares_of(weights)
+    assert all(0 <= share < 1 for share in shares)
+    assert weights_of(shares) == pytest.approx(weights, abs=1e-12)
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.4, 0.4, 0.4)])
+def test_equal_shares_are_equal_weights(shares: tuple[float, ...]) -> None:
+    assert weights_of(shares) == pytest.approx((1 / 3,) * 3)
+
+
+def test_the_shares_of_a_schedule_are_those_of_its_ends() -> None:
+    schedule = RatioSchedule(values=((0.2, 0.3, 0.5), (0.0, 0.0, 1.0)))
+    assert weights_of(schedule.start_shares) == pytest.approx((0.2, 0.3, 0.5))
+    assert weights_of(schedule.end_shares) == pytest.approx((0.0, 0.0, 1.0))
+    assert RatioSchedule().start_shares == RatioSchedule().end_shares == ()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7])
+def test_rounded_weights_have_six_decimals_and_are_a_ratio(n: int) -> None:
+    for weights in ((1 / n,) * n, weights_of([i / n for i in range(n)])):
+        short = rounded(weights)
+        assert as_weights(short, n) == pytest.approx(weights, abs=n * 1e-6)
+        assert all(len(str(weight)) <= len("0.123456") for weight in short)

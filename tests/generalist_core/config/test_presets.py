@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from generalist_core.config import DataConfig, ModelConfig, TrainConfig
+from generalist_core.config import DataConfig, InvalidConfigError, ModelConfig, TrainConfig
 from generalist_core.config.presets import PRESETS, official, paper, short
 from generalist_core.training.warmup_keys import progress_at
 
@@ -84,7 +84,10 @@ def test_presets_are_valid_at_every_length(preset: Preset) -> None:
         assert 1 <= config.evaluation.every_epochs <= epochs
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+ONE_NORM = {name: preset for name, preset in PRESETS.items() if "linf+l2" not in name}
+
+
+@pytest.mark.parametrize("preset", ONE_NORM.values(), ids=ONE_NORM)
 def test_presets_carry_to_other_data_models_and_radii(preset: Preset) -> None:
     data, model = DataConfig(name="mnist"), ModelConfig(name="wrn-28-10")
     config = preset(data=data, model=model, epsilon=0.3)
@@ -108,3 +111,29 @@ def test_the_official_preset_computes_as_plainly_as_it_can() -> None:
 
 def test_compiling_has_to_be_asked_for() -> None:
     assert not any(preset().compile for preset in PRESETS.values())
+
+
+@pytest.mark.parametrize("name", ["natural+linf", "natural+l2", "linf+l2", "natural+linf+l2"])
+def test_generalist_plus_plus_has_an_expert_per_task_and_the_papers_settings(name: str) -> None:
+    config, published = PRESETS[name](), paper()
+    tasks = name.split("+")
+    assert [expert.name for expert in config.experts] == tasks
+    assert config.evaluation.objective_names == ("natural", *(t for t in tasks if t != "natural"))
+    assert config.sync == published.sync
+    radii = {"linf": 8 / 255, "l2": 0.5}
+    for expert in config.experts:
+        if expert.attack is None:
+            assert expert == published.experts[0]
+        else:
+            assert (expert.attack.norm, expert.attack.epsilon) == (expert.name, radii[expert.name])
+            assert expert.optimizer == published.experts[1].optimizer
+    n_robust = len(tasks) - ("natural" in tasks)
+    start, end = config.weights_at(0)[-n_robust:], config.mixing.ratio.weights(1.0, len(tasks))
+    assert len({*start}) == 1
+    assert sum(start) == pytest.approx(1)
+    assert sum(end[-n_robust:]) == pytest.approx(0.4 if "natural" in tasks else 1)
+
+
+def test_one_radius_is_not_for_several_norms() -> None:
+    with pytest.raises(InvalidConfigError, match=r"left out with several norms, but got 0\.1"):
+        PRESETS["linf+l2"](epsilon=0.1)

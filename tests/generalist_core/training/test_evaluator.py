@@ -12,7 +12,7 @@ import torch
 from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, NamedAttack
 from generalist_core.data.splits import Split
 from generalist_core.training.averaging import weights_of
-from generalist_core.training.evaluator import Evaluator, correct, evaluate
+from generalist_core.training.evaluator import Evaluator, accuracies, correct, evaluate
 from tests.helpers.problems import (
     RADII,
     LinearNet,
@@ -92,3 +92,34 @@ def test_an_attacks_noise_depends_on_seed_and_name_alone() -> None:
     assert same_bits(first, beside)
     cases = [first, images_judged(attack, "a", 1, ()), images_judged(attack, "b", 0, ())]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(cases, 2))
+
+
+def test_the_union_is_counted_image_by_image_and_the_mean_over_attacks() -> None:
+    """Each verdict fails on an image of its own, so that the union is below every accuracy."""
+    verdicts = {
+        "natural": torch.tensor([False, True, True, True, True]),
+        "linf": torch.tensor([True, False, True, True, False]),
+        "l2": torch.tensor([True, True, False, True, True]),
+    }
+    expected = {"natural": 0.8, "linf": 0.6, "l2": 0.8, "union": 0.2, "mean": 0.7}
+    for names in (("natural", "union"), ("natural", "mean"), tuple(expected)):
+        found = accuracies(verdicts, names)
+        assert list(found) == list(names)
+        assert found == pytest.approx({name: expected[name] for name in names})
+
+
+def test_judged_are_the_objectives_from_the_verdicts_of_all_attacks() -> None:
+    attacks = tuple(
+        NamedAttack(name=norm, attack=PGD(epsilon=radius, norm=norm, steps=5))
+        for norm, radius in RADIUS.items()
+    )
+    names = ("natural", "union", "l1", "mean")
+    config = EvaluationConfig(attacks=attacks, objectives=names)
+    model = copy.deepcopy(MODEL)
+    weights = clones(weights_of(model))
+    evaluator = Evaluator(model, split(), config, seed=0, dtype=torch.float64)
+    judged = evaluator.judge(weights)
+    found = verdicts(*attacks)
+    assert judged == accuracies(found, names)
+    assert judged["union"] == torch.stack([*found.values()]).all(0).double().mean()
+    assert list(evaluator.judge(weights, attacked=False)) == ["natural"]

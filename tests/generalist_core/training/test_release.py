@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
+import moocore
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from generalist_core.config import Ratio, as_weights
+from generalist_core.config.norms import corners_and_centre
 from generalist_core.training.evaluator import OperatingPoint
-from generalist_core.training.release import refined, room
+from generalist_core.training.release import between_several, hypervolume, is_empty, refined, room
 
 Curve = Callable[[float], tuple[float, ...]]
 
@@ -126,3 +130,101 @@ def test_given_ratios_come_first_and_in_their_order(n: int) -> None:
 
 def test_equal_ratios_leave_no_room_between_them() -> None:
     assert released(arc, [0.5, 0.5, (0.5, 0.5)]) == [0.5, 0.5, (0.5, 0.5)]
+
+
+# More than two experts
+
+
+def on_simplex(
+    ratio: Ratio, values: Callable[[NDArray[np.float64]], Sequence[float]], n_images: int = 10**6
+) -> OperatingPoint:
+    accuracies = {f"objective{i}": v for i, v in enumerate(values(np.array(ratio)))}
+    return OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=9)
+
+
+def linear(weights: NDArray[np.float64]) -> Sequence[float]:
+    """Each expert is the only one that is good in its objective."""
+    return [float(weight) for weight in weights]
+
+
+def two_of_three(weights: NDArray[np.float64]) -> Sequence[float]:
+    """The third expert is good for nothing: all of the front lies between the first two."""
+    natural, robust, _ = map(float, weights)
+    return [natural, robust]
+
+
+def sphere(weights: NDArray[np.float64]) -> Sequence[float]:
+    return [math.sqrt(float(weight)) for weight in weights]
+
+
+@pytest.mark.parametrize("n_objectives", [2, 3, 4])
+@pytest.mark.parametrize("n_points", [1, 2, 7])
+def test_the_hypervolume_is_that_of_moocore(n_points: int, n_objectives: int) -> None:
+    values = np.random.default_rng(n_points).random((n_points, n_objectives)).round(1)
+    expected = moocore.hypervolume(values, ref=[0.0] * n_objectives, maximise=True)
+    assert hypervolume(values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("corners", "empty"),
+    [
+        *[([0, 1], False), ([0, 3], True), ([0, 2], True), ([2, 3], True)],
+        *[([0, 1, 2], False), ([0, 2, 3], True), ([0, 1, 3], False)],
+    ],
+)
+def test_a_segment_or_triangle_is_empty_if_no_other_point_is_in_it(
+    corners: list[int], empty: bool
+) -> None:
+    """Three corners and the middle of the first two, which are on a line with it."""
+    weights = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.5, 0)])
+    assert is_empty(weights, corners) == empty
+
+
+def test_a_front_between_two_experts_is_refined_between_them() -> None:
+    corners = corners_and_centre(3)[:3]
+    points = refined(lambda ratio: on_simplex(ratio, two_of_three), corners, 3)
+    found = {point.mixing_ratio for point in points[3:]}
+    assert found == {(0.5, 0.5, 0.0), (0.75, 0.25, 0.0), (0.25, 0.75, 0.0)}
+
+
+def test_a_triangle_is_refined_where_all_three_experts_matter() -> None:
+    points = [on_simplex(ratio, linear) for ratio in corners_and_centre(3)[:3]]
+    assert between_several(points) == pytest.approx((1 / 3,) * 3, abs=2e-6)
+
+
+@pytest.mark.parametrize("n_experts", [3, 4])
+@pytest.mark.parametrize("curve", [linear, sphere])
+def test_each_refinement_adds_a_new_ratio_and_hypervolume(
+    n_experts: int, curve: Callable[[NDArray[np.float64]], Sequence[float]]
+) -> None:
+    points = refined(lambda ratio: on_simplex(ratio, curve), corners_and_centre(n_experts), 5)
+    ratios = [as_weights(point.mixing_ratio, n_experts) for point in points]
+    assert len(set(ratios)) == len(points) == n_experts + 6
+    values = np.array([list(point.accuracies.values()) for point in points])
+    volumes = [hypervolume(values[:n]) for n in range(n_experts + 1, len(points) + 1)]
+    assert all(after > before for before, after in pairwise(volumes))
+
+
+def test_the_order_of_experts_does_not_matter() -> None:
+    """Neither do their names: the refined ratios of reordered experts are the reordered ones."""
+
+    def lopsided(weights: NDArray[np.float64]) -> Sequence[float]:
+        a, b, c = map(float, weights)
+        return [a**0.5, 0.8 * b + 0.1 * c, 0.3 * b + 0.5 * c]
+
+    order = [2, 0, 1]
+    plain = refined(lambda ratio: on_simplex(ratio, lopsided), corners_and_centre(3), 4)
+    other = refined(
+        lambda ratio: on_simplex(ratio, lambda weights: lopsided(weights[order])),
+        corners_and_centre(3),
+        4,
+    )
+    for a, b in zip(plain[4:], other[4:], strict=True):
+        assert np.array(b.mixing_ratio)[order] == pytest.approx(np.array(a.mixing_ratio), abs=1e-5)
+
+
+def test_where_a_simplex_promises_less_than_an_image_nothing_is_refined() -> None:
+    points = refined(lambda ratio: on_simplex(ratio, linear, 8), corners_and_centre(3)[:3], 9)
+    assert len(points) == 4
+    flat = refined(lambda ratio: on_simplex(ratio, lambda _: [0.5, 0.5]), corners_and_centre(3), 9)
+    assert len(flat) == 4

@@ -26,6 +26,7 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.config.codec import to_dict
+from generalist_core.config.norms import corners_and_centre
 from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
@@ -108,6 +109,12 @@ def test_a_checkpoint_of_another_configuration_is_refused() -> None:
     state = start(two_experts()).state_dict()
     with pytest.raises(InvalidConfigError, match=r"of this configuration.* in batch_size, seed\."):
         start(two_experts(seed=1, batch_size=5)).load_state_dict(state)
+
+
+def test_a_checkpoint_may_lack_a_field_that_a_later_version_has() -> None:
+    state = start(two_experts()).state_dict()
+    assert state["config"]["evaluation"].pop("objectives") is None
+    start(two_experts()).load_state_dict(state)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -442,10 +449,21 @@ def test_two_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> 
     assert trainer.release([point.mixing_ratio for point in points]) == points
 
 
-def test_three_experts_are_not_refined() -> None:
-    evaluation = dataclasses.replace(three_experts().evaluation, n_refinements=3)
-    points = start(three_experts(evaluation=evaluation)).release()
-    assert [point.mixing_ratio for point in points] == list(evaluation.release_ratios)
+def test_three_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> None:
+    evaluation = dataclasses.replace(
+        three_experts().evaluation,
+        n_refinements=2,
+        objectives=("natural", "union"),
+        release_ratios=corners_and_centre(3),
+    )
+    config = with_expert(three_experts(evaluation=evaluation), "natural", optimizer=SGD(lr=0.5))
+    config = dataclasses.replace(config, epochs=12, sync=SyncConfig(start_epoch=11))
+    data = dataclasses.replace(tiny_dataset(), validation=tiny_split(200, seed=1))
+    trainer = train_to(GeneralistTrainer(config, data), 12)
+    points = trainer.release()
+    assert [point.mixing_ratio for point in points[:4]] == list(corners_and_centre(3))
+    assert len(points) == 6
+    assert trainer.release([point.mixing_ratio for point in points]) == points
 
 
 # Training trains

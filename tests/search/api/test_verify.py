@@ -12,19 +12,23 @@ import pytest
 import torch
 from rich.console import Console
 
-from generalist_core.config import TrainConfig
+from generalist_core.config import PGD, NamedAttack, TrainConfig
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset, Split
+from generalist_core.evaluation.suite import run_suite
+from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
+from search.api.report import write_report
 from search.api.sweep import sweep
 from search.api.verify import verified_document, verified_table, verify
 from search.config import Resources, SweepConfig, VerifyConfig
 from search.files import read_json, read_sealed_json
 from search.front.front import Front, hypervolume
 from search.front.points import FrontPoint
+from search.running.mixtures import empty_model, point_state
 from search.study.folder import Sweep
 from tests.helpers.points import OBJECTIVES, point
-from tests.helpers.small_sweep import copy_of
+from tests.helpers.small_sweep import copy_of, small_sweep
 from tests.helpers.tiny import tiny_config
 
 REQUEST = VerifyConfig(attacks=("fgsm", "pgd-5"), n_images=60)
@@ -84,8 +88,44 @@ def test_other_attacks_do_not_meet_the_stored_ones(swept: Sweep) -> None:
     )
 
 
+@pytest.mark.slow
+def test_the_union_is_of_the_worst_cases_in_each_norm(tmp_path: Path) -> None:
+    """Image by image, as suites of each attack's own norm and radius judge it."""
+    attacks = tuple(
+        NamedAttack(name=norm, attack=PGD(norm=norm, epsilon=epsilon, steps=2))
+        for norm, epsilon in {"linf": 0.1, "l2": 0.6}.items()
+    )
+    base = tiny_config()
+    names = ("natural", "union", "l2", "mean")
+    evaluation = dataclasses.replace(base.evaluation, attacks=attacks, objectives=names)
+    swept = small_sweep(tmp_path / "sweep", dataclasses.replace(base, evaluation=evaluation))
+    assert swept.front.objectives == names
+    request = VerifyConfig(attacks=("pgd-5", "autoattack"), n_images=30, n_queries=50)
+    document = verify(swept, request)
+    images = load_dataset(base.data)
+    assert images.test is not None
+    for row in document["points"]:
+        model = empty_model(base, images, None)
+        load_weights(model, point_state(swept.files, row["trial"], row["mixing_ratio"]))
+        suites = [run_suite(model, images.test, request.suite(named.attack)) for named in attacks]
+        linf, l2 = (suite.worst_case for suite in suites)
+        natural = suites[0].verdicts["natural"]
+        expected = [natural, linf & l2, l2, torch.cat([linf, l2])]
+        values = [v.double().mean().item() for v in expected]
+        assert row["test"] == pytest.approx(dict(zip(names, values, strict=True)))
+        assert [suite["suite"]["norm"] for suite in row["attacks"].values()] == ["linf", "l2"]
+        assert row["test"]["union"] <= min(row["test"]["l2"], row["test"]["mean"])
+    write_report(swept)
+    assert "union" in (swept.folder / "report.html").read_text()
+    assert swept.pick("max union").point.accuracies["union"] == max(
+        point.accuracies["union"] for point in swept.front.points
+    )
+    Console(quiet=True).print(verified_table(document))
+
+
 def suite_of(natural: float, robust: float) -> dict[str, Any]:
-    return {"robust": {"natural": natural, "worst_case": robust, "n_images": 100}}
+    test = {"natural": natural, "robust": robust}
+    return {"test": test, "attacks": {"robust": {"n_images": 100}}}
 
 
 def test_points_that_lose_their_place_are_named() -> None:

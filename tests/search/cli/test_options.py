@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from generalist_core.config import TrainConfig
-from generalist_core.config.codec import replace_at, to_json, value_at
-from generalist_core.config.presets import short
+from generalist_core.config import FGSM, TrainConfig
+from generalist_core.config.codec import to_json, value_at
 from generalist_core.validation import InvalidConfigError
 from search.cli.main import main
 from search.cli.options import (
     FailureOptions,
     ProblemOptions,
     ResourceOptions,
+    SuiteOptions,
     TrainingOptions,
     build_config,
-    written_value,
+    build_suite,
 )
 from search.config import Limits, Resources
-from tests.helpers.command_line import parse
 from tests.helpers.tiny import tiny_config
 
 
@@ -51,29 +48,9 @@ def test_options_change_a_preset_and_fields_come_last() -> None:
     assert Path(config.data.root).is_absolute()
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("0.03", 0.03), (" 8 / 255 ", 8 / 255), ("1e-3", 1e-3)]
-)
-def test_a_radius_may_be_a_fraction(text: str, value: float) -> None:
-    options = parse(["sweep", "--epsilon", text, "--out", "out"]).params
-    assert options["problem__epsilon"] == value
-
-
-@pytest.mark.parametrize("text", ["8/0", "8/", "/255", "8/255/2", "1.2.3/5", "eight", ""])
-def test_what_is_no_radius_is_refused_with_the_form(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="8/255, but got"):
-        parse(["sweep", "--epsilon", text, "--out", "out"])
-
-
 def built(*assignments: str, **problem: Any) -> TrainConfig:
     training = TrainingOptions(out=Path("out"), set=assignments)
     return build_config(ProblemOptions(**problem), training)
-
-
-def built_as_it_is(assignment: str) -> TrainConfig:
-    """Without the check that a model's file exists."""
-    path, _, text = assignment.partition("=")
-    return replace_at(short(), path, functools.partial(written_value, text))
 
 
 def test_fields_that_are_bound_together_are_set_together() -> None:
@@ -82,58 +59,6 @@ def test_fields_that_are_bound_together_are_set_together() -> None:
     assert value_at(config, "experts.robust.attack.epsilon") == 8 / 255
     with pytest.raises(InvalidConfigError, match=r"mean.*std"):
         built("model.mean=[0.5]")
-
-
-WRITTEN: dict[str, list[tuple[str, object]]] = {
-    "model.name": [
-        (text, text)
-        for text in (
-            *("2024/05", "8/255", "2024", "-1", "1e5", "0.5", "NaN", "true", "True", "None"),
-            *("null", "2024-05-01", "[1]", "{}", "a/b", "a=b", "", " x ", "../x", "~", "\u00e9"),
-        )
-    ]
-    + [('"resnet18"', "resnet18"), ('"2024/05"', "2024/05")],
-    "device": [("0", "0"), ("cpu", "cpu")],
-    "precision": [("float64", "float64"), ('"float64"', "float64")],
-    "data.n_train": [("300", 300), ("null", None)],
-    "data.flip": [("true", True), ("false", False)],
-    "experts.robust.attack.epsilon": [("8/255", 8 / 255), ("0.03", 0.03), ("1e-2", 0.01)],
-    "evaluation.release_ratios.1": [("1/4", 0.25), ("0.3", 0.3)],
-    "model.mean": [("null", None)],
-    "mixing.ratio.knots": [("[0.0, 1]", (0.0, 1.0))],
-    "experts.natural.optimizer": [("AdamW", "AdamW"), ('{"type": "Adam"}', "Adam")],
-    "experts.robust.attack": [('{"type": "FGSM", "epsilon": 0.1}', "FGSM")],
-}
-"""By field, what may be written for it, and what that is."""
-
-MISWRITTEN = {
-    "epochs": ["8/4", "8.0", "1e1", "true", "'8'", '"8"', "None", "", "8 epochs", "9" * 5000],
-    "experts.robust.attack.epsilon": ["8/0", "NaN", "Infinity", "true", '"0.1"', "null", "[0.1]"],
-    "data.n_train": ["None", "100/1", "1e2", "false"],
-    "data.flip": ["1", "True", "yes", "null", '"true"'],
-    "precision": ["null", "32", "float16"],
-    "experts.natural.optimizer": ["null", "adamw", "1/2", "true", "[" * 100_000],
-    "model.mean": ["0.5", "1/2", "None", '["a"]', "[NaN]", "[true]"],
-    "evaluation.release_ratios.1": ["null", "half", "true", "NaN"],
-    "evaluation.release": ["null", "1/2", "true"],
-}
-"""By field, what is no value of it, though it may look like one."""
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "value"), [(path, *pair) for path, pairs in WRITTEN.items() for pair in pairs]
-)
-def test_a_text_is_what_its_field_takes(path: str, text: str, value: object) -> None:
-    found = value_at(built_as_it_is(f"{path}={text}"), path)
-    assert (found, type(found)) == (value, type(value))
-
-
-@pytest.mark.parametrize(
-    ("path", "text"), [(path, text) for path, texts in MISWRITTEN.items() for text in texts]
-)
-def test_a_text_that_is_no_value_of_its_field_is_refused(path: str, text: str) -> None:
-    with pytest.raises(InvalidConfigError, match="must"):
-        built_as_it_is(f"{path}={text}")
 
 
 def test_a_folder_may_have_the_name_of_a_fraction(
@@ -179,3 +104,43 @@ def test_limits_and_resources_change_where_an_option_was_given() -> None:
     assert ResourceOptions().over(cluster) == cluster
     assert ResourceOptions().over(cluster, local=True) == Resources(gpus_per_trial=0.5, local=True)
     assert ResourceOptions(workers=2).over(cluster).workers == 2
+
+
+def test_norms_set_experts_and_evaluation_and_fields_come_last() -> None:
+    config = built("experts.l2.optimizer.lr=0.02", norms={"linf": None, "l2": 0.6}, data="mnist")
+    attacks = [expert.attack for expert in config.experts[1:]]
+    assert [(a.norm, a.epsilon) for a in attacks if a is not None] == [("linf", 0.3), ("l2", 0.6)]
+    assert [named.name for named in config.evaluation.attacks] == ["linf", "l2"]
+    assert config.experts[2].optimizer.lr == 0.02
+
+
+def test_the_radius_of_a_norm_is_that_of_the_data_that_are_set() -> None:
+    assert built("data.name=mnist", norms={"l2": None}).experts[1].attack.epsilon == 2.0  # type: ignore[union-attr]
+    with pytest.raises(InvalidConfigError, match="l2 alone for mnist at image_size=14"):
+        built("data.image_size=14", norms={"l2": None}, data="mnist")
+
+
+def test_one_radius_for_all_norms_is_refused() -> None:
+    with pytest.raises(InvalidConfigError, match=r"with --norms, but got 0\.1.*--norms linf=0\.1"):
+        built(norms={"linf": None}, epsilon=0.1)
+
+
+def test_a_suite_takes_the_radius_of_its_norm() -> None:
+    config = built(norms={"linf": 0.1, "l2": 0.6})
+    suites = [build_suite(SuiteOptions(), config, norm) for norm in (None, "l2", "l1")]
+    balls = [(suite.norm, suite.epsilon) for suite in suites]
+    assert balls == [("linf", 0.1), ("l2", 0.6), ("l1", 0.1)]
+
+
+def test_a_class_is_named_and_its_fields_are_set_one_by_one() -> None:
+    assignments = (
+        "experts.robust.attack=FGSM",
+        "experts.robust.attack.norm=l2",
+        "experts.robust.attack.FGSM.epsilon=8/255",
+    )
+    attack = built(*assignments).experts[1].attack
+    assert attack == FGSM(norm="l2", epsilon=8 / 255)
+    with pytest.raises(InvalidConfigError, match="must be complete, but lacks epsilon"):
+        built(*assignments[:2])
+    with pytest.raises(InvalidConfigError, match="got 'steps'"):
+        built(*assignments, "experts.robust.attack.steps=3")

@@ -338,7 +338,7 @@ def test_an_epoch_without_an_evaluation_reports_nothing() -> None:
 
 def test_two_experts_with_attacks_report_both() -> None:
     base = judging(config=three_experts(epochs=5))
-    objectives = base.evaluation.objectives
+    objectives = base.evaluation.objective_names
     judged = {
         f"accuracy/{learner}/{objective}": 0.1
         for learner in ("robust", "sparse")

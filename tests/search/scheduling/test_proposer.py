@@ -36,11 +36,11 @@ def test_the_first_trial_is_plain_adversarial_training(space: str, base: TrainCo
 
 @pytest.mark.parametrize("space", ["mixing", "full"])
 def test_with_three_experts_the_last_one_is_released_alone(space: str) -> None:
-    """The spaces keep the ratio of the base, and sync before the last epoch only."""
+    """It has all the weight throughout, and the only sync comes before the last epoch."""
     config, ratio = first_trial(space, three_experts())
     assert ratio == (0.0, 0.0, 1.0)
     assert config.sync.start_epoch == config.epochs - 1
-    assert config.mixing.ratio == three_experts().mixing.ratio
+    assert {config.weights_at(epoch) for epoch in range(config.epochs)} == {(0.0, 0.0, 1.0)}
 
 
 def test_a_sweep_begins_with_three_trials_if_they_differ() -> None:

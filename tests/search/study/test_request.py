@@ -196,3 +196,16 @@ def test_a_study_without_a_record_is_held_to_none_until_it_is_resumed(tmp_path: 
     edit(tmp_path, of_request(seed=8))
     with pytest.raises(SweepFolderError, match="seed was 7 and is 8"):
         open_sweep(tmp_path)
+
+
+def test_a_record_of_an_earlier_version_lacks_a_field_that_has_its_default(folder: Path) -> None:
+    study = open_sweep(folder).ledger.study
+    (recorded,) = study.user_attrs["request"]
+    assert recorded["base"]["evaluation"].pop("objectives") is None
+    study.set_user_attr("request", [recorded])
+    edit(folder, lambda document: document["request"]["base"]["evaluation"].pop("objectives"))
+    open_sweep(folder)
+    assert is_recorded(study, read_json(SweepFolder(folder).request))
+    edit(folder, other_epsilon)
+    with pytest.raises(SweepFolderError, match="epsilon was"):
+        open_sweep(folder)
