@@ -48,7 +48,6 @@ class SweepFolder:
     lost = _Inside("lost", "Folders of trials that the study, taken back, no longer has.")
     repeats = _Inside("repeats.json", "The operating points of all repeats of the front.")
     warmups = _Inside("warmups", "The shared warm-ups, unless the request names another store.")
-    models = _Inside("models", "The weights of every point on the front.")
     tensorboard = _Inside("tensorboard", "One TensorBoard run per trial, and the run `sweep`.")
     ray = _Inside("ray", "The files of Ray Tune, which are never read again.")
     evaluations = _Inside("verify", "Evaluations of a verification that has not ended.")

@@ -151,12 +151,15 @@ class GeneralistTrainer(AbstractTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on, loadable with `weights_only=True`."""
+        experts = {expert.config.name: expert.state_dict() for expert in self.experts}
+        if self._global is not None:  # it has taken the place of the contributions
+            experts = {name: {**state, "contribution": None} for name, state in experts.items()}
         return {
             "config": to_dict(self.config),
             "images": self._images,
             "epoch": self.epoch,
             "forward_images": self.forward_images,
-            "experts": {expert.config.name: expert.state_dict() for expert in self.experts},
+            "experts": experts,
             "global": self._global.state_dict() if self._global is not None else None,
             "best": self.best.state_dict(),
         }
@@ -245,6 +248,8 @@ class GeneralistTrainer(AbstractTrainer):
         for expert in self.experts:
             if expert.config.name in self.discarded:
                 expert.restart(learner)
+            if expert.config.rests:
+                expert.optimizer.state.clear()  # it makes no further step
         self._global = learner
 
     def _sync(self) -> None:

@@ -51,7 +51,7 @@ def remove_leftovers(folder: Path, results: Results) -> None:
     state than they are, and will give their names to other trials.
     """
     aside = f".*.{'[0-9a-f]' * 16}"  # as `search.files.write_bytes` names them
-    for place in (aside, f"trials/*/{aside}", f"models/{aside}"):
+    for place in (aside, f"trials/*/{aside}"):
         for part in folder.glob(place):
             part.unlink(missing_ok=True)
     files = SweepFolder(folder)

@@ -93,12 +93,10 @@ def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ledger = new_ledger()
     ended, running = asked(ledger, tmp_path / "trials"), asked(ledger, tmp_path / "trials")
     ledger.tell_failed(ended.trial, PLANTED)
-    (tmp_path / "models").mkdir()
-    keep = [".lease.break.1", "sweep.json", "study.journal", "models/0000-0.5.pt"]
+    keep = [".lease.break.1", "sweep.json", "study.journal"]
     aside = "0123456789abcdef"
     parts = [
         f".sweep.json.{aside}",
-        f"models/.0000-0.5.pt.{aside}",
         f"trials/{running.trial}/.checkpoint.pt.{aside}",
     ]
     for name in (*keep, *parts):
