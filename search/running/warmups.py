@@ -123,17 +123,10 @@ class WarmupStore:
         self._evict()
 
     def thin_out(self, keys: Sequence[str], gap: float) -> None:
-        """Remove states of the warm-up with these keys whose neighbours are `gap` apart at most.
-
-        A later trial then trains at most `gap` epochs again, less one. The latest stays.
-        """
+        """Remove states of the warm-up with these keys, see `needless`."""
         there = [epoch for epoch in range(1, len(keys)) if self._file(keys[epoch], epoch).is_file()]
-        before = 0
-        for epoch, after in pairwise(there):
-            if after - before <= gap:
-                self._file(keys[epoch], epoch).unlink(missing_ok=True)
-            else:
-                before = epoch
+        for epoch in needless(there, gap):
+            self._file(keys[epoch], epoch).unlink(missing_ok=True)
 
     def claim(self, key: str) -> SoftFileLease | None:
         """The right to train what `key` names; None if another process has it and is alive.
@@ -233,7 +226,7 @@ class Warmups(Protocol):
         """Store a state for all to use."""
 
     def thin_out(self, keys: Sequence[str], gap: float) -> None:
-        """Remove states whose neighbours are `gap` epochs apart at most; keep the latest."""
+        """Remove states of the warm-up with these keys, see `needless`."""
 
     def claim(self, key: str) -> Claimed | None:
         """The right to train what `key` names; None if another trial has it."""
@@ -315,6 +308,20 @@ def _train_stretch(
             store.thin_out(keys[: until + 1], largest_gap(config, expert.config, until))
             claim.release()
         yield metrics
+
+
+def needless(epochs: Sequence[int], gap: float) -> list[int]:
+    """Which states, of increasing epochs, have neighbours that are at most `gap` epochs apart.
+
+    Without them a later trial trains fewer than `gap` epochs again. The latest is not among them.
+    """
+    found, before = [], 0
+    for epoch, after in pairwise(epochs):
+        if after - before <= gap:
+            found.append(epoch)
+        else:
+            before = epoch
+    return found
 
 
 def largest_gap(config: TrainConfig, expert: ExpertConfig, latest: int) -> float:
