@@ -10,6 +10,9 @@ import torch
 from generalist_core.config import Precision
 from generalist_core.validation import InvalidConfigError
 
+AMPERE = (8, 0)
+"""The first generation of GPUs with TF32 and bfloat16, by CUDA's compute capability."""
+
 
 def resolve_device(name: str) -> torch.device:
     """The device that a configuration asks for; `auto` is the accelerator if there is one.
@@ -35,12 +38,20 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision on a device: `auto` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE
+    return "bfloat16" if has_it else "float32"
+
+
 @contextlib.contextmanager
 def training_precision(precision: Precision) -> Iterator[None]:
     """Compute float32 inside the block as TF32 if `precision` is `tfloat32`, in full otherwise.
 
-    TF32 needs a GPU that supports it. With `tfloat32` and `bfloat16` a GPU also tries out which
-    convolution algorithms are the fastest.
+    With `tfloat32-convolutions` only convolutions are TF32. TF32 needs a GPU that supports it. With
+    `tfloat32` and `bfloat16` a GPU also tries out which convolution algorithms are the fastest.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before, allowed = matmul.allow_tf32, precision == "tfloat32"
@@ -48,7 +59,7 @@ def training_precision(precision: Precision) -> Iterator[None]:
         enabled=cudnn.enabled,
         benchmark=cudnn.benchmark or precision in ("tfloat32", "bfloat16"),
         deterministic=cudnn.deterministic,
-        allow_tf32=allowed,
+        allow_tf32=precision in ("tfloat32", "tfloat32-convolutions"),
     )
     matmul.allow_tf32 = allowed
     try:

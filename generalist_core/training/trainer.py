@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
-from generalist_core.device import resolve_device, training_precision
+from generalist_core.device import resolve_device, resolve_precision, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved
@@ -63,17 +64,17 @@ class GeneralistTrainer(AbstractTrainer):
         """
         config = pinned(config)
         self.device = resolve_device(config.device)
-        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.precision = resolve_precision(config.precision, self.device)
+        self.dtype = torch.float64 if self.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)
         self._n_batches = n_batches(self.train_split, config.batch_size)
         initial = initial_model(config, data, model)
         self._model_fingerprint = model_fingerprint(initial)
         fix_averaged(initial)
         initial = moved(initial, self.device, self.dtype)
+        run = replace(config, precision=self.precision)
         experts = [
-            Expert(
-                expert, copy.deepcopy(initial), config, n_classes=data.n_classes, shape=data.shape
-            )
+            Expert(expert, copy.deepcopy(initial), run, n_classes=data.n_classes, shape=data.shape)
             for expert in config.experts
         ]
         self.evaluator = Evaluator(
@@ -99,6 +100,7 @@ class GeneralistTrainer(AbstractTrainer):
             model=self._model_fingerprint,
             n_batches=self._n_batches,
             device_kind=self.device.type,
+            precision=self.precision,
         )
 
     @functools.cached_property
@@ -206,7 +208,7 @@ class GeneralistTrainer(AbstractTrainer):
         if synced and self.config.sync.at == "boundary":
             self._sync()
         losses, batches = [], self.batches(epoch) if batches is None else batches
-        with training_precision(self.config.precision):
+        with training_precision(self.precision):
             for step, (x, y) in enumerate(batches):
                 drawn = noises or [self._noise(expert, step) for expert in experts]
                 losses.append(self._step(experts, x, y, step, drawn))
