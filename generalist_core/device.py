@@ -70,14 +70,18 @@ def training_precision(precision: Precision) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute float32 in full inside the block: no TF32 or autocast, deterministic convolutions."""
+def full_precision(device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """Compute float32 in full, or in TF32, inside the block, without autocast.
+
+    Convolutions are deterministic, and never searched for the fastest: judging meets many shapes of
+    batches, once each.
+    """
     before = torch.get_float32_matmul_precision()
     enabled = torch.backends.cudnn.enabled
     convolutions = torch.backends.cudnn.flags(
-        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False
+        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=tf32
     )
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         with convolutions, torch.autocast(device.type, enabled=False):
             yield

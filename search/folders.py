@@ -26,7 +26,7 @@ class TrialFolder:
     metrics = _Inside("metrics.jsonl", "One JSON line per trained epoch.")
     checkpoint = _Inside("checkpoint.pt", "The state of a training that has not ended.")
     averages = _Inside("averages.pt", "Each expert's average, from which any mixture can be made.")
-    points = _Inside("points.json", "The released operating points.")
+    points = _Inside("points.json", "The released operating points, and the precision of training.")
     failure = _Inside("failure.json", "Why the trial failed, with the traceback.")
     heartbeat = _Inside("heartbeat", "Changes as long as the worker of the trial is alive.")
     hang = _Inside("hang.txt", "Where the trial hung: the stack of each thread.")

@@ -67,7 +67,13 @@ def paper(
 ) -> TrainConfig:
     """Algorithm 1 of the paper: the mixture of the experts themselves, and syncs at boundaries."""
     exact = _config(data, model, epochs, epsilon, source="experts", at="boundary")
-    return replace(exact, precision="auto", fold_batchnorm=True, channels_last=True)
+    return replace(
+        exact,
+        evaluation=replace(exact.evaluation, precision="auto"),
+        precision="auto",
+        fold_batchnorm=True,
+        channels_last=True,
+    )
 
 
 def short(
@@ -94,8 +100,10 @@ def short(
         ),
         mixing=MixingConfig(ratio=RatioSchedule(knots=(0.0, 1.0), values=(0.5, 0.5)), decay=0.98),
         sync=SyncConfig(start_epoch=epochs * 5 // 8, every_epochs=max(1, epochs // 16)),
-        evaluation=_evaluation(
-            PGD(epsilon=epsilon), every_epochs=max(1, epochs // 8), n_images_during_training=200
+        evaluation=replace(
+            _evaluation(PGD(epsilon=epsilon), every_epochs=max(1, epochs // 8)),
+            n_images_during_training=200,
+            precision="auto",
         ),
         epochs=epochs,
         batch_size=64,
@@ -154,12 +162,6 @@ def _config(
     )
 
 
-def _evaluation(
-    attack: PGD, *, every_epochs: int, n_images_during_training: int | None = None
-) -> EvaluationConfig:
+def _evaluation(attack: PGD, *, every_epochs: int) -> EvaluationConfig:
     robust = NamedAttack(name="robust", attack=attack)
-    return EvaluationConfig(
-        attacks=(robust,),
-        every_epochs=every_epochs,
-        n_images_during_training=n_images_during_training,
-    )
+    return EvaluationConfig(attacks=(robust,), every_epochs=every_epochs)

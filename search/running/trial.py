@@ -147,6 +147,7 @@ class TrialRun:
         data = data or cached_dataset(config.data)
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.training = Training(self.trainer, warmups)
+        log.info("Trial %s computes in %s.", folder.name, self.trainer.precision)
         self.n_lines = 0
         self._left: tuple[int, int]
         self._saved_at = self._saving_took_s = 0.0
@@ -198,7 +199,9 @@ class TrialRun:
         used = dict(zip(averages, map(any, zip(*ratios, strict=True)), strict=True))
         kept = {name: average if used[name] else None for name, average in averages.items()}
         save_sealed(self.files.averages, kept, self.folder.name)
-        write_sealed_json(self.files.points, {"points": [point_to_dict(p) for p in points]})
+        trainer, rows = self.trainer, [point_to_dict(p) for p in points]
+        where = {"precision": trainer.precision, "device": trainer.device.type}
+        write_sealed_json(self.files.points, {"points": rows, **where})
         return points
 
     def _append(self, metrics: Metrics) -> None:
