@@ -17,7 +17,7 @@ from generalist_core.config import NFGSM, DataConfig, ModelConfig, Norm, Precisi
 from generalist_core.config.codec import load_config, parsed, replace_all, replace_at
 from generalist_core.config.fields import alternatives
 from generalist_core.config.presets import PRESETS
-from generalist_core.config.suite import KNOWN, SuiteConfig
+from generalist_core.config.suite import KNOWN, SuiteConfig, SuitePrecision
 from generalist_core.validation import InvalidConfigError
 from search.cli.option_groups import given, option, switch
 from search.config import Limits, Resources, SweepConfig
@@ -147,6 +147,9 @@ class SuiteOptions:
     n_images: int | None = option("attack only the first N images; default all", "N")
     batch_size: int = option("default 250", "N", 250, flag="--attack-batch-size")
     seed: int = option("default 0", "N", 0, flag="--attack-seed")
+    precision: SuitePrecision = option(
+        "that of attacks: float32 (default), or tfloat32, faster on GPUs", default="float32"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The fields of `SuiteConfig` and `VerifyConfig`."""
