@@ -16,7 +16,6 @@ from rich.console import Console
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
-from generalist_core.models.state import averaged_tensors
 from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.api.report import write_report
@@ -30,9 +29,8 @@ from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
 from search.report.write import warning_if_missing
-from search.running.housekeeping import Housekeeping, remove_leftovers, room_needed
+from search.running.housekeeping import Housekeeping, remove_leftovers, room_text
 from search.running.local import local_worker, run_locally
-from search.running.mixtures import empty_model
 from search.running.preflight import check_that_it_can_start, require_apart
 from search.running.repeats import repeat_front
 from search.running.session import (
@@ -133,7 +131,7 @@ def sweep(
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         console = console or Console(stderr=True)
-        console.print(_room_text(begun), soft_wrap=True, highlight=False)
+        console.print(room_text(begun), soft_wrap=True, highlight=False)
         return _run(begun, (), console, debug=debug)
 
 
@@ -258,16 +256,6 @@ def _require_room(resources: Resources) -> None:
             "--local."
         ) from error
     require_room(resources)
-
-
-def _room_text(sweep: Sweep) -> str:
-    """How much the weights of a sweep take, from the size of its model."""
-    base, custom = sweep.config.base, sweep.custom
-    network = empty_model(base, custom.data or cached_dataset(base.data), custom.model)
-    weights = sum(tensor.nbytes for tensor in averaged_tensors(network).values())
-    weights *= 2 if base.precision == "float64" else 1
-    space = custom.space or load_space(sweep.config.space)
-    return room_needed(sweep.config, space, weights).text(sweep.folder)
 
 
 def _end_text(config: SweepConfig) -> str:

@@ -13,16 +13,20 @@ from pathlib import Path
 from secrets import token_hex
 
 from generalist_core.config import SGD, ExpertConfig, RMSprop, TrainConfig
+from generalist_core.models.state import averaged_tensors
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.warmup_keys import ratio_is_constant
 from search.config import SweepConfig, WarmupConfig
 from search.folders import SweepFolder, TrialFolder
+from search.running.mixtures import empty_model
+from search.running.trial import cached_dataset
 from search.running.warmups import largest_gap, needless
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
+from search.study.folder import Sweep
 from search.study.results import Results
 from search.wording import plural
-from spaces import Space
+from spaces import Space, load_space
 from spaces.lineages import LENGTH, robust_of
 from spaces.parameters import parameters_of_space
 
@@ -99,6 +103,16 @@ class Room:
             f"weights take up to {_size(self.kept)} after {plural(self.trials, 'trial')}, and "
             f"{_size(self.running)} more for each that runs; {_size(free)} are free{few}"
         )
+
+
+def room_text(sweep: Sweep) -> str:
+    """How much the weights of a sweep take, from the size of its model."""
+    base, custom = sweep.config.base, sweep.custom
+    network = empty_model(base, custom.data or cached_dataset(base.data), custom.model)
+    weights = sum(tensor.nbytes for tensor in averaged_tensors(network).values())
+    weights *= 2 if base.precision == "float64" else 1
+    space = custom.space or load_space(sweep.config.space)
+    return room_needed(sweep.config, space, weights).text(sweep.folder)
 
 
 def room_needed(config: SweepConfig, space: Space, weights: int) -> Room:
