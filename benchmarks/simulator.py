@@ -148,7 +148,9 @@ class SimulatedTrainer(AbstractTrainer):
     @property
     def origin(self) -> Origin:
         """The same in all simulations."""
-        return Origin(data="nothing", model="nothing", n_batches=1, device_kind="cpu")
+        return Origin(
+            data="nothing", model="nothing", n_batches=1, device_kind="cpu", precision="float32"
+        )
 
     @property
     def n_images_per_epoch(self) -> int:

@@ -10,6 +10,9 @@ import torch
 from generalist_core.config import Precision
 from generalist_core.validation import InvalidConfigError
 
+AMPERE = (8, 0)
+"""The first generation of GPUs with TF32 and bfloat16, by CUDA's compute capability."""
+
 
 def resolve_device(name: str) -> torch.device:
     """The device that a configuration asks for; `auto` is the accelerator if there is one.
@@ -45,12 +48,20 @@ def limit_gpu_memory(fraction: float) -> None:
             torch.cuda.set_per_process_memory_fraction(fraction, index)
 
 
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision on a device: `auto` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE
+    return "bfloat16" if has_it else "float32"
+
+
 @contextlib.contextmanager
 def training_precision(precision: Precision) -> Iterator[None]:
     """Compute float32 inside the block as TF32 if `precision` is `tfloat32`, in full otherwise.
 
-    TF32 needs a GPU that supports it. With `tfloat32` and `bfloat16` a GPU also tries out which
-    convolution algorithms are the fastest.
+    With `tfloat32-convolutions` only convolutions are TF32. TF32 needs a GPU that supports it. With
+    `tfloat32` and `bfloat16` a GPU also tries out which convolution algorithms are the fastest.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before, allowed = matmul.allow_tf32, precision == "tfloat32"
@@ -58,7 +69,7 @@ def training_precision(precision: Precision) -> Iterator[None]:
         enabled=cudnn.enabled,
         benchmark=cudnn.benchmark or precision in ("tfloat32", "bfloat16"),
         deterministic=cudnn.deterministic,
-        allow_tf32=allowed,
+        allow_tf32=precision in ("tfloat32", "tfloat32-convolutions"),
     )
     matmul.allow_tf32 = allowed
     try:
@@ -69,14 +80,18 @@ def training_precision(precision: Precision) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute float32 in full inside the block: no TF32 or autocast, deterministic convolutions."""
+def full_precision(device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """Compute float32 in full, or in TF32, inside the block, without autocast.
+
+    Convolutions are deterministic, and never searched for the fastest: judging meets many shapes of
+    batches, once each.
+    """
     before = torch.get_float32_matmul_precision()
     enabled = torch.backends.cudnn.enabled
     convolutions = torch.backends.cudnn.flags(
-        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False
+        enabled=enabled, benchmark=False, deterministic=True, allow_tf32=tf32
     )
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         with convolutions, torch.autocast(device.type, enabled=False):
             yield

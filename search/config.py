@@ -18,7 +18,7 @@ from generalist_core.config.fields import (
     Positive,
     with_checked_fields,
 )
-from generalist_core.config.suite import SuiteConfig
+from generalist_core.config.suite import SuiteConfig, SuitePrecision
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.folders import SweepFolder
 
@@ -270,6 +270,7 @@ class VerifyConfig:
     batch_size: int = 250
     seed: int = 0
     n_queries: int = 5000
+    precision: SuitePrecision = "float32"
 
     def __post_init__(self) -> None:
         self.suite(PGD(epsilon=0.0))
@@ -284,4 +285,5 @@ class VerifyConfig:
             batch_size=self.batch_size,
             seed=self.seed,
             n_queries=self.n_queries,
+            precision=self.precision,
         )

@@ -8,13 +8,14 @@ import os
 import pickle
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from generalist_core.fingerprints import content_digest, json_digest
+from generalist_core.fingerprints import content_digest, json_digest, tensor_bytes
 from generalist_core.once import warn_once
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
@@ -62,8 +63,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def save_sealed(path: Path, state: Mapping[str, Any], seal: str = "") -> None:
-    """Save a state of tensors and plain values atomically, see `sealed`."""
-    write_bytes(path, sealed(state, seal))
+    """Save a state of tensors and plain values atomically, see `sealed`, for `load_sealed`.
+
+    Tensors that are equal in every bit are in the file once: the average of an expert is also its
+    contribution to the global learner, most often.
+    """
+    first: dict[str, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        kind = f"{tensor.stride()}"
+        return first.setdefault(content_digest(kind, tensor_bytes(tensor)), tensor)
+
+    write_bytes(path, sealed(_with_tensors(state, once), seal))
 
 
 def sealed(state: Mapping[str, Any], seal: str = "") -> bytes:
@@ -87,6 +98,8 @@ def is_sealed(path: Path, seal: str = "") -> bool:
 def load_sealed(path: Path, seal: str = "") -> dict[str, Any] | None:
     """Load what `save_sealed` wrote with `seal`; None if there is no such file.
 
+    No two of its tensors share memory, whether they are equal or not.
+
     Raises:
         SweepFolderError: the digest does not match, or the file holds something else than tensors
             and plain values.
@@ -97,7 +110,29 @@ def load_sealed(path: Path, seal: str = "") -> dict[str, Any] | None:
         return None
     if _seal_of(content) != seal:
         raise SweepFolderError(_CHANGED.format(path=path))
-    return _tensors(content, path)
+    seen = set[int]()
+
+    def apart(tensor: Tensor) -> Tensor:
+        if id(tensor) in seen:
+            return tensor.clone()
+        seen.add(id(tensor))
+        return tensor
+
+    loaded = _tensors(content, path)
+    separate: dict[str, Any] = _with_tensors(loaded, apart)
+    return separate
+
+
+def _with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Plain values, lists, tuples and dictionaries as they are, with `change` of each tensor."""
+    match tree:
+        case Tensor():
+            return change(tree)
+        case Mapping():
+            return {name: _with_tensors(value, change) for name, value in tree.items()}
+        case list() | tuple() if not isinstance(tree, torch.Size):
+            return type(tree)(_with_tensors(value, change) for value in tree)
+    return tree
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

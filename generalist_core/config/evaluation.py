@@ -57,6 +57,11 @@ class EvaluationConfig:
     has the most room (see `generalist_core.training.release`). They are mixed from the experts at
     the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always from
     those at the `last`.
+
+    `precision` is that in which adversarial images are crafted, as `TrainConfig.precision`; `auto`
+    is bfloat16 on GPUs that have it. Whether a model classifies an image correctly, natural or
+    crafted, is always told in full float32 (float64 in a training of that precision, which also
+    crafts in it).
     """
 
     attacks: tuple[NamedAttack, ...]
@@ -68,6 +73,7 @@ class EvaluationConfig:
     release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
     n_refinements: NotNegative[int] = 3
     release: Literal["best", "last"] = "best"
+    precision: Literal["auto", "float32", "tfloat32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.attacks]

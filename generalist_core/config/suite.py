@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from generalist_core.config import FGSM, PGD, Norm, require_ball
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
@@ -19,6 +20,8 @@ LIBRARY_ATTACKS = (*AUTOATTACK, "apgd-dlr")
 """The attacks that pyautoattack runs."""
 
 KNOWN = "natural, fgsm, pgd-K, mim-K, cw-K, apgd-ce, apgd-dlr, apgd-t, fab-t, square, autoattack"
+
+SuitePrecision = Literal["float32", "tfloat32"]
 
 _ITERATED = re.compile(r"(pgd|mim|cw)-([1-9]\d{,8})(?:x([1-9]\d{,8}))?")
 
@@ -36,6 +39,10 @@ class SuiteConfig:
     0 there are no indicators, but up to 32 images still pass through the model, to check that it is
     one that can be evaluated.
 
+    With `precision="tfloat32"` GPUs that have it craft adversarial images in TF32. Verdicts are
+    told in full float32 all the same, so that no image counts as broken that is not. What
+    AutoAttack claims is then not checked, as it claims it in TF32.
+
     `n_iterations` and `n_queries` are those of AutoAttack; smaller numbers overstate robustness,
     and the result says so.
     """
@@ -50,6 +57,7 @@ class SuiteConfig:
     n_check_images: NotNegative[int] = 128
     n_iterations: int = 100
     n_queries: Positive[int] = 5000
+    precision: SuitePrecision = "float32"
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)

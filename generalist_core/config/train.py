@@ -59,7 +59,7 @@ class ExpertConfig:
             )
 
 
-Precision = Literal["float32", "float64", "tfloat32", "bfloat16"]
+Precision = Literal["auto", "float32", "float64", "tfloat32", "tfloat32-convolutions", "bfloat16"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -73,8 +73,10 @@ class TrainConfig:
     """One training run of Generalist (Wang & Wang 2023; with more experts, Generalist++, 2025).
 
     `precision` is the precision of training; models are evaluated in float32 (in float64 if
-    `precision` is `float64`). With `tfloat32`, GPUs multiply in TF32, and other devices in float32.
-    With `bfloat16`, layers compute in bfloat16, while weights, images and logits stay float32.
+    `precision` is `float64`), except as `evaluation.precision` says. With `tfloat32`, GPUs multiply
+    in TF32, and other devices in float32; with `tfloat32-convolutions`, torch's default, only the
+    convolutions. With `bfloat16`, layers compute in bfloat16, while weights, images and logits stay
+    float32. `auto` is `bfloat16` on GPUs that have it, and `float32` elsewhere.
 
     `fold_batchnorm` folds BatchNorm into the convolutions while adversarial images are crafted and
     models are evaluated; `channels_last` keeps images and weights in that memory format. Both are

@@ -13,6 +13,7 @@ from generalist_core.attacks.gradient import n_gradients, perturb
 from generalist_core.attacks.laws import audited
 from generalist_core.config import FGSM, PGD
 from generalist_core.config.suite import LIBRARY_ATTACKS, SuiteConfig, gradient_attack
+from generalist_core.device import full_precision
 from generalist_core.evaluation.autoattack import LibraryAttack, library_attack, library_cost
 from generalist_core.evaluation.laws import require_claim, require_numbers
 from generalist_core.randomness import generator
@@ -26,7 +27,8 @@ class Judge:
     """A model under evaluation and the suite that attacks it.
 
     Every attack is audited, and its verdicts are recomputed on the images that it returns. A model
-    that is not stable gives an image other logits when asked again or in another batch; what
+    that is not stable gives an image other logits when asked again, in another batch, or in full
+    precision; what
     AutoAttack claims about it is then not checked, because AutoAttack spares the images that it
     finds misclassified when it begins.
     """
@@ -80,8 +82,8 @@ class Judge:
         )
 
     def correct(self, x: Tensor, y: Tensor) -> Tensor:
-        """Which images, (n,), the model classifies as `y`."""
-        with torch.no_grad():
+        """Which images, (n,), the model classifies as `y`, in full precision."""
+        with full_precision(x.device), torch.no_grad():
             logits = self.model(x)
         require_numbers(logits)
         verdicts: Tensor = logits.argmax(1) == y

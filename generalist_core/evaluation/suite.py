@@ -88,7 +88,7 @@ class SuiteEvaluation:
                 model=self.model,
                 config=config,
                 n_classes=n_classes,
-                is_stable=self.instability is None,
+                is_stable=self.instability is None and config.precision == "float32",
             )
         images, labels = tensor_bytes(self.images.images), tensor_bytes(self.images.labels)
         self.fingerprint = content_digest(to_json(config), self.digest, images, labels)
@@ -261,9 +261,13 @@ class SuiteEvaluation:
 
     @contextlib.contextmanager
     def _conditions(self, *purpose: str | int) -> Iterator[None]:
-        """Full precision, and global random states that depend only on the purpose."""
+        """The precision, and global random states that depend only on the purpose.
+
+        Checks of the model are in full precision.
+        """
         seed = derive_seed(self.config.seed, "suite", *purpose)
-        with global_seed(seed, self.device), full_precision(self.device):
+        tf32 = self.config.precision == "tfloat32" and purpose != ("checks",)
+        with global_seed(seed, self.device), full_precision(self.device, tf32=tf32):
             yield
 
     def _by_name(self, rows: Sequence[Any] | Tensor) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import perturb
-from generalist_core.config import Attack, EvaluationConfig, Ratio
+from generalist_core.config import Attack, EvaluationConfig, Precision, Ratio
 from generalist_core.config.evaluation import MEAN, NATURAL, UNION
 from generalist_core.data.splits import Split
-from generalist_core.device import full_precision
-from generalist_core.models.folding import folded, up_to_date
+from generalist_core.device import full_precision, resolve_precision
+from generalist_core.models.folding import Folded, folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, overwrite
+from generalist_core.training.forward import forward_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,9 @@ class Evaluator:
         self.model = model.eval().requires_grad_(False)
         c, h, w = split.images.shape[1:]
         self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
+        self.crafting: Folded | None = None
+        if self.folded and crafts_in(config, dtype, split.images.device) == "bfloat16":
+            self.crafting = folded(model, (c, h, w), torch.bfloat16)
         self.split = split
         self.config = config
         self.seed = seed
@@ -61,26 +65,53 @@ class Evaluator:
         overwrite(self.model, weights)
         model = up_to_date(self.folded, self.model)
         if attacked:
-            verdicts = evaluate(model, images, self.config, seed=self.seed, dtype=self.dtype)
+            attacked_form = up_to_date(self.crafting, model)
+            verdicts = evaluate(
+                model,
+                images,
+                self.config,
+                seed=self.seed,
+                dtype=self.dtype,
+                crafting=attacked_form,
+            )
         else:
             verdicts = {NATURAL: correct(model, images, self.config.batch_size, self.dtype)}
         return accuracies(verdicts, self.config.objective_names if attacked else (NATURAL,))
 
 
+def crafts_in(config: EvaluationConfig, dtype: torch.dtype, device: torch.device) -> Precision:
+    """The precision of attacks; that of `config` holds for float32 only."""
+    if dtype == torch.float64:
+        return "float64"
+    return resolve_precision(config.precision, device)
+
+
 def evaluate(
-    model: nn.Module, split: Split, config: EvaluationConfig, *, seed: int, dtype: torch.dtype
+    model: nn.Module,
+    split: Split,
+    config: EvaluationConfig,
+    *,
+    seed: int,
+    dtype: torch.dtype,
+    crafting: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """Verdicts, natural and by attack: for each image, (n,), whether it is classified correctly.
 
     The model should be in eval mode. The noise of each attack depends only on `seed` and its
-    name, so that models are compared under the same noise.
+    name, so that models are compared under the same noise. Attacks follow the gradients of
+    `crafting`, another form of the model (by default itself), in the precision of `config`.
     """
-    verdicts = {NATURAL: correct(model, split, config.batch_size, dtype)}
+    device, size = split.images.device, config.batch_size
+    verdicts = {NATURAL: correct(model, split, size, dtype)}
     for named in config.attacks:
-        noise = GeneratorNoise(generator(split.images.device, seed, "evaluation", named.name))
-        verdicts[named.name] = correct(
-            model, split, config.batch_size, dtype, attack=named.attack, noise=noise
+        noise = GeneratorNoise(generator(device, seed, "evaluation", named.name))
+        attack = Crafting(
+            attack=named.attack,
+            noise=noise,
+            model=model if crafting is None else crafting,
+            precision=crafts_in(config, dtype, device),
         )
+        verdicts[named.name] = correct(model, split, size, dtype, crafting=attack)
     return verdicts
 
 
@@ -96,25 +127,39 @@ def accuracies(verdicts: Mapping[str, Tensor], objectives: Sequence[str]) -> dic
     return {name: judged[name].double().mean().item() for name in objectives}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Crafting:
+    """How adversarial images are made: by an attack on a form of the model, in a precision."""
+
+    attack: Attack
+    noise: Noise
+    model: nn.Module
+    precision: Precision
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The adversarial images of `x`, in its own precision."""
+        autocasts, tf32 = self.precision == "bfloat16", self.precision == "tfloat32"
+        with full_precision(x.device, tf32=tf32):
+            return perturb(
+                self.attack, forward_of(self.model, autocasts=autocasts), x, y, self.noise
+            )
+
+
 def correct(
     model: nn.Module,
     split: Split,
     batch_size: int,
     dtype: torch.dtype,
     *,
-    attack: Attack | None = None,
-    noise: Noise | None = None,
+    crafting: Crafting | None = None,
 ) -> Tensor:
-    """Which images, (n,), are classified correctly, under `attack` if one is given.
+    """Which images, (n,), are classified correctly, after `crafting` if it is given.
 
-    It is computed in full precision, whatever the process allows elsewhere.
+    It is told in full precision, whatever the process allows elsewhere.
     """
     verdicts = []
-    with full_precision(split.images.device):
-        for x, y in split.batches(batch_size, dtype):
-            judged = x
-            if attack is not None and noise is not None:
-                judged = perturb(attack, model, x, y, noise)
-            with torch.no_grad():
-                verdicts.append(model(judged).argmax(1) == y)
+    for x, y in split.batches(batch_size, dtype):
+        judged = x if crafting is None else crafting(x, y)
+        with full_precision(x.device), torch.no_grad():
+            verdicts.append(model(judged).argmax(1) == y)
     return torch.cat(verdicts)

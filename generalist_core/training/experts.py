@@ -175,12 +175,13 @@ class Expert:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from `state`, which has no contribution in co-training."""
         self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
         load_state(self.model, state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.average.load_state_dict(state["average"])
-        self.contribution.load_state_dict(state["contribution"])
+        if state["contribution"] is not None:
+            self.contribution.load_state_dict(state["contribution"])
 
 
 def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | None) -> nn.Module:

@@ -23,6 +23,7 @@ TOLERANCES: dict[Precision, float] = {
     "float64": 1e-8,
     "float32": 3e-4,
     "tfloat32": 0.03,
+    "tfloat32-convolutions": 0.03,
     "bfloat16": 0.1,
 }
 """How much a compiled forward may differ by rounding, relative: about the root of the rounding."""

@@ -8,6 +8,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
-from generalist_core.device import resolve_device, training_precision
+from generalist_core.device import resolve_device, resolve_precision, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved
@@ -77,17 +78,17 @@ class GeneralistTrainer(AbstractTrainer):
         """
         config = pinned(config)
         self.device = resolve_device(config.device)
-        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.precision = resolve_precision(config.precision, self.device)
+        self.dtype = torch.float64 if self.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)
         self._n_batches = n_batches(self.train_split, config.batch_size)
         initial = initial_model(config, data, model)
         self._model_fingerprint = model_fingerprint(initial)
         fix_averaged(initial)
         initial = moved(initial, self.device, self.dtype)
+        run = replace(config, precision=self.precision)
         experts = [
-            Expert(
-                expert, copy.deepcopy(initial), config, n_classes=data.n_classes, shape=data.shape
-            )
+            Expert(expert, copy.deepcopy(initial), run, n_classes=data.n_classes, shape=data.shape)
             for expert in config.experts
         ]
         self.evaluator = Evaluator(
@@ -117,6 +118,7 @@ class GeneralistTrainer(AbstractTrainer):
             model=self._model_fingerprint,
             n_batches=self._n_batches,
             device_kind=self.device.type,
+            precision=self.precision,
         )
 
     @functools.cached_property
@@ -174,12 +176,15 @@ class GeneralistTrainer(AbstractTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on, loadable with `weights_only=True`."""
+        experts = {expert.config.name: expert.state_dict() for expert in self.experts}
+        if self._global is not None:  # it has taken the place of the contributions
+            experts = {name: {**state, "contribution": None} for name, state in experts.items()}
         return {
             "config": to_dict(self.config),
             "images": self._images,
             "epoch": self.epoch,
             "forward_images": self.forward_images,
-            "experts": {expert.config.name: expert.state_dict() for expert in self.experts},
+            "experts": experts,
             "global": self._global.state_dict() if self._global is not None else None,
             "best": self.best.state_dict(),
         }
@@ -227,7 +232,7 @@ class GeneralistTrainer(AbstractTrainer):
             self._sync()
         losses, batches = [], self.batches(epoch) if batches is None else batches
         noises = noises or [self._noise(expert) for expert in experts]
-        with training_precision(self.config.precision):
+        with training_precision(self.precision):
             for step, (x, y) in enumerate(batches):
                 losses.append(self._step(experts, x, y, step, noises))
                 if synced and self.config.sync.at == "every_step":
@@ -334,6 +339,8 @@ class GeneralistTrainer(AbstractTrainer):
         for expert in self.experts:
             if expert.config.name in self.discarded:
                 expert.restart(learner)
+            if expert.config.rests:
+                expert.optimizer.state.clear()  # it makes no further step
         self._global = learner
 
     def _sync(self) -> None:

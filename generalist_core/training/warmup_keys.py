@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from generalist_core.config import ExpertConfig, TrainConfig
+from generalist_core.config import ExpertConfig, Precision, TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
 from generalist_core.validation import InvalidConfigError
@@ -69,13 +69,15 @@ class Origin:
 
     `data` is the `split_fingerprint` of the training images, wherever they came from; `model` the
     `model_fingerprint` of the initial model, None if it has none; `n_batches` the number of batches
-    per epoch; `device_kind` such as `cpu`: devices of different kinds compute different bits.
+    per epoch; `device_kind` such as `cpu`: devices of different kinds compute different bits;
+    `precision` is the one that the run's `auto` has become.
     """
 
     data: str
     model: str | None
     n_batches: int
     device_kind: str
+    precision: Precision
 
 
 def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, ...]:
@@ -105,7 +107,7 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             "threads": torch.get_num_threads() if origin.device_kind == "cpu" else None,
             "data": [origin.data, config.data.crop_padding, config.data.flip],
             "model": origin.model,
-            "run": [config.seed, config.batch_size, config.precision],
+            "run": [config.seed, config.batch_size, origin.precision],
             "rounding": [
                 config.fold_batchnorm,
                 config.channels_last,

@@ -43,7 +43,7 @@ def explain(sweep: Sweep, trial: str | int) -> str:
     parts = [
         _head(sweep, record, metrics),
         _proposal(sweep, record),
-        _training(record, metrics),
+        _training(record, metrics, folder),
         _rungs(sweep, record, metrics),
         _released(sweep, record),
         _failed(record, folder),
@@ -100,7 +100,9 @@ def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | Non
     return [f"  {name}", "-" if old is None else _text(old), "->", _text(new)]
 
 
-def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
+def _training(
+    record: TrialRecord, metrics: Sequence[Metrics], folder: TrialFolder
+) -> Iterator[str]:
     """The epochs that each expert trained, adopted from a warm-up, or left out."""
     if record.config is None or not metrics:
         return
@@ -123,6 +125,8 @@ def _training(record: TrialRecord, metrics: Sequence[Metrics]) -> Iterator[str]:
             words.append(f"{_span(trained)} trained here")
         rows.append([f"  {name}", ", ".join(words) or "not trained"])
     yield from _table(rows)
+    if "precision" in (released := read_if_intact(folder.points)):
+        yield f"  in {released['precision']} on device {released['device']}"
 
 
 def _every(config: TrainConfig) -> str:

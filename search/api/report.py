@@ -11,7 +11,7 @@ from search.study.folder import Sweep, open_sweep
 
 
 def write_report(sweep: Sweep, reference: Sequence[ReferencePoint] = ()) -> None:
-    """Write the report of a sweep into its folder, and the weights of its front to `models/`.
+    """Write the report of a sweep into its folder.
 
     One process writes it at a time, from the study as it is then, so that a report that was begun
     before trials ended does not replace one that was made after. `reference` are published points

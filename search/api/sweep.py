@@ -29,7 +29,7 @@ from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
 from search.report.write import warning_if_missing
-from search.running.housekeeping import Housekeeping, remove_leftovers
+from search.running.housekeeping import Housekeeping, remove_leftovers, room_text
 from search.running.local import local_worker, run_locally
 from search.running.preflight import check_that_it_can_start, require_apart
 from search.running.repeats import repeat_front
@@ -130,7 +130,9 @@ def sweep(
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        return _run(begun, (), console or Console(stderr=True), debug=debug)
+        console = console or Console(stderr=True)
+        console.print(room_text(begun), soft_wrap=True, highlight=False)
+        return _run(begun, (), console, debug=debug)
 
 
 def resume(

@@ -21,7 +21,7 @@ from generalist_core.config import (
 from generalist_core.config.codec import load_config, replace_all, replace_at
 from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import PRESETS
-from generalist_core.config.suite import KNOWN, SuiteConfig
+from generalist_core.config.suite import KNOWN, SuiteConfig, SuitePrecision
 from generalist_core.validation import InvalidConfigError
 from search.cli.option_groups import given, option, switch
 from search.cli.values import names, norms, radius, written_value
@@ -141,6 +141,9 @@ class SuiteOptions:
     n_images: int | None = option("attack only the first N images; default all", "N")
     batch_size: int = option("default 250", "N", 250, flag="--attack-batch-size")
     seed: int = option("default 0", "N", 0, flag="--attack-seed")
+    precision: SuitePrecision = option(
+        "that of attacks: float32 (default), or tfloat32, faster on GPUs", default="float32"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The fields of `SuiteConfig` and `VerifyConfig`."""

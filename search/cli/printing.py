@@ -88,7 +88,7 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
         return
     folder, unfinished = sweep.folder, sweep.counts.unfinished
     if sweep.files.report.is_file():
-        _say(f"Report: {folder}/report.html, front.csv and .json; weights in {folder}/models")
+        _say(f"Report: {folder}/report.html, front.csv and .json")
     else:
         _say(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
     _say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")

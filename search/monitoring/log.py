@@ -29,6 +29,8 @@ STREAMS = (1, 2)
 def redirect_output(path: Path, console: Console) -> Iterator[None]:
     """Write the output of libraries within the context to a file; our own warnings are also shown.
 
+    The file also has our own messages of level INFO.
+
     Output of C++ code and of threads at their exit bypasses Python's streams. Therefore the
     standard streams of the process are redirected to the file, and only `console` keeps its
     destination. Errors are raised, and shown outside the context. Only the main thread may redirect
@@ -68,11 +70,15 @@ class _ConsoleHandler(logging.Handler):
 
 @contextmanager
 def _added_handler(logger: str, handler: logging.Handler) -> Iterator[None]:
-    logging.getLogger(logger).addHandler(handler)
+    to = logging.getLogger(logger)
+    to.addHandler(handler)
+    before = to.level
+    to.setLevel(logging.INFO if logger in OURS else before)
     try:
         yield
     finally:
-        logging.getLogger(logger).removeHandler(handler)
+        to.setLevel(before)
+        to.removeHandler(handler)
         handler.close()
 
 

@@ -1,4 +1,4 @@
-"""Write the files that show what a sweep found, and the weights of its front, into its folder."""
+"""Write the files that show what a sweep found into its folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from search.folders import SweepFolder
 from search.front.repeats import spreads
 from search.report.plots import front_plot, image_of, table_csv, write_plots
 from search.report.published import ReferencePoint
-from search.running.mixtures import write_models
 from search.study.results import Results
 from search.study.tables import front_rows
 from search.wording import PROGRAM, command_text
@@ -46,12 +45,11 @@ def front_document(folder: Path, results: Results) -> dict[str, Any]:
 
 
 def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
-    """Write the report, the front, the plots for print, and the weights of the front.
+    """Write the report, the front, and the plots for print.
 
     `reference` are published points to be drawn beside the front of the sweep.
     """
     files, points, front = SweepFolder(folder), results.points(), results.front()
-    write_models(folder, front)
     write_json(files.front_json, front_document(folder, results))
     write_text(files.front_csv, table_csv(front_rows(results)))
     write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))

@@ -1,17 +1,34 @@
-"""What a sweep keeps on disk: what it needs to resume and to make the mixtures on the front."""
+"""What a sweep keeps on disk: what it needs to resume and to make the mixtures on the front.
+
+How much that is can be told from the size of the model before a sweep begins.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
+from generalist_core.config import SGD, ExpertConfig, RMSprop, TrainConfig
+from generalist_core.models.state import averaged_tensors
 from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.warmup_keys import ratio_is_constant
+from search.config import SweepConfig, WarmupConfig
 from search.folders import SweepFolder, TrialFolder
+from search.running.mixtures import empty_model
+from search.running.trial import cached_dataset
+from search.running.warmups import largest_gap, needless
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
+from search.study.folder import Sweep
 from search.study.results import Results
+from search.wording import plural
+from spaces import Space, load_space
+from spaces.lineages import LENGTH, robust_of
+from spaces.parameters import parameters_of_space
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +68,7 @@ def remove_leftovers(folder: Path, results: Results) -> None:
     state than they are, and will give their names to other trials.
     """
     aside = f".*.{'[0-9a-f]' * 16}"  # as `search.files.write_bytes` names them
-    for place in (aside, f"trials/*/{aside}", f"models/{aside}"):
+    for place in (aside, f"trials/*/{aside}"):
         for part in folder.glob(place):
             part.unlink(missing_ok=True)
     files = SweepFolder(folder)
@@ -64,3 +81,94 @@ def remove_leftovers(folder: Path, results: Results) -> None:
         if results.has_ended(trial.name):
             TrialFolder(trial).checkpoint.unlink(missing_ok=True)
         TrialFolder(trial).heartbeat.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Bytes of weights: `kept` of `trials` trials at most, and `running` more of each that runs.
+
+    A trial that runs has a checkpoint, and a second one while it is replaced.
+    """
+
+    trials: int
+    kept: int
+    running: int
+
+    def text(self, folder: Path) -> str:
+        """What a sweep in that folder takes, and what is free there."""
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        free = shutil.disk_usage(there).free
+        few = "" if self.kept + self.running <= free else ": TOO LITTLE for all of it"
+        return (
+            f"weights take up to {_size(self.kept)} after {plural(self.trials, 'trial')}, and "
+            f"{_size(self.running)} more for each that runs; {_size(free)} are free{few}"
+        )
+
+
+def room_text(sweep: Sweep) -> str:
+    """How much the weights of a sweep take, from the size of its model."""
+    base, custom = sweep.config.base, sweep.custom
+    network = empty_model(base, custom.data or cached_dataset(base.data), custom.model)
+    weights = sum(tensor.nbytes for tensor in averaged_tensors(network).values())
+    weights *= 2 if base.precision == "float64" else 1
+    space = custom.space or load_space(sweep.config.space)
+    return room_needed(sweep.config, space, weights).text(sweep.folder)
+
+
+def room_needed(config: SweepConfig, space: Space, weights: int) -> Room:
+    """The room that a sweep takes at most, for a model whose averaged tensors take `weights` bytes.
+
+    Trials are taken to differ in all that the space searches, and to stay on the front. Without a
+    number of trials it is the room of one. Reports and logs, some 10 MB, are not counted.
+    """
+    base, searched = config.base, parameters_of_space(space, config.base)
+    grows, n = LENGTH in searched, config.trials or 1
+    states = {e.name: (2 + _slots(e, searched)) * weights for e in base.experts}
+    averages = len(base.experts) * weights
+    best = 0 if grows or base.evaluation.release == "last" else averages
+    extra = 0 if base.mixing.source == "experts" and ratio_is_constant(base) else weights
+    warmups, shared = 0, config.shares_warmups
+    for expert in base.experts if shared and not grows else ():
+        warmups += (states[expert.name] + extra) * _n_states(base, expert, searched, n)
+    if shared and grows:  # the robust expert's at the end of each stage
+        warmups = states[robust_of(base).name] * n
+    most = config.warmups.max_bytes if config.warmups else WarmupConfig(folder="").max_bytes
+    return Room(
+        trials=n,
+        kept=n * averages + min(warmups, most or warmups),
+        running=2 * (sum(states.values()) + weights + best),
+    )
+
+
+def _slots(expert: ExpertConfig, searched: Collection[str]) -> int:
+    """Tensors that the optimizer keeps for each weight; the most where its kind is searched."""
+    optimizer = expert.optimizer
+    if f"experts.{expert.name}.optimizer" in searched:
+        return 2
+    if isinstance(optimizer, SGD):
+        return int(optimizer.momentum > 0)
+    return 1 + (not isinstance(optimizer, RMSprop) or optimizer.momentum > 0)
+
+
+def _n_states(
+    base: TrainConfig, expert: ExpertConfig, searched: Collection[str], n_trials: int
+) -> int:
+    """The most states of an expert's warm-ups that stay.
+
+    Of a warm-up that trials share, a shorter one may add its last state.
+    """
+    last = base.epochs - 1 if "sync.start_epoch" in searched else base.sync.start_epoch
+    stay = list[int]()
+    for epoch in sorted({*range(0, last + 1, base.evaluation.every_epochs), last} - {0}):
+        stay.append(epoch)
+        lost = needless(stay, largest_gap(base, expert, epoch))
+        stay = [kept for kept in stay if kept not in lost]
+    whose = (f"experts.{expert.name}.", "mixing.decay", "mixing.source")
+    if any(f"{name}.".startswith(whose) for name in searched):
+        return n_trials * len(stay)
+    return min(n_trials - 1 + len(stay), last)
+
+
+def _size(n_bytes: float) -> str:
+    """Such as `320 MB`."""
+    return f"{n_bytes / 1e9:.3g} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.3g} MB"

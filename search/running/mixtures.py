@@ -14,14 +14,12 @@ from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.models.state import copied, load_state
-from generalist_core.once import warn_once
 from generalist_core.training.averaging import mix
 from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import is_sealed, load_sealed, load_tensors, save_sealed
+from search.files import is_sealed, load_sealed, load_tensors
 from search.folders import SweepFolder
-from search.front.front import Front
 
 
 def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
@@ -95,30 +93,6 @@ def _load_weights(architecture: nn.Module, state: dict[str, Any], path: Path) ->
         ) from error
 
 
-def write_models(folder: Path, front: Front) -> None:
-    """Mix and write the weights of each point on the front; remove those of points that left it.
-
-    A point whose averages are missing or damaged is left out with a warning; a damaged file of
-    weights is mixed again, or put aside.
-    """
-    files = SweepFolder(folder)
-    files.models.mkdir(exist_ok=True)
-    wanted = {files.models / f"{point.name}.pt": point for point in front.points}
-    for path, point in wanted.items():
-        if is_sealed(path, point.name):
-            continue
-        try:
-            state = point_state(files, point.trial, point.mixing_ratio)
-        except SweepFolderError as error:
-            warn_once(f"{error} The model of point {point.name} is left out.")
-            if path.exists():
-                path.replace(path.with_suffix(".damaged"))
-        else:
-            save_sealed(path, state, point.name)
-    for stale in set(files.models.glob("*.pt")) - set(wanted):
-        stale.unlink()
-
-
 def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
     """The state dict of an operating point, mixed from the averages of its trial.
 
@@ -149,8 +123,12 @@ def _without_averages(files: SweepFolder, trial: str) -> SweepFolderError:
 
 
 def mixed_state(averages: dict[str, Any], ratio: Ratio) -> dict[str, Any]:
-    """The state dict of a mixture of experts' averages, in the experts' order."""
-    names = list(next(iter(averages.values())))
+    """The state dict of a mixture of experts' averages, in the experts' order.
+
+    The average of an expert without weight may be None.
+    """
     weights = as_weights(ratio, len(averages))
-    mixed = mix([[state[name] for name in names] for state in averages.values()], weights)
+    used = [(state, w) for state, w in zip(averages.values(), weights, strict=True) if w != 0]
+    names = list(used[0][0])
+    mixed = mix([[state[name] for name in names] for state, _ in used], [w for _, w in used])
     return dict(zip(names, mixed, strict=True))

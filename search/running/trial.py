@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generalist_core.config import DataConfig, Ratio, TrainConfig
+from generalist_core.config import DataConfig, Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import load_config, to_json
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
@@ -147,6 +147,7 @@ class TrialRun:
         data = data or cached_dataset(config.data)
         self.trainer = GeneralistTrainer(config, data, model=model)
         self.training = Training(self.trainer, warmups)
+        log.info("Trial %s computes in %s.", folder.name, self.trainer.precision)
         self.n_lines = 0
         self._left: tuple[int, int]
         self._saved_at = self._saving_took_s = 0.0
@@ -188,10 +189,19 @@ class TrialRun:
         self._saving_took_s = self._saved_at - started
 
     def release(self) -> list[OperatingPoint]:
-        """Evaluate and record the mixtures, and save the averages that they are made from."""
+        """Evaluate and record the mixtures, and save the averages that they are made from.
+
+        The average of an expert that is in no mixture is None in the file.
+        """
         points = self.training.release()
-        save_sealed(self.files.averages, self.trainer.averages(), self.folder.name)
-        write_sealed_json(self.files.points, {"points": [point_to_dict(p) for p in points]})
+        averages = self.trainer.averages()
+        ratios = [as_weights(point.mixing_ratio, len(averages)) for point in points]
+        used = dict(zip(averages, map(any, zip(*ratios, strict=True)), strict=True))
+        kept = {name: average if used[name] else None for name, average in averages.items()}
+        save_sealed(self.files.averages, kept, self.folder.name)
+        trainer, rows = self.trainer, [point_to_dict(p) for p in points]
+        where = {"precision": trainer.precision, "device": trainer.device.type}
+        write_sealed_json(self.files.points, {"points": rows, **where})
         return points
 
     def _append(self, metrics: Metrics) -> None:

@@ -16,11 +16,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, SoftFileLease, Timeout
 
+from generalist_core.config import ExpertConfig, TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.training.cost import update_cost
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
@@ -41,6 +43,9 @@ log = logging.getLogger(__name__)
 
 STATE = re.compile(r"\d+\.(pt|damaged)|\.\d+\.pt\.\w+")
 """The names of states, of damaged ones, and of those that were partly written."""
+
+FEW_EPOCHS = 3
+"""Epochs that are rather trained again than a state stored for each of them."""
 
 HEARTBEATS = 6
 """Heartbeats per `stale_after_s`; this is 120 s as a shared folder may show times a minute late."""
@@ -116,6 +121,12 @@ class WarmupStore:
         write_json(path.parent / "meta.json", {**description, "epoch": epoch})
         save_sealed(path, state, _seal(key, epoch))
         self._evict()
+
+    def thin_out(self, keys: Sequence[str], gap: float) -> None:
+        """Remove states of the warm-up with these keys, see `needless`."""
+        there = [epoch for epoch in range(1, len(keys)) if self._file(keys[epoch], epoch).is_file()]
+        for epoch in needless(there, gap):
+            self._file(keys[epoch], epoch).unlink(missing_ok=True)
 
     def claim(self, key: str) -> SoftFileLease | None:
         """The right to train what `key` names; None if another process has it and is alive.
@@ -214,6 +225,9 @@ class Warmups(Protocol):
     ) -> None:
         """Store a state for all to use."""
 
+    def thin_out(self, keys: Sequence[str], gap: float) -> None:
+        """Remove states of the warm-up with these keys, see `needless`."""
+
     def claim(self, key: str) -> Claimed | None:
         """The right to train what `key` names; None if another trial has it."""
 
@@ -231,7 +245,8 @@ def share_warmups(
     """Bring every expert to the first sync; yields the metrics of each epoch trained here.
 
     Stored states are adopted. The rest is trained expert by expert, and published at multiples of
-    `every_epochs` and at the first sync. The costliest expert comes first, because it says most
+    `every_epochs` and at the first sync; of the states before the last one those stay that save
+    much, see `largest_gap`. The costliest expert comes first, because it says most
     about how good a trial will be. Each stretch between two publications is claimed first, so that
     only one process trains it. If a stretch is claimed by another trial, another expert is trained
     meanwhile; if there is no other, None is yielded so that the caller can wait. No claim is held
@@ -290,8 +305,34 @@ def _train_stretch(
         metrics = train_warmup(trainer, name)
         if expert.epoch == until:
             store.publish(keys[until], until, warmup_state(trainer, name), description)
+            store.thin_out(keys[: until + 1], largest_gap(config, expert.config, until))
             claim.release()
         yield metrics
+
+
+def needless(epochs: Sequence[int], gap: float) -> list[int]:
+    """Which states, of increasing epochs, have neighbours that are at most `gap` epochs apart.
+
+    Without them a later trial trains fewer than `gap` epochs again. The latest is not among them.
+    """
+    found, before = [], 0
+    for epoch, after in pairwise(epochs):
+        if after - before <= gap:
+            found.append(epoch)
+        else:
+            before = epoch
+    return found
+
+
+def largest_gap(config: TrainConfig, expert: ExpertConfig, latest: int) -> float:
+    """The most epochs between two stored states on either side of one that is not worth its room.
+
+    They cost at most as much as three epochs of the costliest expert of the run, or a quarter of
+    its `latest` epochs if that is more: states are as dense as the epochs are few, and a warm-up
+    has at most seven, however long it grows.
+    """
+    costs = [update_cost(each) for each in config.experts]
+    return max(FEW_EPOCHS, latest / 4) * max(costs) / update_cost(expert)
 
 
 def _next_stop(trainer: GeneralistTrainer, name: str, every_epochs: int) -> int:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from search.cli.main import main
-from search.files import load_tensors
+from search.files import load_sealed
 from search.folders import SweepFolder
 from search.study.folder import open_sweep
 from search.study.storage import open_storage
+from tests.helpers.problems import same_bits
 
 FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -139,7 +139,7 @@ def left_over(folder: Path) -> list[str]:
     front = open_sweep(folder).front
     if document["hypervolume"] != front.hypervolume:
         wrong.append("front.json is not the front of the study")
-    weights = {point.name: place.models / f"{point.name}.pt" for point in front.points}
+    weights = {point.trial: place.trial(point.trial).averages for point in front.points}
     wrong += [f"no weights of {name}" for name, path in weights.items() if not path.is_file()]
     wrong += [f"checkpoint left: {path}" for path in folder.glob("trials/*/checkpoint.pt")]
     parts = [*folder.glob(".*.*"), *folder.glob("*/.*.*"), *folder.glob("trials/*/.*.*")]
@@ -147,9 +147,11 @@ def left_over(folder: Path) -> list[str]:
 
 
 def unlike_weights(folder: Path, expected: Path) -> list[str]:
-    """The points on the front whose weights differ from those of an undisturbed sweep."""
+    """The trials on the front whose weights differ from those of an undisturbed sweep."""
     names = {
-        path.name for place in (folder, expected) for path in SweepFolder(place).models.glob("*.pt")
+        path.parent.name
+        for place in (folder, expected)
+        for path in place.glob("trials/*/averages.pt")
     }
     return [
         f"weights of {name} differ" for name in sorted(names) if _differ(name, folder, expected)
@@ -157,11 +159,10 @@ def unlike_weights(folder: Path, expected: Path) -> list[str]:
 
 
 def _differ(name: str, *folders: Path) -> bool:
-    paths = [SweepFolder(folder).models / name for folder in folders]
-    if not all(path.is_file() for path in paths):
+    one, other = (load_sealed(SweepFolder(folder).trial(name).averages, name) for folder in folders)
+    if one is None or other is None:
         return True
-    one, other = (load_tensors(path) for path in paths)
-    return set(one) != set(other) or any(not torch.equal(one[key], other[key]) for key in one)
+    return not same_bits(one, other)
 
 
 def run_here(*arguments: str) -> tuple[int, str]:

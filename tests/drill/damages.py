@@ -84,7 +84,6 @@ FILES = (
     Files(pattern="study.journal", is_finished=False),
     Files(pattern="sweep.json"),
     Files(pattern="trials/*/averages.pt", may=MENDED),
-    Files(pattern="models/*.pt", may=MENDED),
     Files(pattern="trials/*/points.json", may=MENDED),
     Files(pattern="trials/*/metrics.jsonl"),
     Files(pattern="trials/*/metrics.jsonl", is_finished=False),
@@ -111,7 +110,7 @@ FILES = (
     Files(pattern="../own_model.py", is_finished=False),
 )
 
-FOLDERS = ("models", "tensorboard", "trials", "warmups", "repeats", "plots", "verify")
+FOLDERS = ("tensorboard", "trials", "warmups", "repeats", "plots", "verify")
 """Folders of a sweep in whose place a file may be, or nothing."""
 
 EDITS: dict[str, Any] = {

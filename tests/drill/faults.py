@@ -144,8 +144,6 @@ def parts_of_files(folder: Path, rng: Random) -> None:
     """Leave what a write leaves that is cut off before the rename."""
     trials = sorted(place for place in folder.glob("trials/*") if place.is_dir())
     (folder / ".front.json.a1b2c3d4e5f60718").write_bytes(b'{"objectives": [')
-    (folder / "models").mkdir(exist_ok=True)
-    (folder / "models" / ".0000-0.5.pt.a1b2c3d4e5f60718").write_bytes(rng.randbytes(100))
     if trials:
         (rng.choice(trials) / ".checkpoint.pt.a1b2c3d4e5f60718").write_bytes(rng.randbytes(100))
 

@@ -142,12 +142,13 @@ def test_another_accuracy_is_seen(finished: Path) -> None:
 
 
 def test_another_weight_is_seen(copied: Path, finished: Path) -> None:
-    path = min((copied / "models").glob("*.pt"))
-    state = load_tensors(path)
+    path = min(copied.glob("trials/*/averages.pt"))
+    averages, trial = load_tensors(path), path.parent.name
+    state = next(filter(None, averages.values()))
     name = next(name for name, value in state.items() if value.is_floating_point())
     state[name] = torch.nextafter(state[name], torch.full_like(state[name], 9.0))
-    save_sealed(path, state)
-    assert unlike_weights(copied, finished) == [f"weights of {path.name} differ"]
+    save_sealed(path, averages, trial)
+    assert unlike_weights(copied, finished) == [f"weights of {trial} differ"]
 
 
 def test_what_cannot_be_read_is_seen(copied: Path) -> None:

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from generalist_core.config import Precision
+from generalist_core.config import PRECISIONS, Precision
 from generalist_core.device import (
     full_precision,
     limit_gpu_memory,
     resolve_device,
+    resolve_precision,
     training_precision,
 )
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import warmup_keys
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.problems import LinearNet, tiny_dataset, two_experts
 
@@ -51,6 +53,37 @@ def test_a_run_on_a_device_that_is_not_there_is_refused() -> None:
         GeneralistTrainer(two_experts(device="cuda:77"), tiny_dataset())
 
 
+@pytest.mark.parametrize(
+    ("device", "capability", "expected"),
+    [
+        ("cpu", None, "float32"),
+        ("cuda", (7, 5), "float32"),
+        ("cuda", (8, 0), "bfloat16"),
+        ("cuda", (9, 0), "bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_where_a_gpu_has_it(
+    device: str,
+    capability: tuple[int, int] | None,
+    expected: Precision,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what the user chose stays, on any device."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert resolve_precision("auto", torch.device(device)) == expected
+    for precision in (p for p in PRECISIONS if p != "auto"):
+        assert resolve_precision(precision, torch.device(device)) == precision
+
+
+def test_a_run_says_what_auto_has_become_and_shares_with_one_that_asked_for_it() -> None:
+    auto, asked = (
+        GeneralistTrainer(two_experts(precision=p, device="cpu"), tiny_dataset())
+        for p in ("auto", "float32")
+    )
+    assert (auto.config.precision, auto.precision) == ("auto", "float32")
+    assert warmup_keys(auto, "robust") == warmup_keys(asked, "robust")
+
+
 def rounding() -> tuple[bool, str, bool]:
     """The precision of float32 in convolutions and matrix products, and whether autocast is on."""
     matmul = torch.get_float32_matmul_precision()
@@ -72,7 +105,9 @@ class Recording(LinearNet):
     [
         ("float32", FULL),
         ("float64", FULL),
+        ("auto", FULL),
         ("tfloat32", (True, "high", False)),
+        ("tfloat32-convolutions", (True, "highest", False)),
         ("bfloat16", (False, "highest", True)),
     ],
 )

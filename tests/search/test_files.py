@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from generalist_core.fingerprints import tensor_bytes
 from search.errors import SweepFolderError
 from search.files import (
     create_folder,
@@ -47,6 +48,26 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) ->
         os.umask(before)
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_equal_tensors_are_stored_once_and_come_back_apart(tmp_path: Path) -> None:
+    """Equal in every bit: -0 is not 0, and NaN is NaN; an optimizer writes to what it loads."""
+    values = [torch.full((3, 1000), value) for value in (1.0, 1.0, 0.0, -0.0, math.nan, math.nan)]
+    other = [torch.ones(3000), torch.ones(1000, 3).T, torch.ones(3, 1000, dtype=torch.float64)]
+    state = {"values": values, "nested": {1: (values[0].clone(), "text"), "other": other}}
+    save_sealed(tmp_path / "a.pt", state, "seal")
+    n_bytes = sum(t.nbytes for t in (values[0], values[2], values[3], values[4], *other))
+    assert n_bytes < (tmp_path / "a.pt").stat().st_size < n_bytes + 5000
+    loaded = load_sealed(tmp_path / "a.pt", "seal")
+    assert loaded is not None
+    found = [*loaded["values"], loaded["nested"][1][0], *loaded["nested"]["other"]]
+    expected = [*values, values[0], *other]
+    for one, wanted in zip(found, expected, strict=True):
+        assert tensor_bytes(one) == tensor_bytes(wanted)
+        assert one.stride() == wanted.stride()
+    assert len({tensor.data_ptr() for tensor in found}) == len(found)
+    assert loaded["nested"][1][1] == "text"
+    assert values[0] is state["values"][0]
 
 
 def test_tensors_come_back_and_code_does_not(tmp_path: Path) -> None:

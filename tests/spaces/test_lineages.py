@@ -17,7 +17,7 @@ from spaces.lineages import as_lineage, lineage_params, robust_of
 from spaces.protocol import configuration_of
 from tests.helpers.problems import three_experts, with_expert
 
-ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu")
+ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu", precision="float32")
 NAMES = ("branches", "lineages")
 
 

@@ -105,8 +105,13 @@ def test_the_short_preset_runs_on_what_every_machine_has() -> None:
 
 def test_the_official_preset_computes_as_plainly_as_it_can() -> None:
     code = official()
-    assert (code.precision, code.n_accumulations) == ("float32", 1)
+    assert (code.precision, code.n_accumulations) == ("tfloat32-convolutions", 1)
     assert not any((code.fold_batchnorm, code.channels_last, code.compile))
+
+
+@pytest.mark.parametrize("preset", [paper, short])
+def test_what_is_ours_chooses_its_precision_by_the_device(preset: Preset) -> None:
+    assert preset().precision == "auto"
 
 
 def test_compiling_has_to_be_asked_for() -> None:

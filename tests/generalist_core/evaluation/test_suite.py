@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import Any
+from typing import Any, ClassVar
 
 import pyautoattack
 import pytest
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.config import Norm
-from generalist_core.config.suite import SuiteConfig
+from generalist_core.config.suite import SuiteConfig, SuitePrecision
 from generalist_core.data.splits import Split
 from generalist_core.evaluation.frozen import frozen
 from generalist_core.evaluation.laws import untouched
@@ -229,6 +229,40 @@ def test_a_float64_model_is_judged_in_float32() -> None:
     result = run_suite(double, digits(20), suite("pgd-3"))
     same = run_suite(natural_net(), digits(20), suite("pgd-3"))
     assert torch.equal(verdicts_of(result), verdicts_of(same))
+
+
+class Recording(Linear):
+    """Notes for each forward whether it takes part in a gradient, and the precision."""
+
+    seen: ClassVar[list[tuple[bool, bool, str]]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        tf32 = torch.backends.cudnn.allow_tf32
+        self.seen.append((x.requires_grad, tf32, torch.get_float32_matmul_precision()))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tfloat32"])
+def test_attacks_may_be_rounded_but_verdicts_and_checks_never(precision: SuitePrecision) -> None:
+    crafted = (True, True, "high") if precision == "tfloat32" else (True, False, "highest")
+    net, x = Recording(10), interior_images(20)
+    images = Split(images=x, labels=net(x).argmax(1))
+    Recording.seen.clear()
+    evaluation = SuiteEvaluation(net, images, suite("pgd-3", precision=precision))
+    assert not any(tf32 for _, tf32, _ in Recording.seen)
+    Recording.seen.clear()
+    for _ in evaluation:
+        pass
+    assert set(Recording.seen) == {(False, False, "highest"), crafted}
+    assert evaluation.judge.is_stable == (precision == "float32")
+    assert evaluation.result().indicators == ()
+
+
+def test_autoattack_runs_in_tf32_where_its_claims_are_not_exact() -> None:
+    config = suite("apgd-ce", "fab-t", n_check_images=8, precision="tfloat32")
+    full = dataclasses.replace(config, precision="float32")
+    found, expected = (run_suite(natural_net(), digits(20), c) for c in (config, full))
+    assert found.worst_case_accuracy == pytest.approx(expected.worst_case_accuracy, abs=0.05)
 
 
 def test_a_model_in_train_mode_is_refused() -> None:

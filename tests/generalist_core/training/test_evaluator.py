@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, NamedAttack
+from generalist_core.config import FGSM, PGD, Attack, DataConfig, EvaluationConfig, NamedAttack
+from generalist_core.config.presets import short
+from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Split
 from generalist_core.training.averaging import weights_of
-from generalist_core.training.evaluator import Evaluator, accuracies, correct, evaluate
+from generalist_core.training.evaluator import (
+    Crafting,
+    Evaluator,
+    accuracies,
+    correct,
+    crafts_in,
+    evaluate,
+)
+from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
     RADII,
     LinearNet,
@@ -53,10 +64,10 @@ def test_a_linear_model_is_robust_where_its_margin_exceeds_the_dual_norm(norm: s
 
 
 def test_verdicts_do_not_depend_on_the_batch_size() -> None:
-    for attack in (None, FGSM(epsilon=0.02)):
+    fgsm = Crafting(attack=FGSM(epsilon=0.02), noise=noise(), model=MODEL, precision="float64")
+    for crafting in (None, fgsm):
         answers = [
-            correct(MODEL, split(), size, torch.float64, attack=attack, noise=noise())
-            for size in (7, 60, 500)
+            correct(MODEL, split(), size, torch.float64, crafting=crafting) for size in (7, 60, 500)
         ]
         assert all(torch.equal(answers[0], answer) for answer in answers)
 
@@ -123,3 +134,76 @@ def test_judged_are_the_objectives_from_the_verdicts_of_all_attacks() -> None:
     assert judged == accuracies(found, names)
     assert judged["union"] == torch.stack([*found.values()]).all(0).double().mean()
     assert list(evaluator.judge(weights, attacked=False)) == ["natural"]
+
+
+class Asked(LinearNet):
+    """Notes for each forward whether it takes part in a gradient, and the rounding."""
+
+    seen: ClassVar[set[tuple[bool, bool, bool, str, bool]]] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cudnn = torch.backends.cudnn
+        matmul, cast = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
+        self.seen.add((x.requires_grad, cudnn.benchmark, cudnn.allow_tf32, matmul, cast))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("precision", "crafted"),
+    [
+        ("float32", (True, False, False, "highest", False)),
+        ("tfloat32", (True, False, True, "high", False)),
+        ("bfloat16", (True, False, False, "highest", True)),
+    ],
+)
+def test_only_attacks_are_rounded_and_no_convolution_is_searched_for(
+    precision: Any, crafted: tuple[bool, bool, bool, str, bool]
+) -> None:
+    attacks = (NamedAttack(name="robust", attack=PGD(epsilon=0.02)),)
+    config = EvaluationConfig(attacks=attacks, precision=precision)
+    Asked.seen.clear()
+    images = split()
+    single = Split(images=images.images.float(), labels=images.labels)
+    net = Asked((1, 4, 4), torch.float32)
+    with torch.backends.cudnn.flags(benchmark=True, allow_tf32=True):
+        Evaluator(net, single, config, seed=0, dtype=torch.float32).judge(weights_of(net))
+    assert Asked.seen == {(False, False, False, "highest", False), crafted}
+
+
+def test_a_training_in_float64_is_judged_in_it() -> None:
+    attacks, cpu = (NamedAttack(name="robust", attack=FGSM(epsilon=0.02)),), torch.device("cpu")
+    for precision in ("auto", "float32", "bfloat16"):
+        config = EvaluationConfig(attacks=attacks, precision=precision)
+        assert crafts_in(config, torch.float64, cpu) == "float64"
+        expected = "float32" if precision == "auto" else precision
+        assert crafts_in(config, torch.float32, cpu) == expected
+
+
+@pytest.mark.slow
+def test_judging_in_bfloat16_differs_by_less_than_an_image_in_a_hundred() -> None:
+    """On trained models of the digits, folded and not; natural accuracy is the same."""
+    data = load_dataset(DataConfig(n_validation=700))
+    trainer = GeneralistTrainer(
+        replace(short(data=DataConfig(n_validation=700), epochs=8), device="cpu"), data
+    )
+    while not trainer.is_done:
+        trainer.train_epoch()
+    for folds in (False, True):
+        for ratio in (0.0, 0.5, 1.0):
+            found = {}
+            for precision in ("float32", "bfloat16"):
+                config = replace(trainer.config.evaluation, precision=precision)
+                judge = Evaluator(
+                    copy.deepcopy(trainer.experts[0].model),
+                    data.validation,
+                    config,
+                    seed=0,
+                    dtype=torch.float32,
+                    fold_batchnorm=folds,
+                )
+                assert (judge.crafting is not None) == (folds and precision == "bfloat16")
+                found[precision] = judge.judge(trainer.mixture(ratio))
+            full, half = found["float32"], found["bfloat16"]
+            assert half["natural"] == full["natural"]
+            assert half["robust"] == pytest.approx(full["robust"], abs=0.01)
+            assert ratio == 0 or 0.1 < full["robust"] < full["natural"]

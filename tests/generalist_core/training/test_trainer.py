@@ -89,6 +89,16 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(name: str, tmp_path: Path
         assert same_bits(again.global_learner, expected.global_learner)
 
 
+def test_a_checkpoint_of_cotraining_has_nothing_that_no_step_reads() -> None:
+    """The global learner has taken the place of contributions; what rests makes no step."""
+    warming, cotraining = (trained(RUNS["resting"], epoch).state_dict() for epoch in (1, 3))
+    assert all(state["contribution"] for state in warming["experts"].values())
+    assert [state["contribution"] for state in cotraining["experts"].values()] == [None, None]
+    assert warming["experts"]["robust"]["optimizer"]["state"]
+    assert not cotraining["experts"]["robust"]["optimizer"]["state"]
+    assert cotraining["experts"]["natural"]["optimizer"]["state"]
+
+
 @pytest.mark.slow
 def test_a_run_resumed_in_a_new_process_ends_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     ends = {}

@@ -74,7 +74,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "trials/{trial}/averages.pt": lambda p: point_state(
         SweepFolder(p.parents[2]), p.parent.name, 0.5
     ),
-    "models/{point}.pt": load_tensors,
     "model.pt": lambda p: load_export(p).state_dict(),
     "model.pt.json": lambda p: load_export(p.with_suffix("")).state_dict(),
     "verified.json": read_sealed_json,
@@ -118,22 +117,16 @@ def test_every_reader_finds_what_was_written_or_names_the_file(pattern: str, fol
 
 
 def test_plain_torch_loads_the_weights(folder: Path) -> None:
-    for pattern in ("models/{point}.pt", "model.pt"):
-        path = knee(folder, pattern)
-        assert same(torch.load(path, weights_only=True), load_tensors(path))
+    path = folder / "model.pt"
+    assert same(torch.load(path, weights_only=True), load_tensors(path))
 
 
-def test_the_file_of_another_trial_or_point_is_no_replacement(folder: Path) -> None:
+def test_the_file_of_another_trial_is_no_replacement(folder: Path) -> None:
     first, second = (SweepFolder(folder).trial(trial).averages for trial in ("0000", "0001"))
-    one, other = (path for path in sorted((folder / "models").glob("0000-*.pt")))
-    expected = other.read_bytes()
-    shutil.copy(one, other)
-    write_report(open_sweep(folder))
-    assert other.read_bytes() == expected
     shutil.copy(first, second)
     with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
         point_state(SweepFolder(folder), "0001", 0.5)
-    shutil.copy(one, folder / "model.pt")
+    shutil.copy(first, folder / "model.pt")
     with pytest.raises(SweepFolderError, match=r"model\.pt must be the file of its card"):
         load_export(folder / "model.pt")
 
@@ -143,33 +136,19 @@ def removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flipped, emptied, removed])
-def test_a_point_without_weights_is_left_out_and_all_else_goes_on(
-    damage: Callable[[Path], None], folder: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_a_point_without_weights_is_refused_and_all_else_goes_on(
+    damage: Callable[[Path], None], folder: Path, tmp_path: Path
 ) -> None:
-    sweep, lost = open_sweep(folder), knee(folder, "models/{point}.pt")
-    models = {path: path.read_bytes() for path in sweep.files.models.iterdir()}
-    damage(lost)
+    sweep = open_sweep(folder)
     damage(knee(folder, "trials/{trial}/averages.pt"))
     local = dataclasses.replace(sweep.config, resources=Resources(local=True))
     resume(folder, local, console=Console(quiet=True))
     write_report(sweep)
-    assert caplog.text.count("/averages.pt must hold the weights of trial 0001") == 1
-    assert caplog.text.count(f"The model of point {lost.stem} is left out") == 1
-    left = {path: path.read_bytes() for path in sweep.files.models.glob("*.pt")}
-    assert left == {path: content for path, content in models.items() if path != lost}
     with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
-        export(sweep, lost.stem, tmp_path / "lost.pt")
+        export(sweep, "knee", tmp_path / "lost.pt")
     with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
         verify(sweep, VerifyConfig(attacks=("fgsm",), n_images=20))
     assert export(sweep, "0000-1", tmp_path / "other.pt")["trial"] == "0000"
-
-
-def test_a_damaged_model_is_mixed_again(folder: Path) -> None:
-    path = knee(folder, "models/{point}.pt")
-    expected = path.read_bytes()
-    flipped(path)
-    write_report(open_sweep(folder))
-    assert path.read_bytes() == expected
 
 
 @pytest.mark.parametrize("name", ["repeats.json", "verified.json"])
@@ -207,7 +186,7 @@ COMMANDS = (
 def test_every_command_does_the_same_or_names_the_file(
     pattern: str, folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged, model = knee(folder, pattern), knee(folder, "models/{point}.pt")
+    damaged, model = knee(folder, pattern), folder / "model.pt"
     commands = [command.format(folder=folder, model=model).split() for command in COMMANDS]
 
     def printed(arguments: list[str]) -> tuple[int, str, str]:

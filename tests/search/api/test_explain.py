@@ -49,7 +49,7 @@ STORIES = {
         "Trial 0000: completed",
         "Suggested by the sampler (random) when 0 trials had ended.",
         "It differs from the sweep's base configuration in\n  experts.natural.optimizer.lr  0.1",
-        "  robust   epochs 1-2 trained here",
+        "  robust   epochs 1-2 trained here\n  in float32 on device cpu",
         "Rungs: once a rung holds 3 results, the best 1/3 continue",
         "Released after epoch 2, measured on 50 validation images",
         "% of the sweep's",

@@ -91,7 +91,6 @@ def test_a_tensorboard_that_cannot_be_written_is_said_once(tmp_path: Path) -> No
         ("report.html", replace_by_a_folder),
         ("front.png", replace_by_a_folder),
         ("plots", replace_by_a_file),
-        ("models", replace_by_a_file),
     ],
 )
 def test_a_report_that_cannot_be_written_says_how_to_write_it(
@@ -108,7 +107,6 @@ def test_a_report_that_cannot_be_written_says_how_to_write_it(
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     assert main(["report", str(folder)]) == 0
     assert (folder / "report.html").is_file()
-    assert list((folder / "models").glob("*.pt"))
 
 
 def test_a_resumed_sweep_needs_neither_a_log_nor_a_tensorboard(

@@ -21,8 +21,9 @@ from generalist_core.training.trainer import GeneralistTrainer
 from search.api.sweep import sweep
 from search.config import Growing, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError
-from search.files import load_tensors, read_json
+from search.files import read_json
 from search.report.write import front_document
+from search.running.mixtures import point_state
 from search.scheduling.replay import replay
 from search.study.folder import Sweep, open_sweep
 from spaces import SPACES, Trial
@@ -71,13 +72,12 @@ def test_every_release_point_is_an_observation(finished: Sweep) -> None:
 
 def test_the_weights_on_the_front_have_the_accuracies_that_it_claims(finished: Sweep) -> None:
     document = read_json(finished.folder / "front.json")
-    names = [point.name for point in finished.front.points]
-    assert names
-    for name, row in zip(names, document["points"], strict=True):
+    assert finished.front.points
+    for point, row in zip(finished.front.points, document["points"], strict=True):
         config = from_dict(row["config"], TrainConfig)
         data = load_dataset(config.data)
         model = build_model(config.model, data.n_classes, data.shape, seed=0).eval()
-        state = load_tensors(finished.folder / "models" / f"{name}.pt")
+        state = point_state(finished.files, point.trial, point.mixing_ratio)
         load_weights(model, state)
         dtype = data.validation.images.dtype
         verdicts = evaluate(
@@ -135,7 +135,8 @@ def test_custom_data_and_a_custom_model_reach_the_workers(tmp_path: Path) -> Non
     request = SweepConfig(base=tiny_config(), space="smoke", trials=1)
     result = sweep(request, tmp_path, data=custom, model=custom_model)  # type: ignore[arg-type]
     assert result.counts.completed == 1
-    weights = load_tensors(next((tmp_path / "models").iterdir()))
+    point = result.front.points[0]
+    weights = point_state(result.files, point.trial, point.mixing_ratio)
     assert set(weights) == {"1.weight", "1.bias"}
 
 

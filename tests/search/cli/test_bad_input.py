@@ -130,8 +130,8 @@ def no_trial_completed(sweep: Path) -> None:
 
 
 def models_of_no_trial(sweep: Path) -> None:
-    """Neither weights nor that from which they were mixed."""
-    without("models/*", "trials/*/averages.pt")(sweep)
+    """Nothing from which weights could be mixed."""
+    without("trials/*/averages.pt")(sweep)
 
 
 SPACE_FILES = {

@@ -22,6 +22,7 @@ with redirect_output(Path(sys.argv[1]), console := Console(stderr=True)):
     logging.getLogger("optuna").warning("of Optuna")
     warnings.warn("of Python")
     logging.getLogger("search.running.trial").warning("of ours [a]")
+    logging.getLogger("search.running.trial").info("for the file")
     console.print("progress")
 print("result")
 raise SystemExit("an error")
@@ -41,6 +42,13 @@ def test_output_of_libraries_is_kept_and_our_warnings_are_shown(tmp_path: Path) 
     assert done.stdout == "result\n"
     assert done.stderr == "of ours [a]\nprogress\nan error\n"
     kept = log.read_text()
-    for noise in ("of a C++ library", "misplaced", "of Optuna", "of Python", "of ours [a]"):
+    for noise in (
+        "of a C++ library",
+        "misplaced",
+        "of Optuna",
+        "of Python",
+        "of ours [a]",
+        "for the file",
+    ):
         assert kept.count(noise) >= 1
     assert "progress" not in kept

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import threading
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from generalist_core.config import Adam, DataConfig, ModelConfig
 from generalist_core.config.presets import short
+from generalist_core.data.datasets import load_dataset
+from generalist_core.models.build import build_model
+from generalist_core.models.state import averaged_tensors
+from search.api.sweep import sweep
+from search.config import Resources, SweepConfig, WarmupConfig
 from search.files import disk_bytes
 from search.front.front import Front
-from search.running.housekeeping import Housekeeping, remove_leftovers
+from search.running.housekeeping import Housekeeping, Room, remove_leftovers, room_needed
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
@@ -93,12 +104,10 @@ def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ledger = new_ledger()
     ended, running = asked(ledger, tmp_path / "trials"), asked(ledger, tmp_path / "trials")
     ledger.tell_failed(ended.trial, PLANTED)
-    (tmp_path / "models").mkdir()
-    keep = [".lease.break.1", "sweep.json", "study.journal", "models/0000-0.5.pt"]
+    keep = [".lease.break.1", "sweep.json", "study.journal"]
     aside = "0123456789abcdef"
     parts = [
         f".sweep.json.{aside}",
-        f"models/.0000-0.5.pt.{aside}",
         f"trials/{running.trial}/.checkpoint.pt.{aside}",
     ]
     for name in (*keep, *parts):
@@ -125,6 +134,89 @@ def test_trials_that_the_study_does_not_have_are_put_aside(
     assert len(left) == 4
     assert {f"trials/{known}", f"repeats/{known}-1"} <= left
     assert "The study does not have trial 0007. It is kept in" in caplog.text
+
+
+CASES = {
+    "smoke": ({}, {}),
+    "mixing": ({}, {}),
+    "lineages": ({}, {}),
+    "Adam": ({"experts": tuple(replace(e, optimizer=Adam()) for e in short().experts)}, {}),
+    "no sharing": ({}, {"shares_warmups": False}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_sweep_takes_no_more_room_than_was_said_and_not_much_less(
+    name: str, tmp_path: Path
+) -> None:
+    changes, request = CASES[name]
+    data = DataConfig(n_train=64, n_validation=20)
+    base = replace(
+        short(data=data, model=ModelConfig(name="convnet", width=32), epochs=4), **changes
+    )
+    space = name if name in SPACES else "smoke"
+    config = SweepConfig(
+        base=base, space=space, trials=2, resources=Resources(local=True), **request
+    )
+    peak, said = [0], Console(file=io.StringIO(), width=300)
+    folder = tmp_path / "sweep"
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            with suppress(OSError):  # a file may go meanwhile
+                peak[0] = max(peak[0], _weights(folder))
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    sweep(config, folder, console=said)
+    ended.set()
+    watcher.join()
+    images = load_dataset(data)
+    network = build_model(base.model, images.n_classes, images.shape, seed=0)
+    needed = room_needed(
+        config, SPACES[space], sum(t.nbytes for t in averaged_tensors(network).values())
+    )
+    assert needed.text(folder).split(";")[0] in said.file.getvalue()  # type: ignore[attr-defined]
+    some = 40_000  # names and numbers of the state of a training
+    assert _weights(folder) <= needed.kept + 4 * some
+    assert peak[0] <= needed.kept + needed.running + 5 * some
+    assert _weights(folder) >= needed.kept / 4
+
+
+def _weights(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.pt*"))
+
+
+def test_the_room_of_a_sweep_by_hand() -> None:
+    """In units of the model: 2 averages a trial; weights, average and momentum of a warm-up."""
+    base = short(epochs=6)
+    request = SweepConfig(base=base, space="lineages", trials=10)
+    # the robust expert's optimizer is searched: two tensors of Adam
+    assert room_needed(request, SPACES["lineages"], 1) == Room(
+        trials=10, kept=10 * 2 + 10 * 4, running=2 * (3 + 4 + 1)
+    )
+    # of five epochs at most; three trials leave two states and their own last ones
+    mixing = replace(request, space="mixing")
+    assert room_needed(mixing, SPACES["mixing"], 1) == Room(
+        trials=10, kept=10 * 2 + (5 + 5) * 3, running=2 * (2 * 3 + 1 + 2)
+    )
+    three = replace(mixing, trials=3)
+    assert room_needed(three, SPACES["mixing"], 1).kept == 3 * 2 + (4 + 3) * 3
+    # the natural expert's rate is searched: each trial has its own
+    smoke = replace(request, space="smoke", trials=None, time_budget_s=1.0)
+    assert room_needed(smoke, SPACES["smoke"], 1).kept == 2 + (2 + 1) * 3
+    assert room_needed(replace(smoke, trials=5), SPACES["smoke"], 1).kept == 5 * 2 + (5 + 5) * 3
+    bounded = replace(smoke, trials=5, warmups=WarmupConfig(folder="store", max_bytes=4))
+    assert room_needed(bounded, SPACES["smoke"], 1).kept == 5 * 2 + 4
+
+
+def test_too_little_room_is_said(tmp_path: Path) -> None:
+    assert "TOO LITTLE" in Room(trials=1, kept=10**18, running=1).text(tmp_path / "new" / "out")
+    text = Room(trials=2, kept=320_000_000, running=10**9).text(tmp_path / "new" / "out")
+    assert "up to 320 MB after 2 trials, and 1 GB more for each that runs; " in text
+    assert "TOO LITTLE" not in text
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3, 5], [1000, 1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,10 +10,9 @@ from torch import Tensor, nn
 
 from generalist_core.models.state import state_of
 from generalist_core.training.averaging import load_weights, named, weights_of
-from search.files import load_tensors, save_sealed
-from search.folders import SweepFolder
-from search.running.mixtures import load_model, mixed_state, write_models
-from tests.helpers.small_sweep import copy_of
+from search.files import load_sealed, load_tensors, save_sealed
+from search.running.mixtures import load_model, mixed_state
+from tests.helpers.problems import two_experts
 from tests.helpers.tiny import begin, finish
 
 
@@ -23,15 +23,17 @@ def test_any_mixture_can_be_made_again_from_the_averages(tmp_path: Path) -> None
     assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
 
 
-def test_the_models_are_those_of_the_front(two_trials: Path, tmp_path: Path) -> None:
-    """A point that has joined the front is written, one that has left it is removed."""
-    sweep = copy_of(two_trials, tmp_path / "sweep")
-    models = SweepFolder(sweep.folder).models
-    before = {path.name: path.read_bytes() for path in models.iterdir()}
-    assert before.keys() == {f"{point.name}.pt" for point in sweep.front.points}
-    next(models.iterdir()).rename(models / "9999-0.5.pt")
-    write_models(sweep.folder, sweep.front)
-    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+def test_an_expert_without_weight_need_not_be_there(tmp_path: Path) -> None:
+    """A trial that releases one expert alone keeps only that one's average."""
+    config = two_experts()
+    evaluation = replace(config.evaluation, release_ratios=(1.0,), n_refinements=0)
+    trial = finish(begin(tmp_path / "0000", config=replace(config, evaluation=evaluation)))
+    averages = load_sealed(trial.files.averages, "0000")
+    assert averages is not None
+    assert averages["natural"] is None
+    expected = trial.trainer.mixture(1.0)
+    mixed = mixed_state(averages, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
 
 
 class Shifted(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.training.warmups import warming, warmup_keys
 from generalist_core.validation import InvalidConfigError
 from search.files import read_json
-from search.running.warmups import Claimed, WarmupStore, share_warmups
+from search.running.warmups import Claimed, WarmupStore, largest_gap, share_warmups
 from tests import ROOT
 from tests.helpers.damages import emptied, flipped, torn
 from tests.helpers.problems import (
@@ -124,9 +125,11 @@ def test_a_branch_in_another_process_ends_as_one_that_trained_its_own(tmp_path: 
 # Stretches
 
 
-def test_states_are_published_at_multiples_and_at_the_first_sync(tmp_path: Path) -> None:
+def test_states_at_multiples_and_at_the_first_sync_stay_where_they_save_much(
+    tmp_path: Path,
+) -> None:
     trainer = warmed(to_sync(5), WarmupStore(tmp_path))
-    assert published(tmp_path) == [f"{n}@{e}" for n in ("natural", "robust") for e in (2, 4, 5)]
+    assert published(tmp_path) == ["natural@5", "robust@2", "robust@5"]
     assert trainer.forward_images == 5 * sum(EPOCH_COST.values())
 
 
@@ -142,10 +145,11 @@ def test_a_shorter_warm_up_takes_the_latest_state_that_it_can_use(tmp_path: Path
     store = WarmupStore(tmp_path)
     warmed(to_sync(5), store)
     trainer = warmed(to_sync(3), store)
-    assert trainer.forward_images == sum(EPOCH_COST.values())
-    assert trainer.reused_forward_images == 2 * sum(EPOCH_COST.values())
+    assert trainer.forward_images == EPOCH_COST["robust"] + 3 * EPOCH_COST["natural"]
+    assert trainer.reused_forward_images == 2 * EPOCH_COST["robust"]
+    assert same_bits(trainer.averages(), train_to(start(to_sync(3)), 3).averages())
     keys = warmup_keys(trainer, "robust")
-    assert [store.find(keys, epoch) for epoch in range(4)] == [None, None, 2, 3]
+    assert [store.find(keys, epoch) for epoch in range(4)] == [None, None, None, 3]
 
 
 def test_a_stopped_warm_up_continues_where_it_was(tmp_path: Path) -> None:
@@ -178,6 +182,60 @@ def test_a_description_lies_beside_a_state(tmp_path: Path) -> None:
     about = read_json(tmp_path / warmup_keys(trainer, "robust")[2] / "meta.json")
     assert (about["epoch"], about["expert"]["name"]) == (2, "robust")
     assert (about["data"]["name"], about["model"]["name"]) == ("tiny", "convnet")
+
+
+# Which states stay
+
+
+def thinned(folder: Path, epochs: Iterable[int], gap: Callable[[int], float]) -> list[int]:
+    """The epochs that stay of a warm-up whose states were published at `epochs`, one by one."""
+    store, keys = WarmupStore(folder), [f"key{epoch}" for epoch in range(max(epochs) + 1)]
+    for epoch in epochs:
+        store.publish(keys[epoch], epoch, {}, {})
+        before = {e for e in range(epoch) if store.find(keys, e) == e}
+        store.thin_out(keys[: epoch + 1], gap(epoch))
+        stays = {e for e in range(epoch + 1) if store.find(keys, e) == e}
+        assert epoch in stays
+        ends = sorted({0, *stays})
+        for lost in before - stays:
+            left, right = max(e for e in ends if e < lost), min(e for e in ends if e > lost)
+            assert right - left <= gap(epoch)
+    return sorted(stays)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stay"),
+    [
+        (range(1, 4), [3]),
+        (range(1, 9), [3, 6, 8]),
+        (range(1, 25), [6, 12, 16, 21, 24]),
+        (range(1, 121), [28, 49, 65, 87, 116, 120]),
+        ((1, 5, 12, 20, 31), [5, 12, 20, 31]),
+    ],
+    ids=["three", "eight", "24", "120", "stages of a lineage"],
+)
+def test_states_are_ever_sparser_and_the_latest_is_always_there(
+    epochs: Iterable[int], stay: list[int], tmp_path: Path
+) -> None:
+    """Of a state that goes, both neighbours stay, close enough; so little is trained again."""
+    config = to_sync(5)
+    costliest = config.experts[1]
+    found = thinned(tmp_path, epochs, lambda epoch: largest_gap(config, costliest, epoch))
+    assert found == stay
+
+
+def test_a_warm_up_has_at_most_seven_states(tmp_path: Path) -> None:
+    config = to_sync(5)
+    for n in (12, 40, 77, 130):
+        gap = functools.partial(largest_gap, config, config.experts[1])
+        assert len(thinned(tmp_path / str(n), range(1, n + 1), gap)) <= 7
+
+
+def test_an_expert_that_is_cheap_to_train_again_has_fewer_states() -> None:
+    """An image costs 3 for the natural expert and 7 for the robust one."""
+    natural, robust = to_sync(5).experts
+    assert largest_gap(to_sync(5), robust, 40) == 10
+    assert largest_gap(to_sync(5), natural, 40) == pytest.approx(10 * 7 / 3)
 
 
 # Claims
