@@ -1,7 +1,12 @@
 from .api.accept import accept_request as accept_request
+from .api.clean import clean as clean
 from .api.explain import explain as explain
 from .api.export import export as export
 from .api.export import load_export as load_export
+from .api.overview import SweepOverview as SweepOverview
+from .api.overview import list_sweeps as list_sweeps
+from .api.preparation import Rehearsal as Rehearsal
+from .api.preparation import rehearse as rehearse
 from .api.report import write_report as write_report
 from .api.sweep import resume as resume
 from .api.sweep import sweep as sweep
