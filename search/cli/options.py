@@ -249,19 +249,18 @@ def build_config(
     Raises:
         InvalidConfigError: a file, a field or a value that cannot be used.
     """
-    config = before if problem.config is None else load_config(problem.config)
-    if config is None:
-        config = _from_preset(problem, training)
-    elif problem.preset is not None:
+    if problem.preset is not None and (problem.config or before) is not None:
         raise InvalidConfigError(
             "`--config`, or a --file with a request, must be given without `--preset`, but got "
             f"--preset {problem.preset}."
         )
-    else:
-        if problem.epsilon is not None:
-            config = _with_epsilon(config, problem.epsilon)
-        if config is before and problem.model is not None:  # another file than was pinned
-            config = replace(config, model=replace(config.model, digest=""))
+    config = before if problem.config is None else load_config(problem.config)
+    if config is None:
+        config = _from_preset(problem, training)
+    elif problem.epsilon is not None:
+        config = _with_epsilon(config, problem.epsilon)
+    if before is not None and problem.model is not None:  # another file than was pinned
+        config = replace(config, model=replace(config.model, digest=""))
     groups = (problem, training) if training is not None else (problem,)
     config = replace_all(config, [made for group in groups for made in _settings(group)])
     return with_absolute_paths(config)

@@ -132,13 +132,13 @@ def _key(name: str) -> str:
 def _as_typed(value: Any, parameter: click.Parameter, path: Path) -> Any:
     """The value as it would be typed, so that the command line reads it as it reads all others."""
     is_flag = isinstance(parameter, click.Option) and parameter.is_flag
-    if is_flag == isinstance(value, bool) and not isinstance(value, list | dict):
-        return value if is_flag else _word(value)
     if parameter.multiple and isinstance(value, dict):
         return [f"{name}={_word(inside)}" for name, inside in value.items()]
-    if parameter.multiple and isinstance(value, list):
-        return [_word(inside) for inside in value]
-    kind = "true or false" if is_flag else "a list" if parameter.multiple else "one value"
+    if parameter.multiple:
+        return [_word(inside) for inside in (value if isinstance(value, list) else [value])]
+    if is_flag == isinstance(value, bool) and not isinstance(value, list | dict):
+        return value if is_flag else _word(value)
+    kind = "true or false" if is_flag else "one value"
     raise InvalidConfigError(
         f"`{_key(parameter.opts[0])}` in {path} must be {kind}, but got {excerpt(value)}."
     )
