@@ -28,5 +28,8 @@ from .front.front import Front as Front
 from .front.pick import Pick as Pick
 from .front.pick import pick as pick
 from .front.points import FrontPoint as FrontPoint
+from .report.comparison import Compared as Compared
+from .report.comparison import Comparison as Comparison
+from .report.comparison import compare as compare
 from .study.folder import Sweep as Sweep
 from .study.folder import open_sweep as open_sweep
