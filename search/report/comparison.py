@@ -134,7 +134,7 @@ def compare(sweeps: Mapping[str, Sweep]) -> Comparison:
                     (g.hypervolume for g in grown[name] if g.forward_images <= cost), default=0.0
                 ),
                 cost_to_level=next(
-                    (g.forward_images for g in grown[name] if g.hypervolume >= level), 0.0
+                    (g.forward_images for g in grown[name] if g.hypervolume >= level > 0), 0.0
                 ),
             )
             for name, sweep in sweeps.items()

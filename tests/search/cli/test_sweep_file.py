@@ -112,6 +112,12 @@ def test_a_printed_file_describes_the_same_request(printed: Any, tmp_path: Path)
     assert changed == {**expected, "budget": 2e9, "base": {**expected["base"], "seed": 5}}
 
 
+def test_a_budget_leaves_the_trials_of_a_request(printed: Any, tmp_path: Path) -> None:
+    file = written(tmp_path, file_text(dataclasses.replace(REQUEST, trials=12)))
+    assert printed("--file", file, "--budget", "2e9")["trials"] == 12
+    assert printed("--data", "digits", "--budget", "2e9")["trials"] is None
+
+
 def test_a_storage_and_its_password_are_not_printed() -> None:
     request = dataclasses.replace(REQUEST, storage="mysql://me:secret@host/db")
     assert "secret" not in file_text(request)

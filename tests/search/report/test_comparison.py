@@ -118,6 +118,7 @@ def test_the_table_and_the_json_have_a_row_per_sweep(tmp_path: Path) -> None:
     assert comparison_table(made).row_count == 2
     none, some = made.to_dict()["sweeps"]
     assert (none["hypervolume"], none["growth"], none["front"]) == (0.0, [], [])
+    assert some["cost_to_level"] == 0.0  # at the level of none, before any trial
     assert len(some["growth"]) == 3
     assert some["points_on_front"] == len(some["front"])
 
@@ -134,6 +135,8 @@ def test_attainment_is_that_of_the_repeats(tmp_path: Path) -> None:
         for n in (1, 2, 3)
     ]
     write_sealed_json(sweep.files.repeats, {"repeats": rows})
+    (one, *_) = compare({"a": sweep, "c": swept(tmp_path / "c", 2)}).sweeps
+    assert one.hypervolume_at_cost == one.front.hypervolume > 0  # at its own cost
     with_repeats, without = compare({"a": sweep, "b": swept(tmp_path / "b", 1)}).sweeps
     assert without.attainment is None
     assert with_repeats.attainment is not None
