@@ -1,7 +1,12 @@
 from .api.accept import accept_request as accept_request
+from .api.clean import clean as clean
 from .api.explain import explain as explain
 from .api.export import export as export
 from .api.export import load_export as load_export
+from .api.overview import SweepOverview as SweepOverview
+from .api.overview import list_sweeps as list_sweeps
+from .api.preparation import Rehearsal as Rehearsal
+from .api.preparation import rehearse as rehearse
 from .api.report import write_report as write_report
 from .api.sweep import resume as resume
 from .api.sweep import sweep as sweep
@@ -23,5 +28,8 @@ from .front.front import Front as Front
 from .front.pick import Pick as Pick
 from .front.pick import pick as pick
 from .front.points import FrontPoint as FrontPoint
+from .report.comparison import Compared as Compared
+from .report.comparison import Comparison as Comparison
+from .report.comparison import compare as compare
 from .study.folder import Sweep as Sweep
 from .study.folder import open_sweep as open_sweep

@@ -277,12 +277,21 @@ def create_folder(path: Path) -> None:
     Raises:
         SweepFolderError: the folder is not empty, or cannot be written.
     """
+    require_new(path)
+    make_folder(path, "Give another --out.")
+
+
+def require_new(path: Path) -> None:
+    """Check that an output folder is new or empty, without making it.
+
+    Raises:
+        SweepFolderError: it is not.
+    """
     lease = SweepFolder(path).lease
     if path.is_dir() and any(inside != lease for inside in path.iterdir()):
         raise SweepFolderError(
             f"The output folder must be new or empty, but {path} holds files. Give another --out."
         )
-    make_folder(path, "Give another --out.")
 
 
 def make_folder(path: Path, cure: str) -> None:
@@ -302,6 +311,7 @@ def make_folder(path: Path, cure: str) -> None:
 
 
 def disk_bytes(folder: Path) -> int:
-    """The total size of all files in a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """The total size of all files in a folder, or of a file."""
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    files = (path for path in paths if path.is_file() and not path.is_symlink())
     return sum(path.stat().st_size for path in files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,29 @@ class Lease:
         except FileNotFoundError:
             return None
         return stat.st_ino, stat.st_mtime_ns
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process seems to hold the lease of a file, for one who must not write there.
+
+    It has renewed it within `LEASE_S`, and has not ended if it is on this machine.
+    """
+    owner = soft_lease(path, LEASE_S, RENEWALS).owner
+    with contextlib.suppress(FileNotFoundError):
+        if owner is None or time.time() - path.stat().st_mtime > LEASE_S:
+            return False
+        return owner.hostname != socket.gethostname() or _is_alive(owner.pid)
+    return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is another user's
+    return True
 
 
 @contextlib.contextmanager

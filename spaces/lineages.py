@@ -105,7 +105,7 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
     return replace_at(config, "mixing.ratio", {"knots": knots, "values": [1, 1, 1]})
 
 
-def has_lineages(config: TrainConfig) -> bool:
+def fits_lineages(config: TrainConfig) -> bool:
     """Whether there is one natural and one robust expert, in this order."""
     return [expert.attack is not None for expert in config.experts] == [False, True]
 
@@ -116,7 +116,7 @@ def robust_of(config: TrainConfig) -> ExpertConfig:
     Raises:
         InvalidConfigError: there is not one natural and one robust expert, in this order.
     """
-    if not has_lineages(config):
+    if not fits_lineages(config):
         raise InvalidConfigError(
             "A space with lineages must have a natural expert and then a robust one, but got "
             f"{', '.join(expert.name for expert in config.experts)}. Search `full` instead."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from search.cli.main import main
 from search.files import read_json
 from spaces import load_space, paper_suggestion
 from tests import ROOT
@@ -45,6 +46,11 @@ def test_the_space_of_the_example_can_be_searched() -> None:
         load_space(f"{ROOT}/examples/custom_space.py:space"), tiny_config()
     )
     assert "experts.natural.optimizer.lr" in params
+
+
+def test_the_sweep_in_a_file_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--file", f"{ROOT}/examples/sweep.yaml", "--print-file"]) == 0
+    assert "trials: 8" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ from rich.console import Console
 from generalist_core.config.codec import to_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
-from generalist_core.user_code import absolute_name, pinned, running_user_code
+from generalist_core.user_code import running_user_code
 from generalist_core.validation import InvalidConfigError
+from search.api.preparation import make_store, pinned_request, prepare, require_ray
 from search.api.report import write_report
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
@@ -31,7 +32,7 @@ from search.monitoring.tensorboard import Monitor
 from search.report.write import warning_if_missing
 from search.running.housekeeping import Housekeeping, remove_leftovers, room_text
 from search.running.local import local_worker, run_locally
-from search.running.preflight import check_that_it_can_start, require_apart
+from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
 from search.running.session import (
     cannot_write,
@@ -50,7 +51,6 @@ from search.study.folder import (
     custom_parts,
     open_ledger,
     open_sweep,
-    pinned_space,
     require_custom_parts,
     require_pinned_images,
     require_pinned_space,
@@ -59,11 +59,9 @@ from search.study.folder import (
 )
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
-from search.study.storage import absolute_url, mend_journal, require_writable
-from search.study.trials import parameters_of
-from search.study.warm_start import earlier_observations, say_what_differs
+from search.study.storage import mend_journal, require_writable
 from search.wording import plural
-from spaces import Space, base_suggestion, load_space, paper_suggestion
+from spaces import Space, load_space
 from spaces.parameters import parameters_of_space, with_seen
 
 
@@ -96,21 +94,9 @@ def sweep(
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
-    config = _pinned(config)
-    require_apart(folder, config.warmups)
-    with running_user_code(f"space {config.space}"):
-        given, space = space, space or load_space(config.space)
-        pins = pinned_space(config, given)
-        for make in (paper_suggestion, base_suggestion):
-            make(space, config.base)
-    earlier = [
-        seen for name in config.warm_start for seen in earlier_observations(Path(name), config)
-    ]
-    for seen in earlier:
-        parameters_of(seen, space, config.base)
-    config, images = check_that_it_can_start(config, data, model)
-    _require_room(config.resources)
-    say_what_differs(config.warm_start, config.base, images)
+    prepared = prepare(config, folder, space, data, model)
+    config, space = prepared.config, prepared.space
+    make_store(config)
     if config.storage is not None:
         require_writable(config.storage)
     create_folder(folder)
@@ -123,10 +109,10 @@ def sweep(
         study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
         with on_interruption(do_nothing):  # a request without its study could not be resumed
             parts = custom_parts(data, model)
-            write_request(folder, config, study, parts, {**pins, "images": images})
+            write_request(folder, config, study, parts, prepared.pins)
             ledger = open_ledger(folder, config, study, is_new=True)
         ledger.guard = lease.require
-        for seen in earlier:
+        for seen in prepared.earlier:
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
@@ -171,16 +157,17 @@ def resume(
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
-    config = _pinned(config or replace(old, time_budget_s=None))
+    config = pinned_request(config or replace(old, time_budget_s=None))
     if not old.base.channels_last:  # perhaps by the preflight
         config = replace(config, base=replace(config.base, channels_last=False))
-    _require_unchanged(config, _pinned(old))
+    _require_unchanged(config, pinned_request(old))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
     config, images = check_that_it_can_start(config, data, model)
-    _require_room(config.resources)
+    require_ray(config.resources)
+    make_store(config)
     require_pinned_images(pins, images)
     if config.storage is not None:
         require_writable(config.storage)
@@ -242,20 +229,6 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     if was_interrupted() or (cut_short and config.time_budget_s is None):
         raise interrupted(folder)
     return sweep
-
-
-def _require_room(resources: Resources) -> None:
-    """Check that Ray is there and a trial has room in it; imports Ray only if needed."""
-    if resources.local:
-        return
-    try:
-        from search.running.ray_cluster import require_room
-    except ModuleNotFoundError as error:
-        raise InvalidConfigError(
-            f"A sweep must have Ray unless it is local, but {error}. Install ray[tune], or give "
-            "--local."
-        ) from error
-    require_room(resources)
 
 
 def _end_text(config: SweepConfig) -> str:
@@ -322,13 +295,6 @@ def _monitor(sweep: Sweep, space: Space) -> Monitor:
         parameters = with_seen(parameters, proposal.params)
     study = sweep.ledger.study.study_name
     return Monitor(sweep.files.tensorboard, parameters, sweep.results.objectives, study=study)
-
-
-def _pinned(config: SweepConfig) -> SweepConfig:
-    """The request with absolute paths, for commands elsewhere, and with digests of files."""
-    storage = config.storage if config.storage is None else absolute_url(config.storage)
-    base, space = pinned(config.base), absolute_name(config.space)
-    return replace(config, base=base, space=space, storage=storage)
 
 
 def _require_unchanged(config: SweepConfig, old: SweepConfig) -> None:

@@ -26,6 +26,7 @@ from search.cli.options import (
     build_suite,
 )
 from search.cli.request import SearchOptions, build_request
+from search.cli.sweep_file import DescriptionOptions, file_text
 from search.config import PICKS
 from search.wording import printable
 
@@ -44,14 +45,14 @@ def run_train(
     from search.files import create_folder
     from search.running.preflight import preflight
 
-    config, console = build_config(problem, training), output.console()
+    folder, config, console = training.folder(), build_config(problem, training), output.console()
     data = load_dataset(config.data)
     config = preflight(config, data)
-    create_folder(training.out)
+    create_folder(folder)
     if profile:
-        printing.print_profile(config, data, training.out / "profile.json", console)
+        printing.print_profile(config, data, folder / "profile.json", console)
     show = printing.epoch_printer(console, config.epochs)
-    printing.print_points(train_in(training.out, config, data, on_epoch=show), output)
+    printing.print_points(train_in(folder, config, data, on_epoch=show), output)
 
 
 @command(
@@ -65,13 +66,22 @@ def run_sweep(
     failures: FailureOptions,
     resources: ResourceOptions,
     output: ResultOptions,
+    description: DescriptionOptions,
 ) -> None:
     """Search a space on Ray."""
     from search.cli import printing
 
-    request = build_request(options, build_config(problem, training), failures, resources)
-    sweep = search.sweep(request, training.out, console=output.console(), debug=output.debug)
-    printing.print_finished(sweep, output)
+    before = description.file
+    base = build_config(problem, training, before.base if before else None)
+    request = build_request(options, base, failures, resources, before=before)
+    if description.print_file:
+        printing.say(file_text(request).removesuffix("\n"))
+    elif description.dry_run:
+        printing.print_rehearsal(search.rehearse(request, training.folder()), output)
+    else:
+        folder, console = training.folder(), output.console()
+        sweep = search.sweep(request, folder, console=console, debug=output.debug)
+        printing.print_finished(sweep, output)
 
 
 @command("resume runs/digits --trials 40")

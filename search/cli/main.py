@@ -16,7 +16,7 @@ import click
 
 from generalist_core.user_code import described
 from generalist_core.validation import EvaluationError, InvalidConfigError
-from search.cli import commands
+from search.cli import commands, overview
 from search.cli.going_on import AGAIN
 from search.errors import SweepInterruptedError, WorkerError
 from search.interruption import (
@@ -33,6 +33,7 @@ examples:
   generalist-search sweep --data digits --budget 2e6 --out runs/digits
   generalist-search sweep --data cifar10 --data-root data --download --preset paper \\
       --budget 5e9 --gpus-per-trial 0.5 --out runs/cifar10
+  generalist-search list runs
   generalist-search front runs/digits --json
   tensorboard --logdir runs/digits/tensorboard
 
@@ -64,7 +65,12 @@ class _Program(click.Group):
 
 program = _Program(
     PROGRAM,
-    commands=[made for made in vars(commands).values() if isinstance(made, click.Command)],
+    commands=[
+        made
+        for module in (commands, overview)
+        for made in vars(module).values()
+        if isinstance(made, click.Command)
+    ],
     help="Search for the best natural-robust trade-offs of Generalist adversarial training.",
     epilog=EPILOG,
     no_args_is_help=False,

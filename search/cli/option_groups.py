@@ -29,9 +29,9 @@ def switch(help: str) -> Any:
     return option(help, default=False)
 
 
-def argument(metavar: str) -> Any:
-    """A positional argument."""
-    return field(metadata={"metavar": metavar})
+def argument(metavar: str, **settings: Any) -> Any:
+    """A positional argument, with further settings of click; a tuple takes one value or more."""
+    return field(metadata={"metavar": metavar, **settings})
 
 
 def given(options: Any) -> dict[str, Any]:
@@ -104,6 +104,8 @@ def _made(
     settings = {**_type_of(annotation), **declared.metadata}
     name = f"{prefix}{declared.name}"
     if "help" not in settings:
+        if settings.pop("multiple", False):
+            settings |= {"nargs": -1, "required": True}
         return click.Argument([name], **settings)
     settings.pop("sets", None)
     flag = settings.pop("flag", None) or f"--{declared.name.replace('_', '-')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ class TrainingOptions:
 
     TITLE = "Training"
 
-    out: Path = option("a new or empty folder", "FOLDER", MISSING)
+    out: Path | None = option("a new or empty folder", "FOLDER")
     n_train: int | None = option("training images", "N", sets="data.n_train")
     epochs: int | None = option(
         "epochs of a training, where the space does not search them", "N", sets="epochs"
@@ -87,6 +87,16 @@ class TrainingOptions:
     set: tuple[str, ...] = option(
         "set any field, such as experts.natural.optimizer.lr=0.05 (VALUE is JSON)", "PATH=VALUE", ()
     )
+
+    def folder(self) -> Path:
+        """The folder that is given.
+
+        Raises:
+            InvalidConfigError: there is none.
+        """
+        if self.out is None:
+            raise InvalidConfigError("`--out` must be given, but is missing. Name a new folder.")
+        return self.out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +116,11 @@ class ProblemOptions:
         sets="data.name",
     )
     data_root: str | None = option("folder of the data; default data", "FOLDER", sets="data.root")
-    download: bool | None = option("download the data if they are missing", sets="data.download")
+    download: bool | None = option(
+        "download the data if they are missing",
+        flag="--download/--no-download",
+        sets="data.download",
+    )
     n_validation: int | None = option(
         "validation images; default 500 or 1000, fewer of few images", "N", sets="data.n_validation"
     )
@@ -184,7 +198,8 @@ class FailureOptions:
         flag="--heartbeat-limit",
     )
     may_accumulate: bool | None = option(
-        "restart a trial that ran out of memory, with each batch in two halves", flag="--accumulate"
+        "restart a trial that ran out of memory, with each batch in two halves",
+        flag="--accumulate/--no-accumulate",
     )
 
     def over(self, before: Limits) -> Limits:
@@ -221,22 +236,28 @@ class ResourceOptions:
         return replace(before, **{**elsewhere, **given(self), **place})
 
 
-def build_config(problem: ProblemOptions, training: TrainingOptions | None = None) -> TrainConfig:
-    """The TrainConfig that the options describe.
+def build_config(
+    problem: ProblemOptions,
+    training: TrainingOptions | None = None,
+    before: TrainConfig | None = None,
+) -> TrainConfig:
+    """The TrainConfig that the options describe, or change in the one `before`.
 
     Raises:
         InvalidConfigError: a file, a field or a value that cannot be used.
     """
-    if problem.config is None:
-        config = _from_preset(problem, training)
-    elif problem.preset is None:
-        config = load_config(problem.config)
-        if problem.epsilon is not None:
-            config = _with_epsilon(config, problem.epsilon)
-    else:
+    if problem.preset is not None and (problem.config or before) is not None:
         raise InvalidConfigError(
-            f"`--config` must be given without `--preset`, but got --preset {problem.preset}."
+            "`--config`, or a --file with a request, must be given without `--preset`, but got "
+            f"--preset {problem.preset}."
         )
+    config = before if problem.config is None else load_config(problem.config)
+    if config is None:
+        config = _from_preset(problem, training)
+    elif problem.epsilon is not None:
+        config = _with_epsilon(config, problem.epsilon)
+    if before is not None and problem.model is not None:  # another file than was pinned
+        config = replace(config, model=replace(config.model, digest=""))
     groups = (problem, training) if training is not None else (problem,)
     settings = [made for group in groups for made in _settings(group)]
     if problem.norms is not None:

@@ -15,10 +15,12 @@ from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
+from search.api.preparation import Rehearsal
 from search.api.train import Trained
 from search.api.verify import verified_table
 from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
+from search.cli.sweep_file import file_text
 from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
 from search.folders import SweepFolder, TrialFolder
@@ -53,18 +55,18 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
     """Print the operating points that a training released, where they are, and what may follow."""
     points = [point_to_dict(point) for point in trained.points]
     if output.json:
-        _say(json.dumps({"points": points, "forward_images": trained.forward_images}))
+        say(json.dumps({"points": points, "forward_images": trained.forward_images}))
         return
     for point in points:
         accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
-        _say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
+        say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
     if output.quiet:
         return
     folder, files = trained.folder, TrialFolder(trained.folder)
-    _say(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
-    _say(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
+    say(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
+    say(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
     words = (PROGRAM, "sweep", "--config", files.config, "--out", f"{folder}-sweep")
-    _say(f"Search around it: {command_text(*words)}")
+    say(f"Search around it: {command_text(*words)}")
 
 
 def print_finished(sweep: Sweep, output: ResultOptions) -> None:
@@ -88,26 +90,45 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
         return
     folder, unfinished = sweep.folder, sweep.counts.unfinished
     if sweep.files.report.is_file():
-        _say(f"Report: {folder}/report.html, front.csv and .json")
+        say(f"Report: {folder}/report.html, front.csv and .json")
     else:
-        _say(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
-    _say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
+        say(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
+    say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
-        _say(f"{plural(unfinished, 'trial')} unfinished; continue: {again}")
+        say(f"{plural(unfinished, 'trial')} unfinished; continue: {again}")
+
+
+def print_rehearsal(rehearsal: Rehearsal, output: ResultOptions) -> None:
+    """Print what a sweep would be: its request and space, its cost and disk as far as known."""
+    if output.json:
+        say(json.dumps(rehearsal.to_dict()))
+        return
+    config = rehearsal.config
+    say(file_text(config))
+    table = Table(title=f"Space {printable(config.space)}", title_justify="left")
+    table.add_column("parameter", overflow="fold")
+    table.add_column("values", overflow="fold")
+    for name, values in rehearsal.values_texts().items():
+        table.add_row(printable(name), printable(values))
+    print_table(table, width=100)
+    for line in rehearsal.estimates():
+        say(line)
+    say("Rehearsed: a step of each expert, the mixture and all attacks, on two images.")
+    say("Nothing was begun.")
 
 
 def print_front(sweep: Sweep, output: ResultOptions) -> None:
     """Print a sweep's front, how its trials ended and what it cost."""
     if output.json:
         document = front_document(sweep.folder, sweep.results)
-        _say(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
+        say(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
         return
     front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
     kinds = sweep.results.failure_kinds().items()
     failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
-    _print_table(console_table(sweep.folder, front), width=100)
-    _say(
+    print_table(console_table(sweep.folder, front), width=100)
+    say(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
         f"{plural(counts.completed, 'trial')} completed, {counts.stopped_early} stopped early, "
         f"{counts.failed} failed{failures}; "
@@ -119,12 +140,12 @@ def print_front(sweep: Sweep, output: ResultOptions) -> None:
 def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
     """Print the point that was picked, the reason, and how to export it if its weights are kept."""
     if output.json:
-        _say(json.dumps(picked.to_dict()))
+        say(json.dumps(picked.to_dict()))
         return
     _print_point(picked)
     if sweep.files.trial(picked.point.trial).averages.is_file():
         words = (PROGRAM, "export", sweep.folder, "--pick", picked.point.name, "--to", "model.pt")
-        _say(f"Export it: {command_text(*words)}")
+        say(f"Export it: {command_text(*words)}")
 
 
 def print_exported(
@@ -132,22 +153,22 @@ def print_exported(
 ) -> None:
     """Print which point was exported, where to, and how to load it."""
     if output.json:
-        _say(json.dumps(card))
+        say(json.dumps(card))
         return
     _print_point(picked)
     size = f"{file.stat().st_size / 1e6:.2g} MB"
-    _say(f"Written: {file} ({size}) and its card {file}.json. To use it:")
-    _say("\n".join(f"    {line}" for line in card["load"]))
+    say(f"Written: {file} ({size}) and its card {file}.json. To use it:")
+    say("\n".join(f"    {line}" for line in card["load"]))
 
 
 def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOptions) -> None:
     """Print each point of a front on test images, beside what it was on validation images."""
     if output.json:
-        _say(json.dumps(document))
+        say(json.dumps(document))
         return
-    _print_table(verified_table(document), width=120)
+    print_table(verified_table(document), width=120)
     hypervolume = document["hypervolume"]
-    _say(
+    say(
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "
         f"{hypervolume['test']:.4f} on test; "
         f"{plural(len(document['lost_their_place']), 'point')} no longer on the front; "
@@ -158,25 +179,25 @@ def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOpti
 def print_suite(document: Mapping[str, Any], output: ResultOptions) -> None:
     """Print the accuracy after each attack, the indicators, and the attacks that were left out."""
     if output.json:
-        _say(json.dumps(document))
+        say(json.dumps(document))
         return
-    _print_table(suite_table(document), width=100)
+    print_table(suite_table(document), width=100)
     for indicator in document["indicators"]:
-        _say(f"indicator: {indicator['name']}: {indicator['message']}")
+        say(f"indicator: {indicator['name']}: {indicator['message']}")
     for name, reason in document["skipped"].items():
-        _say(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print to standard output."""
     print(printable(text))
 
 
 def _print_point(picked: Pick) -> None:
-    _say(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
-    _say(picked.reason)
+    say(f"{picked.point.name}  {accuracies_text(picked.point)} on validation images")
+    say(picked.reason)
 
 
-def _print_table(table: Table, *, width: int) -> None:
+def print_table(table: Table, *, width: int) -> None:
     """Print a table as wide as the terminal, or as `width` columns elsewhere."""
     Console(width=None if sys.stdout.isatty() else width).print(table)

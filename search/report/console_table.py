@@ -13,6 +13,7 @@ from search.front.front import Front
 from search.front.points import FrontPoint, interval_text
 from search.front.repeats import spreads
 from search.report.contents import numbers_alike
+from search.wording import printable, value_text
 
 
 def console_table(folder: Path, front: Front) -> Table:
@@ -30,6 +31,44 @@ def console_table(folder: Path, front: Front) -> Table:
         alike = " ".join(map(str, like[point.name]))
         table.add_row(str(number), point.trial, ratio_text(point.mixing_ratio), *cells, alike)
     return table
+
+
+def trials_console_table(table: Any, column: str | None = None) -> Table:
+    """The trials of `search.study.tables.trials_table`, with one of its parameters if it is named.
+
+    The others are left out, because there are too many.
+    """
+    best = [name for name in table.columns if name.startswith("best_")]
+    shown = ["on_front", *best, "forward_images", "seconds"]
+    further = [column] if column in table.columns and column not in (*shown, "state") else []
+    made = Table(title="Trials", title_justify="left")
+    made.add_column("trial", justify="right")
+    made.add_column("state", overflow="fold")
+    for name in (*shown, *further):
+        made.add_column(f"{name} %" if name in best else name, justify="right", overflow="fold")
+    for trial, row in table.astype(object).where(table.notna(), None).iterrows():
+        cells = [_text(name, row[name]) for name in (*shown, *further)]
+        made.add_row(str(trial), _state(row), *cells)
+    return made
+
+
+def _text(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if column.startswith("best_"):
+        return f"{100 * value:.1f}"
+    is_cost = column in ("forward_images", "seconds")
+    return f"{value:.3g}" if is_cost else printable(value_text(value))
+
+
+def _state(row: Any) -> str:
+    match row["state"]:
+        case "stopped early":
+            return f"stopped early at epoch {row['stopped_at']}"
+        case "failed":
+            return printable(f"failed: {row['reason']}")
+        case state:
+            return str(state)
 
 
 def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> str:

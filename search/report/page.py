@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -34,6 +35,19 @@ N_FAILURES = 200
 
 def report_html(contents: ReportContents) -> str:
     """The whole page."""
+    return rendered(
+        "report.html.jinja",
+        figures_of(contents),
+        contents=contents,
+        negligible=by_importance(contents.given_importances)[1],
+        negligible_below=NEGLIGIBLE,
+        n_failures=N_FAILURES,
+        request=json.dumps(contents.request, indent=2),
+    )
+
+
+def rendered(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
+    """A page of this package, from a template that escapes the values."""
     environment = Environment(
         loader=PackageLoader("search.report", ""),
         autoescape=True,
@@ -43,15 +57,9 @@ def report_html(contents: ReportContents) -> str:
     )
     # Escapes what would close a script, and refuses NaN, which JSON does not have.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    template = environment.get_template("report.html.jinja")
     folder = files("search.report")
-    return template.render(
-        contents=contents,
-        figures={name: _spec(figure) for name, figure in figures_of(contents).items()},
-        negligible=by_importance(contents.given_importances)[1],
-        negligible_below=NEGLIGIBLE,
-        n_failures=N_FAILURES,
-        request=json.dumps(contents.request, indent=2),
+    return environment.get_template(template).render(
+        figures={name: _spec(figure) for name, figure in figures.items()},
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         style=folder.joinpath("report.css").read_text("utf-8"),
         script=folder.joinpath("report.js").read_text("utf-8"),
@@ -62,6 +70,7 @@ def report_html(contents: ReportContents) -> str:
         ratio_key=ratio_key,
         ratio_text=ratio_text,
         value_text=value_text,
+        **values,
     )
 
 

@@ -18,6 +18,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.warmup_keys import ratio_is_constant
 from search.config import SweepConfig, WarmupConfig
 from search.folders import SweepFolder, TrialFolder
+from search.lease import is_held
 from search.running.mixtures import empty_model
 from search.running.trial import cached_dataset
 from search.running.warmups import largest_gap, needless
@@ -61,16 +62,48 @@ class Housekeeping(Callback):
             file.unlink(missing_ok=True)
 
 
+def removable(folder: Path, results: Results) -> dict[str, list[Path]]:
+    """What no command needs any more of a sweep that does not run: files and folders by their kind.
+
+    Shared warm-ups stay while a trial is unfinished, and while another sweep trains in them. The
+    folder `lost` stays, too: nothing else has what is in it.
+    """
+    files = SweepFolder(folder)
+    on_front = {point.trial for point in results.front().points}
+    ended = [
+        TrialFolder(trial) for trial in files.trials.glob("*") if results.has_ended(trial.name)
+    ]
+    is_used = results.counts().unfinished > 0 or any(map(is_held, files.warmups.glob("*/claim")))
+    found = {
+        "shared warm-ups": [] if is_used else [files.warmups],
+        "checkpoints of trials that ended": [trial.checkpoint for trial in ended],
+        "weights of trials that are not on the front": [
+            trial.averages for trial in ended if trial.root.name not in on_front
+        ],
+        "files that were partly written": partly_written(folder),
+        "files of Ray Tune": [files.ray],
+    }
+    return {
+        kind: [path for path in paths if path.exists() and not path.is_symlink()]
+        for kind, paths in found.items()
+    }
+
+
+def partly_written(folder: Path) -> list[Path]:
+    """What a crash left of the files that were being written."""
+    aside = f".*.{'[0-9a-f]' * 16}"  # as `search.files.write_bytes` names them
+    places = (aside, f"trials/*/{aside}")
+    return [part for place in places for part in folder.glob(place)]
+
+
 def remove_leftovers(folder: Path, results: Results) -> None:
     """Remove what a crash left: partly written files, and checkpoints of trials that have ended.
 
     Folders of trials that the study does not know are moved to `lost`: the study is an earlier
     state than they are, and will give their names to other trials.
     """
-    aside = f".*.{'[0-9a-f]' * 16}"  # as `search.files.write_bytes` names them
-    for place in (aside, f"trials/*/{aside}"):
-        for part in folder.glob(place):
-            part.unlink(missing_ok=True)
+    for part in partly_written(folder):
+        part.unlink(missing_ok=True)
     files = SweepFolder(folder)
     for trial in (*files.trials.glob("*"), *files.all_repeats.glob("*")):
         if not results.was_asked(trial.name.partition("-")[0]):

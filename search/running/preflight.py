@@ -29,7 +29,6 @@ from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.user_code import described, running_user_code
 from generalist_core.validation import EvaluationError, InvalidConfigError
 from search.config import SweepConfig, WarmupConfig
-from search.files import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +225,5 @@ def check_that_it_can_start(
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
     data = data or load_dataset(config.base.data)
     able = preflight(on_cpu, data, model)
-    if config.warmups is not None:
-        make_folder(Path(config.warmups.folder), "Give another --warmups.")
     able_to_start = replace(config, base=replace(config.base, channels_last=able.channels_last))
     return able_to_start, images_digest(data.train, data.validation)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
+from generalist_core.validation import require_one_of
 from search.study.results import Results
 
 
 def trials_table(results: Results) -> pd.DataFrame:
     """One row per trial, by its id, in the order of asking.
 
-    The columns are `state`, `on_front` (the number of its points on the front), `best_OBJECTIVE`,
-    the cost in `forward_images` and `seconds`, the `reason` of a failure, and each parameter. Empty
-    cells are missing values.
+    The columns are `state`, `stopped_at` (the epoch of an early stop), `on_front` (the number of
+    its points on the front), `best_OBJECTIVE`, the cost in `forward_images` and `seconds`, the
+    `reason` of a failure, and each parameter. Empty cells are missing values.
     """
     on_front = [point.trial for point in results.front().points]
     best: dict[str, dict[str, float]] = {}
@@ -24,6 +25,7 @@ def trials_table(results: Results) -> pd.DataFrame:
         {
             "trial": record.trial,
             "state": record.state,
+            "stopped_at": record.stopped_at,
             "on_front": on_front.count(record.trial),
             **{f"best_{name}": None for name in results.objectives},
             **best.get(record.trial, {}),
@@ -35,6 +37,23 @@ def trials_table(results: Results) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["trial"])
     return table.set_index("trial").convert_dtypes()
+
+
+def sorted_by(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows in ascending order of a column or of the index, descending with a `-` before it.
+
+    Numbers are sorted by value and texts alphabetically; rows without a value come last.
+
+    Raises:
+        InvalidConfigError: there is no such column.
+    """
+    name, rows = column.removeprefix("-"), table.reset_index()
+    require_one_of("sort", name, [str(known) for known in rows.columns])
+    values = rows[name].dropna()
+    numbers = pd.to_numeric(values, errors="coerce")
+    keys = values.map(str) if numbers.isna().any() else numbers
+    known = keys.sort_values(ascending=name == column, kind="stable").index
+    return table.iloc[[*known, *rows.index.difference(known)]]
 
 
 def points_table(results: Results) -> pd.DataFrame:

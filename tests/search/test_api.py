@@ -29,7 +29,7 @@ def python(code: str) -> str:
 
 def test_the_public_names_are_listed_once_and_can_be_imported() -> None:
     assert dir(search) == sorted(search.__all__)
-    assert len(search.__all__) == 27
+    assert len(search.__all__) == 35
     for name in search.__all__:
         assert inspect.getdoc(getattr(search, name))
     with pytest.raises(AttributeError, match="No search attribute swep"):

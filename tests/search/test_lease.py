@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import SweepFolderError, SweepInterruptedError
-from search.lease import Lease, leased
+from search.lease import LEASE_S, Lease, is_held, leased
 from tests import ROOT
 
 HOLDER = """
@@ -122,3 +122,23 @@ def test_a_holder_that_slept_too_long_knows_when_it_wakes(
     assert "This one has stopped, and has recorded nothing since." in said
     lease.require()
     lease.release()
+
+
+def test_a_reader_sees_whether_a_living_process_holds_a_lease(
+    path: Path, holder: subprocess.Popen[str]
+) -> None:
+    assert is_held(path)
+    content = path.read_bytes()
+    holder.kill()
+    holder.wait()
+    assert not is_held(path)
+    path.write_bytes(content.replace(b"host=", b"host=other-"))
+    assert is_held(path)
+    long_ago = path.stat().st_mtime - LEASE_S - 1
+    os.utime(path, (long_ago, long_ago))
+    assert not is_held(path)
+    path.write_text("torn")
+    assert not is_held(path)
+    path.unlink()
+    assert not is_held(path)
+    assert not path.exists()

@@ -9,7 +9,7 @@ from optuna.samplers import RandomSampler
 from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from spaces import SPACES, Trial
-from spaces.parameters import parameters_of_space, with_seen
+from spaces.parameters import Range, explored, parameters_of_space, with_seen
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -52,6 +52,20 @@ def test_a_space_is_explored_at_its_steps() -> None:
     kinds = {name for name in parameters if name.partition(".")[0] in ("deep", "wide")}
     assert kinds == {"deep.slow", "deep.fast", "wide.slow", "wide.fast"}
     assert parameters["deep.slow"] == (3, 2.5, False, None)
+
+
+def test_a_range_is_as_wide_as_all_that_was_asked() -> None:
+    def dependent(trial: Trial, base: TrainConfig) -> TrainConfig:
+        end = {"short": 3, "long": 9}[trial.suggest_categorical("length", ["short", "long"])]
+        trial.suggest_int("start", 0, end)
+        trial.suggest_float("rate", 0.1, 10, log=True)
+        return base
+
+    assert explored(dependent, short()).ranges == {
+        "release_ratio.1": Range(0.0, 1.0, None, log=False),
+        "start": Range(0, 9, 1, log=False),
+        "rate": Range(0.1, 10, None, log=True),
+    }
 
 
 def test_a_truth_value_that_only_a_trial_had_is_a_choice() -> None:

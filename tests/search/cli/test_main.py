@@ -15,6 +15,7 @@ from search.cli.main import main, program
 from tests.helpers.command_line import parse
 
 NAMES = ["train", "sweep", "resume", "front", "export", "explain", "report", "verify", "evaluate"]
+NAMES += ["list", "trials", "compare", "clean"]
 
 
 def test_the_help_lists_the_commands_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +50,7 @@ def test_the_shell_completes_commands_and_options(
     for words, expected in {
         "": NAMES,
         "front --p": ["--pick"],
+        "sweep --print": ["--print-file"],
         "train --preset s": ["short"],
     }.items():
         monkeypatch.setenv("COMP_WORDS", f"generalist-search {words}")

@@ -37,7 +37,7 @@ def test_every_option_has_its_field() -> None:
         budget=2e8,
         eta=4.0,
         warmups="store",
-        no_sharing=True,
+        sharing=False,
         warm_start=("a.csv",),
         deterministic=True,
         min_growth=0.1,
@@ -55,7 +55,7 @@ def test_every_option_has_its_field() -> None:
     assert request.warm_start == ("a.csv",)
     assert request.round_size == 2
     assert request.stop_when == StopWhenDone(min_growth=0.1, within_cost=1e6)
-    assert requested(SearchOptions(no_early_stopping=True)).early_stopping is None
+    assert requested(SearchOptions(early_stopping=False)).early_stopping is None
     assert requested(SearchOptions(local=True)).resources == Resources(local=True)
 
 

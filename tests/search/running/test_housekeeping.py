@@ -21,7 +21,14 @@ from search.api.sweep import sweep
 from search.config import Resources, SweepConfig, WarmupConfig
 from search.files import disk_bytes
 from search.front.front import Front
-from search.running.housekeeping import Housekeeping, Room, remove_leftovers, room_needed
+from search.lease import leased
+from search.running.housekeeping import (
+    Housekeeping,
+    Room,
+    removable,
+    remove_leftovers,
+    room_needed,
+)
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES
@@ -227,3 +234,27 @@ def test_the_disk_use_is_that_of_all_files_once(sizes: list[int], tmp_path: Path
         (folder / "file").write_bytes(bytes(size))
         (folder / "link").symlink_to(folder / "file")
     assert disk_bytes(tmp_path) == sum(sizes)
+
+
+def removed_from(folder: Path, ledger: Ledger) -> set[str]:
+    """The names of what can go, without the folder's."""
+    found = removable(folder, ledger.results).values()
+    return {str(path.relative_to(folder)) for paths in found for path in paths}
+
+
+def test_what_can_go_is_what_no_command_needs(tmp_path: Path) -> None:
+    ledger, trials = new_ledger(), tmp_path / "trials"
+    for accuracies in ((0.4, 0.4), (0.5, 0.5)):
+        complete(ledger, asked(ledger, trials), *accuracies)
+    for name in ("warmups", "ray", "lost"):
+        (tmp_path / name).mkdir()
+    of_trials = {"trials/0000/averages.pt"}
+    of_trials |= {f"trials/{trial}/checkpoint.pt" for trial in ("0000", "0001")}
+    assert removed_from(tmp_path, ledger) == {*of_trials, "warmups", "ray"}
+    (tmp_path / "warmups" / "key").mkdir()
+    with leased(tmp_path / "warmups" / "key" / "claim", waits=False):  # of another sweep
+        assert removed_from(tmp_path, ledger) == {*of_trials, "ray"}
+    (tmp_path / "ray").rmdir()
+    (tmp_path / "ray").symlink_to(tmp_path / "lost")
+    asked(ledger, trials)  # runs, or is to be resumed: its files stay, and its warm-ups
+    assert removed_from(tmp_path, ledger) == of_trials

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from optuna.storages import InMemoryStorage
 
+from generalist_core.validation import InvalidConfigError
 from search.front.points import values_of
 from search.study.folder import Sweep, open_sweep
 from search.study.ledger import Ledger
-from search.study.tables import front_rows, points_table, trials_table
+from search.study.tables import front_rows, points_table, sorted_by, trials_table
 from tests.helpers.ledgers import new_ledger, told_out_of_order
 from tests.helpers.points import OBJECTIVES
 
@@ -31,6 +33,20 @@ def test_trials_are_a_table_with_a_row_each(swept: Sweep) -> None:
         own = [point for point in swept.results.points() if point.trial == trial]
         best = values_of(own, OBJECTIVES).max(0)
         assert [row[f"best_{name}"] for name in OBJECTIVES] == pytest.approx(best.tolist())
+
+
+def test_trials_are_sorted_by_value_and_those_without_one_come_last() -> None:
+    columns = {"n": [10, None, 9], "kind": ["b", "a", 3], "trial": ["0000", "0001", "0002"]}
+    table = pd.DataFrame(columns).set_index("trial").convert_dtypes()
+    for column, expected in {
+        "n": ["0002", "0000", "0001"],
+        "-n": ["0000", "0002", "0001"],
+        "kind": ["0002", "0001", "0000"],
+        "-trial": ["0002", "0001", "0000"],
+    }.items():
+        assert list(sorted_by(table, column).index) == expected
+    with pytest.raises(InvalidConfigError, match="`sort` must be one of trial, n, kind, but got"):
+        sorted_by(table, "m")
 
 
 def test_points_are_a_table_with_a_row_each(swept: Sweep) -> None:

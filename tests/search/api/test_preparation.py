@@ -1,0 +1,56 @@
+"""What a sweep would be, as far as it is known before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import search
+from generalist_core.models.build import build_model
+from generalist_core.validation import InvalidConfigError
+from search.api.preparation import rehearse
+from search.config import Resources, SweepConfig
+from search.errors import SweepFolderError
+from tests.helpers.tiny import tiny_config
+
+REQUEST = SweepConfig(
+    base=tiny_config(), space="smoke", trials=3, sampler="random", resources=Resources(local=True)
+)
+
+
+def test_a_request_is_rehearsed_and_its_cost_is_known(tmp_path: Path) -> None:
+    made = rehearse(REQUEST, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    assert made.trial_cost is not None
+    assert made.cost == 3 * made.trial_cost
+    model = build_model(REQUEST.base.model, 10, (1, 8, 8), seed=0)
+    assert made.weights_bytes == sum(t.nbytes for t in model.state_dict().values())
+    assert made.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert made.ranges.keys() | made.choices.keys() == made.values_texts().keys()
+    assert "logarithmic" in made.values_texts()["experts.natural.optimizer.lr"]
+    assert rehearse(replace(REQUEST, budget=7.0), tmp_path / "out").cost == 7.0
+
+
+@pytest.mark.slow
+def test_the_estimate_is_near_the_cost_of_a_trial_that_shares_nothing(tmp_path: Path) -> None:
+    alone = replace(REQUEST, shares_warmups=False, early_stopping=None)
+    estimated = rehearse(alone, tmp_path / "out").cost
+    sweep = search.sweep(alone, tmp_path / "out")
+    assert sweep.results.cost()["forward_images"] == pytest.approx(estimated, rel=0.5)
+
+
+def test_lengths_that_are_searched_have_no_known_cost(tmp_path: Path) -> None:
+    made = rehearse(replace(REQUEST, space="lineages"), tmp_path / "out")
+    assert (made.trial_cost, made.cost) == (None, None)
+    assert "not known before (lengths are searched)" in made.estimates()[1]
+
+
+def test_what_a_sweep_refuses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("")
+    with pytest.raises(SweepFolderError, match="must be new or empty"):
+        rehearse(REQUEST, tmp_path)
+    with pytest.raises(InvalidConfigError, match="`space` must be one of"):
+        rehearse(replace(REQUEST, space="none"), tmp_path / "out")
