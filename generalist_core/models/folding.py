@@ -186,7 +186,21 @@ def fold(model: nn.Module, dtype: torch.dtype | None) -> Folded | None:
         convs.append(conv)
     used = {str(node.target) for node in graph.nodes}
     rest = {name: part for name, part in parts.items() if name in used}
-    return Folded(fx.GraphModule(rest, graph), convs) if convs else None
+    return Folded(_of_one_class(fx.GraphModule(rest, graph)), convs) if convs else None
+
+
+_CLASSES: dict[object, type[fx.GraphModule]] = {}
+
+
+def _of_one_class(module: fx.GraphModule) -> fx.GraphModule:
+    """`module`, of the class that graphs with the same code and functions have in this process.
+
+    torch.fx makes a class for each graph, and a compiled forward is compiled anew for each class.
+    """
+    functions = module.graph.python_code("self").globals
+    key = module.code, tuple(sorted((name, id(value)) for name, value in functions.items()))
+    module.__class__ = _CLASSES.setdefault(key, type(module))
+    return module
 
 
 def _foldable(graph: fx.Graph, parts: dict[str, Any]) -> list[tuple[fx.Node, fx.Node]]:

@@ -488,3 +488,22 @@ def test_usual_models_are_folded_without_a_word(
     assert found is not None
     assert len(found.convs) == n_folded
     assert not said(caplog)
+
+
+def test_folded_forms_are_of_one_class_for_each_architecture() -> None:
+    """Else what is compiled for one model would not serve another."""
+    same, again, wider, other = (
+        folded(build_model(ModelConfig(name=name, width=width), 2, (1, 4, 4), seed=seed), (1, 4, 4))
+        for name, width, seed in (
+            ("convnet", 2, 0),
+            ("convnet", 2, 1),
+            ("convnet", 4, 0),
+            ("preactresnet18", 2, 0),
+        )
+    )
+    assert same is not None
+    assert again is not None
+    assert wider is not None
+    assert other is not None
+    assert type(same.graph) is type(again.graph) is type(wider.graph)
+    assert type(same.graph) is not type(other.graph)

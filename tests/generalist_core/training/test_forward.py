@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from generalist_core import once
 from generalist_core.attacks.gradient import Logits
@@ -229,3 +230,23 @@ def test_what_torch_compiles_is_shown_and_costs_no_further_compilation(
 def trained(config: TrainConfig, **changes: bool) -> GeneralistTrainer:
     changed = dataclasses.replace(config, **changes)
     return train_to(GeneralistTrainer(changed, tiny_dataset()), 3)
+
+
+def test_trainers_of_one_architecture_share_what_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch compiles eight forwards of a process, and leaves further ones as they are."""
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        "torch.compile",
+        lambda forward, **_: compile_(forward, backend="eager", dynamic=False),
+    )
+    torch.compiler.reset()
+    counters.clear()
+    run = two_experts(compile=True, fold_batchnorm=True)
+    found = []
+    for seed in range(4):
+        train_to(GeneralistTrainer(dataclasses.replace(run, seed=seed), tiny_dataset()), 1)
+        found.append(counters["stats"]["unique_graphs"])
+    assert found == [found[0]] * 4
+    assert 0 < found[0] <= 4
