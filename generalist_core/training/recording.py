@@ -133,7 +133,10 @@ class RecordedStep:
 
     @property
     def has_moved(self) -> bool:
-        """Whether a tensor is not where it was recorded, for example after a state was loaded."""
+        """Whether a tensor is not where it was recorded, for example after a state was loaded.
+
+        Within an epoch they stay.
+        """
         return self.replay is not None and self.places != places_of(self.tensors())
 
     def __call__(
@@ -142,11 +145,13 @@ class RecordedStep:
         """Do the step; the losses."""
         self._write(x, y, noises, numbers)
         self.n_steps += 1
+        if self.n_steps == 1:
+            return self._very_first()
         if self.why_not is not None or self.n_steps <= N_EAGER:
-            return self._eagerly()
+            return self._body()
         if self.replay is None:
             self._record()
-            return self._first() if self.why_not is None else self._eagerly()
+            return self._first_replay() if self.why_not is None else self._body()
         return self.replay().clone()
 
     def _write(
@@ -166,10 +171,10 @@ class RecordedStep:
             held.n_asked = 0
         return self.step(self.x, self.y, self.noises, self.numbers)
 
-    def _eagerly(self) -> Tensor:
-        drawn = random_state()
+    def _very_first(self) -> Tensor:
+        before = random_state()
         losses = self._body()
-        if self.n_steps == 1 and not torch.equal(drawn, random_state()):
+        if not torch.equal(before, random_state()):
             self._give_up("the model draws random numbers")
         return losses
 
@@ -180,7 +185,7 @@ class RecordedStep:
             self._give_up(f"{type(error).__name__}: {error}")
         self.places = places_of(self.tensors())
 
-    def _first(self) -> Tensor:
+    def _first_replay(self) -> Tensor:
         """The first replay, compared with a step of its own, whose results are kept."""
         assert self.replay is not None
         tensors = self.tensors()
@@ -189,7 +194,7 @@ class RecordedStep:
         replayed = [tensor.clone() for tensor in tensors]
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
-        losses = self._eagerly()
+        losses = self._body()
         off = distance(replayed, tensors)
         if not off <= TOLERANCE * distance(before, tensors):
             self._give_up(f"its first replay was off by {off:.1e}")

@@ -230,6 +230,8 @@ class GeneralistTrainer(AbstractTrainer):
         synced = self.config.sync.is_sync(epoch)
         if synced and self.config.sync.at == "boundary":
             self._sync()
+        if self._recorded is not None and self._recorded.has_moved:
+            self._recorded = None
         losses, batches = [], self.batches(epoch) if batches is None else batches
         noises = noises or [self._noise(expert) for expert in experts]
         with training_precision(self.precision):
@@ -317,7 +319,7 @@ class GeneralistTrainer(AbstractTrainer):
     ) -> RecordedStep:
         """The recorded step of this form; one is kept, as co-training follows the warm-up."""
         kept = self._recorded
-        if kept is None or not kept.is_of(x, y, numbers) or kept.has_moved:
+        if kept is None or not kept.is_of(x, y, numbers):
             learner = [] if self._global is None else self._global.weights
 
             def tensors() -> list[Tensor]:
