@@ -245,7 +245,7 @@ class GeneralistTrainer(AbstractTrainer):
         """One update of experts and of the global learner; the losses, (n_experts,)."""
         numbers = self._numbers(experts, step)
         if self._why_not_recorded is None:
-            losses = self._recorded_step(experts, x, y, numbers)(x, y, noises, numbers)
+            losses = self._recorded_step(experts, x, y, numbers)(step, x, y, noises, numbers)
         else:
             losses = self._update(experts, step, x, y, noises, numbers)
         for expert in experts:
@@ -285,7 +285,7 @@ class GeneralistTrainer(AbstractTrainer):
         noises: Sequence[Noise],
         numbers: Mapping[str, Number],
     ) -> Tensor:
-        """A step that counts nothing; without its number the models must not draw at random."""
+        """A step that counts nothing; its number seeds what the models draw."""
 
         def update(expert: Expert, noise: Noise) -> Tensor:
             name = expert.config.name
@@ -318,14 +318,14 @@ class GeneralistTrainer(AbstractTrainer):
         """The recorded step of this form; one is kept, as co-training follows the warm-up."""
         kept = self._recorded
         if kept is None or not kept.is_of(x, y, numbers) or kept.has_moved:
-            learner = [] if self._global is None else self._global.weights
 
             def tensors() -> list[Tensor]:
+                learner = [] if self._global is None else self._global.weights
                 return [tensor for e in experts for tensor in e.tensors] + learner
 
-            step = functools.partial(self._update, experts, None)
+            do = functools.partial(self._update, experts)
             kept = self._recorded = RecordedStep(
-                step, x, y, len(experts), numbers, tensors=tensors, record=self.record
+                do, x, y, len(experts), numbers, tensors=tensors, record=self.record
             )
         return kept
 
