@@ -265,12 +265,12 @@ class GeneralistTrainer(AbstractTrainer):
             progress = progress_at(self.config, expert.config, epoch, step, self._n_batches)
             numbers[f"lr/{name}"] = expert.lr(progress)
             numbers[f"average/{name}"] = expert.average.rate
-        weights = self.config.weights_at(epoch)
         if self._global is None:
             weights = self._contribution_weights[epoch]
             for expert in experts:
                 numbers[f"contribution/{expert.config.name}"] = expert.contribution.rate
         else:
+            weights = self.config.weights_at(epoch)
             numbers["global"] = self._global.rate
         for expert, weight in zip(self.experts, weights, strict=True):
             numbers[f"weight/{expert.config.name}"] = weight
