@@ -61,8 +61,13 @@ def model_of(options: argparse.Namespace) -> ModelConfig:
 def agreement(options: argparse.Namespace) -> dict[str, Any]:
     """The distance of the weights after recorded steps, over how far the steps took them."""
     data = noise(N_STEPS * options.batch)
-    run = replace(train_step.RUN, model=model_of(options), device=options.device)
-    run = replace(run, batch_size=options.batch, epochs=2)
+    run = replace(
+        train_step.RUN,
+        model=model_of(options),
+        device=options.device,
+        batch_size=options.batch,
+        epochs=2,
+    )
     trainers = [GeneralistTrainer(replace(run, cuda_graph=on), data) for on in (False, True)]
     begun = [tensor.clone() for tensor in all_weights(trainers[0])]
     for trainer in trainers:
@@ -195,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--n-images", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=3, help="of four, on the digits")
+    parser.add_argument("--epochs", type=int, default=3, help="of the digits, in units of four")
     parser.add_argument("--side-by-side", type=int, nargs="*", default=[2])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))

@@ -28,9 +28,8 @@ class Judge:
 
     Every attack is audited, and its verdicts are recomputed on the images that it returns. A model
     that is not stable gives an image other logits when asked again, in another batch, or in full
-    precision; what
-    AutoAttack claims about it is then not checked, because AutoAttack spares the images that it
-    finds misclassified when it begins.
+    precision; what AutoAttack claims about it is then not checked, because AutoAttack spares the
+    images that it finds misclassified when it begins.
     """
 
     model: CountingModel

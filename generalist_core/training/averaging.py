@@ -87,13 +87,8 @@ class Average:
 
     @property
     def rate(self) -> float:
-        """The part 1 - d of the weights that the next update takes in."""
+        """The part 1 - d of the weights that the next of its `n_updates` takes in."""
         return 1 - self.config.decay_at(self.n_updates)
-
-    def update(self, weights: Sequence[Tensor]) -> None:
-        """Take in new weights."""
-        self.approach(weights, self.rate)
-        self.n_updates += 1
 
     @torch.no_grad()
     def approach(self, weights: Sequence[Tensor], rate: Number) -> None:

@@ -65,20 +65,11 @@ class Expert:
         """The weights that enter the mixture: the average, or the expert's weights themselves."""
         return self.average.weights if self.mixing.source == "averages" else self.weights
 
-    def step(self, x: Tensor, y: Tensor, *, progress: float, noise: Noise) -> Tensor:
-        """One update on a batch; returns the mean loss.
-
-        The learning rate is that of `progress` in [0, 1]. The loss is a tensor without gradient,
-        left on the device so that nothing waits for it.
-        """
-        loss = self.update(x, y, noise, lr=self.lr(progress), rate=self.average.rate)
-        self.average.n_updates += 1
-        return loss
-
     def update(self, x: Tensor, y: Tensor, noise: Noise, *, lr: Number, rate: Number) -> Tensor:
-        """The same at a learning rate and a rate of the average; it counts nothing.
+        """One update on a batch, at a learning rate and a rate of the average; the mean loss.
 
-        All that it changes are tensors in their places, so that it can be recorded.
+        All that it changes are tensors in their places, so that it can be recorded; it counts
+        nothing. The loss is a tensor without gradient, left on the device so that nothing waits.
         """
         x = x.to(memory_format=self.memory_format)
         if self.augment is not None:

@@ -37,10 +37,19 @@ that of the rounding. A step that reads a stale tensor is wrong by more.
 
 
 class StepFunction(Protocol):
-    """A step on images (n, c, h, w), labels (n,), noises and numbers by name; the losses."""
+    """A step of an epoch, on images (n, c, h, w), labels (n,), noises and numbers by name.
+
+    It returns the losses. The number of the step seeds what a model draws; None seeds nothing.
+    """
 
     def __call__(
-        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, Number], /
+        self,
+        step: int | None,
+        x: Tensor,
+        y: Tensor,
+        noises: Sequence[Noise],
+        numbers: Mapping[str, Number],
+        /,
     ) -> Tensor:
         """Do the step."""
         ...
@@ -103,7 +112,7 @@ class RecordedStep:
 
     def __init__(
         self,
-        step: StepFunction,
+        do: StepFunction,
         x: Tensor,
         y: Tensor,
         n_noises: int,
@@ -112,7 +121,7 @@ class RecordedStep:
         tensors: Callable[[], list[Tensor]],
         record: Record,
     ) -> None:
-        self.step = step
+        self.do = do
         self.x, self.y = x.clone(), y.clone()
         self.noises = [HeldNoise() for _ in range(n_noises)]
         self.names = [name for name, value in numbers.items() if value]
@@ -140,18 +149,20 @@ class RecordedStep:
         return self.replay is not None and self.places != places_of(self.tensors())
 
     def __call__(
-        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, float]
+        self,
+        step: int,
+        x: Tensor,
+        y: Tensor,
+        noises: Sequence[Noise],
+        numbers: Mapping[str, float],
     ) -> Tensor:
-        """Do the step; the losses."""
+        """Do a step of an epoch; the losses."""
         self._write(x, y, noises, numbers)
         self.n_steps += 1
-        if self.n_steps == 1:
-            return self._very_first()
         if self.why_not is not None or self.n_steps <= N_EAGER:
-            return self._body()
+            return self._body(step)
         if self.replay is None:
-            self._record()
-            return self._first_replay() if self.why_not is None else self._body()
+            return self._recorded(step)
         return self.replay().clone()
 
     def _write(
@@ -166,37 +177,31 @@ class RecordedStep:
             values = values.pin_memory()
         self.values.copy_(values, non_blocking=True)
 
-    def _body(self) -> Tensor:
+    def _body(self, step: int | None = None) -> Tensor:
         for held in self.noises:
             held.n_asked = 0
-        return self.step(self.x, self.y, self.noises, self.numbers)
+        return self.do(step, self.x, self.y, self.noises, self.numbers)
 
-    def _very_first(self) -> Tensor:
-        before = random_state()
-        losses = self._body()
-        if not torch.equal(before, random_state()):
-            self._give_up("the model draws random numbers")
-        return losses
-
-    def _record(self) -> None:
+    def _recorded(self, step: int) -> Tensor:
+        """Record the step, and compare the first replay with a step of its own, which is kept."""
+        tensors = self.tensors()
+        self.places, drawn = places_of(tensors), random_state()
         try:
             self.replay = self.record(self._body)
         except RuntimeError as error:
             self._give_up(f"{type(error).__name__}: {error}")
-        self.places = places_of(self.tensors())
-
-    def _first_replay(self) -> Tensor:
-        """The first replay, compared with a step of its own, whose results are kept."""
-        assert self.replay is not None
-        tensors = self.tensors()
+            return self._body(step)
         before = [tensor.clone() for tensor in tensors]
         self.replay()
         replayed = [tensor.clone() for tensor in tensors]
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
-        losses = self._body()
+        draws = not torch.equal(drawn, random_state())
+        losses = self._body(step)
         off = distance(replayed, tensors)
-        if not off <= TOLERANCE * distance(before, tensors):
+        if draws:
+            self._give_up("the model draws random numbers")
+        elif not off <= TOLERANCE * distance(before, tensors):
             self._give_up(f"its first replay was off by {off:.1e}")
         return losses
 

@@ -247,7 +247,7 @@ class GeneralistTrainer(AbstractTrainer):
         """One update of experts and of the global learner; the losses, (n_experts,)."""
         numbers = self._numbers(experts, step)
         if self._why_not_recorded is None:
-            losses = self._recorded_step(experts, x, y, numbers)(x, y, noises, numbers)
+            losses = self._recorded_step(experts, x, y, numbers)(step, x, y, noises, numbers)
         else:
             losses = self._update(experts, step, x, y, noises, numbers)
         for expert in experts:
@@ -267,12 +267,12 @@ class GeneralistTrainer(AbstractTrainer):
             progress = progress_at(self.config, expert.config, epoch, step, self._n_batches)
             numbers[f"lr/{name}"] = expert.lr(progress)
             numbers[f"average/{name}"] = expert.average.rate
-        weights = self.config.weights_at(epoch)
         if self._global is None:
             weights = self._contribution_weights[epoch]
             for expert in experts:
                 numbers[f"contribution/{expert.config.name}"] = expert.contribution.rate
         else:
+            weights = self.config.weights_at(epoch)
             numbers["global"] = self._global.rate
         for expert, weight in zip(self.experts, weights, strict=True):
             numbers[f"weight/{expert.config.name}"] = weight
@@ -287,7 +287,7 @@ class GeneralistTrainer(AbstractTrainer):
         noises: Sequence[Noise],
         numbers: Mapping[str, Number],
     ) -> Tensor:
-        """A step that counts nothing; without its number the models must not draw at random."""
+        """A step that counts nothing; its number seeds what the models draw."""
 
         def update(expert: Expert, noise: Noise) -> Tensor:
             name = expert.config.name
@@ -320,14 +320,14 @@ class GeneralistTrainer(AbstractTrainer):
         """The recorded step of this form; one is kept, as co-training follows the warm-up."""
         kept = self._recorded
         if kept is None or not kept.is_of(x, y, numbers):
-            learner = [] if self._global is None else self._global.weights
 
             def tensors() -> list[Tensor]:
+                learner = [] if self._global is None else self._global.weights
                 return [tensor for e in experts for tensor in e.tensors] + learner
 
-            step = functools.partial(self._update, experts, None)
+            do = functools.partial(self._update, experts)
             kept = self._recorded = RecordedStep(
-                step, x, y, len(experts), numbers, tensors=tensors, record=self.record
+                do, x, y, len(experts), numbers, tensors=tensors, record=self.record
             )
         return kept
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from generalist_core.models.build import ModelFactory
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.user_code import absolute_name, pinned, running_user_code
 from generalist_core.validation import InvalidConfigError
-from search.config import Resources, SweepConfig
+from search.config import CustomParts, Resources, SweepConfig
 from search.files import make_folder, require_new
-from search.running.mixtures import empty_model
+from search.running.housekeeping import Room, free_bytes, room_of
 from search.running.preflight import check_that_it_can_start, require_apart
 from search.scheduling.lineages import has_lineages
 from search.study.folder import pinned_space
@@ -35,7 +34,7 @@ class Rehearsal:
 
     `choices` and `ranges` are by parameter. `trial_cost` is that of one training without an early
     stop and of its release, if it shares nothing, and `cost` that of the sweep, both in forward
-    images; None where nothing says it. `weights_bytes` are those of one model.
+    images; None where nothing says it. `room` is what its weights take at most.
     """
 
     config: SweepConfig
@@ -45,14 +44,14 @@ class Rehearsal:
     n_validation: int
     trial_cost: float | None
     cost: float | None
-    weights_bytes: int
+    room: Room
     free_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; the storage of the study, which may hold a password, is left out."""
-        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
-        ranges = {name: numbers._asdict() for name, numbers in self.ranges.items()}
-        return {"request": to_dict(replace(self.config, storage=None)), **numbers, "ranges": ranges}
+        document = {"request": to_dict(replace(self.config, storage=None)), **asdict(self)}
+        del document["config"]
+        return {**document, "ranges": {name: r._asdict() for name, r in self.ranges.items()}}
 
     def values_texts(self) -> dict[str, str]:
         """What each parameter may be."""
@@ -64,22 +63,14 @@ class Rehearsal:
 
     def estimates(self) -> list[str]:
         """Sentences on the images, the cost and the disk."""
-        config, n_experts = self.config, len(self.config.base.experts)
         cost = "not known before" if self.cost is None else f"about {self.cost:.3g} forward images"
         each = "lengths are searched"
         if self.trial_cost is not None:
             each = f"{self.trial_cost:.3g} for a whole training that shares nothing"
-        store = config.store_in(Path())
-        limit = store and store.max_bytes
-        size = self.weights_bytes / 1e6
-        warmups = "" if store is None else f"; warm-ups: {3 * size:.2g} MB for each that is kept"
-        if limit:
-            warmups += f", at most {limit / 1e9:.3g} GB"
         return [
             f"Images: {self.n_train} to train, {self.n_validation} to validate",
             f"Cost: {cost} ({each})",
-            f"Disk: {(n_experts + 1) * size:.2g} MB for a trial with one point on the front, and "
-            f"{size:.2g} MB for each further point{warmups}; {self.free_bytes / 1e9:.1f} GB free",
+            f"Disk: {self.room.text(self.free_bytes)}",
         ]
 
 
@@ -104,8 +95,6 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
         updates = base.epochs * sum(map(update_cost, base.experts))
         trial_cost = float(updates * len(data.train) + released * n_judged)
     of_trials = config.trials * trial_cost if config.trials and trial_cost else None
-    state = empty_model(base, data, None).state_dict().values()
-    exists = next(place for place in (folder, *folder.parents) if place.is_dir())
     return Rehearsal(
         config=config,
         choices={name: choices for name, choices in explorer.found.items() if choices},
@@ -114,8 +103,8 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
         n_validation=len(data.validation),
         trial_cost=trial_cost,
         cost=min((c for c in (config.budget, of_trials) if c is not None), default=None),
-        weights_bytes=sum(tensor.nbytes for tensor in state),
-        free_bytes=shutil.disk_usage(exists).free,
+        room=room_of(config, CustomParts(space=space, data=data)),
+        free_bytes=free_bytes(folder),
     )
 
 

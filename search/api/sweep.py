@@ -30,7 +30,7 @@ from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
 from search.monitoring.tensorboard import Monitor
 from search.report.write import warning_if_missing
-from search.running.housekeeping import Housekeeping, remove_leftovers, room_text
+from search.running.housekeeping import Housekeeping, free_bytes, remove_leftovers, room_of
 from search.running.local import local_worker, run_locally
 from search.running.preflight import check_that_it_can_start
 from search.running.repeats import repeat_front
@@ -117,7 +117,8 @@ def sweep(
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         console = console or Console(stderr=True)
-        console.print(room_text(begun), soft_wrap=True, highlight=False)
+        room = room_of(config, custom).text(free_bytes(folder))
+        console.print(room, soft_wrap=True, highlight=False)
         return _run(begun, (), console, debug=debug)
 
 

@@ -50,7 +50,8 @@ def run_trials(
     if csv:
         printing.say(table_csv(table).removesuffix("\n"))
     elif output.json:
-        printing.say(f'{{"trials": {table.reset_index().to_json(orient="records")}}}')
+        rows = table.reset_index().astype(object)
+        printing.say(json.dumps({"trials": rows.where(rows.notna(), None).to_dict("records")}))
     else:
         shown = sort and sort.removeprefix("-")
         printing.print_table(trials_console_table(table, shown), width=120)

@@ -79,7 +79,8 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         document = parsed(text) if path.suffix == ".json" else yaml.load(text, _Loader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        json.dumps(document)  # YAML has dates, bytes, sets and circles, too
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InvalidConfigError(f"{path} must be YAML or JSON, but: {error}") from error
     if not isinstance(document, dict):
         raise InvalidConfigError(
@@ -110,7 +111,7 @@ def _request(document: Mapping[str, Any], path: Path) -> SweepConfig:
             "version that wrote it."
         )
     custom = document.get("custom") or {}
-    if any(custom.get(part) for part in ("data", "model")):
+    if not isinstance(custom, dict) or any(custom.get(part) for part in ("data", "model")):
         raise InvalidConfigError(
             f"{path} must describe all of a sweep, but the data or the model of this one were "
             "passed from Python. Begin it from there."

@@ -94,25 +94,13 @@ def compare(sweeps: Mapping[str, Sweep]) -> Comparison:
     Raises:
         InvalidConfigError: there are fewer than two sweeps, or they have other objectives.
     """
-    if len(sweeps) < 2:
-        raise InvalidConfigError(
-            f"There must be two sweeps or more to compare, but got {', '.join(sweeps) or 'none'}. "
-            "Name each folder once."
-        )
-    objectives = {name: sweep.results.objectives for name, sweep in sweeps.items()}
-    if len(set(objectives.values())) > 1:
-        found = "; ".join(f"{name} has {', '.join(of)}" for name, of in objectives.items())
-        raise InvalidConfigError(f"Compared sweeps must have the same objectives, but {found}.")
-    names = next(iter(objectives.values()))
+    names = _common_objectives(sweeps)
     references = np.array([sweep.results.reference for sweep in sweeps.values()])
     floors = [Floor(objective=n, accuracy=x) for n, x in zip(names, references.min(0), strict=True)]
     goals = Goals(objectives=names, floors=tuple(floors))
-    grown = {
-        name: growth_of(sweep.results.ended(), sweep.results.points(), goals)
-        for name, sweep in sweeps.items()
-    }
-    cost = min((history[-1].forward_images if history else 0.0) for history in grown.values())
-    level = min((history[-1].hypervolume if history else 0.0) for history in grown.values())
+    grown = [growth_of(s.results.ended(), s.results.points(), goals) for s in sweeps.values()]
+    cost = min((history[-1].forward_images if history else 0.0) for history in grown)
+    level = min((history[-1].hypervolume if history else 0.0) for history in grown)
     return Comparison(
         objectives=names,
         reference=goals.reference,
@@ -124,23 +112,37 @@ def compare(sweeps: Mapping[str, Sweep]) -> Comparison:
                 config=sweep.config,
                 counts=sweep.counts,
                 front=goals.front_of(sweep.results.points()),
-                history=grown[name],
+                history=history,
                 attainment=_attainment(sweep),
                 forward_images=sweep.results.cost()["forward_images"],
                 n_on_joint_front=n_on_joint_front(
                     sweep, [o for o in sweeps.values() if o is not sweep]
                 ),
                 hypervolume_at_cost=max(
-                    (g.hypervolume for g in grown[name] if g.forward_images <= cost), default=0.0
+                    (g.hypervolume for g in history if g.forward_images <= cost), default=0.0
                 ),
                 cost_to_level=next(
-                    (g.forward_images for g in grown[name] if g.hypervolume >= level > 0), 0.0
+                    (g.forward_images for g in history if g.hypervolume >= level > 0), 0.0
                 ),
             )
-            for name, sweep in sweeps.items()
+            for (name, sweep), history in zip(sweeps.items(), grown, strict=True)
         ),
         cautions=tuple(_cautions(sweeps, references)),
     )
+
+
+def _common_objectives(sweeps: Mapping[str, Sweep]) -> tuple[str, ...]:
+    """The objectives of all sweeps, of which there are two or more."""
+    if len(sweeps) < 2:
+        raise InvalidConfigError(
+            f"There must be two sweeps or more to compare, but got {', '.join(sweeps) or 'none'}. "
+            "Name each folder once."
+        )
+    objectives = {name: sweep.results.objectives for name, sweep in sweeps.items()}
+    if len(set(objectives.values())) > 1:
+        found = "; ".join(f"{name} has {', '.join(of)}" for name, of in objectives.items())
+        raise InvalidConfigError(f"Compared sweeps must have the same objectives, but {found}.")
+    return next(iter(objectives.values()))
 
 
 def n_on_joint_front(sweep: Sweep, others: Sequence[Sweep]) -> int:

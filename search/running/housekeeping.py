@@ -16,7 +16,7 @@ from generalist_core.config import SGD, ExpertConfig, RMSprop, TrainConfig
 from generalist_core.models.state import averaged_tensors
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.warmup_keys import ratio_is_constant
-from search.config import SweepConfig, WarmupConfig
+from search.config import CustomParts, SweepConfig, WarmupConfig
 from search.folders import SweepFolder, TrialFolder
 from search.lease import is_held
 from search.running.mixtures import empty_model
@@ -24,7 +24,6 @@ from search.running.trial import cached_dataset
 from search.running.warmups import largest_gap, needless
 from search.scheduling.callbacks import Callback
 from search.study.failures import Failure
-from search.study.folder import Sweep
 from search.study.results import Results
 from search.wording import plural
 from spaces import Space, load_space
@@ -127,10 +126,8 @@ class Room:
     kept: int
     running: int
 
-    def text(self, folder: Path) -> str:
-        """What a sweep in that folder takes, and what is free there."""
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        free = shutil.disk_usage(there).free
+    def text(self, free: int) -> str:
+        """What a sweep takes, where that many bytes are free."""
         few = "" if self.kept + self.running <= free else ": TOO LITTLE for all of it"
         return (
             f"weights take up to {_size(self.kept)} after {plural(self.trials, 'trial')}, and "
@@ -138,14 +135,19 @@ class Room:
         )
 
 
-def room_text(sweep: Sweep) -> str:
-    """How much the weights of a sweep take, from the size of its model."""
-    base, custom = sweep.config.base, sweep.custom
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, which need not exist yet."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def room_of(config: SweepConfig, custom: CustomParts) -> Room:
+    """The room that a sweep takes at most, from the size of its model."""
+    base = config.base
     network = empty_model(base, custom.data or cached_dataset(base.data), custom.model)
     weights = sum(tensor.nbytes for tensor in averaged_tensors(network).values())
     weights *= 2 if base.precision == "float64" else 1
-    space = custom.space or load_space(sweep.config.space)
-    return room_needed(sweep.config, space, weights).text(sweep.folder)
+    return room_needed(config, custom.space or load_space(config.space), weights)
 
 
 def room_needed(config: SweepConfig, space: Space, weights: int) -> Room:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from generalist_core.config import MixingConfig
 from generalist_core.training.averaging import (
     Average,
+    Weights,
     all_finite,
     copy_weights,
     load_weights,
@@ -27,6 +28,11 @@ def net() -> nn.Module:
 def random_weights(seed: int) -> list[Tensor]:
     source = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=source).double() for shape in ((2, 3), (4,), ())]
+
+
+def update(average: Average, weights: Weights) -> None:
+    average.approach(weights, average.rate)
+    average.n_updates += 1
 
 
 def test_weights_are_the_models_own_with_float_buffers_and_without_counters() -> None:
@@ -112,7 +118,7 @@ def test_a_ratio_of_0_keeps_diverged_weights_out() -> None:
 def test_an_average_is_the_recursion(config: MixingConfig, decays: list[float]) -> None:
     average, expected = Average(random_weights(0), config), random_weights(0)
     for step, decay in enumerate(decays, 1):
-        average.update(random_weights(step))
+        update(average, random_weights(step))
         expected = [
             decay * e + (1 - decay) * w
             for e, w in zip(expected, random_weights(step), strict=False)
@@ -125,19 +131,19 @@ def test_an_average_is_the_recursion(config: MixingConfig, decays: list[float]) 
 def test_a_restarted_average_has_no_past() -> None:
     config = MixingConfig(decay=0.9)
     old, new = Average(random_weights(0), config), Average(random_weights(2), config)
-    old.update(random_weights(1))
+    update(old, random_weights(1))
     old.restart(random_weights(2))
     for average in (old, new):
-        average.update(random_weights(3))
+        update(average, random_weights(3))
     assert same_bits(old.state_dict(), new.state_dict())
 
 
 def test_an_average_continues_from_its_state() -> None:
     config = MixingConfig(decay=0.9)
     first, second = Average(random_weights(0), config), Average(random_weights(5), config)
-    first.update(random_weights(1))
+    update(first, random_weights(1))
     second.load_state_dict(first.state_dict())
     for average in (first, second):
-        average.update(random_weights(2))
+        update(average, random_weights(2))
     assert same_bits(first.state_dict(), second.state_dict())
     assert first.weights[0].data_ptr() != second.weights[0].data_ptr()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
@@ -23,7 +24,7 @@ from generalist_core.config import (
     PiecewiseLinear,
 )
 from generalist_core.models.build import build_model
-from generalist_core.randomness import global_seed
+from generalist_core.randomness import Noise, global_seed
 from generalist_core.training.experts import Expert
 from generalist_core.training.trainer import GeneralistTrainer
 from tests.helpers.problems import (
@@ -54,9 +55,14 @@ def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing:
     return Expert(config, model, run, n_classes=2, shape=SHAPE)
 
 
+def updated(changed: Expert, *, noise: Noise, progress: float = 0.0, x: Tensor = X) -> Tensor:
+    """The loss of a step, which the expert makes."""
+    return changed.update(x, Y, noise, lr=changed.lr(progress), rate=changed.average.rate)
+
+
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
     stepped = expert(config)
-    stepped.step(X, Y, progress=progress, noise=noise(5))
+    updated(stepped, noise=noise(5), progress=progress)
     return stepped
 
 
@@ -93,7 +99,7 @@ def test_the_schedule_scales_the_learning_rate(progress: float, lr: float) -> No
 
 def test_the_loss_is_the_batchs_mean_without_gradient() -> None:
     config = dataclasses.replace(NATURAL, label_smoothing=0.1)
-    loss = expert(config).step(X, Y, progress=0.0, noise=noise())
+    loss = updated(expert(config), noise=noise())
     logits = LinearNet((1, 4, 4), torch.float32)(X)
     torch.testing.assert_close(loss, F.cross_entropy(logits, Y, label_smoothing=0.1).detach())
     assert not loss.requires_grad
@@ -104,7 +110,7 @@ def test_mixed_images_train_with_mixed_labels() -> None:
     trained = expert(config)
     assert trained.augment is not None
     with global_seed(1, torch.device("cpu")):
-        trained.step(X, Y, progress=0.0, noise=noise())
+        updated(trained, noise=noise())
     with global_seed(1, torch.device("cpu")):
         x, y = trained.augment(X, Y)
     assert y.shape == (8, 2)
@@ -115,7 +121,7 @@ def test_mixed_images_train_with_mixed_labels() -> None:
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
     robust = Expert(ROBUST, model, two_experts(), n_classes=2, shape=SHAPE)
-    robust.step(X, Y, progress=0.0, noise=noise())
+    updated(robust, noise=noise())
     assert model.training
     assert model[1].num_batches_tracked == 1
 
@@ -123,7 +129,7 @@ def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
 @pytest.mark.parametrize("source", ["experts", "averages"])
 def test_the_share_averages_its_part_of_the_source(source: str) -> None:
     trained = expert(source=source, decay=0.5, decay_warmup=False)
-    trained.step(X, Y, progress=0.0, noise=noise())
+    updated(trained, noise=noise())
     before = clones(trained.contribution.weights)
     trained.update_contribution(0.3, rate=0.5)
     entering = trained.weights if source == "experts" else trained.average.weights
@@ -134,7 +140,7 @@ def test_the_share_averages_its_part_of_the_source(source: str) -> None:
 def test_the_average_takes_in_every_step() -> None:
     trained = expert(decay=0.25, decay_warmup=False)
     initial = clones(trained.weights)
-    trained.step(X, Y, progress=0.0, noise=noise())
+    updated(trained, noise=noise())
     expected = [0.25 * w + 0.75 * new for w, new in zip(initial, trained.weights, strict=True)]
     assert largest_difference(trained.average.weights, expected) < 1e-6
 
@@ -177,7 +183,7 @@ def test_an_expert_continues_from_its_state() -> None:
     first, second = step(config), expert(config)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for each in (first, second):
-        each.step(X, Y, progress=0.5, noise=noise(1))
+        updated(each, noise=noise(1), progress=0.5)
         each.update_contribution(0.3, rate=0.5)
     assert same_bits(first.state_dict(), second.state_dict())
 
@@ -188,7 +194,7 @@ def test_a_state_that_was_loaded_stays_as_it_was() -> None:
     before = copy.deepcopy(state)
     branch = expert(NATURAL)
     branch.load_state_dict(state)
-    branch.step(X, Y, progress=0.5, noise=noise(1))
+    updated(branch, noise=noise(1), progress=0.5)
     branch.update_contribution(0.3, rate=0.5)
     assert same_bits(state, before)
 
@@ -213,7 +219,7 @@ def stepped_in_parts(config: ExpertConfig, n_accumulations: int) -> tuple[Expert
     run = two_experts(precision="float64", n_accumulations=n_accumulations)
     parted = Expert(config, LinearNet((1, 4, 4)), run, n_classes=2, shape=SHAPE)
     with global_seed(1, torch.device("cpu")):
-        loss = parted.step(X.double(), Y, progress=0.0, noise=noise(5))
+        loss = updated(parted, noise=noise(5), x=X.double())
     return parted, loss
 
 
@@ -241,7 +247,7 @@ def test_all_parts_are_attacked_before_one_is_trained_on() -> None:
         model.register_forward_pre_hook(
             lambda model, args, seen=seen: seen.append(args[0]) if model.training else None
         )
-        robust.step(X.double(), Y, progress=0.0, noise=noise(5))
+        updated(robust, noise=noise(5), x=X.double())
         crafted.append(torch.cat(seen))
     torch.testing.assert_close(*crafted, rtol=0, atol=1e-12)
 
@@ -252,7 +258,7 @@ def test_the_model_sees_one_part_at_a_time(n_accumulations: int, n_images: int) 
     parted = Expert(ROBUST, LinearNet((1, 4, 4), torch.float32), run, n_classes=2, shape=SHAPE)
     seen: list[int] = []
     parted.model.register_forward_pre_hook(lambda model, args: seen.append(len(args[0])))
-    parted.step(X, Y, progress=0.0, noise=noise())
+    updated(parted, noise=noise())
     assert max(seen) == n_images
     assert sum(seen) == 8 * (2 + 1)
 

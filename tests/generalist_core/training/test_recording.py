@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from generalist_core.config import CustomAttack, CustomLoss, MixUp, RMSprop, TrainConfig
+from generalist_core.config import SGD, CustomAttack, CustomLoss, MixUp, RMSprop, TrainConfig
 from generalist_core.randomness import GeneratorNoise
 from generalist_core.training import trainer as trainer_module
 from generalist_core.training.recording import HeldNoise, Replay, side_by_side, why_not_recorded
@@ -116,8 +116,14 @@ def test_a_state_of_recorded_steps_is_that_of_others(recorder: Recorder) -> None
     assert states[0]["average"]["n_updates"] == states[1]["average"]["n_updates"]
 
 
-def test_a_step_is_recorded_anew_when_tensors_have_moved(recorder: Recorder) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_is_recorded_anew_when_tensors_have_moved(
+    recorder: Recorder, momentum: float
+) -> None:
+    """Those of optimizers, if they have any, and of the global learner."""
     config = long(two_experts())
+    for name in ("natural", "robust"):
+        config = with_expert(config, name, optimizer=SGD(lr=0.05, momentum=momentum))
     plain, recorded = train_to(start(config), 4), train_to(recording(recorder, config), 4)
     before = recorder.n_recorded
     recorded.load_state_dict(copy.deepcopy(recorded.state_dict()))
@@ -182,9 +188,12 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_is_told(
 def test_a_model_that_draws_is_not_recorded(
     recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_to(recording(recorder, RUNS["dropout"]), 5)
-    assert recorder.n_recorded == 0
+    """Every step draws what it would draw without a recording."""
+    config = long(RUNS["dropout"])
+    plain, recorded = train_to(start(config), 5), train_to(recording(recorder, config), 5)
+    assert recorder.n_replayed == recorder.n_recorded <= 3
     assert "since the model draws random numbers" in caplog.text
+    assert furthest(plain, recorded) < 1e-4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import search
 from generalist_core.models.build import build_model
+from generalist_core.models.state import averaged_tensors
 from generalist_core.validation import InvalidConfigError
 from search.api.preparation import rehearse
 from search.config import Resources, SweepConfig
 from search.errors import SweepFolderError
+from search.running.housekeeping import room_needed
+from spaces import SPACES
 from tests.helpers.tiny import tiny_config
 
 REQUEST = SweepConfig(
@@ -27,8 +30,10 @@ def test_a_request_is_rehearsed_and_its_cost_is_known(tmp_path: Path) -> None:
     assert made.trial_cost is not None
     assert made.cost == 3 * made.trial_cost
     model = build_model(REQUEST.base.model, 10, (1, 8, 8), seed=0)
-    assert made.weights_bytes == sum(t.nbytes for t in model.state_dict().values())
-    assert made.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    weights = sum(tensor.nbytes for tensor in averaged_tensors(model).values())
+    assert made.room == room_needed(made.config, SPACES["smoke"], weights)
+    assert made.room.text(made.free_bytes) in made.estimates()[2]
+    assert json.loads(json.dumps(made.to_dict()))["room"] == asdict(made.room)
     assert made.ranges.keys() | made.choices.keys() == made.values_texts().keys()
     assert "logarithmic" in made.values_texts()["experts.natural.optimizer.lr"]
     assert rehearse(replace(REQUEST, budget=7.0), tmp_path / "out").cost == 7.0

@@ -53,6 +53,8 @@ def test_trials_are_printed_sorted_in_three_forms(
     assert main(["trials", str(two_trials), "--sort", lr, "--json"]) == 0
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert [trial["trial"] for trial in trials] == [row["trial"] for row in rows[::-1]]
+    assert [trial[lr] for trial in trials] == [float(row[lr]) for row in rows[::-1]]
+    assert trials[0]["reason"] is None
     assert main(["trials", str(two_trials), "--sort", lr]) == 0
     shown = capsys.readouterr().out
     assert all(f"{float(row[lr]):.4g}" in shown for row in rows)

@@ -184,6 +184,10 @@ def test_another_model_takes_the_place_of_one_whose_file_has_moved(
         "config: 12:30": "12:30 must exist",
         "[" * 5000: "must be YAML or JSON",
         "trials: !!python/name:os.system": "must be YAML or JSON",
+        "trials: !!binary aGk=": "must be YAML or JSON, but: Object of type bytes",
+        "trials: !!timestamp 2001-01-01": "must be YAML or JSON, but: Object of type date",
+        "set: &a {seed: *a}": "must be YAML or JSON, but: Circular reference",
+        "request: {}\ncustom: 5": "passed from Python",
     }.items(),
 )
 def test_a_file_that_cannot_be_used_is_refused(

@@ -25,6 +25,7 @@ from search.lease import leased
 from search.running.housekeeping import (
     Housekeeping,
     Room,
+    free_bytes,
     removable,
     remove_leftovers,
     room_needed,
@@ -185,7 +186,7 @@ def test_a_sweep_takes_no_more_room_than_was_said_and_not_much_less(
     needed = room_needed(
         config, SPACES[space], sum(t.nbytes for t in averaged_tensors(network).values())
     )
-    assert needed.text(folder).split(";")[0] in said.file.getvalue()  # type: ignore[attr-defined]
+    assert needed.text(0).split(";")[0] in said.file.getvalue()  # type: ignore[attr-defined]
     some = 40_000  # names and numbers of the state of a training
     assert _weights(folder) <= needed.kept + 4 * some
     assert peak[0] <= needed.kept + needed.running + 5 * some
@@ -220,10 +221,11 @@ def test_the_room_of_a_sweep_by_hand() -> None:
 
 
 def test_too_little_room_is_said(tmp_path: Path) -> None:
-    assert "TOO LITTLE" in Room(trials=1, kept=10**18, running=1).text(tmp_path / "new" / "out")
-    text = Room(trials=2, kept=320_000_000, running=10**9).text(tmp_path / "new" / "out")
-    assert "up to 320 MB after 2 trials, and 1 GB more for each that runs; " in text
-    assert "TOO LITTLE" not in text
+    room = Room(trials=2, kept=320_000_000, running=10**9)
+    said = "weights take up to 320 MB after 2 trials, and 1 GB more for each that runs; "
+    assert room.text(1_320_000_000) == f"{said}1.32 GB are free"
+    assert room.text(1_319_999_999) == f"{said}1.32 GB are free: TOO LITTLE for all of it"
+    assert free_bytes(tmp_path / "new" / "out") > 0
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3, 5], [1000, 1]])
