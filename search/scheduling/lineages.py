@@ -38,6 +38,9 @@ Value = TypeVar("Value")
 FEW_STEPS = 2
 """Steps of PGD, each as long as the radius, that train an expert about as robust as 10 do."""
 
+LOW_BETA = 1.0
+"""TRADES with this weight of its divergence gives up less natural accuracy than PGD training."""
+
 FEWEST_POINTS = 3
 """Both experts and the sampled mixture: what every further branch releases.
 
@@ -182,16 +185,18 @@ class LineageProposer(Proposer):
         return replace(config, evaluation=fine)
 
     def first(self) -> list[Suggestion]:
-        """The robust experts of the base, of the base with few attack steps, and of the paper.
+        """The robust experts of the base, of it with few attack steps, on TRADES, and of the paper.
 
         Each is released alone, so the first one is plain adversarial training.
         """
-        base, _ = base_suggestion(self.space, self.base)
+        path = f"experts.{robust_of(self.base).name}"
+        trades = replace_at(self.base, f"{path}.loss", {"type": "TRADES", "beta": LOW_BETA})
+        (base, _), (gentle, _) = (base_suggestion(self.space, c) for c in (self.base, trades))
         paper, _ = paper_suggestion(self.space, self.base)
-        steps = f"experts.{robust_of(self.base).name}.attack.steps"
-        cheap = {**base, steps: FEW_STEPS} if steps in base else base
+        few = {f"{path}.attack.steps": FEW_STEPS}
+        cheap, gentle = ({**p, **few} if few.keys() <= p.keys() else p for p in (base, gentle))
         different: list[dict[str, Any]] = []
-        for suggested in (base, cheap, paper):
+        for suggested in (base, cheap, gentle, paper):
             wanted = {name: self._alone.get(name, value) for name, value in suggested.items()}
             wanted.pop(START, None)
             different += [wanted] if wanted not in different else []

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 from optuna.storages import InMemoryStorage
 
-from generalist_core.config import SGD, TrainConfig
+from generalist_core.config import SGD, TRADES, CrossEntropy, TrainConfig
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS, Growing
 from search.scheduling.lineages import (
     FEW_STEPS,
+    LOW_BETA,
     Lineage,
     LineageProposer,
     build_proposer,
@@ -73,14 +74,19 @@ def lineage_of(proposer: LineageProposer, proposal: Proposal) -> Lineage:
 
 
 @pytest.mark.parametrize("space", ["branches", "lineages"])
-def test_a_sweep_begins_with_the_base_few_steps_and_the_paper(space: str) -> None:
+def test_a_sweep_begins_with_the_base_few_steps_trades_and_the_paper(space: str) -> None:
     proposer = proposer_of(SPACES[space])
     proposer.enqueue_first()
-    trials = [proposer.propose() for _ in range(3)]
-    steps = [trial.config.experts[1].attack.steps for trial in trials]  # type: ignore[union-attr]
-    assert steps == [10, FEW_STEPS, 10 if space == "lineages" else steps[2]]
-    assert trials[0].config.experts[1].optimizer == BASE.experts[1].optimizer
-    assert len({str(trial.params) for trial in trials}) == 3
+    trials = [proposer.propose() for _ in range(4)]
+    experts = [trial.config.experts[1] for trial in trials]
+    steps = [expert.attack.steps for expert in experts]  # type: ignore[union-attr]
+    assert experts[0].optimizer == BASE.experts[1].optimizer
+    assert len({str(trial.params) for trial in trials}) == 4
+    assert steps[:2] == [10, FEW_STEPS]
+    if space == "lineages":
+        assert steps[2:] == [FEW_STEPS, 10]
+        plain = CrossEntropy()
+        assert [expert.loss for expert in experts] == [plain, plain, TRADES(beta=LOW_BETA), plain]
 
 
 def test_equal_suggestions_are_tried_once() -> None:
