@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 """The samplers by name; `search.study.samplers` builds them."""
 
+FIXED = "spaces:fixed"
+"""The space of a training of its own, in which there is nothing to search."""
+
 PICKS = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
 """The ways to pick a point of a front, see `search.front.pick`."""
 
@@ -237,6 +240,11 @@ class SweepConfig:
             raise InvalidConfigError(
                 "A sweep must have an end, but got trials=None without a budget. Give `trials`, "
                 "`budget` or `time_budget_s`."
+            )
+        if self.space == FIXED and self.trials != 1:
+            raise InvalidConfigError(
+                "A training of one configuration must be one trial, but got trials="
+                f"{self.trials}. Search around it: sweep --config with its config.json."
             )
         for floor in self.at_least:
             require_one_of("at_least", floor.objective, self.base.evaluation.objective_names)

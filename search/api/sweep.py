@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,7 +23,7 @@ from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
 from search.files import create_folder
 from search.folders import SweepFolder
-from search.interruption import Interrupted, do_nothing, on_interruption, was_interrupted
+from search.interruption import Interrupted, was_interrupted
 from search.lease import leased
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
@@ -48,14 +47,13 @@ from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
     Sweep,
+    begin_ledger,
     custom_parts,
-    open_ledger,
     open_sweep,
     require_custom_parts,
     require_pinned_images,
     require_pinned_space,
     rewrite_request,
-    write_request,
 )
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
@@ -106,11 +104,7 @@ def sweep(
         leased(SweepFolder(folder).lease, waits=False) as lease,
     ):
         create_folder(folder)  # a sweep that had the lease until now may have filled it
-        study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        with on_interruption(do_nothing):  # a request without its study could not be resumed
-            parts = custom_parts(data, model)
-            write_request(folder, config, study, parts, prepared.pins)
-            ledger = open_ledger(folder, config, study, is_new=True)
+        ledger = begin_ledger(folder, config, custom_parts(data, model), prepared.pins)
         ledger.guard = lease.require
         for seen in prepared.earlier:
             ledger.observe(seen, space, config.base)

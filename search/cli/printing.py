@@ -23,7 +23,7 @@ from search.cli.profile import profile_training
 from search.cli.sweep_file import file_text
 from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
-from search.folders import SweepFolder, TrialFolder
+from search.folders import SweepFolder
 from search.front.pick import Pick
 from search.front.points import accuracies_text, point_to_dict
 from search.report.console_table import console_table
@@ -62,9 +62,10 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
         say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
     if output.quiet:
         return
-    folder, files = trained.folder, TrialFolder(trained.folder)
+    folder, files = trained.folder, trained.files
     say(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
     say(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
+    say(f"Next:    {command_text(PROGRAM, 'front', folder)}; also report, verify and export")
     words = (PROGRAM, "sweep", "--config", files.config, "--out", f"{folder}-sweep")
     say(f"Search around it: {command_text(*words)}")
 
