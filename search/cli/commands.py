@@ -11,7 +11,8 @@ from typing import Literal
 
 import search
 from generalist_core.config import Norm
-from search.cli.option_groups import argument, command, option, switch
+from generalist_core.validation import InvalidConfigError
+from search.cli.option_groups import argument, command, given, option, switch
 from search.cli.options import (
     LOCAL,
     EndOptions,
@@ -201,8 +202,11 @@ def run_verify(
 class ModelOptions:
     """What `evaluate` loads, and how."""
 
+    pick: str | None = option(f"which point of a sweep; default knee: {PICKS}", "SPEC")
     split: Literal["test", "validation"] = option("default test", default="test")
-    trust: bool = switch("also load a whole pickled module; this runs code that the file holds")
+    trust: bool = switch(
+        "also load a whole module, a program or any checkpoint; this runs code that the file holds"
+    )
     out: Path | None = option("store progress here, and continue from it", "FILE")
 
 
@@ -217,20 +221,28 @@ def run_evaluate(
 ) -> None:
     """Run the attack suite on any saved model.
 
-    MODEL is a state dict saved by torch.
+    MODEL is a state dict saved by torch, also in a checkpoint; or what export wrote, whose card
+    says the model and the data; or the folder of a sweep or of train.
     """
     from rich.progress import Progress as ProgressBar
 
     from generalist_core.data.datasets import load_dataset
     from generalist_core.device import resolve_device
     from search.api.evaluate import evaluate_resumably, follow, suite_document
+    from search.api.saved_models import saved_model
     from search.cli import printing
-    from search.running.mixtures import empty_model, load_model
 
-    config = build_config(problem)
+    saved = saved_model(file, pick=model.pick, trusted=model.trust)
+    own = problem.config is None and problem.preset is None
+    if own and (missing := saved.custom_parts() - set(given(problem))):
+        raise InvalidConfigError(
+            f"The card of {file} must name its parts, but its {' and '.join(sorted(missing))} came "
+            "from Python. Give --data, --model or both."
+        )
+    config = build_config(problem, before=saved.config if own else None)
     suite = build_suite(attacks, config, norm)
     data, device = load_dataset(config.data), resolve_device(config.device)
-    network = load_model(file, empty_model(config, data, None), trusted=model.trust).to(device)
+    network = saved.load(config, data).to(device)
     split = data.validation if model.split == "validation" else data.test
     assert split is not None
     with ProgressBar(console=output.console(), transient=True) as bar:

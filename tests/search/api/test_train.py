@@ -22,12 +22,12 @@ from tests.helpers.problems import tiny_dataset
 from tests.helpers.tiny import tiny_config
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised after an epoch, as a signal or a crash is."""
 
 
 def stop(_: Metrics) -> None:
-    raise Stopped
+    raise StoppedError
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_folder_of_train_is_a_sweep_of_one_trial(whole: Path, tmp_path: Path) 
 
 def test_an_interrupted_training_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(tiny_config(), folder, on_epoch=stop)
     resumed, points = resume(folder), attrgetter("results.points")
     assert points(resumed)() == points(open_sweep(whole))()
@@ -76,7 +76,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(whole: Path, tmp_path:
 
 def test_a_custom_training_is_resumed_with_the_same_data(tmp_path: Path) -> None:
     data = tiny_dataset()
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(tiny_config(), tmp_path, data=data, on_epoch=stop)
     with pytest.raises(InvalidConfigError, match="The data must be the data of the sweep"):
         resume(tmp_path)
@@ -98,5 +98,5 @@ def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
 
 def test_nothing_is_searched_in_a_training(whole: Path) -> None:
     assert read_request(whole).space == FIXED
-    with pytest.raises(InvalidConfigError, match="must be one trial.*trials=20.*--config"):
+    with pytest.raises(InvalidConfigError, match=r"must be one trial.*trials=20.*--config"):
         SweepConfig(base=tiny_config(), space=FIXED)
