@@ -21,7 +21,7 @@ from search.api.preparation import make_store, pinned_request, prepare, require_
 from search.api.report import write_report
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
-from search.files import create_folder
+from search.files import create_folder, read_json
 from search.folders import SweepFolder
 from search.interruption import Interrupted, was_interrupted
 from search.lease import leased
@@ -136,7 +136,8 @@ def resume(
             `stop_when`.
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
-        model: the factory of models, if the sweep began with a custom one.
+        model: the factory of models, if the sweep began with a custom one. All three may also be
+            those of `search.api.moved`, if what the request names has moved.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
@@ -151,10 +152,10 @@ def resume(
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
-    config = pinned_request(config or replace(old, time_budget_s=None))
+    config = pinned_request(config or replace(old, time_budget_s=None), model)
     if not old.base.channels_last:  # perhaps by the preflight
         config = replace(config, base=replace(config.base, channels_last=False))
-    _require_unchanged(config, pinned_request(old))
+    _require_unchanged(config, pinned_request(old, model))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
@@ -186,7 +187,8 @@ def resume(
         ledger.guard = lease.require
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
-        rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
+        parts = read_json(files.request)["custom"]
+        rewrite_request(folder, config, ledger.study, parts, pins)
         done = ledger.results.counts().total
         console.print(
             f"{plural(done, 'trial')} done, {len(unfinished)} to continue, {_end_text(config)}",

@@ -17,6 +17,7 @@ from search.cli.options import (
     LOCAL,
     EndOptions,
     FailureOptions,
+    MovedOptions,
     OutputOptions,
     ProblemOptions,
     ResourceOptions,
@@ -85,31 +86,50 @@ def run_sweep(
         printing.print_finished(sweep, output)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a sweep is resumed."""
+
+    local: bool | None = option(LOCAL, flag="--local/--no-local")
+    accept: bool = switch(
+        "take changes of sweep.json by hand, if they do not change what a trial results in"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllMovedOptions(MovedOptions):
+    """Where the parts of a sweep are now that only its search needs, too."""
+
+    space: str | None = option("the file of the space (runs it)", "FILE.py:FUNCTION")
+
+
 @command("resume runs/digits --trials 40")
 def run_resume(
     end: EndOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
+    moved: AllMovedOptions,
     output: ResultOptions,
+    options: ResumeOptions,
     folder: Path = argument("OUT"),
-    local: bool | None = option(LOCAL, flag="--local/--no-local"),
-    accept: bool = switch(
-        "take changes of sweep.json by hand, if they do not change what a trial results in"
-    ),
 ) -> None:
-    """Continue a sweep, however it ended."""
+    """Continue a sweep, or a training, however it ended."""
+    from search.api.moved import moved_parts
     from search.cli import printing
     from search.study.folder import read_request
 
     before = read_request(folder)
     config = replace(
         end.over(before),
-        resources=resources.over(before.resources, local=local),
+        resources=resources.over(before.resources, local=options.local),
         limits=failures.over(before.limits),
     )
-    if accept:
+    if options.accept:
         search.accept_request(folder)
-    sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
+    parts = moved_parts(folder, **given(moved))
+    sweep = search.resume(
+        folder, config, **vars(parts), console=output.console(), debug=output.debug
+    )
     printing.print_finished(sweep, output)
 
 
@@ -132,6 +152,7 @@ def run_front(
 @command("export runs/digits --pick knee --to model.pt")
 def run_export(
     output: ResultOptions,
+    moved: MovedOptions,
     folder: Path = argument("OUT"),
     pick: str = option(f"which point: {PICKS}", "SPEC", MISSING),
     to: Path = option("the new file; FILE.json is written beside it", "FILE", MISSING),
@@ -142,11 +163,14 @@ def run_export(
     force: bool = switch("overwrite existing files"),
 ) -> None:
     """Write the model of one point of the front, and its card."""
+    from search.api.moved import moved_parts
     from search.cli import printing
 
     sweep = search.open_sweep(folder)
-    picked = sweep.pick(pick)
-    card = search.export(sweep, pick, to, file_format=format, force=force)
+    picked, parts = sweep.pick(pick), moved_parts(folder, **given(moved))
+    card = search.export(
+        sweep, pick, to, file_format=format, data=parts.data, model=parts.model, force=force
+    )
     printing.print_exported(picked, to, card, output)
 
 
@@ -181,18 +205,27 @@ def run_report(
 def run_verify(
     attacks: SuiteOptions,
     resources: ResourceOptions,
+    moved: MovedOptions,
     output: ResultOptions,
     folder: Path = argument("OUT"),
     ray: bool = switch("spread the points over Ray's workers"),
 ) -> None:
     """Measure a front again, on test images, by AutoAttack."""
+    from search.api.moved import moved_parts
     from search.cli import printing
     from search.report.write import warning_if_missing
 
     request = search.VerifyConfig(**attacks.settings())
     workers = resources.over(search.Resources()) if ray else None
-    sweep = search.open_sweep(folder)
-    document = search.verify(sweep, request, resources=workers, console=output.console())
+    sweep, parts = search.open_sweep(folder), moved_parts(folder, **given(moved))
+    document = search.verify(
+        sweep,
+        request,
+        resources=workers,
+        data=parts.data,
+        model=parts.model,
+        console=output.console(),
+    )
     with warning_if_missing(sweep.folder):
         search.write_report(sweep)
     printing.print_verified(sweep, document, output)
