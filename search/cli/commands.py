@@ -146,7 +146,7 @@ def run_front(
     if pick is None:
         printing.print_front(sweep, output)
     else:
-        printing.print_pick(sweep, sweep.pick(pick), output)
+        printing.print_pick(sweep, pick, output)
 
 
 @command("export runs/digits --pick knee --to model.pt")
