@@ -35,6 +35,7 @@ from generalist_core.training.evaluator import OperatingPoint
 from search.config import SweepConfig, WarmupConfig
 from search.files import disk_bytes, save_sealed
 from search.folders import SweepFolder
+from search.front.redraws import kept_shares
 from search.monitoring.tensorboard import Monitor
 from search.report.console_table import console_table
 from search.report.write import front_document, write_files
@@ -218,7 +219,8 @@ def show_front(folder: Path) -> Figures:
     sweep = open_sweep(folder)
 
     def show() -> None:
-        console_table(folder, sweep.front)
+        kept = kept_shares(sweep.front, sweep.results.points())
+        console_table(folder, sweep.front, kept)
         front_document(folder, sweep.results)
         disk_bytes(folder)
 

@@ -89,10 +89,11 @@ def _load_file(path: Path) -> object:
 Part = TypeVar("Part")
 
 
-def pinned(config: TrainConfig) -> TrainConfig:
+def pinned(config: TrainConfig, *, has_model: bool = False) -> TrainConfig:
     """The configuration with absolute paths to its custom functions, and digests of their files.
 
-    A model that no function makes stays as it is.
+    A model that no function makes stays as it is, as does any if the caller `has_model` in its
+    place: its file may be gone.
 
     Raises:
         InvalidConfigError: a file cannot be read, or is not the one that was pinned before.
@@ -105,7 +106,7 @@ def pinned(config: TrainConfig) -> TrainConfig:
         replace(named, attack=_pin(named.attack)) for named in config.evaluation.attacks
     )
     evaluation = replace(config.evaluation, attacks=attacks)
-    model = _pin_model(config.model)
+    model = config.model if has_model else _pin_model(config.model)
     return replace(config, experts=experts, evaluation=evaluation, model=model)
 
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 """The samplers by name; `search.study.samplers` builds them."""
 
-PICKS = "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7' or TRIAL-RATIO"
+FIXED = "spaces:fixed"
+"""The space of a training of its own, in which there is nothing to search."""
+
+PICKS = (
+    "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7', TRIAL-RATIO or a row's number"
+)
 """The ways to pick a point of a front, see `search.front.pick`."""
 
 
@@ -237,6 +242,11 @@ class SweepConfig:
             raise InvalidConfigError(
                 "A sweep must have an end, but got trials=None without a budget. Give `trials`, "
                 "`budget` or `time_budget_s`."
+            )
+        if self.space == FIXED and self.trials != 1:
+            raise InvalidConfigError(
+                "A training of one configuration must be one trial, but got trials="
+                f"{self.trials}. Search around it: sweep --config with its config.json."
             )
         for floor in self.at_least:
             require_one_of("at_least", floor.objective, self.base.evaluation.objective_names)

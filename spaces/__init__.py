@@ -2,7 +2,7 @@
 
 from spaces.experts import experts, tasks
 from spaces.mixing import averaging, mixing
-from spaces.named import SPACES, base_suggestion, full, load_space, paper_suggestion, smoke
+from spaces.named import SPACES, base_suggestion, fixed, full, load_space, paper_suggestion, smoke
 from spaces.protocol import Space, Trial, tune_choice, tune_float, tune_int
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "averaging",
     "base_suggestion",
     "experts",
+    "fixed",
     "full",
     "load_space",
     "mixing",

@@ -28,6 +28,11 @@ def smoke(trial: Trial, base: TrainConfig) -> TrainConfig:
     return tune_sync(trial, config)
 
 
+def fixed(_: Trial, base: TrainConfig) -> TrainConfig:
+    """Nothing is searched: the space of one training."""
+    return base
+
+
 def full(trial: Trial, base: TrainConfig) -> TrainConfig:
     """Mixing, syncs, averages, optimizers, schedules, attacks and losses."""
     return tasks(trial, experts(trial, averaging(trial, mixing(trial, base))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from typing import cast
@@ -48,14 +49,21 @@ class Normalised(nn.Module):
         return logits
 
 
-def build_model(config: ModelConfig, n_classes: int, shape: Shape, *, seed: int) -> nn.Module:
+def build_model(
+    config: ModelConfig, n_classes: int, shape: Shape, *, seed: int | None
+) -> nn.Module:
     """The model with its initial weights, which depend only on `seed`, in float32 on the CPU.
+
+    Without a seed they depend on the global random state, as those of a `ModelFactory` do.
 
     Raises:
         InvalidConfigError: the name is unknown, or a custom model cannot be loaded or has changed,
             or the normalisation does not fit the images.
     """
-    with global_seed(derive_seed(seed, "init"), torch.device("cpu")):
+    seeded = contextlib.nullcontext()
+    if seed is not None:
+        seeded = global_seed(derive_seed(seed, "init"), torch.device("cpu"))
+    with seeded:
         model = _build(config, n_classes, shape)
     if config.mean is None or config.std is None:
         return model

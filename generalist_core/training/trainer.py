@@ -76,7 +76,7 @@ class GeneralistTrainer(AbstractTrainer):
         Raises:
             InvalidConfigError: there is no such device, model, or function of the user's.
         """
-        config = pinned(config)
+        config = pinned(config, has_model=model is not None)
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.dtype = torch.float64 if self.precision == "float64" else torch.float32

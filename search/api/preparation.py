@@ -166,10 +166,13 @@ def require_ray(resources: Resources) -> None:
     require_room(resources)
 
 
-def pinned_request(config: SweepConfig) -> SweepConfig:
-    """The request with absolute paths, for commands elsewhere, and with digests of files."""
+def pinned_request(config: SweepConfig, model: ModelFactory | None = None) -> SweepConfig:
+    """The request with absolute paths, for commands elsewhere, and with digests of files.
+
+    A `model` takes the place of the one that the request names, whose file may be gone.
+    """
     storage = config.storage if config.storage is None else absolute_url(config.storage)
-    base, space = pinned(config.base), absolute_name(config.space)
+    base, space = pinned(config.base, has_model=model is not None), absolute_name(config.space)
     return replace(config, base=base, space=space, storage=storage)
 
 

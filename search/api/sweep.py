@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -22,9 +21,9 @@ from search.api.preparation import make_store, pinned_request, prepare, require_
 from search.api.report import write_report
 from search.config import CustomParts, Resources, SweepConfig
 from search.errors import SweepInterruptedError
-from search.files import create_folder
+from search.files import create_folder, read_json
 from search.folders import SweepFolder
-from search.interruption import Interrupted, do_nothing, on_interruption, was_interrupted
+from search.interruption import Interrupted, was_interrupted
 from search.lease import leased
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
@@ -48,14 +47,13 @@ from search.scheduling.lineages import LineageProposer, build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
     Sweep,
+    begin_ledger,
     custom_parts,
-    open_ledger,
     open_sweep,
     require_custom_parts,
     require_pinned_images,
     require_pinned_space,
     rewrite_request,
-    write_request,
 )
 from search.study.records import Proposal
 from search.study.request import CHANGEABLE
@@ -106,11 +104,7 @@ def sweep(
         leased(SweepFolder(folder).lease, waits=False) as lease,
     ):
         create_folder(folder)  # a sweep that had the lease until now may have filled it
-        study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        with on_interruption(do_nothing):  # a request without its study could not be resumed
-            parts = custom_parts(data, model)
-            write_request(folder, config, study, parts, prepared.pins)
-            ledger = open_ledger(folder, config, study, is_new=True)
+        ledger = begin_ledger(folder, config, custom_parts(data, model), prepared.pins)
         ledger.guard = lease.require
         for seen in prepared.earlier:
             ledger.observe(seen, space, config.base)
@@ -143,7 +137,8 @@ def resume(
             `stop_when`.
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
-        model: the factory of models, if the sweep began with a custom one.
+        model: the factory of models, if the sweep began with a custom one. All three may also be
+            those of `search.api.moved`, if what the request names has moved.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
@@ -158,10 +153,10 @@ def resume(
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
-    config = pinned_request(config or replace(old, time_budget_s=None))
+    config = pinned_request(config or replace(old, time_budget_s=None), model)
     if not old.base.channels_last:  # perhaps by the preflight
         config = replace(config, base=replace(config.base, channels_last=False))
-    _require_unchanged(config, pinned_request(old))
+    _require_unchanged(config, pinned_request(old, model))
     config = replace(config, base=old.base)
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
@@ -193,7 +188,8 @@ def resume(
         ledger.guard = lease.require
         unfinished = ledger.resume()
         remove_leftovers(folder, ledger.results)
-        rewrite_request(folder, config, ledger.study, custom_parts(data, model), pins)
+        parts = read_json(files.request)["custom"]
+        rewrite_request(folder, config, ledger.study, parts, pins)
         done = ledger.results.counts().total
         console.print(
             f"{plural(done, 'trial')} done, {len(unfinished)} to continue, {_end_text(config)}",

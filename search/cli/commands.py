@@ -11,11 +11,13 @@ from typing import Literal
 
 import search
 from generalist_core.config import Norm
-from search.cli.option_groups import argument, command, option, switch
+from generalist_core.validation import InvalidConfigError
+from search.cli.option_groups import argument, command, given, option, switch
 from search.cli.options import (
     LOCAL,
     EndOptions,
     FailureOptions,
+    MovedOptions,
     OutputOptions,
     ProblemOptions,
     ResourceOptions,
@@ -84,31 +86,50 @@ def run_sweep(
         printing.print_finished(sweep, output)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a sweep is resumed."""
+
+    local: bool | None = option(LOCAL, flag="--local/--no-local")
+    accept: bool = switch(
+        "take changes of sweep.json by hand, if they do not change what a trial results in"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllMovedOptions(MovedOptions):
+    """Where the parts of a sweep are now that only its search needs, too."""
+
+    space: str | None = option("the file of the space (runs it)", "FILE.py:FUNCTION")
+
+
 @command("resume runs/digits --trials 40")
 def run_resume(
     end: EndOptions,
     failures: FailureOptions,
     resources: ResourceOptions,
+    moved: AllMovedOptions,
     output: ResultOptions,
+    options: ResumeOptions,
     folder: Path = argument("OUT"),
-    local: bool | None = option(LOCAL, flag="--local/--no-local"),
-    accept: bool = switch(
-        "take changes of sweep.json by hand, if they do not change what a trial results in"
-    ),
 ) -> None:
-    """Continue a sweep, however it ended."""
+    """Continue a sweep, or a training, however it ended."""
+    from search.api.moved import moved_parts
     from search.cli import printing
     from search.study.folder import read_request
 
     before = read_request(folder)
     config = replace(
         end.over(before),
-        resources=resources.over(before.resources, local=local),
+        resources=resources.over(before.resources, local=options.local),
         limits=failures.over(before.limits),
     )
-    if accept:
+    if options.accept:
         search.accept_request(folder)
-    sweep = search.resume(folder, config, console=output.console(), debug=output.debug)
+    parts = moved_parts(folder, **given(moved))
+    sweep = search.resume(
+        folder, config, **vars(parts), console=output.console(), debug=output.debug
+    )
     printing.print_finished(sweep, output)
 
 
@@ -125,12 +146,13 @@ def run_front(
     if pick is None:
         printing.print_front(sweep, output)
     else:
-        printing.print_pick(sweep, sweep.pick(pick), output)
+        printing.print_pick(sweep, pick, output)
 
 
 @command("export runs/digits --pick knee --to model.pt")
 def run_export(
     output: ResultOptions,
+    moved: MovedOptions,
     folder: Path = argument("OUT"),
     pick: str = option(f"which point: {PICKS}", "SPEC", MISSING),
     to: Path = option("the new file; FILE.json is written beside it", "FILE", MISSING),
@@ -141,11 +163,14 @@ def run_export(
     force: bool = switch("overwrite existing files"),
 ) -> None:
     """Write the model of one point of the front, and its card."""
+    from search.api.moved import moved_parts
     from search.cli import printing
 
     sweep = search.open_sweep(folder)
-    picked = sweep.pick(pick)
-    card = search.export(sweep, pick, to, file_format=format, force=force)
+    picked, parts = sweep.pick(pick), moved_parts(folder, **given(moved))
+    card = search.export(
+        sweep, pick, to, file_format=format, data=parts.data, model=parts.model, force=force
+    )
     printing.print_exported(picked, to, card, output)
 
 
@@ -180,18 +205,27 @@ def run_report(
 def run_verify(
     attacks: SuiteOptions,
     resources: ResourceOptions,
+    moved: MovedOptions,
     output: ResultOptions,
     folder: Path = argument("OUT"),
     ray: bool = switch("spread the points over Ray's workers"),
 ) -> None:
     """Measure a front again, on test images, by AutoAttack."""
+    from search.api.moved import moved_parts
     from search.cli import printing
     from search.report.write import warning_if_missing
 
     request = search.VerifyConfig(**attacks.settings())
     workers = resources.over(search.Resources()) if ray else None
-    sweep = search.open_sweep(folder)
-    document = search.verify(sweep, request, resources=workers, console=output.console())
+    sweep, parts = search.open_sweep(folder), moved_parts(folder, **given(moved))
+    document = search.verify(
+        sweep,
+        request,
+        resources=workers,
+        data=parts.data,
+        model=parts.model,
+        console=output.console(),
+    )
     with warning_if_missing(sweep.folder):
         search.write_report(sweep)
     printing.print_verified(sweep, document, output)
@@ -201,8 +235,11 @@ def run_verify(
 class ModelOptions:
     """What `evaluate` loads, and how."""
 
+    pick: str | None = option(f"which point of a sweep; default knee: {PICKS}", "SPEC")
     split: Literal["test", "validation"] = option("default test", default="test")
-    trust: bool = switch("also load a whole pickled module; this runs code that the file holds")
+    trust: bool = switch(
+        "also load a whole module, a program or any checkpoint; this runs code that the file holds"
+    )
     out: Path | None = option("store progress here, and continue from it", "FILE")
 
 
@@ -217,20 +254,28 @@ def run_evaluate(
 ) -> None:
     """Run the attack suite on any saved model.
 
-    MODEL is a state dict saved by torch.
+    MODEL is a state dict saved by torch, also in a checkpoint; or what export wrote, whose card
+    says the model and the data; or the folder of a sweep or of train.
     """
     from rich.progress import Progress as ProgressBar
 
     from generalist_core.data.datasets import load_dataset
     from generalist_core.device import resolve_device
     from search.api.evaluate import evaluate_resumably, follow, suite_document
+    from search.api.saved_models import saved_model
     from search.cli import printing
-    from search.running.mixtures import empty_model, load_model
 
-    config = build_config(problem)
+    saved = saved_model(file, pick=model.pick, trusted=model.trust)
+    own = problem.config is None and problem.preset is None
+    if own and (missing := saved.custom_parts() - set(given(problem))):
+        raise InvalidConfigError(
+            f"The card of {file} must name its parts, but its {' and '.join(sorted(missing))} came "
+            "from Python. Give --data, --model or both."
+        )
+    config = build_config(problem, before=saved.config if own else None)
     suite = build_suite(attacks, config, norm)
     data, device = load_dataset(config.data), resolve_device(config.device)
-    network = load_model(file, empty_model(config, data, None), trusted=model.trust).to(device)
+    network = saved.load(config, data).to(device)
     split = data.validation if model.split == "validation" else data.test
     assert split is not None
     with ProgressBar(console=output.console(), transient=True) as bar:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import SweepInterruptedError
-from search.folders import SweepFolder, TrialFolder
+from search.folders import SweepFolder
 from search.interruption import raise_interrupted, was_interrupted
 from search.wording import PROGRAM, command_text
 
@@ -34,8 +34,6 @@ def told_how_to_go_on(command: str, values: Mapping[str, Any]) -> Iterator[None]
 def _how_to_go_on(command: str, folder: Path | None) -> str:
     if folder is None:
         return AGAIN
-    if command in ("sweep", "resume") and SweepFolder(folder).request.is_file():
+    if command in ("sweep", "train", "resume") and SweepFolder(folder).request.is_file():
         return f"Interrupted. Continue: {command_text(PROGRAM, 'resume', folder.absolute())}"
-    if command == "train" and TrialFolder(folder).config.is_file():
-        return f"Interrupted. {folder} keeps its last epoch; train again with another --out."
     return AGAIN

@@ -146,6 +146,16 @@ class ProblemOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovedOptions:
+    """Where parts of a sweep are now; that they are the same is checked by their digests."""
+
+    TITLE = "If they have moved"
+
+    data_root: Path | None = option("folder of the data, or of the images", "FOLDER")
+    model: str | None = option("the file of the model (runs it)", "FILE.py:FUNCTION")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteOptions:
     """An attack suite."""
 

@@ -23,9 +23,10 @@ from search.cli.profile import profile_training
 from search.cli.sweep_file import file_text
 from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
-from search.folders import SweepFolder, TrialFolder
-from search.front.pick import Pick
+from search.folders import SweepFolder
+from search.front.pick import Pick, is_rule
 from search.front.points import accuracies_text, point_to_dict
+from search.front.redraws import MEANING, kept_shares, picked_share
 from search.report.console_table import console_table
 from search.report.write import front_document
 from search.study.folder import Sweep
@@ -62,9 +63,10 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
         say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
     if output.quiet:
         return
-    folder, files = trained.folder, TrialFolder(trained.folder)
+    folder, files = trained.folder, trained.files
     say(f"Written: {files.points} and metrics.jsonl; weights of the experts in {files.averages}")
     say(f"Watch:   {command_text('tensorboard', '--logdir', SweepFolder(folder).tensorboard)}")
+    say(f"Next:    {command_text(PROGRAM, 'front', folder)}; also report, verify and export")
     words = (PROGRAM, "sweep", "--config", files.config, "--out", f"{folder}-sweep")
     say(f"Search around it: {command_text(*words)}")
 
@@ -120,14 +122,18 @@ def print_rehearsal(rehearsal: Rehearsal, output: ResultOptions) -> None:
 
 def print_front(sweep: Sweep, output: ResultOptions) -> None:
     """Print a sweep's front, how its trials ended and what it cost."""
+    kept = kept_shares(sweep.front, sweep.results.points())
     if output.json:
         document = front_document(sweep.folder, sweep.results)
-        say(json.dumps({**document, "disk_bytes": disk_bytes(sweep.folder)}))
+        further = {"kept_shares": kept, "disk_bytes": disk_bytes(sweep.folder)}
+        say(json.dumps({**document, **further}))
         return
     front, counts, cost = sweep.front, sweep.counts, sweep.results.cost()
     kinds = sweep.results.failure_kinds().items()
     failures = f" ({', '.join(f'{n} {kind}' for kind, n in kinds)})" if kinds else ""
-    print_table(console_table(sweep.folder, front), width=100)
+    print_table(console_table(sweep.folder, front, kept), width=140)
+    if kept:
+        say(f"kept: in how many of {MEANING} the point stays on the front")
     say(
         f"Hypervolume {front.hypervolume:.4f} above {front.reference}; "
         f"{plural(counts.completed, 'trial')} completed, {counts.stopped_early} stopped early, "
@@ -137,12 +143,17 @@ def print_front(sweep: Sweep, output: ResultOptions) -> None:
     )
 
 
-def print_pick(sweep: Sweep, picked: Pick, output: ResultOptions) -> None:
-    """Print the point that was picked, the reason, and how to export it if its weights are kept."""
+def print_pick(sweep: Sweep, spec: str, output: ResultOptions) -> None:
+    """Print the point that `spec` picks, the reason, how stable that is, and how to export it."""
+    picked, share = sweep.pick(spec), None
+    if is_rule(spec):
+        share = picked_share(sweep.front, sweep.results.points(), spec)
     if output.json:
-        say(json.dumps(picked.to_dict()))
+        say(json.dumps({**picked.to_dict(), "picked_share": share}))
         return
     _print_point(picked)
+    if share is not None:
+        say(f"The same rule picks it in {100 * share:.0f} % of {MEANING}.")
     if sweep.files.trial(picked.point.trial).averages.is_file():
         words = (PROGRAM, "export", sweep.folder, "--pick", picked.point.name, "--to", "model.pt")
         say(f"Export it: {command_text(*words)}")

@@ -27,6 +27,9 @@ NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 NAME = re.compile(rf"(\d+)[-:]({NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
 """The name of a point, TRIAL-RATIO; a user may also type TRIAL:RATIO."""
 
+ROW = re.compile(r"[1-9]\d*", re.ASCII)
+"""The number of a row in the table of the front."""
+
 Values = NDArray[np.float64]
 
 SLACK = 1e-9
@@ -51,7 +54,8 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
     Args:
         front: the points to choose from.
         spec: `knee`; least accuracies, separated by commas; the one objective that counts;
-            weights of objectives; or the name of a point, its trial and mixing ratio.
+            weights of objectives; the name of a point, its trial and mixing ratio; or the number of
+            its row in the table of the front, from 1.
         points: all operating points; the name may be that of one that is not on the front.
 
     Raises:
@@ -71,6 +75,8 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
         return reaching(front, _numbers(spec, ">="))
     if "=" in text:
         return weighted(front, _numbers(spec, "="))
+    if ROW.fullmatch(text):
+        return at_row(front, int(text))
     if (name := NAME.fullmatch(text)) is None:
         raise _malformed(spec)
     return at(front, points or front.points, *name.groups())
@@ -159,6 +165,21 @@ def weighted(front: Front, weights: Mapping[str, float]) -> Pick:
     chosen = _best(front.points, merit, values.mean(1))
     terms = " + ".join(f"{weight / total:.3g} {name}" for name, weight in weights.items())
     return _picked(front, chosen, f"the largest {terms} on the front, {100 * merit.max():.1f} %")
+
+
+def is_rule(spec: str) -> bool:
+    """Whether a specification chooses by accuracies, and not a point by its name or row."""
+    text = "".join(spec.split())
+    return ROW.fullmatch(text) is None and NAME.fullmatch(text) is None
+
+
+def at_row(front: Front, row: int) -> Pick:
+    """The point in a row of the front's table, counted from 1."""
+    if row > len(front.points):
+        raise InvalidConfigError(
+            f"The row must be one of the front's {len(front.points)}, but got {row}."
+        )
+    return _picked(front, front.points[row - 1], "asked for by its row")
 
 
 def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pick:

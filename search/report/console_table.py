@@ -16,18 +16,25 @@ from search.report.contents import numbers_alike
 from search.wording import printable, value_text
 
 
-def console_table(folder: Path, front: Front) -> Table:
+def console_table(folder: Path, front: Front, kept: Mapping[str, float]) -> Table:
     """The front in % with 95 % intervals, and the mean and standard deviation over repeats.
 
-    The column `like` has the numbers of the points that one cannot be told apart from.
+    The column `like` has the numbers of the points that one cannot be told apart from, and `kept`
+    the shares of re-draws in which a point stays on the front. An accuracy below the region of
+    interest is marked by the least that counts.
     """
     like, repeats = numbers_alike(front), spreads(folder, front)
     table = Table(title="Natural-robust front (validation)", title_justify="left")
-    for column in ("#", "trial", "mixing ratio", *(f"{name} %" for name in front.objectives)):
+    floors = dict(zip(front.objectives, front.reference, strict=True))
+    ratio = f"mixing ratio\n{_ends(front)}"
+    for column in ("#", "trial", ratio, *(f"{name} %" for name in front.objectives), "kept %"):
         table.add_column(column, justify="right")
     table.add_column("like")
     for number, point in enumerate(front.points, 1):
-        cells = [_cell(point, name, repeats.get(point.name)) for name in front.objectives]
+        cells = [
+            _cell(point, name, repeats.get(point.name), floor) for name, floor in floors.items()
+        ]
+        cells.append(f"{100 * kept[point.name]:.0f}")
         alike = " ".join(map(str, like[point.name]))
         table.add_row(str(number), point.trial, ratio_text(point.mixing_ratio), *cells, alike)
     return table
@@ -71,8 +78,21 @@ def _state(row: Any) -> str:
             return str(state)
 
 
-def _cell(point: FrontPoint, name: str, repeats: Mapping[str, Any] | None) -> str:
+def _ends(front: Front) -> str:
+    """Which experts the ends of the ratio are, or whose weights it holds."""
+    experts = next((point.config.get("experts", ()) for point in front.points), ())
+    names = [printable(expert["name"]) for expert in experts]
+    if len(names) == 2:
+        return f"0 = {names[0]}\n1 = {names[1]}"
+    return ", ".join(names)
+
+
+def _cell(
+    point: FrontPoint, name: str, repeats: Mapping[str, Any] | None, floor: float = 0.0
+) -> str:
     text = interval_text(point.accuracies[name], point.interval(name))
+    if point.accuracies[name] < floor:
+        text += f" < {100 * floor:g}"
     if repeats is None:
         return text
     spread = repeats[name]["std"]

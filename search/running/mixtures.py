@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
-from generalist_core.models.state import copied, load_state
+from generalist_core.models.state import copied
 from generalist_core.training.averaging import mix
 from generalist_core.user_code import running_user_code
-from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
-from search.files import is_sealed, load_sealed, load_tensors
+from search.files import is_sealed, load_sealed
 from search.folders import SweepFolder
 
 
@@ -31,66 +27,6 @@ def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) 
             built = model(data.n_classes, data.shape)
     # the factory may return a model of the caller's, which must stay as it is
     return copied(built).eval()
-
-
-def load_model(path: Path, architecture: nn.Module, *, trusted: bool) -> nn.Module:
-    """The model in a file: a state dict for `architecture` or, if `trusted`, a whole module.
-
-    Loading a whole module runs code; loading a state dict cannot. The batch counters of BatchNorm
-    may be missing.
-
-    Raises:
-        InvalidConfigError: the file cannot be loaded, or is of another architecture.
-    """
-    if not path.is_file():
-        raise InvalidConfigError(f"The model must be a file, but there is no file {path}.")
-    _require_no_program(path)
-    if trusted:
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=False)
-        except Exception as error:  # a changed bit can raise anything
-            raise InvalidConfigError(
-                f"{path} must be a complete file of torch, but: {error}"
-            ) from error
-        if isinstance(loaded, nn.Module):
-            return loaded.eval()
-    try:
-        state = load_tensors(path)
-    except SweepFolderError as error:
-        cure = "It takes weights as export writes them; --trust also loads a whole module."
-        raise InvalidConfigError(f"{error} {cure}") from error
-    if not isinstance(state, dict):
-        raise InvalidConfigError(
-            f"{path} must hold a state dict, but holds {type(state).__name__}."
-        )
-    _load_weights(architecture, state, path)
-    return architecture.eval()
-
-
-def _require_no_program(path: Path) -> None:
-    """Refuse what torch.jit.save and torch.export.save write, which attacks cannot run."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return  # what is wrong with the file is found where it is loaded
-    kinds = {"models/model.json": "torch.export", "constants.pkl": "TorchScript"}
-    for name, kind in kinds.items():
-        if name in names:
-            raise InvalidConfigError(
-                f"The model must be a file of weights, but {path} is a program of {kind}. Evaluate "
-                "the weights that `export --format weights` writes."
-            )
-
-
-def _load_weights(architecture: nn.Module, state: dict[str, Any], path: Path) -> None:
-    try:
-        load_state(architecture, state)
-    except RuntimeError as error:
-        raise InvalidConfigError(
-            f"{path} must hold weights of the architecture, but {error}. Give --config, or --model "
-            "and --width."
-        ) from error
 
 
 def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,7 @@ from search.files import read_json, write_json
 from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.pick import Pick, pick
+from search.interruption import do_nothing, on_interruption
 from search.study.ledger import Ledger
 from search.study.records import TrialCounts
 from search.study.request import is_recorded, record, require_recorded, what_counts
@@ -117,6 +119,19 @@ def open_sweep(folder: str | Path, *, accept: bool = False) -> Sweep:
     ledger = open_ledger(folder, config, stored["study"])
     require_recorded(files.request, stored, ledger.study, accept=accept)
     return Sweep(folder=folder, config=config, ledger=ledger)
+
+
+def begin_ledger(
+    folder: Path, config: SweepConfig, custom: Mapping[str, Any], pins: Mapping[str, str]
+) -> Ledger:
+    """Write the request of a new sweep into its folder, see `write_request`, and begin its study.
+
+    A signal waits for both: a request without its study could not be resumed.
+    """
+    study = f"{folder.name}-{uuid.uuid4().hex[:8]}"
+    with on_interruption(do_nothing):
+        write_request(folder, config, study, custom, pins)
+        return open_ledger(folder, config, study, is_new=True)
 
 
 def open_ledger(folder: Path, config: SweepConfig, study: str, *, is_new: bool = False) -> Ledger:

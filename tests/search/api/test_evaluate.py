@@ -11,8 +11,8 @@ import torch
 from generalist_core.config import ModelConfig
 from generalist_core.models.build import build_model
 from generalist_core.validation import InvalidConfigError
+from search.api.saved_models import load_model
 from search.cli.main import main
-from search.running.mixtures import load_model
 
 DATA = ["--data", "digits", "--model", "convnet", "--width", "2", "--epsilon", "0.1"]
 ATTACKS = ["--attacks", "fgsm,pgd-5", "--n-images", "40"]
@@ -63,10 +63,10 @@ def test_weights_of_another_architecture_are_refused(state: object, tmp_path: Pa
     torch.save(state, tmp_path / "other.pt")
     net = build_model(ModelConfig(width=2), 10, (1, 8, 8), seed=0)
     with pytest.raises(InvalidConfigError, match="weights of the architecture"):
-        load_model(tmp_path / "other.pt", net, trusted=False)
+        load_model(tmp_path / "other.pt", lambda: net, trusted=False)
 
 
 def test_weights_of_another_width_are_refused(saved: Path) -> None:
     wider = build_model(ModelConfig(width=3), 10, (1, 8, 8), seed=0)
     with pytest.raises(InvalidConfigError, match="--width"):
-        load_model(saved, wider, trusted=False)
+        load_model(saved, lambda: wider, trusted=False)

@@ -363,20 +363,19 @@ class Harmful:
 
 CHECKPOINTS = {
     "weights not there": Bad(WEIGHTS, "there is no file.*a.pt"),
-    "weights a folder": Bad(WEIGHTS.replace("a.pt", ""), "must be a file"),
+    "weights a folder": Bad(WEIGHTS.replace("a.pt", ""), "sweep.json must exist"),
     "weights torn": Bad(WEIGHTS, "only tensors", files={"a.pt": saved({})[:-40]}),
     "weights empty": Bad(WEIGHTS, "only tensors", files={"a.pt": b""}),
     "weights with code": Bad(WEIGHTS, "only tensors.*--trust", files={"a.pt": saved(Harmful())}),
     "weights a text": Bad(WEIGHTS, "only tensors", files={"a.pt": "natural"}),
     "weights a list": Bad(WEIGHTS, "a state dict.*list", files={"a.pt": saved([1])}),
     **{
-        f"{kind}{trust}": Bad(
-            f"{WEIGHTS}{trust}",
-            f"must be a file of weights, but .*a.pt is a program of {kind}.*--format weights",
+        kind: Bad(
+            WEIGHTS,
+            f"must be a file of weights, but .*a.pt is a program of {kind}.*--trust",
             files={"a.pt": program(kind)},
         )
         for kind in ("TorchScript", "torch.export")
-        for trust in ("", " --trust")
     },
     "weights of another model": Bad(
         WEIGHTS, "\\['a'\\] are unknown", files={"a.pt": saved({"a": torch.zeros(1)})}

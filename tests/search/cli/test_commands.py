@@ -22,7 +22,7 @@ def test_train_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert [p["mixing_ratio"] for p in document["points"]][:3] == [0.0, 0.5, 1.0]
     assert document["forward_images"] > 0
     there = {path.name for path in out.iterdir()}
-    assert {"config.json", "metrics.jsonl", "averages.pt", "points.json", "tensorboard"} == there
+    assert {"sweep.json", "study.journal", "tensorboard", "trials"} == there
 
 
 def test_train_says_where_its_results_are_and_what_may_follow(
@@ -30,14 +30,19 @@ def test_train_says_where_its_results_are_and_what_may_follow(
 ) -> None:
     out = tmp_path / "my run"
     assert main(["train", *TINY, "--out", str(out)]) == 0
-    *_, written, watch, search = capsys.readouterr().out.splitlines()
-    assert f"{out}/points.json" in written
-    assert f"{out}/averages.pt" in written
+    *_, written, watch, following, search = capsys.readouterr().out.splitlines()
+    assert f"{out}/trials/0000/points.json" in written
+    assert f"{out}/trials/0000/averages.pt" in written
     assert watch.endswith(f"tensorboard --logdir '{out}/tensorboard'")
+    assert f"generalist-search front '{out}'; also" in following
+    for command in ("front", "resume"):
+        assert main([command, str(out), "--json"]) == 0
+        (trial,) = {point["trial"] for point in json.loads(capsys.readouterr().out)["points"]}
+        assert trial == "0000"
     program, *words = shlex.split(search.removeprefix("Search around it: "))
     assert program == "generalist-search"
     options = parse(words).params
-    assert options["problem__config"] == out / "config.json"
+    assert options["problem__config"] == out / "trials/0000/config.json"
     assert load_config(options["problem__config"]).data.n_train == 100
     assert not options["training__out"].exists()
     assert main(["train", *TINY, "--out", str(tmp_path / "quiet"), "--quiet"]) == 0
@@ -46,7 +51,7 @@ def test_train_says_where_its_results_are_and_what_may_follow(
 
 def out_points(folder: Path) -> int:
     """How many points a training released."""
-    return len(json.loads((folder / "points.json").read_text())["points"])
+    return len(json.loads((folder / "trials/0000/points.json").read_text())["points"])
 
 
 def requested(folder: Path) -> dict[str, Any]:

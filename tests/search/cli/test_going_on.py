@@ -10,7 +10,7 @@ import pytest
 
 from search.cli.going_on import told_how_to_go_on
 from search.errors import SweepInterruptedError
-from search.folders import SweepFolder, TrialFolder
+from search.folders import SweepFolder
 from search.interruption import do_nothing, interruptible, on_interruption
 
 
@@ -27,14 +27,10 @@ def test_a_command_that_has_written_nothing_is_run_again(tmp_path: Path) -> None
         assert message(command, tmp_path) == "Interrupted. Run the command again."
 
 
-def test_a_sweep_is_resumed(tmp_path: Path) -> None:
+def test_a_sweep_and_a_training_are_resumed(tmp_path: Path) -> None:
     SweepFolder(tmp_path).request.touch()
-    assert message("sweep", tmp_path).endswith(f"Continue: generalist-search resume {tmp_path}")
-
-
-def test_a_training_needs_another_folder(tmp_path: Path) -> None:
-    TrialFolder(tmp_path).config.touch()
-    assert "another --out" in message("train", tmp_path)
+    for command in ("sweep", "train"):
+        assert message(command, tmp_path).endswith(f": generalist-search resume {tmp_path}")
 
 
 def test_a_signal_that_could_not_be_answered_is_answered_at_the_end() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from generalist_core.validation import InvalidConfigError
 from search.front.front import Front
-from search.front.pick import pick
+from search.front.pick import is_rule, pick
 from search.front.points import FrontPoint
 
 NAMES = ("natural", "robust", "l2")
@@ -209,3 +209,14 @@ def test_what_cannot_be_picked_is_refused_with_the_cure(spec: str, message: str)
 def test_an_empty_front_has_no_point_to_pick() -> None:
     with pytest.raises(InvalidConfigError, match="no trial has completed"):
         pick(Front.of([], NAMES[:2]), "knee")
+
+
+def test_a_row_of_the_table_is_counted_from_1() -> None:
+    front = front_of(BENT)
+    for number, point in enumerate(front.points, 1):
+        assert pick(front, f" {number} ").point == point
+        assert not is_rule(str(number))
+    with pytest.raises(InvalidConfigError, match="one of the front's 4, but got 5"):
+        pick(front, "5")
+    assert is_rule("knee")
+    assert not is_rule("0004-0.5")

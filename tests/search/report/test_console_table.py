@@ -15,8 +15,8 @@ from tests.helpers.reports import ledger_of
 
 
 def lines_of(folder: Path, front: Front) -> list[str]:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(console_table(folder, front))
+    console = Console(file=io.StringIO(), width=140)
+    console.print(console_table(folder, front, {point.name: 0.25 for point in front.points}))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -26,6 +26,7 @@ def test_each_point_has_its_accuracies_with_intervals(tmp_path: Path) -> None:
     rows = [line for line in lines_of(tmp_path, front) if line.startswith("│")]
     for row, point in zip(rows, front.points, strict=True):
         assert point.trial in row
+        assert "│     25 │" in row
         for name, accuracy in point.accuracies.items():
             assert interval_text(accuracy, point.interval(name)) in row
 
@@ -46,3 +47,18 @@ def test_repeats_stand_beside_the_point_that_they_repeat(tmp_path: Path) -> None
     text = "\n".join(lines_of(tmp_path, front))
     assert text.count("; repeats 70.0 ± 14.1") == 1
     assert text.count("; repeats 50.0 ± 0.0") == 1
+
+
+def test_the_ends_of_the_ratio_and_what_lies_below_the_region_of_interest_are_marked(
+    tmp_path: Path,
+) -> None:
+    front = ledger_of(1).results.front()
+    text = "\n".join(lines_of(tmp_path, front))
+    assert "0 = natural" in text
+    assert "1 = robust" in text
+    assert " < " not in text
+    least = max(point.accuracies["natural"] for point in front.points)
+    bounded = Front.of(front.points, front.objectives, (least, 0.0))
+    text = "\n".join(lines_of(tmp_path, bounded))
+    n_below = sum(point.accuracies["natural"] < least for point in front.points)
+    assert text.count(f" < {100 * least:g}") == n_below == len(front.points) - 1

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from generalist_core.models.state import state_of
 from generalist_core.training.averaging import load_weights, named, weights_of
+from search.api.saved_models import load_model
 from search.files import load_sealed, load_tensors, save_sealed
-from search.running.mixtures import load_model, mixed_state
+from search.running.mixtures import mixed_state
 from tests.helpers.problems import two_experts
 from tests.helpers.tiny import begin, finish
 
@@ -63,7 +64,7 @@ def test_a_mixture_in_a_file_is_the_mixture_in_memory(tmp_path: Path) -> None:
     save_sealed(tmp_path / "state.pt", state_of(expected))
     x = torch.rand(3, 1, 4, 4)
     for file in ("mixture.pt", "state.pt"):
-        loaded = load_model(tmp_path / file, Shifted(), trusted=False)
+        loaded = load_model(tmp_path / file, Shifted, trusted=False)
         assert torch.equal(loaded(x), expected(x))
     norm = torch.linalg.matrix_norm(expected.linear.weight.detach(), 2)
     torch.testing.assert_close(norm, torch.tensor(1.0))
