@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from spaces import load_space, paper_suggestion
 from tests import ROOT
 from tests.helpers.tiny import tiny_config
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.*"))
+EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.*") if p.suffix != ".ipynb")
 FASHION = Path(os.environ.get("DATA", "/usr/share/datasets/fashion-mnist"))
 
 
@@ -91,6 +93,31 @@ def test_digits_in_twenty_lines(tmp_path: Path, run: Callable[..., list[str]]) -
 def test_a_script_can_be_parsed(name: str) -> None:
     """That its commands are accepted, tests/test_docs.py checks."""
     subprocess.run(["sh", "-n", str(ROOT / "examples" / name)], check=True)
+
+
+def shown(cell: str, names: dict[str, Any]) -> Any:
+    """Run a cell of a notebook as its kernel does; returns the value of its last expression."""
+    module = ast.parse(cell)
+    assert isinstance(module.body[-1], ast.Expr)
+    last = ast.Expression(module.body.pop().value)  # type: ignore[attr-defined]
+    exec(compile(module, "cell", "exec"), names)
+    return eval(compile(last, "cell", "eval"), names)
+
+
+@pytest.mark.slow
+def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows the front and the choice as tables, and attacks the model that it exported."""
+    cells = read_json(ROOT / "examples" / "notebook.ipynb")["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sum(len(cell.splitlines()) for cell in code) < 40
+    assert all(cell.get("outputs", []) == [] for cell in cells)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    _, sweep, trials, picked, _, measured = [shown(cell, names) for cell in code]
+    assert sweep._repr_html_().count("<tr>") == 1 + len(sweep.front.points)
+    assert len(trials) == 4
+    assert picked.point.name in picked._repr_html_()
+    assert 0 <= measured["robust"] < measured["natural"] <= 1
 
 
 @pytest.mark.slow

@@ -190,13 +190,14 @@ def run_report(
         "draw published points beside the front: columns name and the first two objectives",
         "FILE.csv",
     ),
+    pick: str = option(f"describe this point, by default the knee: {PICKS}", "SPEC", "knee"),
 ) -> None:
     """Write report.html, front.csv and all plots again."""
     from search.report.published import read_reference
 
     sweep = search.open_sweep(folder)
     published = read_reference(reference, sweep.results.objectives) if reference else ()
-    search.write_report(sweep, published)
+    search.write_report(sweep, published, spec=pick)
     written = f"{folder}/report.html, front.png, front.csv, front.json; for print: {folder}/plots"
     print(printable(written))
 

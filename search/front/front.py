@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,11 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.front.points import FrontPoint, values_of
+from search.front.points import FrontPoint, points_html, values_of
+from search.wording import plural
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Front:
     """The operating points that no other dominates, and their hypervolume above `reference`.
 
@@ -24,6 +26,18 @@ class Front:
     points: tuple[FrontPoint, ...]
     reference: tuple[float, ...]
     hypervolume: float
+
+    def __repr__(self) -> str:
+        return f"<Front of {self._summary}>"
+
+    def _repr_html_(self) -> str:
+        summary = html.escape(f"Front of {self._summary} (validation, 95 % intervals)")
+        return f"<p>{summary}</p>{points_html(self.points, self.objectives)}"
+
+    @property
+    def _summary(self) -> str:
+        size, names = plural(len(self.points), "point"), ", ".join(self.objectives)
+        return f"{size} in {names}: hypervolume {self.hypervolume:.4f}"
 
     @staticmethod
     def of(

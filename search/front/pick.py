@@ -6,6 +6,7 @@ points nor on dominated ones. `knee` does not depend on the scale of an objectiv
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from generalist_core.config.mixing import ratio_key, ratio_text
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.config import PICKS
 from search.front.front import Front
-from search.front.points import FrontPoint, trial_id, values_of
+from search.front.points import FrontPoint, points_html, trial_id, values_of
 from search.wording import plural
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
@@ -42,6 +43,10 @@ class Pick:
 
     point: FrontPoint
     reason: str
+
+    def _repr_html_(self) -> str:
+        table = points_html([self.point], list(self.point.accuracies))
+        return f"<p>{html.escape(self.reason)}</p>{table}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ def release_curves(points: Sequence[FrontPoint]) -> list[list[FrontPoint]]:
     return [sorted(curve, key=lambda p: ratio_key(p.mixing_ratio)) for curve in curves.values()]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FrontPoint:
     """One released mixture of one trial: (trial, mixing ratio) -> accuracy in each objective.
 
@@ -65,6 +66,13 @@ class FrontPoint:
     n_images: int
     epoch: int
     config: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        accuracies = (f"{name} {100 * value:.1f} %" for name, value in self.accuracies.items())
+        return f"<FrontPoint {self.name}: {', '.join(accuracies)}>"
+
+    def _repr_html_(self) -> str:
+        return points_html([self], list(self.accuracies))
 
     @property
     def name(self) -> str:
@@ -114,6 +122,20 @@ def interval_text(accuracy: float, interval: Sequence[float]) -> str:
     """An accuracy with its interval in %, such as `88.6 [85.5, 91.3]`."""
     low, high = interval
     return f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points_html(points: Sequence[FrontPoint], objectives: Sequence[str]) -> str:
+    """The points as a table for a notebook: names, and accuracies in % with their intervals."""
+    rows = [["#", "point", *(f"{name} %" for name in objectives)]]
+    for number, point in enumerate(points, 1):
+        cells = (interval_text(point.accuracies[name], point.interval(name)) for name in objectives)
+        rows.append([str(number), point.name, *cells])
+    tags = ["th", *["td"] * len(points)]
+    lines = [
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(tags, rows, strict=True)
+    ]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def accuracies_text(point: FrontPoint) -> str:

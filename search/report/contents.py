@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,31 +13,42 @@ from typing import Any
 from search.files import disk_bytes, read_if_intact, read_json
 from search.folders import SweepFolder
 from search.front.front import Front
+from search.front.pick import Pick, knee, pick
 from search.front.points import FrontPoint, release_curves
 from search.front.repeats import Attainment, attainment, spreads
+from search.report.descent import Ancestor, ancestors
 from search.report.importance import Importance, importances, searched
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
-from search.study.records import Growth, TrialCounts
+from search.study.records import Growth, TrialCounts, TrialRecord
 from search.study.results import Results
 from search.study.storage import masked
 
 N_DETAILED = 2000
 """Maximum number of points all of which show their parameters, which takes a kilobyte for each."""
 
+N_BARS = 20
+"""Maximum number of points on the front whose intervals are drawn as bars, not as a band."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContents:
     """A sweep as its report shows it.
 
-    `params` are the searched parameters of each trial, `verified` the rows of `verified.json` by
-    the names of the points, `spreads` the mean and standard deviation over the repeats of each
-    point on the front, `request` and `environment` the content of `sweep.json` without passwords.
+    `knee` and `chosen` are None as long as the front is empty. `ancestors` has the trials that
+    others continue, `params` the searched parameters of each trial, `verified` the rows of
+    `verified.json` by the names of the points, `spreads` the mean and standard deviation over the
+    repeats of each point on the front, `request` and `environment` the content of `sweep.json`
+    without passwords.
     """
 
     name: str
     points: Sequence[FrontPoint]
     front: Front
+    knee: Pick | None
+    chosen: Pick | None
+    records: Sequence[TrialRecord]
+    ancestors: Mapping[str, Ancestor]
     params: Mapping[str, Mapping[str, Any]]
     history: Sequence[Growth]
     importances: Sequence[Importance]
@@ -60,6 +73,40 @@ class ReportContents:
         """Whether the parameters of every point are shown, and not only of those on the front."""
         return len(self.points) <= N_DETAILED
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether the figure of the front has the intervals as bars: of few points."""
+        return len(self.front.points) <= N_BARS
+
+    @property
+    def has_band(self) -> bool:
+        """Whether it has them as a band: of many points, whose front is a line."""
+        return not self.has_bars and len(self.objectives) == 2
+
+    @functools.cached_property
+    def pairs(self) -> list[Front]:
+        """With three objectives and more, the front of all points in each two of them."""
+        if len(self.objectives) < 3:
+            return []
+        levels = dict(zip(self.objectives, self.front.reference, strict=True))
+        pairs = itertools.combinations(self.objectives, 2)
+        return [Front.of(self.points, pair, tuple(levels[n] for n in pair)) for pair in pairs]
+
+    @functools.cached_property
+    def best(self) -> dict[str, dict[str, float]]:
+        """The best value of each objective that a mixture of a trial reaches, by the trial's id."""
+        return {
+            curve[0].trial: {
+                name: max(point.accuracies[name] for point in curve) for name in self.objectives
+            }
+            for curve in self.curves
+        }
+
+    @functools.cached_property
+    def n_on_front(self) -> Counter[str]:
+        """How many points of the front each trial has."""
+        return Counter(point.trial for point in self.front.points)
+
     @functools.cached_property
     def like(self) -> dict[str, list[int]]:
         """See `numbers_alike`."""
@@ -75,24 +122,35 @@ class ReportContents:
         suites = self.verified[point]["attacks"].values()
         return [indicator for suite in suites for indicator in suite["indicators"]]
 
-    @property
+    @functools.cached_property
     def curves(self) -> list[list[FrontPoint]]:
         """The release curve of each trial: its points, sorted by mixing ratio."""
         return release_curves(self.points)
 
 
 def gather(
-    folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()
+    folder: Path,
+    results: Results,
+    reference: Sequence[ReferencePoint] = (),
+    spec: str = "knee",
 ) -> ReportContents:
-    """Collect everything that the report of a sweep shows, from its study and its folder."""
+    """Collect everything that the report of a sweep shows, from its study and its folder.
+
+    `spec` chooses the point whose card is shown, see `search.front.pick.pick`.
+    """
     files, front = SweepFolder(folder), results.front()
+    points, records = results.points(), results.records()
     repeats = read_if_intact(files.repeats).get("repeats", [])
     verified, request = read_if_intact(files.verified), read_json(files.request, {})
     return ReportContents(
         name=folder.absolute().name,
-        points=results.points(),
+        points=points,
         front=front,
-        params={record.trial: searched(record.params) for record in results.records()},
+        knee=knee(front) if front.points else None,
+        chosen=pick(front, spec, points) if front.points else None,
+        records=records,
+        ancestors=ancestors(records),
+        params={record.trial: searched(record.params) for record in records},
         history=results.history(),
         importances=importances(results),
         attainment=attainment(repeats, front.objectives) if repeats else None,

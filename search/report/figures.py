@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from generalist_core.config.mixing import ratio_text
+from search.front.front import Front, non_dominated
 from search.front.points import FrontPoint, interval_text, values_of
 from search.front.repeats import Attainment
 from search.report.contents import ReportContents
@@ -31,6 +32,10 @@ TEST_BARS = "rgba(232,131,58,0.45)"
 OTHERS = "rgba(128,128,128,0.55)"
 
 PUBLISHED = "#9b6dd6"
+
+BAND = "rgba(59,130,246,0.16)"
+
+KNEE, CHOSEN = "#d99a00", "#d1495b"
 
 MARGIN = {"l": 64, "r": 16, "t": 36, "b": 52}
 
@@ -52,6 +57,7 @@ def front_figure(contents: ReportContents) -> go.Figure:
         _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
     )
     _add_front(figure, contents)
+    _add_picks(figure, contents)
     if contents.verified:
         _add_verified(figure, contents)
     if contents.reference:
@@ -61,10 +67,48 @@ def front_figure(contents: ReportContents) -> go.Figure:
         margin=MARGIN,
         hovermode="closest",
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={"title": {"text": accuracy_title(names[0])}, "range": _view(contents, 0)},
+        yaxis={"title": {"text": accuracy_title(names[1])}, "range": _view(contents, 1)},
+    )
+    return figure
+
+
+def _view(contents: ReportContents, axis: int) -> list[float]:
+    """The range of an axis that leaves out points far below the front, so that the front is seen.
+
+    It contains the intervals of the front, and all verified and published points.
+    """
+    front, name = contents.front.points, contents.objectives[axis]
+    ends = [end for point in front for end in point.interval(name)]
+    ends += [row["test"][name] for row in contents.verified.values()]
+    ends += [point.accuracies[name] for point in contents.reference]
+    low, high = 100 * min(ends), 100 * max(ends)
+    lowest = 100 * min(point.accuracies[name] for point in contents.points)
+    low, span = max(min(lowest, low), low - (high - low)), high - low
+    return [low - 0.05 * span, high + 0.05 * span]
+
+
+def pair_figure(contents: ReportContents, pair: Front) -> go.Figure:
+    """All operating points in two objectives, the front of all of them, and that in the pair."""
+    names, figure = pair.objectives, go.Figure()
+    on_front = {point.name for point in contents.front.points}
+    others = [point for point in contents.points if point.name not in on_front]
+    for points, title, color, size in (
+        (others, "other points", OTHERS, 5),
+        (contents.front.points, "front", FRONT, 7),
+    ):
+        texts = [measured_text(contents, point) for point in points]
+        dots = _dots(100 * values_of(points, names), texts, title, color=color, size=size)
+        figure.add_trace(dots.update(showlegend=False))
+    steps = _steps(100 * values_of(pair.points, names), "front in the pair", TEST)
+    figure.add_trace(steps.update(showlegend=False, hoverinfo="skip", mode="lines"))
+    return figure.update_layout(
+        height=340,
+        margin={**MARGIN, "t": 12},
+        hovermode="closest",
         xaxis={"title": {"text": accuracy_title(names[0])}},
         yaxis={"title": {"text": accuracy_title(names[1])}},
     )
-    return figure
 
 
 def growth_figure(history: Sequence[Growth]) -> go.Figure:
@@ -159,9 +203,12 @@ def _add_front(figure: go.Figure, contents: ReportContents) -> None:
     values, third = 100 * values_of(points, names), contents.objectives[2:3]
     if not third:
         figure.add_trace(_line(values, "front's steps", FRONT, shape="vh", shown=False))
+    if contents.has_band:
+        figure.add_trace(_band(points, names))
     texts = [hover_text(contents, point) for point in points]
     dots = _dots(values, texts, "front (validation)", color=FRONT, size=9)
-    dots.error_x, dots.error_y = (_bars(points, name, FRONT) for name in names)
+    if contents.has_bars:
+        dots.error_x, dots.error_y = (_bars(points, name, FRONT) for name in names)
     if third:
         colours = (100 * values_of(points, third)[:, 0]).tolist()
         title = f"{html.escape(third[0])} (%)"
@@ -169,9 +216,49 @@ def _add_front(figure: go.Figure, contents: ReportContents) -> None:
             color=colours,
             colorscale="Viridis",
             showscale=True,
+            line={"width": 1, "color": OTHERS},  # the darkest colour is seen on black
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
         )
     figure.add_trace(dots)
+
+
+def _add_picks(figure: go.Figure, contents: ReportContents) -> None:
+    """A ring around the knee, and around the chosen point if it is another."""
+    assert contents.knee is not None
+    assert contents.chosen is not None
+    picked = {contents.chosen.point.name: ("chosen", contents.chosen, CHOSEN)}
+    picked[contents.knee.point.name] = ("knee", contents.knee, KNEE)
+    for label, pick, color in picked.values():
+        place = 100 * values_of([pick.point], contents.objectives[:2])
+        line = {"width": 2.5, "color": color}
+        ring = {"symbol": "circle-open", "size": 18, "line": line, "color": color}
+        figure.add_trace(_trace(place, label, mode="markers", marker=ring, hoverinfo="skip"))
+
+
+def _band(points: Sequence[FrontPoint], names: Sequence[str]) -> go.Scatter:
+    """The area between the fronts of the lower and of the upper ends of the intervals."""
+    ends = 100 * np.array([[point.interval(name) for name in names] for point in points])
+    low, high = (_staircase(ends[..., i]) for i in (0, 1))
+    outline = np.concatenate([high, low[::-1]])
+    return _trace(
+        outline,
+        "95 % intervals",
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=BAND,
+        hoverinfo="skip",
+    )
+
+
+def _staircase(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The corners of the line below which the front of these values, (points, 2), dominates."""
+    front = values[non_dominated(values)]
+    front = front[front[:, 0].argsort()]
+    inner = np.column_stack([front[:-1, 0], front[1:, 1]])
+    corners = np.empty((2 * len(front) - 1, 2))
+    corners[::2], corners[1::2] = front, inner
+    return corners
 
 
 def _add_verified(figure: go.Figure, contents: ReportContents) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from generalist_core.config import TrainConfig
-from generalist_core.config.codec import from_dict
 from search.front.front import Front
-from search.front.points import FrontPoint, release_curves
+from search.front.points import FrontPoint
 from search.report.contents import ReportContents
+from search.report.descent import lineage_of
 from search.report.figures import MARGIN, OTHERS, measured_text, params_text
-from spaces.lineages import LENGTH, START, lineage_params
+from spaces.lineages import START
 
 SYMBOLS = {True: "circle", False: "diamond"}
 """The marker of a branch whose robust expert rests, and of one in which both are trained."""
@@ -49,6 +47,7 @@ def lineages_figure(contents: ReportContents) -> go.Figure | None:
         height=420,
         margin=MARGIN,
         hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         xaxis={"title": {"text": "epochs of the lineage"}, "type": "log"},
         yaxis={"title": {"text": "hypervolume of the branch"}, "rangemode": "tozero"},
     )
@@ -58,11 +57,10 @@ def lineages_figure(contents: ReportContents) -> go.Figure | None:
 def _lineages(contents: ReportContents) -> list[list[Branch]]:
     """The branches of each lineage, in the order of its length."""
     lineages: dict[str, list[Branch]] = {}
-    for branch in release_curves(contents.points):
-        params = contents.params.get(branch[0].trial, {})
-        if {LENGTH, START} <= set(params):
-            shared = lineage_params(params, from_dict(branch[0].config, TrainConfig))
-            lineages.setdefault(json.dumps(shared, sort_keys=True), []).append(branch)
+    for branch in contents.curves:
+        name = lineage_of(contents.params.get(branch[0].trial, {}), branch[0].config)
+        if name is not None:
+            lineages.setdefault(name, []).append(branch)
     for branches in lineages.values():
         branches.sort(key=lambda branch: contents.params[branch[0].trial][START])
     return list(lineages.values())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -18,14 +18,14 @@ from plotly.offline import get_plotlyjs
 from generalist_core.config.mixing import ratio_key, ratio_text
 from search.front.points import interval_text
 from search.report.contents import ReportContents
-from search.report.figures import attainment_figure, front_figure, growth_figure
+from search.report.figures import attainment_figure, front_figure, growth_figure, pair_figure
 from search.report.lineages_figure import lineages_figure
 from search.report.parameter_figures import (
     NEGLIGIBLE,
     by_importance,
     importance_figure,
     parallel_figure,
-    slices_figure,
+    slice_figures,
 )
 from search.wording import duration, plural, value_text
 
@@ -80,7 +80,8 @@ def figures_of(contents: ReportContents) -> dict[str, go.Figure]:
     if contents.points:
         figures["front"] = front_figure(contents)
         figures["parallel"] = parallel_figure(contents)
-        figures["slices"] = slices_figure(contents)
+        figures |= _numbered("slice", slice_figures(contents))
+        figures |= _numbered("pair", [pair_figure(contents, pair) for pair in contents.pairs])
     if contents.history:
         figures["growth"] = growth_figure(contents.history)
     lineages = lineages_figure(contents)
@@ -92,6 +93,11 @@ def figures_of(contents: ReportContents) -> dict[str, go.Figure]:
     if contents.given_importances:
         figures["importance"] = importance_figure(contents.given_importances)
     return figures
+
+
+def _numbered(name: str, figures: Sequence[go.Figure]) -> dict[str, go.Figure]:
+    """Figures that stand side by side."""
+    return {f"{name}-{number}": figure for number, figure in enumerate(figures)}
 
 
 def _spec(figure: go.Figure) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ from plotly.subplots import make_subplots
 from generalist_core.config.mixing import ratio_key
 from search.front.points import FrontPoint
 from search.report.contents import ReportContents
-from search.report.figures import FRONT, MARGIN, OTHERS, accuracy_title, curve_color, measured_text
+from search.report.figures import FRONT, MARGIN, OTHERS, curve_color, measured_text
 from search.report.importance import Importance
 from search.wording import value_text
 
@@ -21,6 +22,15 @@ NOT_SET = "not set"
 
 NEGLIGIBLE = 0.005
 """Parameters of a smaller fraction for every target are not drawn."""
+
+TITLE_WIDTH = 38
+"""Characters in a line of the title of a slice."""
+
+DOTS: dict[bool, dict[str, Any]] = {
+    False: {"mode": "markers", "marker": {"color": OTHERS, "size": 5}},
+    True: {"mode": "markers", "marker": {"color": FRONT, "size": 7}},
+}
+"""How a dot of a slice is drawn that is on the front or not."""
 
 AXIS_WIDTH, WIDEST = 112, 3600
 """Pixels between two axes of the parallel coordinates, and in all: WebGL may fail beyond 4096."""
@@ -41,9 +51,7 @@ def parallel_figure(contents: ReportContents) -> go.Figure:
         varying.append(_numeric(f"{name} (%)", accuracies))
     varying += [_numeric(name, values) for name, values in ratio_columns(points).items()]
     params = [contents.params.get(point.trial, {}) for point in points]
-    fractions = next((one.fractions for one in contents.given_importances), {})
-    names = {name for values in params for name in values}
-    for name in sorted(names, key=lambda name: (-fractions.get(name, 0.0), name)):
+    for name in _by_falling_importance(contents):
         axis = _dimension(name, [values.get(name) for values in params])
         varying += [axis] if axis is not None else []
     colour = contents.objectives[1]
@@ -98,6 +106,13 @@ def importance_figure(given: Sequence[Importance]) -> go.Figure:
     return figure
 
 
+def _by_falling_importance(contents: ReportContents) -> list[str]:
+    """The parameters that the released trials have, by falling importance for the front."""
+    fractions = next((one.fractions for one in contents.given_importances), {})
+    names = {name for trial in contents.best for name in contents.params.get(trial, {})}
+    return sorted(names, key=lambda name: (-fractions.get(name, 0.0), name))
+
+
 def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
     """The parameters by rising importance for the first target, and those negligible for all."""
     names = sorted({name for one in given for name in one.fractions})
@@ -109,41 +124,97 @@ def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
     )
 
 
-def slices_figure(contents: ReportContents) -> go.Figure:
-    """Each objective against mixing ratio and sync interval; the front is highlighted."""
-    points = contents.points
+def slice_figures(contents: ReportContents) -> list[go.Figure]:
+    """Each objective against the mixing ratio of the points, then against what else varies.
+
+    Against a parameter, a dot is a training, at the best value that one of its mixtures reaches. A
+    training without the parameter is left out.
+    """
+    figures = [
+        _ratio_slice(contents, title, [rounded(value) for value in values])
+        for title, values in ratio_columns(contents.points).items()
+    ]
+    for name in _by_falling_importance(contents):
+        values = {trial: contents.params.get(trial, {}).get(name) for trial in contents.best}
+        given = {trial: value for trial, value in values.items() if value is not None}
+        if len(set(map(str, given.values()))) > 1:
+            figures.append(_parameter_slice(contents, name, given))
+    return figures
+
+
+def _ratio_slice(contents: ReportContents, title: str, ratios: Sequence[float]) -> go.Figure:
+    """The points of a trial are joined by a line if the ratio is one number."""
+    figure = _rows(contents, title)
+    ratio_of = dict(zip((point.name for point in contents.points), ratios, strict=True))
     on_front = {point.name for point in contents.front.points}
-    slices: dict[str, Callable[[FrontPoint], float]] = {
-        name: lambda point, i=i: ratio_key(point.mixing_ratio)[i]  # type: ignore[misc]
-        for i, name in enumerate(ratio_columns(points))
-    }
-    slices["sync interval (epochs)"] = lambda point: point.config["sync"]["every_epochs"]
-    figure = make_subplots(
-        rows=len(contents.objectives),
-        cols=len(slices),
-        shared_yaxes=True,
-        shared_xaxes=True,
-        horizontal_spacing=0.04,
-        vertical_spacing=0.05,
-    )
+    has_curves = len(ratio_key(contents.points[0].mixing_ratio)) == 1
     for row, name in enumerate(contents.objectives, 1):
-        for column, (title, of) in enumerate(slices.items(), 1):
-            is_ratio = column < len(slices)
-            place = {"row": row, "col": column}
-            if is_ratio and len(slices) == 2:
-                figure.add_trace(_curves(contents, of, name), **place)
-            for is_on, colour, size in ((False, OTHERS, 5), (True, FRONT, 8)):
-                chosen = [point for point in points if (point.name in on_front) == is_on]
-                figure.add_trace(_slice(contents, chosen, of, name, colour, size), **place)
-            if row == len(contents.objectives):
-                levels = sorted({of(point) for point in points})
-                ticks = {} if is_ratio or len(levels) > 12 else {"tickvals": levels}
-                figure.update_xaxes(title_text=title, **ticks, **place)
-        figure.update_yaxes(title_text=accuracy_title(name), row=row, col=1)
-    figure.update_layout(
-        height=80 + 240 * len(contents.objectives), margin=MARGIN, showlegend=False
-    )
+        if has_curves:
+            figure.add_trace(_curves(contents, name), row=row, col=1)
+        for is_on in (False, True):
+            chosen = [point for point in contents.points if (point.name in on_front) == is_on]
+            dots = go.Scatter(
+                x=[ratio_of[point.name] for point in chosen],
+                y=[rounded(100 * point.accuracies[name]) for point in chosen],
+                text=[measured_text(contents, point) for point in chosen],
+                hoverinfo="text",
+                **DOTS[is_on],
+            )
+            figure.add_trace(dots, row=row, col=1)
     return figure
+
+
+def _parameter_slice(contents: ReportContents, name: str, values: Mapping[str, Any]) -> go.Figure:
+    """`values` are those of the trainings that have the parameter, by their trial."""
+    n, n_all = len(values), len(contents.best)
+    title = name.removeprefix("experts.") + (f" ({n}/{n_all})" if n < n_all else "")
+    figure = _rows(contents, "<br>".join(html.escape(line) for line in wrap(title, TITLE_WIDTH)))
+    is_choice = any(isinstance(value, str | bool) for value in values.values())
+    choices = sorted(set(map(str, values.values())))
+    for row, objective in enumerate(contents.objectives, 1):
+        for is_on in (False, True):
+            trials = [trial for trial in values if (trial in contents.n_on_front) == is_on]
+            texts = [value_text(values[trial]) for trial in trials]
+            best = [contents.best[trial][objective] for trial in trials]
+            dots = go.Scatter(
+                x=[
+                    choices.index(str(values[t])) if is_choice else rounded(values[t])
+                    for t in trials
+                ],
+                y=[rounded(100 * accuracy) for accuracy in best],
+                text=[
+                    f"trial {trial}<br>{html.escape(text)}<br>{100 * accuracy:.1f} %"
+                    for trial, text, accuracy in zip(trials, texts, best, strict=True)
+                ],
+                hoverinfo="text",
+                **DOTS[is_on],
+            )
+            figure.add_trace(dots, row=row, col=1)
+    if is_choice:
+        axis = {
+            "tickvals": list(range(len(choices))),
+            "ticktext": [html.escape(choice) for choice in choices],
+            "range": [-0.5, len(choices) - 0.5],
+        }
+        figure.update_xaxes(**axis)
+    elif _spans_much(list(values.values())):
+        figure.update_xaxes(type="log")
+    return figure
+
+
+def _rows(contents: ReportContents, title: str) -> go.Figure:
+    """A figure with one row for each objective."""
+    n = len(contents.objectives)
+    figure = make_subplots(rows=n, cols=1, shared_xaxes=True, vertical_spacing=0.15 / n)
+    for row, name in enumerate(contents.objectives, 1):
+        figure.update_yaxes(title_text=f"{html.escape(name)} (%)", row=row, col=1)
+    figure.update_xaxes(title_text=title, automargin=True, row=n, col=1)
+    return figure.update_layout(
+        height=70 + 150 * n,
+        margin={**MARGIN, "t": 12},
+        hovermode="closest",
+        showlegend=False,
+    )
 
 
 def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
@@ -157,32 +228,14 @@ def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
     }
 
 
-def _curves(contents: ReportContents, of: Callable[[FrontPoint], float], name: str) -> go.Scatter:
+def _curves(contents: ReportContents, name: str) -> go.Scatter:
     x: list[float | None] = []
     y: list[float | None] = []
     for curve in contents.curves:
-        x += [*(of(point) for point in curve), None]
+        x += [*(ratio_key(point.mixing_ratio)[0] for point in curve), None]
         y += [*(100 * point.accuracies[name] for point in curve), None]
     return go.Scatter(
         x=x, y=y, mode="lines", line={"color": curve_color(contents), "width": 1}, hoverinfo="skip"
-    )
-
-
-def _slice(
-    contents: ReportContents,
-    points: Sequence[FrontPoint],
-    of: Callable[[FrontPoint], float],
-    name: str,
-    colour: str,
-    size: int,
-) -> go.Scatter:
-    return go.Scatter(
-        x=[rounded(of(point)) for point in points],
-        y=[rounded(100 * point.accuracies[name]) for point in points],
-        mode="markers",
-        marker={"color": colour, "size": size},
-        text=[measured_text(contents, point) for point in points],
-        hoverinfo="text",
     )
 
 
@@ -223,7 +276,7 @@ def _choices(name: str, values: Sequence[str]) -> dict[str, Any]:
 def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     """An axis of numbers, logarithmic if they span more than a factor of 20."""
     there = [value for value in values if value is not None]
-    is_log = bool(there) and min(there) > 0 and max(there) / min(there) > 20
+    is_log = _spans_much(there)
     scale: Callable[[float], float] = math.log10 if is_log else float
     low, high = (scale(min(there)), scale(max(there))) if there else (0.0, 1.0)
     span = (high - low) or 1.0
@@ -239,6 +292,11 @@ def _numeric(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     if len(there) < len(values):
         ticks, texts = [foot, *ticks], [NOT_SET, *texts]
     return {**axis, "tickvals": ticks, "ticktext": texts, "range": [ticks[0], ticks[-1]]}
+
+
+def _spans_much(values: Sequence[float]) -> bool:
+    """Whether an axis of these numbers is logarithmic."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > 20
 
 
 def rounded(number: float) -> float:

@@ -35,8 +35,12 @@ function draw(figure) {
   return Plotly.react(figure, spec.data, spec.layout, config);
 }
 
-function drawAll() {
-  return Promise.all([...document.querySelectorAll("[data-figure]")].map(draw));
+// One after another with pauses, so that the page can be read before all of them are drawn.
+async function drawAll() {
+  for (const figure of document.querySelectorAll("[data-figure]")) {
+    await draw(figure);
+    await new Promise((resolve) => { setTimeout(resolve); });
+  }
 }
 
 // Numbers are sorted by value and texts alphabetically; missing values come last in both orders.

@@ -44,25 +44,36 @@ def front_document(folder: Path, results: Results) -> dict[str, Any]:
     }
 
 
-def write_files(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
+def write_files(
+    folder: Path,
+    results: Results,
+    reference: Sequence[ReferencePoint] = (),
+    spec: str = "knee",
+) -> None:
     """Write the report, the front, and the plots for print.
 
-    `reference` are published points to be drawn beside the front of the sweep.
+    `reference` are published points to be drawn beside the front of the sweep; `spec` chooses the
+    point that the report describes, see `search.front.pick.pick`.
     """
     files, points, front = SweepFolder(folder), results.points(), results.front()
     write_json(files.front_json, front_document(folder, results))
     write_text(files.front_csv, table_csv(front_rows(results)))
     write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))
-    write_page(folder, results, reference)
+    write_page(folder, results, reference, spec)
     write_plots(files.plots, results)
 
 
-def write_page(folder: Path, results: Results, reference: Sequence[ReferencePoint] = ()) -> None:
+def write_page(
+    folder: Path,
+    results: Results,
+    reference: Sequence[ReferencePoint] = (),
+    spec: str = "knee",
+) -> None:
     """Write `report.html` into the folder of a sweep."""
     from search.report.contents import gather
     from search.report.page import report_html
 
-    page = report_html(gather(folder, results, reference))
+    page = report_html(gather(folder, results, reference, spec))
     write_text(SweepFolder(folder).report, page)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import platform
 import shlex
 import shutil
@@ -36,6 +37,7 @@ from search.study.request import is_recorded, record, require_recorded, what_cou
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
 from search.study.storage import masked, open_storage, place_of
+from search.wording import plural
 from spaces import SPACES, Space
 
 if TYPE_CHECKING:
@@ -45,14 +47,31 @@ FORMAT = 2
 """The format of a sweep's files; format 1, whose files do not name it, used other names."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Sweep:
     """A sweep in its folder, finished or not."""
 
     folder: Path
     config: SweepConfig
-    ledger: Ledger = field(repr=False)
-    custom: CustomParts = field(default_factory=CustomParts, repr=False)
+    ledger: Ledger
+    custom: CustomParts = field(default_factory=CustomParts)
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self._summary}; {self.front!r}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(f'Sweep {self._summary}')}</p>{self.front._repr_html_()}"
+
+    @property
+    def _summary(self) -> str:
+        counts = self.counts
+        ended = (
+            f"{plural(counts.completed, 'trial')} completed, {counts.stopped_early} stopped early"
+        )
+        more = {"failed": counts.failed, "unfinished": counts.unfinished}
+        return ", ".join(
+            [f"{self.folder}: {ended}", *(f"{n} {how}" for how, n in more.items() if n)]
+        )
 
     @property
     def files(self) -> SweepFolder:

@@ -66,10 +66,14 @@ class Page:
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
 
+    def value(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return done["result"].get("value")
+
     def contents(self) -> dict[str, Any]:
         """The current text and the loaded images; both are empty while a page is loading."""
-        done = self.call("Runtime.evaluate", expression=WALK, returnByValue=True)
-        contents: dict[str, Any] = done["result"].get("value", {"text": "", "images": []})
+        contents: dict[str, Any] = self.value(WALK) or {"text": "", "images": []}
         return contents
 
     def wait_for(self, *texts: str, n_images: int = 0, patience_s: float = 60.0) -> dict[str, Any]:

@@ -69,3 +69,13 @@ def test_a_sweep_picks_reports_and_exports_itself(swept: Sweep, tmp_path: Path) 
     card = export(swept, "max natural", tmp_path / "model.pt")
     assert card["trial"] == picked.point.trial
     assert explain(swept, 0).startswith("Trial 0000")
+
+
+def test_a_sweep_is_short_in_a_console_and_a_table_in_a_notebook(swept: Sweep) -> None:
+    assert (
+        repr(swept)
+        == f"<Sweep {swept.folder}: 2 trials completed, 0 stopped early; {swept.front!r}>"
+    )
+    table = swept._repr_html_()
+    assert table.count("<tr>") == 1 + len(swept.front.points)
+    assert f"Sweep {swept.folder}: 2 trials completed" in table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from search.report.contents import ReportContents, gather
 from search.report.page import report_html
 from search.report.published import ReferencePoint
 from search.study.failures import Failure
-from tests.helpers.browser import CHROMIUM, Page, browsing
+from tests.helpers.browser import CHROMIUM, browsing
 from tests.helpers.evil import MARKUP
 from tests.helpers.reports import ledger_of, space
 
@@ -41,11 +40,6 @@ FOUND = """
   text: document.body.innerText,
 })
 """
-
-
-def evaluate(page: Page, expression: str) -> Any:
-    done = page.call("Runtime.evaluate", expression=expression, returnByValue=True)
-    return done["result"].get("value")
 
 
 def full_of_markup(folder: Path) -> ReportContents:
@@ -104,11 +98,11 @@ def test_markup_in_names_is_text_in_a_browser(tmp_path: Path, escapes: bool) -> 
     with browsing(tmp_path / "profile") as page:
         page.open((tmp_path / "report.html").as_uri())
         deadline = time.monotonic() + 120
-        while (evaluate(page, FOUND) or {}).get("drawn") != "yes" and time.monotonic() < deadline:
+        while (page.value(FOUND) or {}).get("drawn") != "yes" and time.monotonic() < deadline:
             time.sleep(0.5)
-        evaluate(page, HOVER)
+        page.value(HOVER)
         time.sleep(1)
-        found = evaluate(page, FOUND)
+        found = page.value(FOUND)
     assert found["drawn"] == "yes"
     if not escapes:
         assert (found["ran"], found["images"], found["links"]) != (0, 0, 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from search.front.front import Front, hypervolume, non_dominated
+from search.front.pick import pick
 from tests.helpers.points import OBJECTIVES, point
 
 
@@ -83,3 +85,21 @@ def test_points_are_alike_if_their_intervals_overlap_in_every_objective() -> Non
     few = [point(0.9, 0.3, n_images=5), point(0.6, 0.6, "0001", n_images=5)]
     front = Front.of(few, OBJECTIVES)
     assert all(front.alike(p) for p in front.points)
+
+
+def test_a_front_and_its_points_are_short_in_a_console_and_tables_in_a_notebook() -> None:
+    names = ("natural", "<script>")
+    points = [
+        dataclasses.replace(point(x, y), accuracies=dict(zip(names, (x, y), strict=True)))
+        for x, y in ((0.9, 0.3), (0.8, 0.5))
+    ]
+    front = Front.of(points, names)
+    assert repr(front) == "<Front of 2 points in natural, <script>: hypervolume 0.4300>"
+    assert repr(points[0]) == "<FrontPoint 0000-0.5: natural 90.0 %, <script> 30.0 %>"
+    picked = pick(front, "knee")
+    for shown, n_points in ((front, 2), (points[0], 1), (picked, 1)):
+        table = shown._repr_html_()
+        assert table.count("<tr>") == 1 + n_points
+        assert "<script>" not in table
+        assert "0000-0.5" in table
+    assert "80.0 [76.2, 83.4]" in front._repr_html_()

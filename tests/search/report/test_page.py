@@ -6,8 +6,10 @@ import dataclasses
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -18,6 +20,9 @@ from search.report.importance import N_REQUIRED
 from search.report.page import report_html
 from search.report.published import read_reference
 from search.study.failures import Failure
+from search.study.records import State
+from tests.helpers.browser import browsing
+from tests.helpers.ledgers import new_ledger, story
 from tests.helpers.reports import THREE, TWO, Page, axes, csv_file, drawn, ledger_of, page_of, space
 
 CHROMIUM = shutil.which("chromium")
@@ -33,7 +38,7 @@ def test_the_page_loads_nothing_and_shows_every_point(
     ledger = ledger_of(n_trials, objectives)
     page = page_of(tmp_path, ledger)
     assert page.loads == []
-    assert len(page.anchors) == 9
+    assert len(page.anchors) == 11
     assert page.anchors <= page.ids
     if n_trials == 0:
         assert page.figures == {}
@@ -163,3 +168,41 @@ def test_a_large_page_has_the_parameters_of_the_front_only(
 def test_a_table_of_a_large_front_compares_its_points_once(tmp_path: Path) -> None:
     contents = gather(tmp_path, ledger_of(3).results)
     assert contents.like is contents.like
+
+
+def test_every_trial_has_a_row(tmp_path: Path) -> None:
+    """Also those that were stopped, failed, or run; with its best accuracies and its cost."""
+    ledger = new_ledger()
+    for _ in story(ledger):
+        pass
+    page = page_of(tmp_path, ledger)
+    records = ledger.results.records()
+    assert {f"trial-{record.trial}" for record in records} <= page.ids
+    assert {record.state for record in records} == set(get_args(State))
+    for text in ("stopped early at epoch 3", "failed: error", "unfinished"):
+        assert text in page.text
+    best = max(p.accuracies["natural"] for p in ledger.results.points() if p.trial == "0000")
+    row = page.text.split("0000 completed")[1].split("0001 failed")[0]
+    assert f"{100 * best:.1f}" in row
+
+
+def test_the_exact_name_of_a_point_can_be_copied(tmp_path: Path) -> None:
+    ledger = ledger_of(4, THREE)
+    text = page_of(tmp_path, ledger).text
+    for point in ledger.results.front().points:
+        assert f"show {point.name} " in f"{text} "
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [1400, 390])
+def test_only_tables_and_wide_figures_scroll_sideways(tmp_path: Path, width: int) -> None:
+    (tmp_path / "report.html").write_text(report_html(whole(tmp_path)))
+    with browsing(tmp_path / "profile", (width, 1000)) as page:
+        page.open((tmp_path / "report.html").as_uri())
+        deadline = time.monotonic() + 120
+        while page.value("document.documentElement.dataset.drawn") != "yes":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.value("document.querySelectorAll('.wide').length") > 4

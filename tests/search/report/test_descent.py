@@ -1,0 +1,47 @@
+"""How trials descend from each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from generalist_core.config import TrainConfig
+from generalist_core.config.presets import short
+from search.report.descent import Ancestor, ancestors
+from spaces import Trial, tune_int
+from spaces.lineages import START, branch
+from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
+from tests.helpers.reports import ledger_of, page_of
+
+STEPS = "experts.robust.attack.steps"
+
+
+def few_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Branches of robust experts with two to five attack steps."""
+    return branch(trial, tune_int(trial, base, STEPS, 2, 5))
+
+
+def test_a_trial_continues_the_longest_lineage_that_reaches_its_start(tmp_path: Path) -> None:
+    """The first trial of each stage; other settings and failed trials are no ancestors."""
+    ledger = new_ledger()
+    trials = [(2, 1), (3, 1), (2, 4), (2, 4), (3, 2), (3, 4), (2, 2), (2, 9)]
+    for number, (steps, start) in enumerate(trials):
+        proposal = ledger.ask(few_lineages, short(), {STEPS: steps, START: start})
+        if number == 4:
+            ledger.tell_failed(proposal.trial, PLANTED, COST)
+        else:
+            ledger.tell_released(proposal.trial, release(proposal), COST)
+    expected = {2: (0, 1), 3: (2, 4), 4: (1, 1), 5: (1, 1), 6: (0, 1), 7: (2, 4)}
+    assert ancestors(ledger.results.records()) == {
+        f"{trial:04d}": Ancestor(trial=f"{ancestor:04d}", epochs=epochs)
+        for trial, (ancestor, epochs) in expected.items()
+    }
+    page = page_of(tmp_path, ledger)
+    assert {"trial-0000", "trial-0001", "trial-0002"} == {a for a in page.anchors if "trial-" in a}
+    assert page.anchors <= page.ids
+    assert "0002 at epoch 4" in page.text
+
+
+def test_a_sweep_without_lineages_has_no_ancestors(tmp_path: Path) -> None:
+    ledger = ledger_of(3)
+    assert ancestors(ledger.results.records()) == {}
+    assert "continues" not in page_of(tmp_path, ledger).text
