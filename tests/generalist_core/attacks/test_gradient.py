@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,11 +111,12 @@ def test_pgd_reaches_the_optimum_of_a_linear_model(
     ("norm", "epsilon", "least", "mean"),
     [
         ("linf", 0.1, 1 - 1e-9, 1 - 1e-9),
-        ("l1", 0.25, 0.98, 0.999),
-        ("l1", 2.0, 0.98, 0.995),
-        ("l1", 5.0, 0.99, 0.999),
+        ("l1", 0.25, 0.95, 0.995),
+        ("l1", 2.0, 0.95, 0.99),
+        ("l1", 5.0, 0.95, 0.99),
     ],
 )
+@pytest.mark.parametrize("steps", [2, 3, 5, 7, 10, 20])
 def test_the_default_path_gains_nearly_what_the_optimum_of_a_linear_model_does(
     norm: str,
     epsilon: float,
@@ -122,19 +125,30 @@ def test_the_default_path_gains_nearly_what_the_optimum_of_a_linear_model_does(
     low: float,
     high: float,
     random_start: bool,
+    steps: int,
 ) -> None:
     """The box is met by more and more pixels; where it is widest, half of them begin there."""
     model, y = LinearNet((2, 6, 6)), torch.arange(40) % 2
     x = random_images(40, 2, 6, 6, low=low, high=high).clamp(0, 1)
     best = model.margin(linear_optimum(norm, model, x, y, epsilon), y) - model.margin(x, y)
-    attacks = [
-        PGD(epsilon=epsilon, norm=norm, loss="margin", random_start=random_start),
-        standard_pgd(norm, epsilon, 20, is_margin=True),
-    ]
-    for attack in attacks:
-        gain = model.margin(perturb(attack, model, x, y, noise()), y) - model.margin(x, y)
-        assert (gain / best).min() > least
-        assert (gain / best).mean() > mean
+    standard = standard_pgd(norm, epsilon, steps, is_margin=True)
+    attack = dataclasses.replace(standard, random_start=random_start)
+    gain = model.margin(perturb(attack, model, x, y, noise()), y) - model.margin(x, y)
+    assert (gain / best).min() > least
+    assert (gain / best).mean() > mean
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_the_ball_shrinks_to_its_radius_before_the_last_steps(norm: str) -> None:
+    """Ten images are looked at: three in thrice the ball, three in twice, four in the ball."""
+    x, seen = random_images(5, 2, 4, 4), []
+    net = conv_net(torch.float64)
+    attack = PGD(epsilon=RADII[norm], norm=norm, relative_step_size=1.0)
+    perturb(attack, lambda images: (seen.append(images.detach()), net(images))[1], x, Y, noise())
+    farthest = [float(lengths(image - x, norm).max()) / RADII[norm] for image in seen]
+    factors = [3.0] * 3 + [2.0] * 3 + [1.0] * 4 if norm == "l1" else [1.0] * 10
+    assert farthest[1:] == pytest.approx(factors[1:])
+    assert farthest[0] <= factors[0] + 1e-12
 
 
 @pytest.mark.parametrize("norm", RADII)
