@@ -16,7 +16,7 @@ from torch import Tensor
 
 from generalist_core.attacks.balls import BALLS, Linf, normalised, radius_factors
 from generalist_core.attacks.custom import custom_attack
-from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack, SeveralAttacks
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
@@ -25,7 +25,10 @@ AttackLoss = Callable[[Tensor], Tensor]
 
 
 def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    """Adversarial images of `attack` for the images `x`, of the same shape and dtype."""
+    """Adversarial images of `attack` for the images `x`, of the same shape and dtype.
+
+    Those of an average over several attacks are the images of each, one attack after the other.
+    """
     match attack:
         case FGSM():
             return fgsm(attack, logits_of, x, y)
@@ -33,6 +36,8 @@ def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Nois
             return n_fgsm(attack, logits_of, x, y, noise)
         case PGD():
             return pgd(attack, logits_of, x, y, noise)
+        case SeveralAttacks():
+            return several(attack, logits_of, x, y, noise)
         case CustomAttack():
             return custom_attack(attack, logits_of, x, y, noise)
 
@@ -78,6 +83,29 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
         step = attack.step_size * ball.steepest(direction, x, delta, factor * epsilon)
         delta = ball.project(delta + factor * step, x, following * epsilon)
     return (x + delta).clamp(0, 1)
+
+
+def several(
+    attack: SeveralAttacks, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
+) -> Tensor:
+    """The images of each attack, of the worst one for each image, or of one that is drawn."""
+    if attack.combine == "random":
+        return perturb(drawn(attack, x, noise), logits_of, x, y, noise)
+    crafted = [perturb(part, logits_of, x, y, noise) for part in attack.parts]
+    if attack.combine == "average":
+        return torch.cat(crafted)
+    with torch.no_grad():
+        losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
+    worst = torch.stack(losses).argmax(0)
+    return torch.stack(crafted)[worst, torch.arange(len(x), device=x.device)]
+
+
+def drawn(attack: Attack, x: Tensor, noise: Noise) -> Attack:
+    """One of several attacks that are to be drawn at random for a batch; any other as it is."""
+    if not (isinstance(attack, SeveralAttacks) and attack.combine == "random"):
+        return attack
+    one = noise.uniform(x.flatten()[:1])
+    return attack.parts[int(one * len(attack.parts))]
 
 
 def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:

@@ -85,6 +85,34 @@ class PGD:
 
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
+class SeveralAttacks:
+    """Several attacks, usually one per norm, that one expert is trained on.
+
+    It is trained on the `worst` for each image, which has the largest cross-entropy (MAX of Tramer
+    & Boneh 2019); on the `average` of its losses under all (AVG of the same); or on one that is
+    drawn at `random` for each batch, with equal probabilities (E-AT of Croce & Hein 2022 adapts
+    them), from attacks of equal cost. They are for training, not for evaluation.
+    """
+
+    parts: tuple[PGD, ...]
+    combine: Literal["worst", "average", "random"] = "worst"
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise InvalidConfigError(
+                f"`parts` must be two or more attacks, but got {len(self.parts)}. Use PGD alone."
+            )
+        costs = {(part.steps, part.loss == "kl") for part in self.parts}
+        if self.combine == "random" and len(costs) > 1:
+            raise InvalidConfigError(
+                "`parts` must cost the same with combine='random', but got steps="
+                f"{[part.steps for part in self.parts]} and loss="
+                f"{[part.loss for part in self.parts]}. Give all the same steps and loss."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class CustomAttack:
     """A custom attack: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
@@ -103,7 +131,7 @@ class CustomAttack:
         require_ball(self.norm, self.epsilon)
 
 
-Attack = FGSM | NFGSM | PGD | CustomAttack
+Attack = FGSM | NFGSM | PGD | SeveralAttacks | CustomAttack
 
 
 def require_ball(norm: str, epsilon: float) -> None:
