@@ -8,14 +8,15 @@ mode and the global random state are left alone. The model should be in eval mod
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generalist_core.attacks.balls import BALLS, Linf, normalised
+from generalist_core.attacks.balls import BALLS, Linf, normalised, radius_factors
 from generalist_core.attacks.custom import custom_attack
-from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack
+from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack, SeveralAttacks
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
@@ -24,7 +25,10 @@ AttackLoss = Callable[[Tensor], Tensor]
 
 
 def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    """Adversarial images of `attack` for the images `x`, of the same shape and dtype."""
+    """Adversarial images of `attack` for the images `x`, of the same shape and dtype.
+
+    Those of an average over several attacks are the images of each, one attack after the other.
+    """
     match attack:
         case FGSM():
             return fgsm(attack, logits_of, x, y)
@@ -32,6 +36,8 @@ def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Nois
             return n_fgsm(attack, logits_of, x, y, noise)
         case PGD():
             return pgd(attack, logits_of, x, y, noise)
+        case SeveralAttacks():
+            return several(attack, logits_of, x, y, noise)
         case CustomAttack():
             return custom_attack(attack, logits_of, x, y, noise)
 
@@ -56,22 +62,50 @@ def n_fgsm(attack: NFGSM, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise)
 
 
 def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    """Projected gradient ascent on the attack's loss (Madry et al. 2018, section 2.1)."""
+    """Projected gradient ascent on the attack's loss (Madry et al. 2018, section 2.1).
+
+    It begins in the larger ball of `radius_factors`, with steps in proportion, and shrinks it.
+    """
     ball, epsilon = BALLS[attack.norm], attack.epsilon
+    factors = radius_factors(attack.norm, attack.steps)
     loss = attack_loss(attack, logits_of, x, y)
     delta, velocity = torch.zeros_like(x), torch.zeros_like(x)
     if attack.random_start:
         # TRADES starts near the image (Zhang et al. 2019, their code), in every norm.
         near = attack.loss == "kl"
-        start = 0.001 * noise.normal(x) if near else ball.start(x, epsilon, noise)
-        delta = ball.project(start, x, epsilon)
-    for _ in range(attack.steps):
+        first = factors[0] * epsilon
+        start = 0.001 * noise.normal(x) if near else ball.start(x, first, noise)
+        delta = ball.project(start, x, first)
+    for factor, following in pairwise([*factors, 1.0]):
         direction = input_gradient(logits_of, x + delta, loss)
         if attack.momentum > 0:
             direction = velocity = attack.momentum * velocity + normalised(direction, 1)
-        step = attack.step_size * ball.steepest(direction, x, delta, epsilon)
-        delta = ball.project(delta + step, x, epsilon)
+        step = attack.step_size * ball.steepest(direction, x, delta, factor * epsilon)
+        delta = ball.project(delta + factor * step, x, following * epsilon)
     return (x + delta).clamp(0, 1)
+
+
+def several(
+    attack: SeveralAttacks, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
+) -> Tensor:
+    """The images of each attack, of the worst one for each image, or of one that is drawn."""
+    if attack.combine == "random":
+        return perturb(drawn(attack, x, noise), logits_of, x, y, noise)
+    crafted = [perturb(part, logits_of, x, y, noise) for part in attack.parts]
+    if attack.combine == "average":
+        return torch.cat(crafted)
+    with torch.no_grad():
+        losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
+    worst = torch.stack(losses).argmax(0)
+    return torch.stack(crafted)[worst, torch.arange(len(x), device=x.device)]
+
+
+def drawn(attack: Attack, x: Tensor, noise: Noise) -> Attack:
+    """One of several attacks that are to be drawn at random for a batch; any other as it is."""
+    if not (isinstance(attack, SeveralAttacks) and attack.combine == "random"):
+        return attack
+    one = noise.uniform(x.flatten()[:1])
+    return attack.parts[int(one * len(attack.parts))]
 
 
 def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:

@@ -14,6 +14,7 @@ from generalist_core.config.attacks import (
     Attack,
     CustomAttack,
     Norm,
+    SeveralAttacks,
     require_ball,
 )
 from generalist_core.config.data import DataConfig, ModelConfig
@@ -69,6 +70,7 @@ __all__ = [
     "Ratio",
     "RatioSchedule",
     "Schedule",
+    "SeveralAttacks",
     "SyncConfig",
     "TrainConfig",
     "as_weights",

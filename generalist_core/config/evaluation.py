@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from generalist_core.config.attacks import NFGSM, Attack
+from generalist_core.config.attacks import NFGSM, Attack, SeveralAttacks
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
 from generalist_core.config.mixing import Ratio
 from generalist_core.validation import InvalidConfigError, require_one_of
@@ -35,9 +35,10 @@ class NamedAttack:
                 "The name of an evaluation attack must be an identifier other than "
                 f"'{NATURAL}', '{UNION}' and '{MEAN}', but got {self.name!r}."
             )
-        if isinstance(self.attack, NFGSM):
+        if isinstance(self.attack, NFGSM | SeveralAttacks):
             raise InvalidConfigError(
-                f"An evaluation attack must stay in its ball, but got {self.attack}."
+                f"An evaluation attack must stay in one ball, but got {self.attack}. The objective "
+                f"'{UNION}' counts images that withstand several attacks."
             )
 
 

@@ -96,7 +96,7 @@ def gradient_attack(name: str, norm: Norm, epsilon: float) -> tuple[FGSM | PGD, 
 
     PGD and CW (PGD on the margin) take steps of 2.5 epsilon / K, so that they can cross the ball
     (Madry et al. 2018). MIM takes steps of epsilon / K with momentum 1, from the image itself (Dong
-    et al. 2018) or, with restarts, from random points. In L1 all steps are twice as long.
+    et al. 2018) or, with restarts, from random points. In L1 all steps are three times as long.
     """
     if name == "fgsm":
         return FGSM(norm=norm, epsilon=epsilon), 1

@@ -17,6 +17,7 @@ from generalist_core.config import (
     CustomLoss,
     EvaluationConfig,
     ExpertConfig,
+    SeveralAttacks,
 )
 
 FORWARD = 1
@@ -31,12 +32,19 @@ def attack_cost(attack: Attack) -> int:
     """The cost of crafting one adversarial image; a custom attack declares its cost."""
     if isinstance(attack, CustomAttack):
         return attack.forward_images
+    if isinstance(attack, SeveralAttacks):
+        costs = [attack_cost(part) for part in attack.parts]
+        choice = FORWARD * len(costs) if attack.combine == "worst" else 0
+        return costs[0] if attack.combine == "random" else sum(costs) + choice
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
     return clean + n_gradients(attack) * (FORWARD + INPUT_GRADIENT)
 
 
 def update_cost(expert: ExpertConfig) -> int:
-    """The cost of one image in a training step; TRADES and MART update on two images, not one."""
+    """The cost of one image in a training step; TRADES and MART update on two images, not one.
+
+    An update on the average over several attacks is one on as many images.
+    """
     match expert.loss:
         case CustomLoss():
             n_updates = expert.loss.n_forwards
@@ -44,6 +52,8 @@ def update_cost(expert: ExpertConfig) -> int:
             n_updates = 2
         case CrossEntropy():
             n_updates = 1
+    if isinstance(expert.attack, SeveralAttacks) and expert.attack.combine == "average":
+        n_updates *= len(expert.attack.parts)
     return (attack_cost(expert.attack) if expert.attack else 0) + n_updates * UPDATE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from generalist_core.attacks.gradient import perturb
+from generalist_core.attacks.gradient import drawn, perturb
 from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, Shape, build_model, why_no_logits
@@ -75,6 +75,7 @@ class Expert:
         if self.augment is not None:
             x, y = self.augment(x, y)
         x_adv = self.craft(x, y, noise)
+        x, y = (self._repeated(tensor, len(x_adv) // len(x)) for tensor in (x, y))
         self.model.train()
         self.optimizer.zero_grad()
         loss = self._backward(x, x_adv, y)
@@ -84,7 +85,10 @@ class Expert:
         return loss
 
     def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-        """The images that this expert's attack makes of `x`; `x` itself if it has no attack."""
+        """The images that this expert's attack makes of `x`; `x` itself if it has no attack.
+
+        An average over several attacks gives as many for each image, part by part.
+        """
         attack, n = self.config.attack, self.n_accumulations
         if attack is None:
             return x
@@ -93,8 +97,17 @@ class Expert:
             self.forwards.folded.refresh()
         images, labels = x.chunk(n), y.chunk(n)
         noises = noise_of_parts(noise, [len(part) for part in images])
+        attack = drawn(attack, x, noise)
         parts = zip(images, labels, noises, strict=True)
         return torch.cat([perturb(attack, self.forwards.of_images, *part) for part in parts])
+
+    def _repeated(self, batch: Tensor, n_times: int) -> Tensor:
+        """The images or labels that belong to those of `craft`."""
+        if n_times == 1:
+            return batch
+        return torch.cat(
+            [p for part in batch.chunk(self.n_accumulations) for p in [part] * n_times]
+        )
 
     def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """The mean loss of the batch, whose gradient the parameters are given part by part."""

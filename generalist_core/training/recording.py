@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from generalist_core.config import CustomAttack, CustomLoss, RMSprop, TrainConfig
+from generalist_core.config import CustomAttack, CustomLoss, RMSprop, SeveralAttacks, TrainConfig
 from generalist_core.randomness import Noise
 from generalist_core.training.averaging import Number
 
@@ -64,10 +64,12 @@ def why_not_recorded(config: TrainConfig, device: torch.device) -> str | None:
     }
     for expert in config.experts:
         is_own = isinstance(expert.attack, CustomAttack) or isinstance(expert.loss, CustomLoss)
+        chooses = isinstance(expert.attack, SeveralAttacks) and expert.attack.combine == "random"
         draws = expert.batch_augmentation is not None
         waits = isinstance(expert.optimizer, RMSprop)
         reasons |= {
             f"expert {expert.name!r} has a function of the user's": is_own,
+            f"the attack of expert {expert.name!r} is drawn on the CPU": chooses,
             f"the `batch_augmentation` of expert {expert.name!r} draws on the CPU": draws,
             f"RMSprop, of expert {expert.name!r}, reads its rate on the CPU": waits,
         }

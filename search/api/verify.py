@@ -22,7 +22,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from torch import Tensor
 
-from generalist_core.config import NFGSM, Ratio, TrainConfig
+from generalist_core.config import NFGSM, Ratio, SeveralAttacks, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
 from generalist_core.config.evaluation import NATURAL
 from generalist_core.data.splits import Dataset
@@ -130,7 +130,7 @@ class PointVerifier:
         verdicts: dict[str, Tensor] = {}
         evaluation = self.job.config.evaluation
         for named in evaluation.attacks:
-            assert not isinstance(named.attack, NFGSM)
+            assert not isinstance(named.attack, NFGSM | SeveralAttacks)
             suite = self.job.request.suite(named.attack)
             key = content_digest(to_json(suite))[:8]
             place = self.job.files.evaluations / f"{self.job.name}.{named.name}.{key}.pt"

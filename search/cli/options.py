@@ -16,6 +16,7 @@ from generalist_core.config import (
     ModelConfig,
     Norm,
     Precision,
+    SeveralAttacks,
     TrainConfig,
 )
 from generalist_core.config.codec import load_config, replace_all, replace_at
@@ -281,7 +282,7 @@ def build_suite(options: SuiteOptions, config: TrainConfig, norm: Norm | None) -
     If none is in that norm, the radius is that of the first attack.
     """
     attacks = [named.attack for named in config.evaluation.attacks]
-    balls = [attack for attack in attacks if not isinstance(attack, NFGSM)]
+    balls = [attack for attack in attacks if not isinstance(attack, NFGSM | SeveralAttacks)]
     attack = next((ball for ball in balls if ball.norm == norm), balls[0])
     return SuiteConfig(norm=norm or attack.norm, epsilon=attack.epsilon, **options.settings())
 

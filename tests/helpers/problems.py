@@ -36,6 +36,7 @@ from generalist_core.config import (
     PiecewiseLinear,
     RatioSchedule,
     RMSprop,
+    SeveralAttacks,
     SyncConfig,
     TrainConfig,
 )
@@ -184,6 +185,11 @@ def write_idx(path: Path, values: Tensor) -> bytes:
 
 NATURAL = ExpertConfig(name="natural", optimizer=SGD(lr=0.1))
 ROBUST = ExpertConfig(name="robust", attack=PGD(epsilon=0.1, steps=2), optimizer=SGD(lr=0.05))
+NORM_ATTACKS = (
+    PGD(epsilon=0.1, steps=2),
+    PGD(epsilon=0.5, norm="l2", steps=2),
+    PGD(epsilon=1.0, norm="l1", steps=2),
+)
 SPARSE = ExpertConfig(name="sparse", attack=PGD(epsilon=1.0, norm="l1", steps=2))
 
 
@@ -295,6 +301,12 @@ RUNS: dict[str, TrainConfig] = {
         optimizer=RMSprop(momentum=0.5),
     ),
     "three experts": three_experts(mixing=ratio((0.2, 0.3, 0.5), (0.6, 0.4, 0.0))),
+    **{
+        f"{combine} of norms": with_expert(
+            two_experts(), "robust", attack=SeveralAttacks(parts=NORM_ATTACKS, combine=combine)
+        )
+        for combine in ("worst", "average", "random")
+    },
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),
     "synced from the start": two_experts(sync=SyncConfig(start_epoch=0, every_epochs=3)),

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import kstest
 from torch import Tensor
 
-from generalist_core.attacks.balls import BALLS, L1, into_box, normalised
+from generalist_core.attacks.balls import BALLS, L1, into_box, normalised, radius_factors
 from tests.helpers.problems import RADII, lengths, noise, random_images
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
@@ -68,6 +68,21 @@ def test_the_l1_step_spends_no_more_pixels_than_the_room_makes_necessary() -> No
     for epsilon, n_chosen in ((0.1, 1), (0.5, 2), (0.6, 2), (0.7, 3), (0.9, 4)):
         step = L1.steepest(gradient, x, torch.zeros_like(x), epsilon).flatten()
         assert step.count_nonzero() == n_chosen, epsilon
+
+
+@pytest.mark.parametrize(
+    ("steps", "factors"),
+    [
+        (1, [1]),
+        (2, [3, 1]),
+        (3, [3, 2, 1]),
+        (5, [3, 3, 2, 1, 1]),
+        (10, [3] * 3 + [2] * 3 + [1] * 4),
+    ],
+)
+def test_the_last_steps_are_taken_in_the_ball_itself(steps: int, factors: list[float]) -> None:
+    assert radius_factors("l1", steps) == factors
+    assert radius_factors("linf", steps) == radius_factors("l2", steps) == [1] * steps
 
 
 @pytest.mark.parametrize("size", [0.01, 0.1, 10.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generalist_core.config import FGSM, NFGSM, PGD
+from generalist_core.config import FGSM, NFGSM, PGD, SeveralAttacks
 from tests.helpers.refused import Broken, refusal_of
 
 BROKEN: list[Broken] = [
@@ -38,6 +38,25 @@ BROKEN: list[Broken] = [
         {"epsilon": 0.1, "loss": "kl", "random_start": False},
         "`random_start` must be True with loss='kl'",
         "random_start=False",
+    ),
+    (SeveralAttacks, {"parts": (PGD(epsilon=0.1),)}, "`parts` must be two or more", "got 1."),
+    (
+        SeveralAttacks,
+        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, steps=3)), "combine": "random"},
+        "`parts` must cost the same with combine='random'",
+        "steps=[10, 3]",
+    ),
+    (
+        SeveralAttacks,
+        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, loss="kl")), "combine": "random"},
+        "`parts` must cost the same with combine='random'",
+        "loss=['cross-entropy', 'kl']",
+    ),
+    (
+        SeveralAttacks,
+        {"parts": (PGD(epsilon=0.1),) * 2, "combine": "mean"},
+        "`combine` must be one of worst, average, random",
+        "'mean'",
     ),
 ]
 

@@ -148,12 +148,12 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (
         (*ATTACK, "type"),
         "PDG",
-        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, CustomAttack,",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, SeveralAttacks,",
     ),
     (
         (*ATTACK, "type"),
         ["PGD"],
-        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, CustomAttack,",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, SeveralAttacks,",
     ),
     (ATTACK, {"type": "PGD"}, "TrainConfig.experts.1.attack` must be complete, but lacks epsilon"),
     (ATTACK, {"epsilon": 0.1}, "TrainConfig.experts.1.attack.type` must be one of"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from generalist_core.config import FGSM, NFGSM, EvaluationConfig, NamedAttack
+from generalist_core.config import FGSM, NFGSM, PGD, EvaluationConfig, NamedAttack, SeveralAttacks
 from tests.helpers.problems import three_experts
 from tests.helpers.refused import Broken, refusal_of
 
@@ -15,7 +15,13 @@ BROKEN: list[Broken] = [
     (NamedAttack, {"name": "union", "attack": FGSM(epsilon=0.1)}, "other than", "'union'"),
     (NamedAttack, {"name": "mean", "attack": FGSM(epsilon=0.1)}, "other than", "'mean'"),
     (NamedAttack, {"name": "a/b", "attack": FGSM(epsilon=0.1)}, "identifier", "'a/b'"),
-    (NamedAttack, {"name": "a", "attack": NFGSM(epsilon=0.1)}, "must stay in its ball", "NFGSM"),
+    (NamedAttack, {"name": "a", "attack": NFGSM(epsilon=0.1)}, "must stay in one ball", "NFGSM"),
+    (
+        NamedAttack,
+        {"name": "a", "attack": SeveralAttacks(parts=(PGD(epsilon=0.1), PGD(epsilon=0.2)))},
+        "must stay in one ball",
+        "SeveralAttacks",
+    ),
     (EvaluationConfig, {"attacks": ()}, "at least one evaluation attack", "none"),
     (EvaluationConfig, {"attacks": (UNDER_ATTACK,) * 2}, "different names", "['robust', 'robust']"),
     (EvaluationConfig, {"attacks": (UNDER_ATTACK,), "every_epochs": 0}, "every_epochs > 0", "=0"),

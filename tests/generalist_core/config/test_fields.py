@@ -39,6 +39,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "NamedAttack": {"name": "pgd", "attack": PGD(epsilon=0.1)},
     "PGD": {"epsilon": 0.1},
     "PiecewiseLinear": {"knots": (0.0, 1.0), "values": (1.0, 0.0)},
+    "SeveralAttacks": {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.5, norm="l2"))},
     "SuiteConfig": {"norm": "linf", "epsilon": 0.1},
     "TrainConfig": {"experts": short().experts, "evaluation": short().evaluation},
 }

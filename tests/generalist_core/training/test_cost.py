@@ -17,6 +17,7 @@ from generalist_core.config import (
     EvaluationConfig,
     ExpertConfig,
     NamedAttack,
+    SeveralAttacks,
 )
 from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
@@ -26,8 +27,20 @@ PGD10 = PGD(epsilon=0.1, steps=10)
 KL10 = PGD(epsilon=0.1, steps=10, loss="kl")
 
 
+BOTH = (PGD10, PGD(epsilon=0.5, norm="l2"))
+
+
 @pytest.mark.parametrize(
-    ("attack", "cost"), [(FGSM(epsilon=0.1), 2), (NFGSM(epsilon=0.1), 2), (PGD10, 20), (KL10, 21)]
+    ("attack", "cost"),
+    [
+        (FGSM(epsilon=0.1), 2),
+        (NFGSM(epsilon=0.1), 2),
+        (PGD10, 20),
+        (KL10, 21),
+        (SeveralAttacks(parts=BOTH), 2 * 20 + 2),
+        (SeveralAttacks(parts=BOTH, combine="average"), 2 * 20),
+        (SeveralAttacks(parts=BOTH, combine="random"), 20),
+    ],
 )
 def test_attacks(attack: Attack, cost: int) -> None:
     assert attack_cost(attack) == cost
@@ -41,6 +54,14 @@ def test_attacks(attack: Attack, cost: int) -> None:
         (ExpertConfig(name="a", attack=FGSM(epsilon=0.1)), 5),
         (ExpertConfig(name="a", attack=KL10, loss=TRADES()), 27),
         (ExpertConfig(name="a", attack=PGD10, loss=MART()), 26),
+        (ExpertConfig(name="a", attack=SeveralAttacks(parts=BOTH)), 42 + 3),
+        (ExpertConfig(name="a", attack=SeveralAttacks(parts=BOTH, combine="average")), 40 + 6),
+        (
+            ExpertConfig(
+                name="a", attack=SeveralAttacks(parts=BOTH, combine="average"), loss=TRADES()
+            ),
+            40 + 12,
+        ),
     ],
 )
 def test_updates(expert: ExpertConfig, cost: int) -> None:
@@ -109,6 +130,21 @@ def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
     ):
         before = model.n_images
         assert cost_of(trainer, work) == model.n_images - before + n_gradients
+
+
+@pytest.mark.parametrize("combine", ["worst", "average", "random"])
+def test_the_forwards_of_several_attacks_are_those_that_happen(combine: str) -> None:
+    """Two steps of three attacks, or of one; three forwards to choose; one update or three."""
+    counted = {"worst": (3 * 2, 3, 1), "average": (3 * 2, 0, 3), "random": (2, 0, 1)}
+    gradients, choices, updates = counted[combine]
+    trainer = GeneralistTrainer(
+        RUNS[f"{combine} of norms"],
+        tiny_dataset(),
+        model=lambda n, shape: Counting(linear_net(n, shape)),
+    )
+    cost = trainer.train_epoch()["forward_images"]
+    assert trainer.expert("robust").model.n_images == 16 * (gradients + choices + updates)
+    assert cost == 16 * (3 + 2 * gradients + choices + 3 * updates)
 
 
 @pytest.mark.parametrize("name", ["paper", "adamw, trades", "mixup, mart"])

@@ -31,6 +31,7 @@ from tests.helpers.problems import (
     NATURAL,
     RADII,
     ROBUST,
+    RUNS,
     LinearNet,
     clones,
     largest_difference,
@@ -211,6 +212,10 @@ IN_PARTS: dict[str, ExpertConfig] = {
     "trades": dataclasses.replace(
         ROBUST, attack=PGD(epsilon=0.1, steps=2, loss="kl"), loss=TRADES(), label_smoothing=0.1
     ),
+    **{
+        name: RUNS[name].experts[1]
+        for name in ("worst of norms", "average of norms", "random of norms")
+    },
     "mart": dataclasses.replace(ROBUST, loss=MART(), optimizer=AdamW(lr=0.01)),
 }
 

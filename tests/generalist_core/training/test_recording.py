@@ -31,7 +31,7 @@ from tests.helpers.problems import (
 )
 
 GPU = torch.device("cuda")
-REFUSED = {"mixup, mart", "cutmix, adam, rmsprop", "dropout"}
+REFUSED = {"mixup, mart", "cutmix, adam, rmsprop", "dropout", "random of norms"}
 RECORDED = [name for name in RUNS if name not in REFUSED]
 
 
@@ -218,6 +218,10 @@ CANNOT = {
     "rmsprop": (
         with_expert(two_experts(cuda_graph=True), "robust", optimizer=RMSprop()),
         "RMSprop, of expert 'robust'",
+    ),
+    "random attack": (
+        dataclasses.replace(RUNS["random of norms"], cuda_graph=True),
+        "the attack of expert 'robust' is drawn",
     ),
     "own attack": (
         with_expert(

@@ -1,0 +1,153 @@
+"""Experts of several norms, mixed, against one expert that is trained on several attacks.
+
+python -m benchmarks.several_norms --seeds 3
+
+One run trains a natural expert and one per norm, and releases mixtures, of which the best in
+`union` on validation images is taken. The others train one expert of the same settings on the worst
+attack for each image (MAX), on the average over the attacks (AVG), or on one drawn for each batch,
+for as many epochs as cost the same. All are judged on test images by PGD-20 in each norm. The table
+has means and standard deviations over seeds, in %, and the cost of training in forward images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from benchmarks.tasks import Candidate, Task, alone, trained_alone
+from generalist_core.config import (
+    NORMS,
+    PGD,
+    DataConfig,
+    NamedAttack,
+    Norm,
+    SeveralAttacks,
+    TrainConfig,
+)
+from generalist_core.config.evaluation import NATURAL, UNION
+from generalist_core.config.norms import usual_radius, with_norms
+from generalist_core.config.presets import short
+from generalist_core.config.suite import standard_pgd
+from generalist_core.data.splits import n_batches
+from generalist_core.training.cost import update_cost
+from search.running.trial import cached_dataset
+
+Combine = Literal["worst", "average", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a method trained: the model that it takes, its epochs and the cost of training."""
+
+    best: Candidate
+    epochs: int
+    cost: float
+
+
+def task_of(base: TrainConfig, norms: tuple[Norm, ...]) -> Task:
+    """Natural accuracy, accuracy in each norm, and union, with an expert for each norm."""
+    config = with_norms(base, {norm: usual_radius(base.data, norm) for norm in norms})
+    attacks = tuple(
+        NamedAttack(name=named.name, attack=standard_pgd(attack.norm, attack.epsilon, 20))
+        for named in config.evaluation.attacks
+        if isinstance(attack := named.attack, PGD)
+    )
+    evaluation = dataclasses.replace(
+        config.evaluation,
+        attacks=attacks,
+        objectives=(NATURAL, *norms, UNION),
+        n_refinements=8,
+        release="last",
+    )
+    return Task(
+        config=dataclasses.replace(config, evaluation=evaluation), data=cached_dataset(config.data)
+    )
+
+
+def mixed(task: Task) -> Trained:
+    """The experts, trained together and mixed."""
+    trainer = task.trainer(task.config)
+    while not trainer.is_done:
+        trainer.train_epoch()
+    cost = trainer.forward_images
+    released = [task.candidate(trainer, point) for point in trainer.release()]
+    best = max(released, key=lambda candidate: candidate.validated[UNION])
+    return Trained(best=best, epochs=trainer.epoch, cost=cost)
+
+
+def joint(task: Task, combine: Combine, budget: float) -> Trained:
+    """One expert on the attacks of all, for as many epochs as cost about `budget`."""
+    natural, robust, *_ = task.config.experts
+    attacks = tuple(e.attack for e in task.config.experts if isinstance(e.attack, PGD))
+    several = SeveralAttacks(parts=attacks, combine=combine)
+    robust = dataclasses.replace(robust, name="robust", attack=several)
+    batch_size = task.config.batch_size
+    n_images = n_batches(task.images.train, batch_size) * batch_size
+    epochs = max(1, round(budget / (n_images * update_cost(robust))))
+    config = dataclasses.replace(
+        task.config,
+        experts=(natural, robust),
+        mixing=short().mixing,
+        evaluation=dataclasses.replace(task.config.evaluation, release_ratios=(1.0,)),
+        epochs=epochs + 1,
+    )
+    trainer = trained_alone(task.trainer(alone(config)), epochs)
+    cost = trainer.forward_images
+    (best,) = task.released(trainer, 1.0)
+    return Trained(best=best, epochs=epochs, cost=cost)
+
+
+JOINT: dict[str, Combine] = {
+    "worst attack (MAX)": "worst",
+    "average over attacks (AVG)": "average",
+    "attack drawn for each batch": "random",
+}
+
+
+def compared(task: Task) -> dict[str, Trained]:
+    """Every method, by name."""
+    experts = mixed(task)
+    others = {name: joint(task, combine, experts.cost) for name, combine in JOINT.items()}
+    return {"experts, mixed": experts, **others}
+
+
+def row(name: str, runs: Sequence[Trained]) -> str:
+    """A row of the table."""
+    tested = [run.best.tested for run in runs]
+    columns = [np.array([each[objective] for each in tested]) * 100 for objective in tested[0]]
+    cells = [f"{values.mean():.1f} ± {values.std():.1f}" for values in columns]
+    cost = np.mean([run.cost for run in runs])
+    return f"| {name} | {runs[0].epochs} | {cost:.2e} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Train by every method with every seed, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=["linf", "l2"])
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = DataConfig(name=options.data, root=options.data_root, n_validation=500)
+    base = short(data=data, epochs=options.epochs)
+    runs: dict[str, list[Trained]] = {}
+    for seed in range(options.seeds):
+        task = task_of(dataclasses.replace(base, seed=seed), tuple(options.norms))
+        for name, trained in compared(task).items():
+            runs.setdefault(name, []).append(trained)
+    header = ["method", "epochs", "cost", NATURAL, *options.norms, UNION]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    sys.stdout.write("\n".join([*lines, *(row(*item) for item in runs.items())]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
