@@ -60,7 +60,7 @@ def build_model(
         InvalidConfigError: the name is unknown, or a custom model cannot be loaded or has changed,
             or the normalisation does not fit the images.
     """
-    seeded = contextlib.nullcontext()
+    seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if seed is not None:
         seeded = global_seed(derive_seed(seed, "init"), torch.device("cpu"))
     with seeded:
