@@ -43,9 +43,9 @@ def moved_parts(
     config = read_request(folder)
     pins = read_json(SweepFolder(folder).request).get("pins", {})
     return CustomParts(
-        data=data_root and _moved_data(config.base.data, data_root, pins.get("images")),
-        model=model and _moved_model(config.base.model, model),
-        space=space and _moved_space(space, pins.get("space")),
+        data=_moved_data(config.base.data, data_root, pins.get("images")) if data_root else None,
+        model=_moved_model(config.base.model, model) if model else None,
+        space=_moved_space(space, pins.get("space")) if space else None,
     )
 
 
@@ -54,7 +54,7 @@ def _moved_data(config: DataConfig, root: Path, digest: str | None) -> Dataset:
         raise _immovable("data-root", "has no digest of its images")
     place = str(root.absolute())
     is_named = config.name in DATASETS
-    data = load_dataset(replace(config, **{"root" if is_named else "name": place}))
+    data = load_dataset(replace(config, root=place) if is_named else replace(config, name=place))
     require_pinned_images({"images": digest}, images_digest(data.train, data.validation))
     return data
 

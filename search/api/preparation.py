@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,11 @@ def prepare(
     space: Space | None,
     data: Dataset | None,
     model: ModelFactory | None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Try out all that a sweep needs, and write nothing; the arguments are those of a sweep.
+
+    `say` is told what is being done.
 
     Raises:
         InvalidConfigError: a setting that cannot work.
@@ -156,7 +159,7 @@ def prepare(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    config, images = check_that_it_can_start(config, data, model)
+    config, images = check_that_it_can_start(config, data, model, say)
     require_ray(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     pins = {**pins, "images": images}
