@@ -60,10 +60,9 @@ def build_model(
         InvalidConfigError: the name is unknown, or a custom model cannot be loaded or has changed,
             or the normalisation does not fit the images.
     """
-    seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if seed is not None:
-        seeded = global_seed(derive_seed(seed, "init"), torch.device("cpu"))
-    with seeded:
+    with contextlib.ExitStack() as seeded:
+        if seed is not None:
+            seeded.enter_context(global_seed(derive_seed(seed, "init"), torch.device("cpu")))
         model = _build(config, n_classes, shape)
     if config.mean is None or config.std is None:
         return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,11 @@ def prepare(
     space: Space | None,
     data: Dataset | None,
     model: ModelFactory | None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Try out all that a sweep needs, and write nothing; the arguments are those of a sweep.
+
+    `say` is told what is being done.
 
     Raises:
         InvalidConfigError: a setting that cannot work.
@@ -145,7 +148,7 @@ def prepare(
     ]
     for seen in earlier:
         parameters_of(seen, space, config.base)
-    config, images = check_that_it_can_start(config, data, model)
+    config, images = check_that_it_can_start(config, data, model, say)
     require_ray(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     pins = {**pins, "images": images}

@@ -27,6 +27,7 @@ from search.interruption import Interrupted, was_interrupted
 from search.lease import leased
 from search.monitoring.console import Lines, drawing, view_of
 from search.monitoring.log import redirect_output
+from search.monitoring.stages import say_stage
 from search.monitoring.tensorboard import Monitor
 from search.report.write import warning_if_missing
 from search.running.housekeeping import Housekeeping, free_bytes, remove_leftovers, room_of
@@ -92,7 +93,8 @@ def sweep(
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
     folder = Path(folder).absolute()
-    prepared = prepare(config, folder, space, data, model)
+    console = console or Console(stderr=True)
+    prepared = prepare(config, folder, space, data, model, partial(say_stage, console))
     config, space = prepared.config, prepared.space
     make_store(config)
     if config.storage is not None:
@@ -110,7 +112,6 @@ def sweep(
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        console = console or Console(stderr=True)
         room = room_of(config, custom).text(free_bytes(folder))
         console.print(room, soft_wrap=True, highlight=False)
         return _run(begun, (), console, debug=debug)
@@ -161,13 +162,14 @@ def resume(
     pins = require_pinned_space(folder, config, space)
     with running_user_code(f"space {config.space}"):
         custom = CustomParts(space=space or load_space(config.space), data=data, model=model)
-    config, images = check_that_it_can_start(config, data, model)
+    console, files = console or Console(stderr=True), SweepFolder(folder)
+    say = partial(say_stage, console)
+    config, images = check_that_it_can_start(config, data, model, say)
     require_ray(config.resources)
     make_store(config)
     require_pinned_images(pins, images)
     if config.storage is not None:
         require_writable(config.storage)
-    console, files = console or Console(stderr=True), SweepFolder(folder)
     with (
         ended_by_signals(folder),
         write_errors_explained(folder),
@@ -205,6 +207,8 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
+    if not config.resources.local:
+        say_stage(console, "starting Ray")
     with quiet, drawing(view), workers as n_workers:
         searcher = _searcher(sweep, unfinished, n_workers, view)
         with contextlib.suppress(Interrupted):
@@ -219,6 +223,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
         if config.repeats and not (cut_short or was_interrupted()):
             with contextlib.suppress(Interrupted):
                 repeat_front(sweep, console)
+    say_stage(console, "writing the report")
     with warning_if_missing(folder):
         write_report(sweep)
     if searcher.error is not None:
@@ -282,6 +287,8 @@ def _searcher(
     for proposal in ledger.results.proposals():
         for metrics in read_metrics(files.trial(proposal.trial).root):
             searcher.recall(proposal, metrics)
+            if proposal in unfinished:
+                view.on_metrics(proposal.trial, metrics)
     return searcher
 
 

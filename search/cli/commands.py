@@ -41,6 +41,7 @@ def run_train(
     profile: bool = switch("before the training, show where the time of a step goes"),
 ) -> None:
     """Train one configuration, without Ray."""
+    output.say_starting()
     from generalist_core.data.datasets import load_dataset
     from search.api.train import train_in
     from search.cli import printing
@@ -71,6 +72,7 @@ def run_sweep(
     description: DescriptionOptions,
 ) -> None:
     """Search a space on Ray."""
+    output.say_starting()
     from search.cli import printing
 
     before = description.file
@@ -114,6 +116,7 @@ def run_resume(
     folder: Path = argument("OUT"),
 ) -> None:
     """Continue a sweep, or a training, however it ended."""
+    output.say_starting()
     from search.api.moved import moved_parts
     from search.cli import printing
     from search.study.folder import read_request

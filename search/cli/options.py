@@ -58,6 +58,12 @@ class OutputOptions:
 
         return Console(stderr=True, quiet=self.quiet)
 
+    def say_starting(self) -> None:
+        """Show that the command runs, before it imports what takes seconds."""
+        from search.monitoring.stages import say_stage
+
+        say_stage(self.console(), "starting")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions(OutputOptions):

@@ -96,6 +96,8 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     else:
         say(f"The report is missing; write it: {command_text(PROGRAM, 'report', folder)}")
     say(f"Watch:  {command_text('tensorboard', '--logdir', sweep.files.tensorboard)}")
+    choose = command_text(PROGRAM, "front", folder, "--pick", "knee")
+    say(f"Next:   {choose}, then export; on test images: {command_text(PROGRAM, 'verify', folder)}")
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
         say(f"{plural(unfinished, 'trial')} unfinished; continue: {again}")

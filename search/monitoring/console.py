@@ -105,9 +105,10 @@ class LiveView(ConsoleCallback):
 
     def on_begun(self, proposal: Proposal) -> None:
         """Show it among the running trials."""
-        self.began_at = self.began_at or time.monotonic()
+        self.began_at, before = self.began_at or time.monotonic(), self._fraction_of_sweep
         self.running[proposal.trial] = proposal
         self._take_snapshot()
+        self.done_before += self._fraction_of_sweep - before  # what it had trained before
 
     def on_metrics(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Show its epoch, and the accuracies that were measured last."""

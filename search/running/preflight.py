@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -197,11 +198,15 @@ def require_apart(folder: Path, warmups: WarmupConfig | None) -> None:
 
 
 def check_that_it_can_start(
-    config: SweepConfig, data: Dataset | None, model: ModelFactory | None
+    config: SweepConfig,
+    data: Dataset | None,
+    model: ModelFactory | None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[SweepConfig, str]:
     """Check before any work is done that the cluster, data, model and device can be used.
 
-    Returns the request that can run, see `preflight`, and the digest of its images.
+    Returns the request that can run, see `preflight`, and the digest of its images. `say` is told
+    what is being done.
     """
     resources, device = config.resources, config.base.device
     require_usable_process(local=resources.local)
@@ -223,7 +228,9 @@ def check_that_it_can_start(
                 "Ray hides GPUs from trials that ask for none."
             )
     on_cpu = from_dict({**to_dict(config.base), "device": "cpu"}, TrainConfig)
+    say("loading data")
     data = data or load_dataset(config.base.data)
+    say("rehearsing a step of each expert")
     able = preflight(on_cpu, data, model)
     able_to_start = replace(config, base=replace(config.base, channels_last=able.channels_last))
     return able_to_start, images_digest(data.train, data.validation)

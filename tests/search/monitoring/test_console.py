@@ -175,3 +175,15 @@ def test_a_trial_is_done_to_where_an_expert_that_rests_need_not_train() -> None:
     for epoch in range(1, 6):
         view.on_metrics("0000", trainer.train_epoch())
         assert view.snapshot.n_done == pytest.approx(epoch / 5)
+
+
+def test_a_resumed_trial_is_shown_where_it_was_and_its_past_is_no_pace() -> None:
+    ledger = new_ledger(SPACE)
+    view, config = LiveView(terminal(), ledger.results, request(trials=1)), request(trials=1).base
+    reached = {f"epoch/{expert.name}": config.epochs // 2 for expert in config.experts}
+    view.on_metrics("0000", {"epoch": config.epochs // 2, **reached, "forward_images": 1.0})
+    view.on_begun(Proposal(trial="0000", config=config, mixing_ratio=0.5, params={}))
+    text = "\n".join(drawn(view))
+    assert f"epoch {config.epochs // 2}/{config.epochs}" in text
+    assert view.done_before == 0.5
+    assert "left" not in text
