@@ -65,13 +65,14 @@ from spaces import Space, load_space
 from spaces.parameters import parameters_of_space, with_seen
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - a name for everything that a user may bring
     config: SweepConfig,
     folder: str | Path,
     *,
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
+    callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -83,6 +84,8 @@ def sweep(
         space: a custom search space.
         data: custom images; by default those that the configuration names.
         model: a custom `(n_classes, (c, h, w)) -> torch.nn.Module`.
+        callbacks: what follows the sweep, see `search.callbacks`; one that raises is not called
+            again, and the sweep goes on.
         console: where progress is shown; by default standard error.
         debug: show what Ray and Optuna write, which otherwise goes to `log.txt` in the folder; a
             local sweep also raises the first error of a trial, and leaves the terminal to a
@@ -93,6 +96,7 @@ def sweep(
         SweepFolderError: the folder is not empty, or cannot be written.
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
+    _require_callbacks(callbacks)
     folder = Path(folder).absolute()
     prepared = prepare(config, folder, space, data, model)
     config, space = prepared.config, prepared.space
@@ -118,16 +122,17 @@ def sweep(
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         console = console or Console(stderr=True)
         console.print(room_text(begun), soft_wrap=True, highlight=False)
-        return _run(begun, (), console, debug=debug)
+        return _run(begun, (), console, callbacks, debug=debug)
 
 
-def resume(
+def resume(  # noqa: PLR0913
     folder: str | Path,
     config: SweepConfig | None = None,
     *,
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
+    callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -143,6 +148,7 @@ def resume(
         space: the space, if the sweep began with a custom one.
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one.
+        callbacks: as for `sweep`; those of the sweep until now are not kept.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
@@ -154,6 +160,7 @@ def resume(
             or another process runs it.
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
+    _require_callbacks(callbacks)
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
@@ -199,17 +206,24 @@ def resume(
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        return _run(resumed, unfinished, console, debug=debug)
+        return _run(resumed, unfinished, console, callbacks, debug=debug)
 
 
-def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
+def _run(
+    sweep: Sweep,
+    unfinished: Sequence[Proposal],
+    console: Console,
+    callbacks: Sequence[Callback],
+    *,
+    debug: bool,
+) -> Sweep:
     """Search, repeat the front, and report."""
     folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
     with quiet, drawing(view), workers as n_workers:
-        searcher = _searcher(sweep, unfinished, n_workers, view)
+        searcher = _searcher(sweep, unfinished, n_workers, view, callbacks)
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
@@ -250,7 +264,11 @@ def _runner(
 
 
 def _searcher(
-    sweep: Sweep, unfinished: Sequence[Proposal], n_workers: int, view: Callback
+    sweep: Sweep,
+    unfinished: Sequence[Proposal],
+    n_workers: int,
+    view: Callback,
+    callbacks: Sequence[Callback],
 ) -> Searcher:
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
@@ -278,6 +296,7 @@ def _searcher(
             watchers=(
                 MayFail(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
                 MayFail("The view of the sweep", lambda: view),
+                *map(_watching, callbacks),
             ),
         ),
         gpus_per_trial=config.resources.gpus_per_trial,
@@ -286,6 +305,20 @@ def _searcher(
         for metrics in read_metrics(files.trial(proposal.trial).root):
             searcher.recall(proposal, metrics)
     return searcher
+
+
+def _watching(callback: Callback) -> MayFail[Callback]:
+    return MayFail(f"The callback {type(callback).__name__}", lambda: callback)
+
+
+def _require_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Check what a user brings, before any work."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise InvalidConfigError(
+                "`callbacks` must be objects of a subclass of search.callbacks.Callback, but got "
+                f"{callback!r}."
+            )
 
 
 def _monitor(sweep: Sweep, space: Space) -> Monitor:
