@@ -43,6 +43,7 @@ ORDER = (
     "search.running",
     "search.report",
     "search.monitoring",
+    "search.callbacks",
     "search.api",
     "search.cli",
 )

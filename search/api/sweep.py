@@ -64,13 +64,14 @@ from spaces import Space, load_space
 from spaces.parameters import parameters_of_space, with_seen
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - a name for everything that a user may bring
     config: SweepConfig,
     folder: str | Path,
     *,
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
+    callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -82,6 +83,8 @@ def sweep(
         space: a custom search space.
         data: custom images; by default those that the configuration names.
         model: a custom `(n_classes, (c, h, w)) -> torch.nn.Module`.
+        callbacks: what follows the sweep, see `search.callbacks`; one that raises is not called
+            again, and the sweep goes on.
         console: where progress is shown; by default standard error.
         debug: show what Ray and Optuna write, which otherwise goes to `log.txt` in the folder; a
             local sweep also raises the first error of a trial, and leaves the terminal to a
@@ -92,6 +95,7 @@ def sweep(
         SweepFolderError: the folder is not empty, or cannot be written.
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
+    _require_callbacks(callbacks)
     folder = Path(folder).absolute()
     console = console or Console(stderr=True)
     prepared = prepare(config, folder, space, data, model, partial(say_stage, console))
@@ -114,16 +118,17 @@ def sweep(
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
         room = room_of(config, custom).text(free_bytes(folder))
         console.print(room, soft_wrap=True, highlight=False)
-        return _run(begun, (), console, debug=debug)
+        return _run(begun, (), console, callbacks, debug=debug)
 
 
-def resume(
+def resume(  # noqa: PLR0913
     folder: str | Path,
     config: SweepConfig | None = None,
     *,
     space: Space | None = None,
     data: Dataset | None = None,
     model: ModelFactory | None = None,
+    callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     debug: bool = False,
 ) -> Sweep:
@@ -140,6 +145,7 @@ def resume(
         data: the images, if the sweep began with custom ones.
         model: the factory of models, if the sweep began with a custom one. All three may also be
             those of `search.api.moved`, if what the request names has moved.
+        callbacks: as for `sweep`; those of the sweep until now are not kept.
         console: where progress is shown; by default standard error.
         debug: as for `sweep`.
 
@@ -151,6 +157,7 @@ def resume(
             or another process runs it.
         SweepInterruptedError: Ctrl-C, SIGTERM, SIGHUP or SIGQUIT ended the sweep in order.
     """
+    _require_callbacks(callbacks)
     folder = Path(folder).absolute()
     old = open_sweep(folder).config
     require_custom_parts(folder, data, model)
@@ -198,10 +205,17 @@ def resume(
             soft_wrap=True,
         )
         resumed = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        return _run(resumed, unfinished, console, debug=debug)
+        return _run(resumed, unfinished, console, callbacks, debug=debug)
 
 
-def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debug: bool) -> Sweep:
+def _run(
+    sweep: Sweep,
+    unfinished: Sequence[Proposal],
+    console: Console,
+    callbacks: Sequence[Callback],
+    *,
+    debug: bool,
+) -> Sweep:
     """Search, repeat the front, and report."""
     folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
@@ -210,7 +224,7 @@ def _run(sweep: Sweep, unfinished: Sequence[Proposal], console: Console, *, debu
     if not config.resources.local:
         say_stage(console, "starting Ray")
     with quiet, drawing(view), workers as n_workers:
-        searcher = _searcher(sweep, unfinished, n_workers, view)
+        searcher = _searcher(sweep, unfinished, n_workers, view, callbacks)
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
@@ -252,7 +266,11 @@ def _runner(
 
 
 def _searcher(
-    sweep: Sweep, unfinished: Sequence[Proposal], n_workers: int, view: Callback
+    sweep: Sweep,
+    unfinished: Sequence[Proposal],
+    n_workers: int,
+    view: Callback,
+    callbacks: Sequence[Callback],
 ) -> Searcher:
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
@@ -280,6 +298,7 @@ def _searcher(
             watchers=(
                 MayFail(f"TensorBoard in {files.tensorboard}", lambda: _monitor(sweep, space)),
                 MayFail("The view of the sweep", lambda: view),
+                *map(_watching, callbacks),
             ),
         ),
         gpus_per_trial=config.resources.gpus_per_trial,
@@ -290,6 +309,20 @@ def _searcher(
             if proposal in unfinished:
                 view.on_metrics(proposal.trial, metrics)
     return searcher
+
+
+def _watching(callback: Callback) -> MayFail[Callback]:
+    return MayFail(f"The callback {type(callback).__name__}", lambda: callback)
+
+
+def _require_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Check what a user brings, before any work."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise InvalidConfigError(
+                "`callbacks` must be objects of a subclass of search.callbacks.Callback, but got "
+                f"{callback!r}."
+            )
 
 
 def _monitor(sweep: Sweep, space: Space) -> Monitor:

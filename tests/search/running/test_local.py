@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from search.files import read_json, read_sealed_json
 from search.folders import SweepFolder
 from search.study.folder import Sweep, open_sweep
 from tests.helpers.problems import tiny_dataset
+from tests.helpers.searches import Noting
 from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
@@ -270,3 +272,37 @@ def test_a_local_sweep_finds_what_one_on_ray_does_and_either_ends_the_other(tmp_
     ]
     assert ended[0].counts.completed == 4
     assert accuracies(ended[0]) == accuracies(ended[1])
+
+
+def test_callbacks_follow_a_sweep_and_its_resume(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that fails is left out from then on, and the sweep goes on."""
+
+    class Breaking(Noting):
+        def on_metrics(self, trial: str, _: Mapping[str, Any]) -> None:
+            raise OSError("planted")
+
+    first, breaking, later = Noting(), Breaking(), Noting()
+    config = replace(LOCAL, trials=2)
+    callbacks = [breaking, first]
+    sweep(config, tmp_path / "out", data=DATA, callbacks=callbacks, console=QUIET)
+    assert [told for told in first.told if told[0] != "metrics"] == [
+        ("begun", "0000"),
+        ("completed", "0000"),
+        ("begun", "0001"),
+        ("completed", "0001"),
+        ("closed", None),
+    ]
+    assert first.told.count(("metrics", "0000")) >= 4
+    assert breaking.told == [("begun", "0000")]
+    assert "The callback Breaking has stopped" in caplog.text
+    more = replace(config, trials=3)
+    resume(tmp_path / "out", more, data=DATA, callbacks=[later], console=QUIET)
+    assert {trial for _, trial in later.told} == {"0002", None}
+
+
+def test_a_callback_must_be_an_object_of_the_protocol(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=r"must be objects of .*, but got <class"):
+        sweep(LOCAL, tmp_path / "out", data=DATA, callbacks=[Noting], console=QUIET)  # type: ignore[list-item]
+    assert not (tmp_path / "out").exists()
