@@ -190,7 +190,7 @@ def test_the_command_line_picks_exports_and_says_how_to_load(
     assert capsys.readouterr().out.startswith(name)
     assert main(["front", folder, "--pick", "knee", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"point", "reason"}
+    assert set(document) == {"point", "reason", "picked_share"}
     assert document["point"]["trial"] == name
     assert main(["export", folder, "--pick", "knee", "--to", str(tmp_path / "m.pt")]) == 0
     assert "load_export('m.pt')" in capsys.readouterr().out

@@ -32,7 +32,7 @@ def test_a_config_file_and_fields_set_on_top(
     options = ["--config", str(tmp_path / "config.json"), "--set", "mixing.decay=0.5"]
     options += ["--seed", "5", "--epochs", "3"]
     assert main(["train", *options, "--out", str(tmp_path / "run")]) == 0
-    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    written = json.loads((tmp_path / "run/trials/0000/config.json").read_text())
     assert (written["epochs"], written["seed"], written["mixing"]["decay"]) == (3, 5, 0.5)
     assert "mixing ratio 1.0" in capsys.readouterr().out
 
