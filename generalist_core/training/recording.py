@@ -59,7 +59,7 @@ def why_not_recorded(config: TrainConfig, device: torch.device) -> str | None:
     """Why the steps of a run are not recorded; None if they are."""
     reasons = {
         "`cuda_graph` is false": not config.cuda_graph,
-        "only a GPU can replay": device.type != "cuda",
+        "only a GPU can replay": device.type == "cpu",
         "`n_accumulations` is above 1": config.n_accumulations > 1,
     }
     for expert in config.experts:

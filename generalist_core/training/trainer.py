@@ -107,7 +107,7 @@ class GeneralistTrainer(AbstractTrainer):
         self._global: Average | None = None
         self._recorded: RecordedStep | None = None
         self._why_not_recorded = why_not_recorded(config, self.device)
-        if config.cuda_graph and self.device.type == "cuda" and self._why_not_recorded:
+        if config.cuda_graph and self.device.type != "cpu" and self._why_not_recorded:
             log.warning("Steps are not recorded, since %s.", self._why_not_recorded)
 
     @property
