@@ -87,7 +87,7 @@ def test_a_local_sweep_has_all_that_a_sweep_has(tmp_path: Path) -> None:
     assert (counts.total, counts.failed, counts.unfinished) == (4, 0, 0)
     assert counts.completed + counts.stopped_early == 4
     inside = {path.name for path in found.folder.iterdir()}
-    assert {"sweep.json", "study.journal", "report.html", "front.json", "models"} <= inside
+    assert {"sweep.json", "study.journal", "report.html", "front.json"} <= inside
     rows = read_sealed_json(SweepFolder(found.folder).repeats)["repeats"]
     assert {row["trial"] for row in rows} == {point.trial for point in found.front.points}
     assert torch.get_num_threads() == n_threads
