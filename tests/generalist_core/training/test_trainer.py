@@ -31,6 +31,7 @@ from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import load_weights, mix, weights_of
+from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.validation import InvalidConfigError
@@ -459,21 +460,24 @@ def test_two_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> 
     assert trainer.release([point.mixing_ratio for point in points]) == points
 
 
-def test_three_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> None:
+def test_three_experts_release_refined_ratios_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the front has room: here between the natural expert and the others."""
     evaluation = dataclasses.replace(
         three_experts().evaluation,
         n_refinements=2,
         objectives=("natural", "union"),
         release_ratios=corners_and_centre(3),
     )
-    config = with_expert(three_experts(evaluation=evaluation), "natural", optimizer=SGD(lr=0.5))
-    config = dataclasses.replace(config, seed=4, epochs=12, sync=SyncConfig(start_epoch=11))
-    data = dataclasses.replace(tiny_dataset(), validation=tiny_split(200, seed=1))
-    trainer = train_to(GeneralistTrainer(config, data), 12)
-    points = trainer.release()
-    assert [point.mixing_ratio for point in points[:4]] == list(corners_and_centre(3))
-    assert len(points) == 6
-    assert trainer.release([point.mixing_ratio for point in points]) == points
+    trainer = start(three_experts(evaluation=evaluation))
+
+    def accuracies(ratio: tuple[float, ...]) -> dict[str, float]:
+        return {"natural": ratio[0] ** 0.5, "union": (1 - ratio[0]) ** 0.5}
+
+    monkeypatch.setattr(trainer, "judge_mixture", accuracies)
+    ratios = [point.mixing_ratio for point in trainer.release()]
+    assert ratios[:4] == list(corners_and_centre(3))
+    assert len(set(ratios)) == 6
+    assert trainer.forward_images == 6 * 12 * evaluation_cost(evaluation)
 
 
 # Training trains
