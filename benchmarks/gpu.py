@@ -5,16 +5,17 @@ python -m benchmarks.gpu --device cpu --model convnet --width 1 --n-images 64   
 
 `agreement`: recorded steps against steps that run as they are, by the weights after 20 of them in
 float32. `accuracies`: a short training of the digits in float32, and in bfloat16, compiled and
-recorded. `steps`: `benchmarks.train_step`. `epochs`: `benchmarks.epochs`, and the rate of a bare
-step. `sweep`: six short trials without Ray, and how busy nvidia-smi sees the GPU after the first
-epoch; it needs optuna. What is done is printed and written at once, so that a run that is cut keeps
-it.
+recorded. `tests`: those that need a GPU. `steps`: `benchmarks.train_step`, on a GPU of WRN-32-10
+too. `epochs`: `benchmarks.epochs`. `sweep`: six short trials without Ray, and how busy nvidia-smi
+sees the GPU; it needs optuna. What is done is printed and written at once, so that a run that is
+cut keeps it.
 """
 
 from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -103,18 +104,23 @@ def steps(options: argparse.Namespace) -> list[dict[str, Any]]:
     device, rows = resolve_device(options.device), []
     on_gpu = device.type != "cpu"
     wanted = [v for v in train_step.VARIANTS if v.startswith("bfloat16") or v == "tfloat32"]
-    for batch in (options.batch, 4 * options.batch) if on_gpu else (options.batch,):
-        row = train_step.measure(
-            model_of(options),
-            (3, 32, 32),
-            batch,
-            device,
-            variants=wanted if on_gpu else ("bfloat16",),
-            repeats=5,
-        )
+    wide = ModelConfig(name="wrn-32-10")
+    cases = [(model_of(options), options.batch, wanted if on_gpu else ["bfloat16"])]
+    if on_gpu:
+        cases += [(model_of(options), 4 * options.batch, wanted), (wide, 128, wanted[-1:])]
+    for model, batch, variants in cases:
+        row = train_step.measure(model, (3, 32, 32), batch, device, variants=variants, repeats=3)
         print(train_step.table(row), flush=True)
         rows.append(row)
     return rows
+
+
+def tests(options: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001
+    """Whether the tests that need a GPU pass; without one they are skipped."""
+    file = Path(__file__).parents[1] / "tests/generalist_core/training/test_recording.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-k", "gpu", str(file)]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    return {"passed": run.returncode == 0, "last_lines": run.stdout.splitlines()[-10:]}
 
 
 def whole_epochs(options: argparse.Namespace) -> dict[str, Any]:
@@ -184,6 +190,7 @@ class Load:
 PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "agreement": agreement,
     "accuracies": accuracies,
+    "tests": tests,
     "steps": steps,
     "epochs": whole_epochs,
     "sweep": whole_sweep,
