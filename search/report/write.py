@@ -14,6 +14,7 @@ from search.folders import SweepFolder
 from search.front.repeats import spreads
 from search.report.plots import front_plot, image_of, table_csv, write_plots
 from search.report.published import ReferencePoint
+from search.running.mixtures import warn_of_lost_averages
 from search.study.results import Results
 from search.study.tables import front_rows
 from search.wording import PROGRAM, command_text
@@ -50,12 +51,13 @@ def write_files(
     reference: Sequence[ReferencePoint] = (),
     spec: str = "knee",
 ) -> None:
-    """Write the report, the front, and the plots for print.
+    """Write the report, the front, and the plots for print; warn if weights of the front are lost.
 
     `reference` are published points to be drawn beside the front of the sweep; `spec` chooses the
     point that the report describes, see `search.front.pick.pick`.
     """
     files, points, front = SweepFolder(folder), results.points(), results.front()
+    warn_of_lost_averages(files, front)
     write_json(files.front_json, front_document(folder, results))
     write_text(files.front_csv, table_csv(front_rows(results)))
     write_bytes(files.front_picture, image_of(front_plot(front, points), "png", dpi=150))

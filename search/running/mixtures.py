@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,9 @@ from generalist_core.user_code import running_user_code
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_sealed
 from search.folders import SweepFolder
+from search.front.front import Front
+
+log = logging.getLogger(__name__)
 
 
 def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) -> nn.Module:
@@ -43,9 +47,19 @@ def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
     return mixed_state(averages, ratio)
 
 
+def warn_of_lost_averages(files: SweepFolder, front: Front) -> None:
+    """Warn of each trial on the front whose averages are not as they were written."""
+    for trial in sorted({point.trial for point in front.points}):
+        try:
+            require_averages(files, trial)
+        except SweepFolderError as error:
+            log.warning("%s", error)
+
+
 def require_averages(files: SweepFolder, trial: str) -> None:
     """Check that the averages of a trial are as they were written; raises as `point_state` does."""
-    if not is_sealed(files.trial(trial).averages, trial):
+    path = files.trial(trial).averages
+    if not (path.is_file() and is_sealed(path, trial)):
         raise _without_averages(files, trial)
 
 

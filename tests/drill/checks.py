@@ -159,9 +159,10 @@ def unlike_weights(folder: Path, expected: Path) -> list[str]:
 
 
 def _differ(name: str, *folders: Path) -> bool:
-    one, other = (load_sealed(SweepFolder(folder).trial(name).averages, name) for folder in folders)
-    if one is None or other is None:
+    paths = [SweepFolder(folder).trial(name).averages for folder in folders]
+    if not all(path.is_file() for path in paths):
         return True
+    one, other = (load_sealed(path, name) for path in paths)
     return not same_bits(one, other)
 
 

@@ -36,6 +36,10 @@ COMMANDS = {
     "export": ("{root}/sweep", "--pick", "knee", "--to", "{root}/out"),
     "explain": ("{root}/sweep", "0000"),
     "report": ("{root}/sweep",),
+    "list": ("{root}",),
+    "trials": ("{root}/sweep",),
+    "compare": ("{root}/sweep", "{root}/sweep"),
+    "clean": ("{root}/sweep",),
     "verify": ("{root}/sweep", "--attacks", "fgsm", "--n-images", "5"),
     "evaluate": ("{root}/model.pt", "--width", "4", "--n-validation", "50", "--attacks", "fgsm"),
 }
