@@ -140,15 +140,18 @@ def test_a_point_without_weights_is_refused_and_all_else_goes_on(
     damage: Callable[[Path], None], folder: Path, tmp_path: Path
 ) -> None:
     sweep = open_sweep(folder)
-    damage(knee(folder, "trials/{trial}/averages.pt"))
+    lost = knee(folder, "trials/{trial}/averages.pt")
+    damage(lost)
+    told = rf"{lost.parent.name}/averages\.pt must hold the weights"
     local = dataclasses.replace(sweep.config, resources=Resources(local=True))
     resume(folder, local, console=Console(quiet=True))
     write_report(sweep)
-    with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
+    with pytest.raises(SweepFolderError, match=told):
         export(sweep, "knee", tmp_path / "lost.pt")
-    with pytest.raises(SweepFolderError, match=r"0001/averages\.pt must hold the weights"):
+    with pytest.raises(SweepFolderError, match=told):
         verify(sweep, VerifyConfig(attacks=("fgsm",), n_images=20))
-    assert export(sweep, "0000-1", tmp_path / "other.pt")["trial"] == "0000"
+    other = next(point for point in sweep.front.points if point.trial != lost.parent.name)
+    assert export(sweep, other.name, tmp_path / "other.pt")["trial"] == other.trial
 
 
 @pytest.mark.parametrize("name", ["repeats.json", "verified.json"])
