@@ -28,7 +28,7 @@ NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 NAME = re.compile(rf"(\d+)[-:]({NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
 """The name of a point, TRIAL-RATIO; a user may also type TRIAL:RATIO."""
 
-ROW = re.compile(r"[1-9]\d*", re.ASCII)
+ROW = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 """The number of a row in the table of the front."""
 
 Values = NDArray[np.float64]
