@@ -42,10 +42,8 @@ class Housekeeping(Callback):
     def on_completed(self, trial: str, _: Sequence[OperatingPoint], results: Results) -> None:
         """Keep the averages that the front needs."""
         self._remove_what_resumes(trial)
-        on_front = {point.trial for point in results.front().points}
-        for folder in self.trials.glob("*"):
-            if folder.name not in on_front and results.has_ended(folder.name):
-                TrialFolder(folder).averages.unlink(missing_ok=True)
+        for averages in needless_averages(self.trials, results):
+            averages.unlink(missing_ok=True)
 
     def on_failed(self, trial: str, _: Failure, __: Results) -> None:
         """A failed trial is not resumed."""
@@ -61,6 +59,16 @@ class Housekeeping(Callback):
             file.unlink(missing_ok=True)
 
 
+def needless_averages(trials: Path, results: Results) -> list[Path]:
+    """Where the averages are, if they are, of trials that have ended and are not on the front."""
+    on_front = {point.trial for point in results.front().points}
+    return [
+        TrialFolder(folder).averages
+        for folder in trials.glob("*")
+        if folder.name not in on_front and results.has_ended(folder.name)
+    ]
+
+
 def removable(folder: Path, results: Results) -> dict[str, list[Path]]:
     """What no command needs any more of a sweep that does not run: files and folders by their kind.
 
@@ -68,7 +76,6 @@ def removable(folder: Path, results: Results) -> dict[str, list[Path]]:
     folder `lost` stays, too: nothing else has what is in it.
     """
     files = SweepFolder(folder)
-    on_front = {point.trial for point in results.front().points}
     ended = [
         TrialFolder(trial) for trial in files.trials.glob("*") if results.has_ended(trial.name)
     ]
@@ -76,9 +83,7 @@ def removable(folder: Path, results: Results) -> dict[str, list[Path]]:
     found = {
         "shared warm-ups": [] if is_used else [files.warmups],
         "checkpoints of trials that ended": [trial.checkpoint for trial in ended],
-        "weights of trials that are not on the front": [
-            trial.averages for trial in ended if trial.root.name not in on_front
-        ],
+        "weights of trials that are not on the front": needless_averages(files.trials, results),
         "files that were partly written": partly_written(folder),
         "files of Ray Tune": [files.ray],
     }

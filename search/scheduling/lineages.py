@@ -243,14 +243,14 @@ class LineageProposer(Proposer):
         If there is none, the best of the latest stage goes on. One that rests makes room in the
         first stage; in later ones it is the measure of others.
         """
-        n_stages = max(len(lineage.stages) for lineage in self.lineages)
+        n_stages, leader = max(len(lineage.stages) for lineage in self.lineages), self._leader
         for fewest, number in itertools.product((0, 1), reversed(range(n_stages))):
             there = [lineage for lineage in self.lineages if len(lineage.stages) > number]
             judged = [
                 lineage
                 for lineage in there
                 if lineage.stages[number].volume is not None
-                and (number > 0 or not self._rests(lineage))
+                and (number > 0 or not self._rests(lineage, leader))
             ]
             n_needed = min(self.growing.n_first, len(self.lineages))
             if number == 0 and sum(map(self._has_begun, there)) < n_needed:
@@ -258,17 +258,19 @@ class LineageProposer(Proposer):
             judged.sort(key=lambda lineage: lineage.stages[number].volume or 0.0, reverse=True)
             for lineage in judged[: max(fewest, int(len(judged) / self.growing.eta))]:
                 further = lineage.stages[number + 1 :]
-                if not self._rests(lineage) and all(map(self._is_due, further)):
+                if not self._rests(lineage, leader) and all(map(self._is_due, further)):
                     epochs = further[0].epochs if further else self._next_epochs(lineage)
                     return lineage, epochs
         return None
 
-    def _rests(self, lineage: Lineage) -> bool:
+    def _rests(self, lineage: Lineage, leader: Lineage) -> bool:
         """Whether its last stages were in vain; a leader goes on when others cost as much."""
         if lineage.n_in_vain < self.growing.patience or len(self.lineages) == 1:
             return False
-        others = sum(self._spent(other) for other in self.lineages if other is not lineage)
-        return lineage is not self._leader or self._spent(lineage) > others
+        if lineage is not leader:
+            return True
+        others = sum(self._spent(other) for other in self.lineages if other is not leader)
+        return self._spent(leader) > others
 
     @property
     def _leader(self) -> Lineage:

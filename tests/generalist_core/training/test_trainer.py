@@ -474,10 +474,12 @@ def test_three_experts_release_refined_ratios_too(monkeypatch: pytest.MonkeyPatc
         return {"natural": ratio[0] ** 0.5, "union": (1 - ratio[0]) ** 0.5}
 
     monkeypatch.setattr(trainer, "judge_mixture", accuracies)
-    ratios = [point.mixing_ratio for point in trainer.release()]
+    points = trainer.release()
+    ratios = [point.mixing_ratio for point in points]
     assert ratios[:4] == list(corners_and_centre(3))
     assert len(set(ratios)) == 6
     assert trainer.forward_images == 6 * 12 * evaluation_cost(evaluation)
+    assert trainer.release(ratios) == points
 
 
 # Training trains
