@@ -119,7 +119,7 @@ class Task:
         With `steps` it trains on PGD of so many steps, which together can cross the ball.
         """
         config = as_lineage(self.config, start, start + epochs)
-        return config if steps is None else with_steps(config, steps)
+        return config if steps is None else with_steps(config, config.lineage, steps)
 
     def trades(self, params: Mapping[str, float]) -> TrainConfig:
         """The base's robust expert alone, on TRADES, with fields such as `loss.beta` set."""

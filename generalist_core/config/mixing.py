@@ -42,6 +42,13 @@ def as_weights(ratio: Ratio, n_experts: int) -> tuple[float, ...]:
     return tuple(float(weight) for weight in ratio)
 
 
+def vertex(index: int, n_experts: int) -> Ratio:
+    """The ratio at which the expert of that index has all the weight."""
+    if n_experts == 2:
+        return float(index)
+    return tuple(float(i == index) for i in range(n_experts))
+
+
 def weights_of(shares: Sequence[float]) -> tuple[float, ...]:
     """The point on the simplex that numbers in [0, 1], one per expert, stand for.
 

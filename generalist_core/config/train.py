@@ -151,6 +151,12 @@ class TrainConfig:
         """The number of epochs from the first sync on."""
         return self.epochs - self.sync.start_epoch
 
+    @property
+    def lineage(self) -> str:
+        """The name of the expert that has all the weight at the start; empty if none has."""
+        weights = as_weights(self.mixing.ratio.values[0], len(self.experts))
+        return self.experts[weights.index(1.0)].name if 1.0 in weights else ""
+
     def weights_at(self, epoch: int) -> tuple[float, ...]:
         """The weight of each expert in the mixture during `epoch`."""
         return self.mixing.ratio.weights(self.progress_in(epoch), len(self.experts))

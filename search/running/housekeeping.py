@@ -27,7 +27,7 @@ from search.study.failures import Failure
 from search.study.results import Results
 from search.wording import plural
 from spaces import Space, load_space
-from spaces.lineages import LENGTH, robust_of
+from spaces.lineages import LENGTH, robust_experts
 from spaces.parameters import parameters_of_space
 
 log = logging.getLogger(__name__)
@@ -170,8 +170,8 @@ def room_needed(config: SweepConfig, space: Space, weights: int) -> Room:
     warmups, shared = 0, config.shares_warmups
     for expert in base.experts if shared and not grows else ():
         warmups += (states[expert.name] + extra) * _n_states(base, expert, searched, n)
-    if shared and grows:  # the robust expert's at the end of each stage
-        warmups = states[robust_of(base).name] * n
+    if shared and grows:  # a robust expert's at the end of each stage
+        warmups = max(states[robust.name] for robust in robust_experts(base)) * n
     most = config.warmups.max_bytes if config.warmups else WarmupConfig(folder="").max_bytes
     return Room(
         trials=n,

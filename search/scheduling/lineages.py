@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from generalist_core.config import ExpertConfig, TrainConfig
+from generalist_core.config import ExpertConfig, Ratio, TrainConfig
 from generalist_core.config.codec import replace_at
+from generalist_core.config.mixing import vertex
 from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.validation import InvalidConfigError
@@ -30,7 +31,15 @@ from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import Space, Trial, base_suggestion, paper_suggestion
-from spaces.lineages import LENGTH, START, lineage_params, robust_of
+from spaces.lineages import (
+    LENGTH,
+    LINEAGE,
+    START,
+    begins_as,
+    lineage_params,
+    robust_experts,
+    robust_of,
+)
 from spaces.release_ratio import ratio_params
 
 Value = TypeVar("Value")
@@ -40,12 +49,6 @@ FEW_STEPS = 2
 
 LOW_BETA = 1.0
 """TRADES with this weight of its divergence gives up less natural accuracy than PGD training."""
-
-FEWEST_POINTS = 3
-"""Both experts and the sampled mixture: what every further branch releases.
-
-A stage costs no less than they do.
-"""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +113,10 @@ class WithLength:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """A suggestion of the trial's."""
-        return self._noted(name, self.trial.suggest_categorical(name, choices))
+        value = self.trial.suggest_categorical(name, choices)
+        if name == LINEAGE:
+            self.config = begins_as(self.config, value)
+        return self._noted(name, value)
 
     def _noted(self, name: str, value: Value) -> Value:
         with contextlib.suppress(InvalidConfigError):
@@ -135,6 +141,10 @@ class LineageProposer(Proposer):
         """
         super().__init__(ledger, space, base)
         self.point_cost = point_cost
+        self.robust = robust_experts(base)
+        # what every further branch releases, all experts and the sampled mixture, costs no more
+        # than a stage does
+        self.fewest_points = len(base.experts) + 1
         self.growing = growing
         self.lineages: list[Lineage] = []
         self.stage_of: dict[str, tuple[Lineage, Stage]] = {}
@@ -151,7 +161,9 @@ class LineageProposer(Proposer):
         """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
         chosen = None if self._is_beginning else self._to_grow() or self._to_branch()
         if chosen is None:
-            fixed = {**self._alone, **ratio_params(1.0, 2)}
+            name = self.robust[len(self.lineages) % len(self.robust)].name
+            ratio = ratio_params(self._vertex(name), len(self.base.experts))
+            fixed = {LINEAGE: name, **self._alone, **ratio}
             return self._begin(self.ledger.ask(self._first_stage, self.base, fixed=fixed))
         lineage, epochs = chosen
         space = partial(self._further_stage, lineage, epochs)
@@ -160,15 +172,27 @@ class LineageProposer(Proposer):
     @property
     def _alone(self) -> dict[str, Any]:
         """The parameters of the shortest branch, which says nothing but how good its lineage is."""
-        return {LENGTH: 1, f"experts.{robust_of(self.base).name}.rests": True}
+        return {LENGTH: 1, **{f"experts.{robust.name}.rests": True for robust in self.robust}}
+
+    def _vertex(self, expert: str) -> Ratio:
+        """The ratio of the expert of that name alone."""
+        names = [known.name for known in self.base.experts]
+        return vertex(names.index(expert), len(names))
 
     def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
-        """The space, where the lineage has the epochs of a first stage and is released alone."""
+        """The space, where the lineage has the epochs of a first stage and is released alone.
+
+        Of the others the one with the cheapest steps is trained, as not all experts may rest.
+        """
         cost = self.growing.first_cost
         paid_for = WithLength(trial, base, lambda robust: max(1, round(cost / update_cost(robust))))
         config = self.space(paid_for, base)
-        alone = replace(config.evaluation, release_ratios=(1.0,), n_refinements=0)
-        return replace(config, evaluation=alone)
+        ratio = self._vertex(config.lineage)
+        alone = replace(config.evaluation, release_ratios=(ratio,), n_refinements=0)
+        others = [expert for expert in config.experts if expert.name != config.lineage]
+        trained = min(others, key=update_cost)
+        experts = tuple(replace(expert, rests=expert is not trained) for expert in config.experts)
+        return replace(config, evaluation=alone, experts=experts)
 
     def _further_stage(
         self, lineage: Lineage, epochs: int, trial: Trial, base: TrainConfig
@@ -180,27 +204,35 @@ class LineageProposer(Proposer):
         config = self.space(WithLength(trial, base, lambda _: epochs), base)
         before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
         n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
-        n_refinements = min(max(n_points - FEWEST_POINTS, 0), config.evaluation.n_refinements)
+        n_refinements = min(max(n_points - self.fewest_points, 0), config.evaluation.n_refinements)
         fine = replace(config.evaluation, n_refinements=n_refinements)
         return replace(config, evaluation=fine)
 
     def first(self) -> list[Suggestion]:
-        """The robust experts of the base, of it with few attack steps, on TRADES, and of the paper.
+        """The robust experts of the base, with few attack steps, one on TRADES, and the paper's.
 
         Each is released alone, so the first one is plain adversarial training.
         """
-        path = f"experts.{robust_of(self.base).name}"
-        trades = replace_at(self.base, f"{path}.loss", {"type": "TRADES", "beta": LOW_BETA})
-        (base, _), (gentle, _) = (base_suggestion(self.space, c) for c in (self.base, trades))
-        paper, _ = paper_suggestion(self.space, self.base)
-        few = {f"{path}.attack.steps": FEW_STEPS}
-        cheap, gentle = ({**p, **few} if few.keys() <= p.keys() else p for p in (base, gentle))
-        different: list[dict[str, Any]] = []
-        for suggested in (base, cheap, gentle, paper):
-            wanted = {name: self._alone.get(name, value) for name, value in suggested.items()}
+        names = [robust.name for robust in self.robust]
+        bases = {name: begins_as(self.base, name) for name in names}
+        loss = {"type": "TRADES", "beta": LOW_BETA}
+        trades = replace_at(bases[names[0]], f"experts.{names[0]}.loss", loss)
+        plain = {name: base_suggestion(self.space, base)[0] for name, base in bases.items()}
+        gentle, _ = base_suggestion(self.space, trades)
+        paper, _ = paper_suggestion(self.space, bases[names[0]])
+        suggested = [
+            *plain.items(),
+            *((name, _with_few_steps(params, name)) for name, params in plain.items()),
+            (names[0], _with_few_steps(gentle, names[0])),
+            (paper.get(LINEAGE, names[0]), paper),
+        ]
+        different: list[Suggestion] = []
+        for expert, params in suggested:
+            wanted = {name: self._alone.get(name, value) for name, value in params.items()}
             wanted.pop(START, None)
-            different += [wanted] if wanted not in different else []
-        return [(wanted, 1.0) for wanted in different]
+            suggestion = wanted, self._vertex(expert)
+            different += [suggestion] if suggestion not in different else []
+        return different
 
     def completed(self, trial: str) -> None:
         """Take in the points of a trial, and whether they made the front grow."""
@@ -295,7 +327,7 @@ class LineageProposer(Proposer):
         """The end of the next stage: where its cost is due, at least one epoch on."""
         cost = self.growing.second_cost
         for _ in lineage.stages[1:]:
-            cost = max(cost * self.growing.growth, cost + FEWEST_POINTS * self.point_cost)
+            cost = max(cost * self.growing.growth, cost + self.fewest_points * self.point_cost)
         return max(lineage.stages[-1].epochs + 1, round(cost / lineage.cost))
 
     def _to_branch(self) -> tuple[Lineage, int] | None:
@@ -310,6 +342,12 @@ class LineageProposer(Proposer):
         if not may_branch or n_further > len(self.lineages) - self.growing.n_first:
             return None
         return self._leader, best.epochs
+
+
+def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:
+    """The parameters, with few steps where the space asks for the expert's."""
+    few = {f"experts.{expert}.attack.steps": FEW_STEPS}
+    return {**params, **few} if few.keys() <= params.keys() else params
 
 
 def has_lineages(space: Space, base: TrainConfig) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generalist_core.config import Ratio, TrainConfig
+from generalist_core.config.mixing import vertex
 from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import Space, base_suggestion, paper_suggestion
@@ -75,7 +76,7 @@ def adversarial_suggestion(space: Space, base: TrainConfig) -> Suggestion:
     Its release at that ratio is the robust expert alone.
     """
     n_experts = len(base.experts)
-    alone: Ratio = 1.0 if n_experts == 2 else (*(0.0,) * (n_experts - 1), 1.0)
+    alone = vertex(n_experts - 1, n_experts)
     ratio = replace(base.mixing.ratio, values=(alone,) * len(base.mixing.ratio.values))
     sync = replace(base.sync, start_epoch=base.epochs - 1)
     wanted = replace(base, mixing=replace(base.mixing, ratio=ratio), sync=sync)

@@ -17,7 +17,7 @@ ENDED: dict[TrialState, dict[str, Any]] = {
 }
 """The attributes of a trial that ended in this way."""
 
-POINT = {"mixing_ratio": int | float | list, "n_images": int, "epoch": int}
+POINT = {"mixing_ratio": int | float | list | tuple, "n_images": int, "epoch": int}
 """The attributes of a completed trial and of each of its siblings."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,16 @@ COST = {
 LOW = {"natural": 0.5, "robust": 0.25}
 
 
-def new_ledger(sampler: str = "random", storage: object = None, *, is_new: bool = True) -> Ledger:
-    """A ledger of two objectives, by default in memory."""
+def new_ledger(
+    sampler: str = "random",
+    storage: object = None,
+    *,
+    is_new: bool = True,
+    objectives: Sequence[str] = OBJECTIVES,
+) -> Ledger:
+    """A ledger, by default of two objectives and in memory."""
     built = build_samplers(sampler, seed=0, n_startup=8)
-    return Ledger(storage or InMemoryStorage(), OBJECTIVES, sampler_of=built, is_new=is_new)  # type: ignore[arg-type]
+    return Ledger(storage or InMemoryStorage(), objectives, sampler_of=built, is_new=is_new)  # type: ignore[arg-type]
 
 
 def release(proposal: Proposal) -> list[OperatingPoint]:

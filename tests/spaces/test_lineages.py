@@ -8,14 +8,14 @@ import optuna
 import pytest
 
 from generalist_core.config import FGSM, ExpertConfig, TrainConfig
-from generalist_core.config.presets import paper, short
+from generalist_core.config.presets import generalist_plus_plus, paper, short
 from generalist_core.training.warmup_keys import Origin, discarded_warmups, state_keys
 from generalist_core.validation import InvalidConfigError
 from search.study.samplers import fixing
 from spaces import SPACES
-from spaces.lineages import as_lineage, lineage_params, robust_of
+from spaces.lineages import LINEAGE, as_lineage, lineage_params, robust_of
 from spaces.protocol import configuration_of
-from tests.helpers.problems import three_experts, with_expert
+from tests.helpers.problems import with_expert
 
 ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu", precision="float32")
 NAMES = ("branches", "lineages")
@@ -87,11 +87,42 @@ def test_an_attack_without_steps_has_one_lineage() -> None:
     assert {str(lineage_params(params, config)) for params, config in found} == {"{}"}
 
 
-def test_three_experts_or_others_in_that_order_are_refused() -> None:
+@pytest.mark.parametrize("space", NAMES)
+def test_one_of_several_robust_experts_is_the_lineage_and_the_others_begin_as_it(
+    space: str,
+) -> None:
+    base = generalist_plus_plus("natural", "linf", "l2")
+    names = {expert.name for expert in base.experts}
+    found = suggested(space, base, 60)
+    assert {params[LINEAGE] for params, _ in found} == {"linf", "l2"}
+    for params, config in found:
+        lineage = str(params[LINEAGE])
+        assert config.lineage == robust_of(config).name == lineage
+        assert discarded_warmups(config) == names - {lineage}
+        assert [expert.name for expert in config.experts if expert.rests] in ([], [lineage])
+        assert {f"experts.{name}.optimizer.lr" for name in names - {lineage}} <= set(params)
+        shared = lineage_params(params, config)
+        assert LINEAGE in shared
+        assert not any(f"experts.{name}." in path for name in names - {lineage} for path in shared)
+    ends = {config.mixing.ratio.values[2] for _, config in found if not any_rests(config)}
+    assert len(ends) > 10
+    assert all(min(end) > 0 for end in ends if isinstance(end, tuple))
+
+
+def any_rests(config: TrainConfig) -> bool:
+    return any(expert.rests for expert in config.experts)
+
+
+def test_the_order_of_experts_says_nothing() -> None:
     swapped = dataclasses.replace(short(), experts=short().experts[::-1])
-    natural = ExpertConfig(name="second")
-    twice = dataclasses.replace(short(), experts=(short().experts[0], natural))
-    for base in (three_experts(), swapped, twice):
-        for space in NAMES:
-            with pytest.raises(InvalidConfigError, match=r"a natural expert and then.*`full`"):
-                suggested(space, base, 1)
+    for space in NAMES:
+        for _, config in suggested(space, swapped, 20):
+            assert discarded_warmups(config) == {"natural"}
+            assert config.weights_at(0) == (1.0, 0.0)
+
+
+def test_experts_without_a_robust_one_are_refused() -> None:
+    twice = dataclasses.replace(short(), experts=(short().experts[0], ExpertConfig(name="second")))
+    for space in NAMES:
+        with pytest.raises(InvalidConfigError, match=r"have a robust expert.*second.*`full`"):
+            suggested(space, twice, 1)

@@ -167,6 +167,8 @@ def test_weak_trials_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
         space="smoke",
         trials=8,
         sampler="random",
+        seed=3,
+        round_size=2,
         early_stopping=SuccessiveHalving(eta=2, first_rung=2, growth=1.5),
     )
     found = sweep(request, tmp_path)

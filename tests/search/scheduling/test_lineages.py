@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from optuna.storages import InMemoryStorage
 
-from generalist_core.config import SGD, TRADES, CrossEntropy, TrainConfig
-from generalist_core.config.presets import short
+from generalist_core.config import PGD, SGD, TRADES, CrossEntropy, TrainConfig
+from generalist_core.config.presets import generalist_plus_plus, short
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS, Growing
@@ -25,9 +25,9 @@ from search.scheduling.proposer import SamplingProposer
 from search.study.ledger import Ledger
 from search.study.records import Proposal, RejectedError
 from spaces import SPACES, Space, Trial
-from spaces.lineages import branch, lineage_params
+from spaces.lineages import LINEAGE, branch, lineage_params
 from tests.helpers.ledgers import COST, PLANTED, new_ledger
-from tests.helpers.problems import three_experts, tiny_dataset, with_expert
+from tests.helpers.problems import tiny_dataset, with_expert
 
 GROWING = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=2)
 POINT_COST = 2.0
@@ -374,9 +374,10 @@ def test_a_point_costs_its_judging_per_training_image() -> None:
     assert proposer.point_cost == pytest.approx(22 * 12 / 20)
 
 
-def test_three_experts_have_no_lineages() -> None:
-    with pytest.raises(InvalidConfigError, match="a natural expert and then a robust one"):
-        build_proposer(new_ledger(), SPACES["lineages"], three_experts(), GROWING, tiny_dataset)
+def test_without_a_robust_expert_there_are_no_lineages() -> None:
+    base = with_expert(BASE, "robust", attack=None, loss=CrossEntropy())
+    with pytest.raises(InvalidConfigError, match="must have a robust expert"):
+        build_proposer(new_ledger(), SPACES["lineages"], base, GROWING, tiny_dataset)
 
 
 @pytest.mark.parametrize(("second_cost", "n_refinements"), [(30, 0), (80, 1), (200, 3)])
@@ -388,3 +389,60 @@ def test_a_curve_is_refined_for_at_most_half_of_what_the_stage_cost(
     proposer = LineageProposer(new_ledger(), SPACES["branches"], BASE, growing, 8.0)
     begun(proposer, [0.3])
     assert proposer.propose().config.evaluation.n_refinements == n_refinements
+
+
+# Several norms
+
+
+NORMS = generalist_plus_plus("natural", "linf", "l2")
+
+
+def of_norms(ledger: Ledger) -> LineageProposer:
+    return LineageProposer(ledger, SPACES["lineages"], NORMS, GROWING, POINT_COST)
+
+
+def ledger_of_norms(storage: InMemoryStorage, *, is_new: bool = True) -> Ledger:
+    return new_ledger(storage=storage, is_new=is_new, objectives=NORMS.evaluation.objective_names)
+
+
+def release_alone(proposer: LineageProposer, proposal: Proposal, quality: float) -> None:
+    accuracies = dict.fromkeys(NORMS.evaluation.objective_names, quality)
+    ratio = proposal.mixing_ratio
+    point = OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=100, epoch=3)
+    proposer.ledger.tell_released(proposal.trial, [point], COST)
+    proposer.completed(proposal.trial)
+
+
+def test_every_norm_begins_with_adversarial_training_and_few_steps_of_its_own() -> None:
+    proposer = of_norms(ledger_of_norms(InMemoryStorage()))
+    proposer.enqueue_first()
+    trials = [proposer.propose() for _ in range(6)]
+    configs = [trial.config for trial in trials]
+    assert [config.lineage for config in configs[:4]] == ["linf", "l2", "linf", "l2"]
+    for trial, config in zip(trials, configs, strict=True):
+        robust = next(expert for expert in config.experts if expert.name == config.lineage)
+        alone = tuple(float(expert is robust) for expert in config.experts)
+        assert trial.mixing_ratio == alone
+        assert config.evaluation.release_ratios == (alone,)
+        assert [expert.rests for expert in config.experts] == [False, True, True]
+    steps = [
+        {e.name: e.attack.steps for e in c.experts if isinstance(e.attack, PGD)} for c in configs
+    ]
+    assert [steps[n][configs[n].lineage] for n in range(4)] == [10, 10, FEW_STEPS, FEW_STEPS]
+
+
+def test_lineages_of_several_norms_grow_in_turns_and_go_on_after_a_resume() -> None:
+    storage = InMemoryStorage()
+    proposer = of_norms(ledger_of_norms(storage))
+    proposer.enqueue_first()
+    begun: list[Lineage] = []
+    for n in range(30):
+        proposal = proposer.propose()
+        release_alone(proposer, proposal, 0.2 + (n * 37 % 50) / 100)
+        begun += [one for one in proposer.lineages if one not in begun]
+        again = of_norms(ledger_of_norms(storage, is_new=False))
+        assert again.lineages == proposer.lineages
+    new = [one.params[LINEAGE] for one in begun[6:]]
+    assert new == [["linf", "l2"][n % 2] for n in range(6, len(begun))]
+    grown = {one.params[LINEAGE] for one in proposer.lineages if len(one.stages) > 1}
+    assert grown == {"linf", "l2"}
