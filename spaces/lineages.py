@@ -9,9 +9,10 @@ its lineages stage by stage, see `search.scheduling.lineages`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from generalist_core.config import PGD, ExpertConfig, RatioSchedule, TrainConfig
 from generalist_core.config.codec import replace_at, value_at
@@ -32,6 +33,46 @@ LINEAGE = "lineage"
 
 LONGEST = 10_000
 """A bound on the epochs of a lineage, which Optuna needs; the budget of a sweep ends it before."""
+
+
+Value = TypeVar("Value")
+
+
+class WithLength:
+    """A trial in which the lineage has the epochs that `epochs_of` its robust expert says."""
+
+    def __init__(
+        self, trial: Trial, base: TrainConfig, epochs_of: Callable[[ExpertConfig], int]
+    ) -> None:
+        self.trial = trial
+        self.config = base
+        self.epochs_of = epochs_of
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A suggestion of the trial's, or the given length."""
+        if name == START:
+            low = high = self.epochs_of(robust_of(self.config))
+        return self._noted(name, self.trial.suggest_int(name, low, high, step=step, log=log))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A suggestion of the trial's."""
+        return self._noted(name, self.trial.suggest_float(name, low, high, step=step, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """A suggestion of the trial's."""
+        value = self.trial.suggest_categorical(name, choices)
+        if name == LINEAGE:
+            self.config = begins_as(self.config, value)
+        return self._noted(name, value)
+
+    def _noted(self, name: str, value: Value) -> Value:
+        with contextlib.suppress(InvalidConfigError):
+            self.config = replace_at(self.config, name, value)
+        return value
 
 
 def lineages(trial: Trial, base: TrainConfig) -> TrainConfig:

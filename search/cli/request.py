@@ -24,7 +24,7 @@ class SearchOptions:
     """What is searched, how, and for how long."""
 
     space: str | None = option(
-        "lineages (the default for a natural and a robust expert), full (for others), branches, "
+        "lineages (the default if an expert is robust), full, branches, "
         "mixing, experts, smoke, or FILE.py:FUNCTION (runs that file)",
         "SPACE",
     )

@@ -12,19 +12,17 @@ as the failure may be that of the natural expert.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from generalist_core.config import ExpertConfig, Ratio, TrainConfig
-from generalist_core.config.codec import replace_at
+from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config.codec import from_dict, replace_at
 from generalist_core.config.mixing import vertex
 from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
-from generalist_core.validation import InvalidConfigError
 from search.config import Growing
 from search.front.points import FrontPoint, release_curves
 from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
@@ -35,14 +33,13 @@ from spaces.lineages import (
     LENGTH,
     LINEAGE,
     START,
+    WithLength,
     begins_as,
     lineage_params,
     robust_experts,
     robust_of,
 )
 from spaces.release_ratio import ratio_params
-
-Value = TypeVar("Value")
 
 FEW_STEPS = 2
 """Steps of PGD, each as long as the radius, that train an expert about as robust as 10 do."""
@@ -56,7 +53,8 @@ class Stage:
     """The branches that leave a lineage after `epochs` epochs.
 
     `volume` is the hypervolume of their points, None before any was released; `paid` says whether
-    one of them made it grow beyond that of the other stages, or made the front grow.
+    one of them made it grow beyond that of the other stages, or made the front grow; `alone` says
+    whether the lineage's own expert, unchanged by a branch, is one of the points.
     """
 
     epochs: int
@@ -64,6 +62,7 @@ class Stage:
     points: list[FrontPoint] = field(default_factory=list)
     volume: float | None = None
     paid: bool = False
+    alone: bool = False
 
 
 @dataclass(kw_only=True)
@@ -85,43 +84,6 @@ class Lineage:
         judged = [stage for stage in self.stages[1:] if stage.volume is not None]
         paid = [number for number, stage in enumerate(judged, 1) if stage.paid]
         return len(judged) - max(paid, default=0)
-
-
-class WithLength:
-    """A trial in which the lineage has the epochs that `epochs_of` its robust expert says."""
-
-    def __init__(
-        self, trial: Trial, base: TrainConfig, epochs_of: Callable[[ExpertConfig], int]
-    ) -> None:
-        self.trial = trial
-        self.config = base
-        self.epochs_of = epochs_of
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """A suggestion of the trial's, or the given length."""
-        if name == START:
-            low = high = self.epochs_of(robust_of(self.config))
-        return self._noted(name, self.trial.suggest_int(name, low, high, step=step, log=log))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """A suggestion of the trial's."""
-        return self._noted(name, self.trial.suggest_float(name, low, high, step=step, log=log))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """A suggestion of the trial's."""
-        value = self.trial.suggest_categorical(name, choices)
-        if name == LINEAGE:
-            self.config = begins_as(self.config, value)
-        return self._noted(name, value)
-
-    def _noted(self, name: str, value: Value) -> Value:
-        with contextlib.suppress(InvalidConfigError):
-            self.config = replace_at(self.config, name, value)
-        return value
 
 
 class LineageProposer(Proposer):
@@ -199,13 +161,17 @@ class LineageProposer(Proposer):
     ) -> TrainConfig:
         """The space, where the lineage has these epochs.
 
-        The curve is refined as far as that costs no more than half of what the stage did.
+        The curve is refined as far as that costs no more than half of what the stage did. An expert
+        that rests is not judged again.
         """
         config = self.space(WithLength(trial, base, lambda _: epochs), base)
+        ratios = config.evaluation.release_ratios
+        if robust_of(config).rests and any(s.alone for s in lineage.stages if s.epochs == epochs):
+            ratios = tuple(ratio for ratio in ratios if ratio != self._vertex(config.lineage))
         before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
         n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
         n_refinements = min(max(n_points - self.fewest_points, 0), config.evaluation.n_refinements)
-        fine = replace(config.evaluation, n_refinements=n_refinements)
+        fine = replace(config.evaluation, release_ratios=ratios, n_refinements=n_refinements)
         return replace(config, evaluation=fine)
 
     def first(self) -> list[Suggestion]:
@@ -263,6 +229,7 @@ class LineageProposer(Proposer):
     def _completed(self, trial: str, points: Sequence[FrontPoint], volume: float) -> None:
         lineage, stage = self.stage_of[trial]
         stage.points += points
+        stage.alone |= any(map(_is_lineage_alone, points))
         stage.volume = self.ledger.results.goals.front_of(stage.points).hypervolume
         reached = [s.volume for s in lineage.stages if s.volume is not None and s is not stage]
         pairs = ((volume, self.hypervolume), (stage.volume, max(reached, default=0.0)))
@@ -342,6 +309,14 @@ class LineageProposer(Proposer):
         if not may_branch or n_further > len(self.lineages) - self.growing.n_first:
             return None
         return self._leader, best.epochs
+
+
+def _is_lineage_alone(point: FrontPoint) -> bool:
+    """Whether a point is the expert of the trial's lineage, which rested in the branch."""
+    config = from_dict(point.config, TrainConfig)
+    robust = robust_of(config)
+    weights = as_weights(point.mixing_ratio, len(config.experts))
+    return robust.rests and weights[config.experts.index(robust)] == 1
 
 
 def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:

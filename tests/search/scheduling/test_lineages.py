@@ -291,6 +291,27 @@ def test_a_stage_whose_branch_failed_is_tried_again_and_then_given_up() -> None:
     assert [len(stage.trials) for stage in lineages[1].stages[1:]] == [2]
 
 
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_lineage_that_rests_in_a_further_branch_is_not_judged_again(rests: bool) -> None:
+    """One that is trained in the branch has another average than what was released before."""
+
+    def space(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return with_expert(SPACES["lineages"](trial, base), "robust", rests=rests)
+
+    proposer = proposer_of(space)
+    best = begun(proposer, [0.3, 0.6, 0.1, 0.5])[1].stages[0]
+    further = []
+    for _ in range(12):
+        trial = proposer.propose()
+        ratios = trial.config.evaluation.release_ratios
+        if proposer.stage_of[trial.trial][1] is best:
+            further.append(ratios)
+        elif len(ratios) > 1:
+            assert ratios == (0.0, 1.0)
+        finish(proposer, trial, 0.1)
+    assert set(further) == {(0.0,) if rests else (0.0, 1.0)}
+
+
 def test_a_space_with_one_lineage_grows_it() -> None:
     proposer = proposer_of(branch)
     begun(proposer, [0.3, 0.4, 0.5, 0.6])
