@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from generalist_core.config.attacks import Attack
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
-from generalist_core.config.fields import BelowOne, Positive, with_checked_fields
+from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
 from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
@@ -23,6 +23,11 @@ class ExpertConfig:
 
     One that `rests` is trained up to the first sync only. From then on syncs do not change it, and
     it enters mixtures as it is.
+
+    In the first `lr_warmup_epochs` of the run, which may be a fraction, the learning rate of the
+    schedule is scaled by a line through the steps that reaches 1 at the last one: by 1/n, 2/n, ...,
+    1 (Goyal et al. 2017). With `max_gradient_norm` the gradient of all parameters together is
+    scaled down before each step to that Euclidean norm, if it is longer (Pascanu et al. 2013).
     """
 
     name: str
@@ -30,6 +35,8 @@ class ExpertConfig:
     loss: Loss = field(default_factory=CrossEntropy)
     optimizer: Optimizer = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Constant)
+    lr_warmup_epochs: NotNegative[float] = 0.0
+    max_gradient_norm: Positive[float] | None = None
     label_smoothing: BelowOne = 0.0
     batch_augmentation: MixUp | CutMix | None = None
     rests: bool = False

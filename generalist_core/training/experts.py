@@ -79,6 +79,8 @@ class Expert:
         self.model.train()
         self.optimizer.zero_grad()
         loss = self._backward(x, x_adv, y)
+        if self.config.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.set_lr(lr)
         self.optimizer.step()
         self.average.approach(self.weights, rate)
@@ -126,10 +128,6 @@ class Expert:
     def update_contribution(self, relative_weight: Number, rate: Number) -> None:
         """Go this part of the way to this step's part of the global learner."""
         self.contribution.approach(mix([self.source], [relative_weight]), rate)
-
-    def lr(self, progress: float) -> float:
-        """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
-        return self.config.optimizer.lr * self.config.schedule(progress)
 
     def set_lr(self, lr: Number) -> None:
         """Give the optimizer its learning rate; a tensor on a GPU lets the step be recorded."""

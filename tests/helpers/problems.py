@@ -307,6 +307,19 @@ RUNS: dict[str, TrainConfig] = {
         )
         for combine in ("worst", "average", "random")
     },
+    "clipped, rising rates": with_expert(
+        with_expert(
+            two_experts(),
+            "natural",
+            max_gradient_norm=0.05,
+            lr_warmup_epochs=1.5,
+            schedule=Cosine(),
+        ),
+        "robust",
+        max_gradient_norm=0.1,
+        lr_warmup_epochs=3,
+        schedule=PiecewiseLinear(knots=(0, 1), values=(1, 0.5)),
+    ),
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),
     "synced from the start": two_experts(sync=SyncConfig(start_epoch=0, every_epochs=3)),

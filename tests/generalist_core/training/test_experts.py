@@ -58,7 +58,8 @@ def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing:
 
 def updated(changed: Expert, *, noise: Noise, progress: float = 0.0, x: Tensor = X) -> Tensor:
     """The loss of a step, which the expert makes."""
-    return changed.update(x, Y, noise, lr=changed.lr(progress), rate=changed.average.rate)
+    lr = changed.config.optimizer.lr * changed.config.schedule(progress)
+    return changed.update(x, Y, noise, lr=lr, rate=changed.average.rate)
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -94,8 +95,50 @@ def test_the_schedule_scales_the_learning_rate(progress: float, lr: float) -> No
     schedule = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 5, 0))
     config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, schedule=schedule)
     expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, lr)
-    assert expert(config).lr(progress) == pytest.approx(lr)
     assert largest_difference(step(config, progress=progress).weights, expected) < 1e-7
+
+
+@pytest.mark.parametrize("n_accumulations", [1, 3])
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_a_gradient_is_scaled_down_to_its_largest_norm(
+    precision: Any, n_accumulations: int
+) -> None:
+    """All parameters together; plain gradient descent then goes lr times that far."""
+    run = two_experts(precision=precision, n_accumulations=n_accumulations)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    moves = {}
+    for norm in (None, 0.01, 1e6):
+        config = dataclasses.replace(ROBUST, optimizer=PLAIN_SGD, max_gradient_norm=norm)
+        trained = Expert(config, LinearNet((1, 4, 4), dtype), run, n_classes=2, shape=SHAPE)
+        before = clones(trained.weights)
+        updated(trained, noise=noise(5), x=X.to(dtype))
+        pairs = zip(trained.weights, before, strict=True)
+        moves[norm] = torch.cat([(now - old).flatten() for now, old in pairs])
+    assert torch.equal(moves[1e6], moves[None])
+    assert moves[0.01].norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert moves[None].norm() > 10 * moves[0.01].norm()
+    assert F.cosine_similarity(moves[0.01], moves[None], dim=0) > 1 - 1e-5
+
+
+def test_a_complex_gradient_is_scaled_down_too() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, max_gradient_norm=0.01)
+    trained = Expert(config, ComplexNet(), two_experts(), n_classes=2, shape=SHAPE)
+    before = clones(trained.weights)
+    updated(trained, noise=noise())
+    (move,) = (now - old for now, old in zip(trained.weights, before, strict=True))
+    assert move.norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+class ComplexNet(torch.nn.Module):
+    """The sizes of complex sums of the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randn(2, 16, dtype=torch.complex64, generator=torch.manual_seed(0))
+        self.weight = torch.nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) @ self.weight.real.T) - (x.flatten(1) @ self.weight.imag.T).abs()
 
 
 def test_the_loss_is_the_batchs_mean_without_gradient() -> None:
@@ -216,6 +259,7 @@ IN_PARTS: dict[str, ExpertConfig] = {
         name: RUNS[name].experts[1]
         for name in ("worst of norms", "average of norms", "random of norms")
     },
+    "clipped": dataclasses.replace(ROBUST, max_gradient_norm=0.01),
     "mart": dataclasses.replace(ROBUST, loss=MART(), optimizer=AdamW(lr=0.01)),
 }
 

@@ -17,11 +17,15 @@ from torch import Tensor
 
 from generalist_core.config import (
     SGD,
+    Constant,
+    Cosine,
     DataConfig,
     ExpertConfig,
     ModelConfig,
+    OneCycle,
     PiecewiseLinear,
     RatioSchedule,
+    Schedule,
     SyncConfig,
     TrainConfig,
 )
@@ -57,6 +61,8 @@ from tests.helpers.problems import (
     two_experts,
     with_expert,
 )
+
+FALLING = PiecewiseLinear(knots=(0, 1), values=(1, 0))
 
 PLAIN = DataConfig(name="tiny", n_validation=12)
 
@@ -317,7 +323,7 @@ def test_metrics_tell_the_sync_epochs_the_rates_and_the_weights() -> None:
 @pytest.mark.parametrize(("per_step", "rates"), [(False, [1.0, 1.0]), (True, [1.0, 0.9])])
 def test_a_schedule_moves_by_epoch_or_by_step(per_step: bool, rates: list[float]) -> None:
     """Five epochs of two steps; a rate that falls from 1 to 0."""
-    line = PiecewiseLinear(knots=(0, 1), values=(1, 0), per_step=per_step)
+    line = dataclasses.replace(FALLING, per_step=per_step)
     config = with_expert(two_experts(), "natural", schedule=line, optimizer=SGD(lr=1.0))
     trainer = start(config)
     found = []
@@ -330,6 +336,45 @@ def test_a_schedule_moves_by_epoch_or_by_step(per_step: bool, rates: list[float]
 
     trainer.train_epoch(batches())
     assert found == pytest.approx(rates)
+
+
+RISING: dict[str, tuple[Schedule, float, list[float]]] = {
+    "one epoch": (Constant(), 1, [1 / 2, 1, 1, 1]),
+    "half an epoch": (Constant(), 0.5, [1, 1, 1, 1]),
+    "two epochs": (Constant(), 2, [1 / 4, 2 / 4, 3 / 4, 1]),
+    "a part": (Constant(), 1.5, [1 / 3, 2 / 3, 1, 1]),
+    "beyond the schedule's steps": (FALLING, 2, [1 / 4, 2 / 4, 3 / 4 * 0.8, 0.8]),
+    "cosine": (
+        Cosine(),
+        1,
+        [1 / 2, *(0.5 + 0.5 * math.cos(math.pi * step / 10) for step in (1, 2, 3))],
+    ),
+    "one cycle": (
+        OneCycle(peak=0.4, initial=0.2),
+        1.5,
+        [0.2 / 3, 0.4 * 2 / 3, 0.6, 0.8],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RISING)
+def test_a_warm_up_of_the_rate_rises_by_step_and_scales_any_schedule(name: str) -> None:
+    """Five epochs of two steps, of which two epochs are looked at."""
+    schedule, epochs, expected = RISING[name]
+    config = with_expert(
+        two_experts(), "natural", schedule=schedule, lr_warmup_epochs=epochs, optimizer=SGD(lr=1.0)
+    )
+    trainer, found, told = start(config), [], []
+
+    def batches() -> Any:
+        for batch in trainer.batches(0):
+            yield batch
+            found.append(trainer.experts[0].optimizer.param_groups[0]["lr"])
+
+    for _ in range(2):
+        told.append(trainer.train_epoch(batches())["lr/natural"])
+    assert found == pytest.approx(expected)
+    assert told == [found[0], found[2]]
 
 
 # Precision
