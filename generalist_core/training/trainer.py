@@ -69,7 +69,7 @@ class GeneralistTrainer(AbstractTrainer):
         """Build the experts.
 
         Args:
-            config: the run; `config.model` is ignored where `model` is given.
+            config: the run; `config.model` names no architecture where `model` is given.
             data: the images; moved to the configured device.
             model: `(n_classes, (c, h, w)) -> torch.nn.Module`, called once with seeded randomness.
 

@@ -320,6 +320,10 @@ RUNS: dict[str, TrainConfig] = {
         lr_warmup_epochs=3,
         schedule=PiecewiseLinear(knots=(0, 1), values=(1, 0.5)),
     ),
+    "frozen": two_experts(
+        model=ModelConfig(name="convnet", width=2, frozen=("0.*", "*.bias")),
+        sync=SyncConfig(start_epoch=2, every_epochs=2, at="every_step"),
+    ),
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),
     "synced from the start": two_experts(sync=SyncConfig(start_epoch=0, every_epochs=3)),
