@@ -300,6 +300,16 @@ RUNS: dict[str, TrainConfig] = {
         attack=NFGSM(epsilon=0.1),
         optimizer=RMSprop(momentum=0.5),
     ),
+    "cutmix under attack, trades with mixup": with_expert(
+        three_experts(
+            experts=(NATURAL, ROBUST, dataclasses.replace(SPARSE, batch_augmentation=CutMix()))
+        ),
+        "robust",
+        batch_augmentation=MixUp(alpha=1.0),
+        loss=TRADES(),
+        attack=PGD(epsilon=0.1, steps=2, loss="kl"),
+        label_smoothing=0.1,
+    ),
     "three experts": three_experts(mixing=ratio((0.2, 0.3, 0.5), (0.6, 0.4, 0.0))),
     **{
         f"{combine} of norms": with_expert(

@@ -10,15 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
+    FGSM,
     MART,
     NFGSM,
     PGD,
     SGD,
     TRADES,
     AdamW,
+    CutMix,
     ExpertConfig,
     MixUp,
     PiecewiseLinear,
@@ -162,6 +165,51 @@ def test_mixed_images_train_with_mixed_labels() -> None:
     assert largest_difference(trained.weights, expected) < 1e-7
 
 
+MIXES: dict[str, tuple[MixUp | CutMix, v2.Transform]] = {
+    "mixup": (MixUp(alpha=1.0), v2.MixUp(alpha=1.0, num_classes=2)),
+    "cutmix": (CutMix(alpha=1.0), v2.CutMix(alpha=1.0, num_classes=2)),
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_an_attack_is_on_mixed_images_and_their_mixed_labels(name: str) -> None:
+    """One step of FGSM on a linear model, whose gradient is the weights times p(1) - y(1)."""
+    mixing, reference = MIXES[name]
+    config = dataclasses.replace(
+        ROBUST, attack=FGSM(epsilon=0.1), optimizer=PLAIN_SGD, batch_augmentation=mixing
+    )
+    trained, model = expert(config), LinearNet((1, 4, 4), torch.float32)
+    with global_seed(1, torch.device("cpu")):
+        updated(trained, noise=noise())
+    with global_seed(1, torch.device("cpu")):
+        x, y = reference(X, Y)
+    assert not torch.equal(x, X)
+    assert ((y > 0) & (y < 1)).any()
+    ahead = (model(x).softmax(1)[:, 1] - y[:, 1]).detach()
+    x_adv = (x + 0.1 * (ahead.view(-1, 1, 1, 1) * model.weight.detach()).sign()).clamp(0, 1)
+    assert largest_difference(trained.weights, gradient_step(model, x_adv, y, 0.1)) < 1e-7
+    # for the label of the larger part the attack would be another one
+    one_label = 2 * y.argmax(1).view(-1, 1, 1, 1) - 1
+    other = (x - 0.1 * one_label * model.weight.detach().sign()).clamp(0, 1)
+    assert not torch.equal(other, x_adv)
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_an_attack_stays_in_the_ball_around_the_mixed_image(norm: Any) -> None:
+    attack = PGD(epsilon=RADII[norm], norm=norm, steps=5)
+    config = dataclasses.replace(ROBUST, attack=attack, batch_augmentation=CutMix())
+    attacked = expert(config)
+    assert attacked.augment is not None
+    with global_seed(2, torch.device("cpu")):
+        x, y = attacked.augment(X, Y)
+    x_adv = attacked.craft(x, y, noise())
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert lengths(x_adv - x, norm).max() <= RADII[norm] + 1e-6
+    losses = [F.cross_entropy(attacked.model(each), y) for each in (x, x_adv)]
+    assert losses[1] > losses[0]
+
+
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
     model = build_model(two_experts().model, 2, (1, 4, 4), seed=0)
     robust = Expert(ROBUST, model, two_experts(), n_classes=2, shape=SHAPE)
@@ -249,6 +297,13 @@ IN_PARTS: dict[str, ExpertConfig] = {
     "natural": NATURAL,
     "mixup": dataclasses.replace(NATURAL, batch_augmentation=MixUp(alpha=1.0)),
     "linf": ROBUST,
+    "mixup under attack": dataclasses.replace(ROBUST, batch_augmentation=MixUp(alpha=1.0)),
+    **{
+        f"cutmix, {combine}": dataclasses.replace(
+            RUNS[f"{combine} of norms"].experts[1], batch_augmentation=CutMix()
+        )
+        for combine in ("worst", "average", "random")
+    },
     "l2": dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2)),
     "l1": dataclasses.replace(ROBUST, attack=PGD(epsilon=1.0, norm="l1", steps=2)),
     "n-fgsm": dataclasses.replace(ROBUST, attack=NFGSM(epsilon=0.1)),

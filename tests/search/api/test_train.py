@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from generalist_core.config import ModelConfig
+from generalist_core.config import CutMix, ModelConfig
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.trainer import Metrics
 from generalist_core.validation import InvalidConfigError
@@ -109,12 +109,14 @@ def test_nothing_is_searched_in_a_training(whole: Path) -> None:
 def test_a_training_begins_from_weights_and_needs_them_to_go_on(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what else is usual: clipped gradients, rising rates and frozen layers."""
+    """With what else is usual: clipped gradients, rising rates, frozen layers, mixed images."""
     weights, folder = tmp_path / "weights.pt", tmp_path / "run"
     export(open_sweep(whole), "knee", weights)
     config = replace(tiny_config(), model=ModelConfig(width=4, init=str(weights), frozen=("0.*",)))
-    usual = {"max_gradient_norm": 1.0, "lr_warmup_epochs": 0.5}
-    experts = tuple(replace(expert, **usual) for expert in config.experts)
+    experts = tuple(
+        replace(expert, max_gradient_norm=1.0, lr_warmup_epochs=0.5, batch_augmentation=CutMix())
+        for expert in config.experts
+    )
     config = replace(config, experts=experts)
     ended = train(config, tmp_path / "whole").files.averages
     with pytest.raises(StoppedError):
