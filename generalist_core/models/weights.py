@@ -104,16 +104,23 @@ def load_named(network: nn.Module, loaded: Mapping[str, Any], path: Path, cure: 
     state = plain_state(loaded, set(own))
     law = f"{path} must hold weights of the architecture, but"
     for name in sorted(own.keys() & state.keys()):
-        shape = getattr(state[name], "shape", None)
-        if shape != own[name].shape:
+        if (kind := _kind(state[name])) != _kind(own[name]):
             raise InvalidConfigError(
-                f"{law} {name} has the shape {shape and tuple(shape)} in it and "
-                f"{tuple(own[name].shape)} in the model. {cure}"
+                f"{law} {name} is {kind} in it and {_kind(own[name])} in the model. {cure}"
             )
     try:
         load_state(network, state)
     except RuntimeError as error:
         raise InvalidConfigError(f"{law} {error}. {cure}") from error
+
+
+def _kind(value: object) -> str:
+    """What must be equal for a value to be loaded: the shape, and which numbers; not their bits."""
+    if not isinstance(value, Tensor):
+        return f"of type {type(value).__name__}"
+    kinds = {"complex": value.is_complex(), "real": value.is_floating_point(), "whole": True}
+    numbers = next(kind for kind, holds in kinds.items() if holds)
+    return f"{tuple(value.shape)} of {numbers} numbers"
 
 
 def plain_state(loaded: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -126,7 +133,7 @@ def plain_state(loaded: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
         inside = loaded.get(key)
         if isinstance(inside, Mapping) and not names & set(loaded):
             loaded = inside
-    state = dict(loaded)
+    state = {str(name): value for name, value in loaded.items()}
     if "n_averaged" not in names:
         state.pop("n_averaged", None)  # of torch's AveragedModel
     for _ in range(len(PREFIXES) * 2):

@@ -74,12 +74,18 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "list": (lambda path: torch.save([torch.ones(1)], path), "a state dict, but holds list"),
     "other width": (
         lambda path: torch.save(net(width=3).state_dict(), path),
-        r"the architecture, but .* has the shape \(.*\) in it and \(.*\) in the model\. Give",
+        r"but 0\.weight is \(3, 1, 3, 3\) of real numbers in it and \(2, 1, 3, 3\) of .* Give",
     ),
     "another name": (broken(other=torch.ones(1)), r"\['other'\] are unknown"),
     "fewer": (lambda path: torch.save({"0.weight": torch.ones(2, 1, 3, 3)}, path), "are missing"),
     "none": (lambda path: torch.save({}, path), "are missing"),
-    "a number": (broken(**{"11.bias": 3}), "11.bias has the shape None in it"),
+    "a number": (broken(**{"11.bias": 3}), "11.bias is of type int in it and "),
+    "quantised": (
+        broken(**{"11.bias": torch.ones(10, dtype=torch.int8)}),
+        r"11.bias is \(10,\) of whole numbers in it and \(10,\) of real numbers in the model",
+    ),
+    "complex": (broken(**{"11.bias": torch.ones(10) * 1j}), "of complex numbers in it"),
+    "numbered": (lambda path: torch.save({1: torch.ones(1)}, path), r"\['1'\] are unknown"),
     "not finite": (broken(**{"11.bias": torch.full((10,), torch.nan)}), "but 11.bias is not"),
     "statistics": (broken(**{"1.running_var": torch.tensor([1.0, torch.inf])}), "1.running_var is"),
 }
