@@ -140,6 +140,10 @@ DIFFERENT: dict[str, tuple[TrainConfig, TrainConfig]] = {
     "mixed images": (two_experts(), robust(batch_augmentation=CutMix())),
     "rise of a rate": (two_experts(), robust(lr_warmup_epochs=1)),
     "length of a rise": (robust(lr_warmup_epochs=1), robust(lr_warmup_epochs=1.5)),
+    "rise of a rate by step or by epoch": (
+        robust(lr_warmup_epochs=2),
+        robust(schedule=PiecewiseLinear(knots=(0, 0.2, 1), values=(0.25, 0.75, 1))),
+    ),
     "largest norm of a gradient": (two_experts(), robust(max_gradient_norm=0.01)),
     "rates by step": (falling(), falling(per_step=True)),
     "length where rates change": (falling(), dataclasses.replace(falling(), epochs=6)),
