@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from generalist_core.config import CustomAttack, CustomLoss, ModelConfig, TrainConfig
-from generalist_core.fingerprints import source_digest
+from generalist_core.fingerprints import file_digest, source_digest
 from generalist_core.validation import InvalidConfigError
 
 
@@ -92,8 +92,8 @@ Part = TypeVar("Part")
 def pinned(config: TrainConfig, *, has_model: bool = False) -> TrainConfig:
     """The configuration with absolute paths to its custom functions, and digests of their files.
 
-    A model that no function makes stays as it is, as does any if the caller `has_model` in its
-    place: its file may be gone.
+    So with the file of the weights to begin from. A model that no function makes stays as it is, as
+    does any if the caller `has_model` in its place: its file may be gone.
 
     Raises:
         InvalidConfigError: a file cannot be read, or is not the one that was pinned before.
@@ -106,7 +106,7 @@ def pinned(config: TrainConfig, *, has_model: bool = False) -> TrainConfig:
         replace(named, attack=_pin(named.attack)) for named in config.evaluation.attacks
     )
     evaluation = replace(config.evaluation, attacks=attacks)
-    model = config.model if has_model else _pin_model(config.model)
+    model = _pin_init(config.model if has_model else _pin_model(config.model))
     return replace(config, experts=experts, evaluation=evaluation, model=model)
 
 
@@ -124,6 +124,18 @@ def _pin_model(model: ModelConfig) -> ModelConfig:
     return replace(model, name=name, digest=require_unchanged(name, model.digest))
 
 
+def _pin_init(model: ModelConfig) -> ModelConfig:
+    if model.init is None:
+        return model
+    path = Path(model.init).absolute()
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise InvalidConfigError(f"`init` must be a file of weights, but got {error}.") from error
+    require_pinned(str(path), digest, model.init_digest)
+    return replace(model, init=str(path), init_digest=digest)
+
+
 @functools.cache
 def load_pinned(name: str, digest: str) -> Callable[..., Any]:
     """The function, loaded once per process, from the file with that digest if one is given."""
@@ -139,12 +151,21 @@ def require_unchanged(name: str, pinned: str) -> str:
         InvalidConfigError: the file cannot be read, or it or what it imports beside it has changed.
     """
     digest = function_digest(name)
+    require_pinned(name, digest, pinned, ", or one that it imports from its folder,")
+    return digest
+
+
+def require_pinned(name: str, digest: str, pinned: str, others: str = "") -> None:
+    """Check the digest of a file against the digest `pinned`, unless that is empty.
+
+    Raises:
+        InvalidConfigError: the file has changed; the message names the file, and `others`.
+    """
     if pinned not in ("", digest):
         raise InvalidConfigError(
-            f"`{name}` must be as it was when the run began, but its file, or one that it imports "
-            "from its folder, has changed. Put the file back, or start a new run."
+            f"`{name}` must be as it was when the run began, but its file{others} has changed. Put "
+            "the file back, or start a new run."
         )
-    return digest
 
 
 def function_digest(name: str) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import secrets
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ import torch
 from torch import Tensor
 
 from generalist_core.fingerprints import content_digest, json_digest, tensor_bytes
+from generalist_core.models.weights import tensors_in
 from generalist_core.once import warn_once
+from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
 
@@ -153,19 +153,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 def _tensors(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that others wrote
-            loaded: dict[str, Any] = torch.load(
-                io.BytesIO(content), map_location="cpu", weights_only=True
-            )
-    except EOFError as error:
-        raise SweepFolderError(f"{path} must hold only tensors, but is empty.") from error
-    except pickle.UnpicklingError as error:
-        raise SweepFolderError(
-            f"{path} must hold only tensors, but holds something else, or code."
-        ) from error
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise SweepFolderError(f"{path} must hold only tensors, but is damaged.") from error
+        loaded: dict[str, Any] = tensors_in(content, path)
+    except InvalidConfigError as error:
+        raise SweepFolderError(str(error)) from error
     return loaded
 
 

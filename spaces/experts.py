@@ -82,10 +82,14 @@ def tune_robust_task(trial: Trial, config: TrainConfig, expert: ExpertConfig) ->
 
 
 def tune_loss(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
-    """The loss of a robust expert, its weight, and what PGD then maximises."""
+    """The loss of a robust expert, its weight, and what PGD then maximises.
+
+    MART, which needs one label for each image, is left out for an expert that mixes them.
+    """
     path = f"experts.{expert.name}"
     if not isinstance(expert.loss, CustomLoss):
-        config = tune_choice(trial, config, f"{path}.loss", LOSSES)
+        losses = [name for name in LOSSES if name != "MART" or expert.batch_augmentation is None]
+        config = tune_choice(trial, config, f"{path}.loss", losses)
     loss = value_at(config, f"{path}.loss")
     if loss in ("TRADES", "MART"):
         config = tune_float(trial, config, f"{path}.loss.{loss}.beta", 0.5, 10.0, log=True)

@@ -1,8 +1,9 @@
 """Attacks as plain functions over tensors, from images to adversarial images.
 
-`logits_of` maps images (n, c, h, w) in [0, 1] to logits (n, classes); `y` holds labels (n,). Only
-the gradient with respect to the images is taken: parameters, their `.grad`, buffers, the train/eval
-mode and the global random state are left alone. The model should be in eval mode.
+`logits_of` maps images (n, c, h, w) in [0, 1] to logits (n, classes); `y` holds labels (n,), or
+class probabilities (n, classes) for attacks on the cross-entropy or on KL. Only the gradient with
+respect to the images is taken: parameters, their `.grad`, buffers, the train/eval mode and the
+global random state are left alone. The model should be in eval mode.
 """
 
 from __future__ import annotations

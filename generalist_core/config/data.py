@@ -42,6 +42,12 @@ class ModelConfig:
     and `std`, one number per channel, the model itself normalises its inputs: attacks always see
     images in [0, 1]. `digest` is that of a callable's file and of what it imports
     from its own folder, set when a run begins; a model of another digest is refused.
+
+    `init` is a file with the weights that the experts and the global learner begin from, see
+    `generalist_core.models.weights`, and `init_digest` its digest, set when a run begins. No expert
+    trains the parameters whose names fit one of the shell patterns `frozen`, such as `layer1.*`;
+    buffers, such as the statistics of BatchNorm, still follow the images. Both hold for a model
+    that is given from Python too.
     """
 
     name: str = "convnet"
@@ -49,6 +55,9 @@ class ModelConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     digest: str = ""
+    init: str | None = None
+    init_digest: str = ""
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         mean, std = self.mean or (), self.std or ()

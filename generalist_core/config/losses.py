@@ -1,4 +1,7 @@
-"""The losses that experts minimise, and the ways in which natural experts may mix their images."""
+"""The losses that experts minimise, and the ways in which they may mix images and labels.
+
+A custom loss is given mixed labels as class probabilities (n, classes).
+"""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from generalist_core.config.attacks import Attack
+from generalist_core.config.attacks import PGD, Attack, CustomAttack, SeveralAttacks
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
-from generalist_core.config.fields import BelowOne, Positive, with_checked_fields
-from generalist_core.config.losses import CrossEntropy, CustomLoss, CutMix, Loss, MixUp
+from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
+from generalist_core.config.losses import MART, CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
@@ -23,6 +23,15 @@ class ExpertConfig:
 
     One that `rests` is trained up to the first sync only. From then on syncs do not change it, and
     it enters mixtures as it is.
+
+    `batch_augmentation` mixes the images of a batch and their labels first. The attack begins at
+    the mixed image, stays in the ball around it, and maximises the loss for the mixed label: its
+    cross-entropy is the mean of that for each label, weighted by the label's part.
+
+    In the first `lr_warmup_epochs` of the run, which may be a fraction, the learning rate of the
+    schedule is scaled by a line through the steps that reaches 1 at the last one: by 1/n, 2/n, ...,
+    1 (Goyal et al. 2017). With `max_gradient_norm` the gradient of all parameters together is
+    scaled down before each step to that Euclidean norm, if it is longer (Pascanu et al. 2013).
     """
 
     name: str
@@ -30,6 +39,8 @@ class ExpertConfig:
     loss: Loss = field(default_factory=CrossEntropy)
     optimizer: Optimizer = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Constant)
+    lr_warmup_epochs: NotNegative[float] = 0.0
+    max_gradient_norm: Positive[float] | None = None
     label_smoothing: BelowOne = 0.0
     batch_augmentation: MixUp | CutMix | None = None
     rests: bool = False
@@ -51,12 +62,23 @@ class ExpertConfig:
                 "TRADES and MART must have an attack, but got "
                 f"attack=None for expert {self.name!r}."
             )
-        if self.attack is not None and self.batch_augmentation is not None:
+        if self.batch_augmentation is not None and (part := self._part_of_one_label()) is not None:
             raise InvalidConfigError(
-                "`batch_augmentation` must be None with an attack, but got "
-                f"batch_augmentation={self.batch_augmentation}. Only natural experts can mix "
-                "images."
+                "`batch_augmentation` must be None with a loss or attack that needs one label for "
+                f"each image, but got batch_augmentation={self.batch_augmentation} and {part} for "
+                f"expert {self.name!r}. Use CrossEntropy, TRADES or a custom loss, and an attack "
+                "on the cross-entropy or on kl."
             )
+
+    def _part_of_one_label(self) -> object:
+        """The loss or attack that is not defined for images of which two labels are true."""
+        attacks = self.attack.parts if isinstance(self.attack, SeveralAttacks) else (self.attack,)
+        for part in (self.loss, *attacks):
+            if isinstance(part, MART | CustomAttack):
+                return part
+            if isinstance(part, PGD) and part.loss == "margin":
+                return part
+        return None
 
 
 Precision = Literal["auto", "float32", "float64", "tfloat32", "tfloat32-convolutions", "bfloat16"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from generalist_core.models.build import Shape
 from generalist_core.models.derived_check import require_sound_derived
 from generalist_core.models.state import averaged_tensors, derived_keys, is_averaged, named_tensors
 from generalist_core.randomness import global_seed
-from generalist_core.validation import InvalidConfigError
+from generalist_core.validation import InvalidConfigError, did_you_mean
 
 N_IMAGES = 2
 
@@ -88,6 +89,29 @@ def require_trainable(model: nn.Module) -> None:
                 "Every number that is averaged must have its own place in memory, but "
                 f"{name} is expanded. Build it with `.clone()`."
             )
+    _require_some_trained(model)
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Let the parameters whose names fit a shell pattern require no gradient.
+
+    Raises:
+        InvalidConfigError: no name fits a pattern, or no parameter is left to be trained.
+    """
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InvalidConfigError(
+                f"Each pattern in `frozen` must fit a name of a parameter, but {pattern!r} fits "
+                f"none.{did_you_mean(pattern, names)} The names are such as {', '.join(names[:3])}."
+            )
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+    _require_some_trained(model)
+
+
+def _require_some_trained(model: nn.Module) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         n_frozen = len(list(model.parameters()))
         raise InvalidConfigError(

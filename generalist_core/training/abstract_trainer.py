@@ -14,7 +14,7 @@ from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.experts import Expert
 from generalist_core.training.release import refined
-from generalist_core.training.warmup_keys import Origin, discarded_warmups, progress_at
+from generalist_core.training.warmup_keys import Origin, discarded_warmups, rate_factor
 
 Metrics = dict[str, float]
 
@@ -225,12 +225,13 @@ class AbstractTrainer(ABC):
             "forward_images": self.forward_images,
             "reused_forward_images": self.reused_forward_images,
         }
+        n_batches = max(1, self.n_images_per_epoch // self.config.batch_size)
         for expert, loss in zip(experts, losses, strict=True):
-            name = expert.config.name
+            name, lr = expert.config.name, expert.config.optimizer.lr
             metrics |= {
                 f"epoch/{name}": expert.epoch,
                 f"loss/{name}": loss,
-                f"lr/{name}": expert.lr(progress_at(self.config, expert.config, epoch, 0, 1)),
+                f"lr/{name}": lr * rate_factor(self.config, expert.config, epoch, 0, n_batches),
             }
         weights = self.config.weights_at(epoch)
         for expert, weight in zip(self.experts, weights, strict=True):

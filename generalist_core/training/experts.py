@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,10 @@ from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, Shape, build_model, why_no_logits
 from generalist_core.models.state import BufferPlaces, copied, load_state, moved, state_of
-from generalist_core.models.state_check import require_sound_state, require_trainable
+from generalist_core.models.state_check import freeze, require_sound_state, require_trainable
+from generalist_core.models.weights import load_initial
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
-from generalist_core.training.averaging import Average, Number, mix, overwrite, weights_of
+from generalist_core.training.averaging import Average, Number, mix, names_of, overwrite, weights_of
 from generalist_core.training.forward import forwards_of
 from generalist_core.training.losses import training_loss
 from generalist_core.training.optimizers import build_optimizer
@@ -53,6 +55,9 @@ class Expert:
         self.forwards = forwards_of(model, run, shape, is_attacked=config.attack is not None)
         self.optimizer = build_optimizer(config.optimizer, model.parameters())
         self.weights = weights_of(model)
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        frozen = {name for name, tensor in parameters.items() if not tensor.requires_grad}
+        self._is_frozen = [name in frozen for name in names_of(model)]
         self._buffers = BufferPlaces(model)
         self.average = Average(self.weights, run.mixing)
         self.contribution = Average(self.weights, run.mixing)
@@ -79,6 +84,8 @@ class Expert:
         self.model.train()
         self.optimizer.zero_grad()
         loss = self._backward(x, x_adv, y)
+        if self.config.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.set_lr(lr)
         self.optimizer.step()
         self.average.approach(self.weights, rate)
@@ -127,10 +134,6 @@ class Expert:
         """Go this part of the way to this step's part of the global learner."""
         self.contribution.approach(mix([self.source], [relative_weight]), rate)
 
-    def lr(self, progress: float) -> float:
-        """The learning rate at `progress`: the optimizer's, scaled by the schedule."""
-        return self.config.optimizer.lr * self.config.schedule(progress)
-
     def set_lr(self, lr: Number) -> None:
         """Give the optimizer its learning rate; a tensor on a GPU lets the step be recorded."""
         for group in self.optimizer.param_groups:
@@ -158,8 +161,12 @@ class Expert:
                 value.zero_()
 
     def overwrite(self, weights: Sequence[Tensor]) -> None:
-        """Continue from these weights; the optimizer and the average are kept."""
-        overwrite(self.model, weights)
+        """Continue from these weights; the optimizer and the average are kept.
+
+        Frozen parameters stay to the bit, as mixtures of equal weights are equal up to rounding.
+        """
+        both = zip(self._is_frozen, self.weights, weights, strict=True)
+        overwrite(self.model, [own if frozen else new for frozen, own, new in both])
 
     def restart(self, learner: Average) -> None:
         """Take over a global learner's weights, as weights and as average, and its age."""
@@ -193,7 +200,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
 
     Raises:
         InvalidConfigError: there is no such model, or it does not give one logit per class, or it
-            gives probabilities, or cannot be trained or averaged.
+            gives probabilities, or cannot be trained or averaged, or the weights to begin from are
+            not its own, or a pattern of frozen parameters fits none.
     """
     if factory is None:
         initial = build_model(config.model, data.n_classes, data.shape, seed=config.seed)
@@ -207,6 +215,8 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     require_trainable(initial)
     # the factory may have returned a model of the caller's, which must stay as it is
     initial = moved(copied(initial), torch.device("cpu"), torch.float32)
+    if config.model.init is not None:
+        load_initial(initial, Path(config.model.init), config.model.init_digest)
     with torch.no_grad():
         logits = copy.deepcopy(initial).eval()(torch.zeros(1, *data.shape))
     expected = (1, data.n_classes)
@@ -218,6 +228,7 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
     if reason := why_no_logits(logits):
         raise InvalidConfigError(reason)
     require_sound_state(initial, data.shape)
+    freeze(initial, config.model.frozen)
     return initial
 
 

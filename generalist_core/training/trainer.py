@@ -37,7 +37,7 @@ from generalist_core.training.recording import (
 from generalist_core.training.warmup_keys import (
     Origin,
     contribution_weights,
-    progress_at,
+    rate_factor,
     ratio_is_constant,
 )
 from generalist_core.user_code import pinned
@@ -69,7 +69,7 @@ class GeneralistTrainer(AbstractTrainer):
         """Build the experts.
 
         Args:
-            config: the run; `config.model` is ignored where `model` is given.
+            config: the run; `config.model` names no architecture where `model` is given.
             data: the images; moved to the configured device.
             model: `(n_classes, (c, h, w)) -> torch.nn.Module`, called once with seeded randomness.
 
@@ -264,8 +264,8 @@ class GeneralistTrainer(AbstractTrainer):
         epoch, numbers = experts[0].epoch, dict[str, float]()
         for expert in experts:
             name = expert.config.name
-            progress = progress_at(self.config, expert.config, epoch, step, self._n_batches)
-            numbers[f"lr/{name}"] = expert.lr(progress)
+            factor = rate_factor(self.config, expert.config, epoch, step, self._n_batches)
+            numbers[f"lr/{name}"] = expert.config.optimizer.lr * factor
             numbers[f"average/{name}"] = expert.average.rate
         if self._global is None:
             weights = self._contribution_weights[epoch]

@@ -21,6 +21,10 @@ VERSION = 5
 """To be raised with every change of this package that changes the bits of a training."""
 
 
+LATER = ("schedule", "lr_warmup_epochs", "rests")
+"""The settings of an expert of which only what they do up to an epoch is in a key."""
+
+
 def ratio_is_constant(config: TrainConfig) -> bool:
     """Whether the ratio keeps its first value until the first sync."""
     first = config.weights_at(0)
@@ -61,6 +65,15 @@ def progress_at(
     if expert.schedule.per_step:
         return (epoch + step / n_batches) / config.epochs
     return config.progress_in(epoch)
+
+
+def rate_factor(
+    config: TrainConfig, expert: ExpertConfig, epoch: int, step: int, n_batches: int
+) -> float:
+    """What an expert's learning rate is scaled by at a step: its schedule, times its warm-up's."""
+    n_rising = expert.lr_warmup_epochs * n_batches
+    rise = min(1.0, (epoch * n_batches + step + 1) / n_rising) if n_rising > 0 else 1.0
+    return rise * expert.schedule(progress_at(config, expert, epoch, step, n_batches))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +129,7 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             ],
             "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
-            "expert": {n: value for n, value in settings.items() if n not in ("schedule", "rests")},
+            "expert": {n: value for n, value in settings.items() if n not in LATER},
         }
     )
     keys = [key]
@@ -131,10 +144,8 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
 def _rate_factors(
     config: TrainConfig, expert: ExpertConfig, epoch: int, n_batches: int
 ) -> list[float]:
-    """The schedule's values at the steps of an epoch; a single one where they are all equal."""
-    n_values = n_batches if expert.schedule.per_step else 1
-    factors = [
-        expert.schedule(progress_at(config, expert, epoch, step, n_batches))
-        for step in range(n_values)
-    ]
+    """The factors of the rate at the steps of an epoch; a single one where they are all equal."""
+    changes = expert.schedule.per_step or epoch < expert.lr_warmup_epochs
+    steps = range(n_batches if changes else 1)
+    factors = [rate_factor(config, expert, epoch, step, n_batches) for step in steps]
     return factors if len(set(factors)) > 1 else factors[:1]

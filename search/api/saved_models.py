@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,13 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict
 from generalist_core.data.splits import Dataset
 from generalist_core.fingerprints import file_digest
-from generalist_core.models.state import averaged_tensors, load_state
+from generalist_core.models.weights import load_named
 from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, read_sealed_json
 from search.running.mixtures import empty_model, point_state
 from search.study.folder import open_sweep, require_custom_parts
-
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Where a checkpoint holds the weights of its model beside other things."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel, AveragedModel and torch.compile put before the names of a model's tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +63,8 @@ def saved_model(path: Path, *, pick: str | None = None, trusted: bool = False) -
             load_weights(network, point_state(sweep.files, point.trial, point.mixing_ratio))
             return network
 
-        return SavedModel(config=from_dict(point.config, TrainConfig), load=of_point)
+        config = _without_start(from_dict(point.config, TrainConfig))
+        return SavedModel(config=config, load=of_point)
     if pick is not None:
         raise InvalidConfigError(
             f"`--pick` must be given with the folder of a sweep, but {path} is none."
@@ -80,11 +75,16 @@ def saved_model(path: Path, *, pick: str | None = None, trusted: bool = False) -
         return load_model(path, partial(empty_model, config, data, None), trusted=trusted)
 
     return SavedModel(
-        config=card["config"] and from_dict(card["config"], TrainConfig),
+        config=card["config"] and _without_start(from_dict(card["config"], TrainConfig)),
         load=of_file,
         has_custom_data=card["sweep"].get("custom_data", False),
         has_custom_model=card["sweep"].get("custom_model", False),
     )
+
+
+def _without_start(config: TrainConfig) -> TrainConfig:
+    """The configuration without the weights that training began from, which are not needed."""
+    return replace(config, model=replace(config.model, init=None, init_digest=""))
 
 
 def card_of(path: Path) -> dict[str, Any] | None:
@@ -112,8 +112,8 @@ def load_model(path: Path, architecture: Callable[[], nn.Module], *, trusted: bo
     """The model in a file, in eval mode: weights or, if `trusted`, a module or a program.
 
     Loading a module or a program of TorchScript or torch.export runs code; loading weights cannot.
-    They may stand in a checkpoint, see `WRAPPERS`, and under longer names, see `PREFIXES`; the
-    batch counters of BatchNorm may be missing. Only for weights the `architecture` is built.
+    Weights may be saved as `generalist_core.models.weights` says. Only for them the `architecture`
+    is built.
 
     Raises:
         InvalidConfigError: the file cannot be loaded, or is of another architecture.
@@ -146,7 +146,7 @@ def load_model(path: Path, architecture: Callable[[], nn.Module], *, trusted: bo
             f"{path} must hold a state dict, but holds {type(loaded).__name__}."
         )
     network = architecture()
-    _load_weights(network, loaded, path)
+    load_named(network, loaded, path, "Give --config, or --model and --width.")
     return network.eval()
 
 
@@ -197,33 +197,3 @@ def _kind_of(path: Path) -> str | None:
         return None  # what is wrong with the file is found where it is loaded
     kinds = {"models/model.json": "torch.export", "constants.pkl": "TorchScript"}
     return next((kind for name, kind in kinds.items() if name in names), None)
-
-
-def _load_weights(network: nn.Module, loaded: Mapping[str, Any], path: Path) -> None:
-    state = plain_state(loaded, {*network.state_dict(), *averaged_tensors(network)})
-    try:
-        load_state(network, state)
-    except RuntimeError as error:
-        raise InvalidConfigError(
-            f"{path} must hold weights of the architecture, but {error}. Give --config, or --model "
-            "and --width."
-        ) from error
-
-
-def plain_state(loaded: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    """The weights in a checkpoint, under the `names` that the model itself gives them.
-
-    The wrappers and prefixes of others are removed as long as no name is one of the model's.
-    """
-    for key in WRAPPERS:
-        inside = loaded.get(key)
-        if isinstance(inside, Mapping) and not names & set(loaded):
-            loaded = inside
-    state = dict(loaded)
-    if "n_averaged" not in names:
-        state.pop("n_averaged", None)  # of torch's AveragedModel
-    for _ in range(len(PREFIXES) * 2):
-        for prefix in PREFIXES:
-            if not names & set(state) and all(name.startswith(prefix) for name in state):
-                state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state

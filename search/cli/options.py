@@ -84,6 +84,11 @@ class TrainingOptions:
         "epochs of a training, where the space does not search them", "N", sets="epochs"
     )
     batch_size: int | None = option("images per step", "N", sets="batch_size")
+    init: str | None = option(
+        "weights to begin from: a state dict saved by torch, or a checkpoint with one",
+        "FILE",
+        sets="model.init",
+    )
     precision: Precision | None = option("default that of the preset or file", sets="precision")
     objectives: list[str] | None = option(
         "natural, then the names of attacks, union or mean; default each attack",
@@ -275,6 +280,8 @@ def build_config(
         config = _with_epsilon(config, problem.epsilon)
     if before is not None and problem.model is not None:  # another file than was pinned
         config = replace(config, model=replace(config.model, digest=""))
+    if training is not None and training.init is not None:
+        config = replace(config, model=replace(config.model, init_digest=""))
     groups = (problem, training) if training is not None else (problem,)
     settings = [made for group in groups for made in _settings(group)]
     if problem.norms is not None:

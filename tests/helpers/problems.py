@@ -300,6 +300,16 @@ RUNS: dict[str, TrainConfig] = {
         attack=NFGSM(epsilon=0.1),
         optimizer=RMSprop(momentum=0.5),
     ),
+    "cutmix under attack, trades with mixup": with_expert(
+        three_experts(
+            experts=(NATURAL, ROBUST, dataclasses.replace(SPARSE, batch_augmentation=CutMix()))
+        ),
+        "robust",
+        batch_augmentation=MixUp(alpha=1.0),
+        loss=TRADES(),
+        attack=PGD(epsilon=0.1, steps=2, loss="kl"),
+        label_smoothing=0.1,
+    ),
     "three experts": three_experts(mixing=ratio((0.2, 0.3, 0.5), (0.6, 0.4, 0.0))),
     **{
         f"{combine} of norms": with_expert(
@@ -307,6 +317,23 @@ RUNS: dict[str, TrainConfig] = {
         )
         for combine in ("worst", "average", "random")
     },
+    "clipped, rising rates": with_expert(
+        with_expert(
+            two_experts(),
+            "natural",
+            max_gradient_norm=0.05,
+            lr_warmup_epochs=1.5,
+            schedule=Cosine(),
+        ),
+        "robust",
+        max_gradient_norm=0.1,
+        lr_warmup_epochs=3,
+        schedule=PiecewiseLinear(knots=(0, 1), values=(1, 0.5)),
+    ),
+    "frozen": two_experts(
+        model=ModelConfig(name="convnet", width=2, frozen=("0.*", "*.bias")),
+        sync=SyncConfig(start_epoch=2, every_epochs=2, at="every_step"),
+    ),
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),
     "synced from the start": two_experts(sync=SyncConfig(start_epoch=0, every_epochs=3)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 from optuna.samplers import RandomSampler
 
-from generalist_core.config import PGD, CustomAttack, CustomLoss
+from generalist_core.config import PGD, CustomAttack, CustomLoss, CutMix
 from generalist_core.config.presets import short
 from spaces import SPACES, tasks
 from tests.helpers.problems import with_expert
@@ -34,6 +34,13 @@ def test_the_attack_fits_the_loss_that_is_suggested() -> None:
         assert attack.loss == ("kl" if loss == "TRADES" else "cross-entropy")
         seen.add(loss)
     assert seen == {"CrossEntropy", "TRADES", "MART"}
+
+
+def test_an_expert_that_mixes_images_is_suggested_no_loss_that_needs_one_label() -> None:
+    base = with_expert(short(), "robust", batch_augmentation=CutMix())
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    seen = {type(tasks(study.ask(), base).experts[1].loss).__name__ for _ in range(20)}
+    assert seen == {"CrossEntropy", "TRADES"}
 
 
 def test_custom_losses_and_attacks_are_kept() -> None:

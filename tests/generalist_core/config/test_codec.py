@@ -100,6 +100,8 @@ def test_the_form_is_plain() -> None:
         "loss",
         "optimizer",
         "schedule",
+        "lr_warmup_epochs",
+        "max_gradient_norm",
         "label_smoothing",
         "batch_augmentation",
         "rests",

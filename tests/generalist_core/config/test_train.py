@@ -10,17 +10,22 @@ import pytest
 from generalist_core.config import (
     FGSM,
     MART,
+    PGD,
     TRADES,
+    CustomAttack,
     EvaluationConfig,
     ExpertConfig,
     MixingConfig,
     MixUp,
     NamedAttack,
     RatioSchedule,
+    SeveralAttacks,
     SyncConfig,
 )
 from tests.helpers.problems import NATURAL, ROBUST, SPARSE, three_experts, two_experts
 from tests.helpers.refused import Broken, refusal_of
+
+MARGIN = PGD(epsilon=0.1, loss="margin")
 
 JUDGED = EvaluationConfig(attacks=(NamedAttack(name="robust", attack=FGSM(epsilon=0.1)),))
 
@@ -33,11 +38,22 @@ BROKEN: list[Broken] = [
     (ExpertConfig, {"name": "a", "label_smoothing": 1.0}, "label_smoothing < 1", "smoothing=1.0"),
     (ExpertConfig, {"name": "a", "loss": TRADES()}, "TRADES and MART must have an attack", "'a'"),
     (ExpertConfig, {"name": "a", "loss": MART()}, "TRADES and MART must have an attack", "'a'"),
-    (
-        ExpertConfig,
-        {"name": "a", "attack": FGSM(epsilon=0.1), "batch_augmentation": MixUp()},
-        "`batch_augmentation` must be None with an attack",
-        "batch_augmentation=MixUp(alpha=0.2)",
+    *(
+        (
+            ExpertConfig,
+            {"name": "a", "attack": PGD(epsilon=0.1), "batch_augmentation": MixUp(), **part},
+            "`batch_augmentation` must be None with a loss or attack that needs one label",
+            f"batch_augmentation=MixUp(alpha=0.2) and {got}",
+        )
+        for part, got in (
+            ({"loss": MART()}, "MART(beta=5.0)"),
+            ({"attack": MARGIN}, "PGD("),
+            ({"attack": SeveralAttacks(parts=(PGD(epsilon=0.1), MARGIN))}, "PGD("),
+            (
+                {"attack": CustomAttack(function="a.py:f", epsilon=0.1, forward_images=1)},
+                "CustomAttack(",
+            ),
+        )
     ),
     (two_experts, {"experts": (NATURAL,)}, "two or more experts", "['natural']"),
     (two_experts, {"experts": (NATURAL, NATURAL)}, "different names", "['natural', 'natural']"),

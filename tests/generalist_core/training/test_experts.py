@@ -10,15 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
+    FGSM,
     MART,
     NFGSM,
     PGD,
     SGD,
     TRADES,
     AdamW,
+    CutMix,
     ExpertConfig,
     MixUp,
     PiecewiseLinear,
@@ -58,7 +61,8 @@ def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing:
 
 def updated(changed: Expert, *, noise: Noise, progress: float = 0.0, x: Tensor = X) -> Tensor:
     """The loss of a step, which the expert makes."""
-    return changed.update(x, Y, noise, lr=changed.lr(progress), rate=changed.average.rate)
+    lr = changed.config.optimizer.lr * changed.config.schedule(progress)
+    return changed.update(x, Y, noise, lr=lr, rate=changed.average.rate)
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -94,8 +98,50 @@ def test_the_schedule_scales_the_learning_rate(progress: float, lr: float) -> No
     schedule = PiecewiseLinear(knots=(0, 0.5, 1), values=(1, 5, 0))
     config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, schedule=schedule)
     expected = gradient_step(LinearNet((1, 4, 4), torch.float32), X, Y, lr)
-    assert expert(config).lr(progress) == pytest.approx(lr)
     assert largest_difference(step(config, progress=progress).weights, expected) < 1e-7
+
+
+@pytest.mark.parametrize("n_accumulations", [1, 3])
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_a_gradient_is_scaled_down_to_its_largest_norm(
+    precision: Any, n_accumulations: int
+) -> None:
+    """All parameters together; plain gradient descent then goes lr times that far."""
+    run = two_experts(precision=precision, n_accumulations=n_accumulations)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    moves = {}
+    for norm in (None, 0.01, 1e6):
+        config = dataclasses.replace(ROBUST, optimizer=PLAIN_SGD, max_gradient_norm=norm)
+        trained = Expert(config, LinearNet((1, 4, 4), dtype), run, n_classes=2, shape=SHAPE)
+        before = clones(trained.weights)
+        updated(trained, noise=noise(5), x=X.to(dtype))
+        pairs = zip(trained.weights, before, strict=True)
+        moves[norm] = torch.cat([(now - old).flatten() for now, old in pairs])
+    assert torch.equal(moves[1e6], moves[None])
+    assert moves[0.01].norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert moves[None].norm() > 10 * moves[0.01].norm()
+    assert F.cosine_similarity(moves[0.01], moves[None], dim=0) > 1 - 1e-5
+
+
+def test_a_complex_gradient_is_scaled_down_too() -> None:
+    config = dataclasses.replace(NATURAL, optimizer=PLAIN_SGD, max_gradient_norm=0.01)
+    trained = Expert(config, ComplexNet(), two_experts(), n_classes=2, shape=SHAPE)
+    before = clones(trained.weights)
+    updated(trained, noise=noise())
+    (move,) = (now - old for now, old in zip(trained.weights, before, strict=True))
+    assert move.norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+class ComplexNet(torch.nn.Module):
+    """The sizes of complex sums of the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randn(2, 16, dtype=torch.complex64, generator=torch.manual_seed(0))
+        self.weight = torch.nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) @ self.weight.real.T) - (x.flatten(1) @ self.weight.imag.T).abs()
 
 
 def test_the_loss_is_the_batchs_mean_without_gradient() -> None:
@@ -117,6 +163,51 @@ def test_mixed_images_train_with_mixed_labels() -> None:
     assert y.shape == (8, 2)
     expected = gradient_step(LinearNet((1, 4, 4), torch.float32), x, y, 0.1)
     assert largest_difference(trained.weights, expected) < 1e-7
+
+
+MIXES: dict[str, tuple[MixUp | CutMix, v2.Transform]] = {
+    "mixup": (MixUp(alpha=1.0), v2.MixUp(alpha=1.0, num_classes=2)),
+    "cutmix": (CutMix(alpha=1.0), v2.CutMix(alpha=1.0, num_classes=2)),
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_an_attack_is_on_mixed_images_and_their_mixed_labels(name: str) -> None:
+    """One step of FGSM on a linear model, whose gradient is the weights times p(1) - y(1)."""
+    mixing, reference = MIXES[name]
+    config = dataclasses.replace(
+        ROBUST, attack=FGSM(epsilon=0.1), optimizer=PLAIN_SGD, batch_augmentation=mixing
+    )
+    trained, model = expert(config), LinearNet((1, 4, 4), torch.float32)
+    with global_seed(1, torch.device("cpu")):
+        updated(trained, noise=noise())
+    with global_seed(1, torch.device("cpu")):
+        x, y = reference(X, Y)
+    assert not torch.equal(x, X)
+    assert ((y > 0) & (y < 1)).any()
+    ahead = (model(x).softmax(1)[:, 1] - y[:, 1]).detach()
+    x_adv = (x + 0.1 * (ahead.view(-1, 1, 1, 1) * model.weight.detach()).sign()).clamp(0, 1)
+    assert largest_difference(trained.weights, gradient_step(model, x_adv, y, 0.1)) < 1e-7
+    # for the label of the larger part the attack would be another one
+    one_label = 2 * y.argmax(1).view(-1, 1, 1, 1) - 1
+    other = (x - 0.1 * one_label * model.weight.detach().sign()).clamp(0, 1)
+    assert not torch.equal(other, x_adv)
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_an_attack_stays_in_the_ball_around_the_mixed_image(norm: Any) -> None:
+    attack = PGD(epsilon=RADII[norm], norm=norm, steps=5)
+    config = dataclasses.replace(ROBUST, attack=attack, batch_augmentation=CutMix())
+    attacked = expert(config)
+    assert attacked.augment is not None
+    with global_seed(2, torch.device("cpu")):
+        x, y = attacked.augment(X, Y)
+    x_adv = attacked.craft(x, y, noise())
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert lengths(x_adv - x, norm).max() <= RADII[norm] + 1e-6
+    losses = [F.cross_entropy(attacked.model(each), y) for each in (x, x_adv)]
+    assert losses[1] > losses[0]
 
 
 def test_attacks_are_crafted_in_eval_mode_and_statistics_seen_once() -> None:
@@ -206,6 +297,13 @@ IN_PARTS: dict[str, ExpertConfig] = {
     "natural": NATURAL,
     "mixup": dataclasses.replace(NATURAL, batch_augmentation=MixUp(alpha=1.0)),
     "linf": ROBUST,
+    "mixup under attack": dataclasses.replace(ROBUST, batch_augmentation=MixUp(alpha=1.0)),
+    **{
+        f"cutmix, {combine}": dataclasses.replace(
+            RUNS[f"{combine} of norms"].experts[1], batch_augmentation=CutMix()
+        )
+        for combine in ("worst", "average", "random")
+    },
     "l2": dataclasses.replace(ROBUST, attack=PGD(epsilon=0.5, norm="l2", steps=2)),
     "l1": dataclasses.replace(ROBUST, attack=PGD(epsilon=1.0, norm="l1", steps=2)),
     "n-fgsm": dataclasses.replace(ROBUST, attack=NFGSM(epsilon=0.1)),
@@ -216,6 +314,7 @@ IN_PARTS: dict[str, ExpertConfig] = {
         name: RUNS[name].experts[1]
         for name in ("worst of norms", "average of norms", "random of norms")
     },
+    "clipped": dataclasses.replace(ROBUST, max_gradient_norm=0.01),
     "mart": dataclasses.replace(ROBUST, loss=MART(), optimizer=AdamW(lr=0.01)),
 }
 

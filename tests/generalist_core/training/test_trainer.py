@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,15 +14,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from generalist_core.config import (
     SGD,
+    Constant,
+    Cosine,
     DataConfig,
     ExpertConfig,
     ModelConfig,
+    OneCycle,
     PiecewiseLinear,
     RatioSchedule,
+    Schedule,
     SyncConfig,
     TrainConfig,
 )
@@ -30,10 +35,11 @@ from generalist_core.config.norms import corners_and_centre
 from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
-from generalist_core.training.averaging import load_weights, mix, weights_of
+from generalist_core.training.averaging import load_weights, mix, named, weights_of
 from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
+from generalist_core.training.warmups import warmup_keys
 from generalist_core.validation import InvalidConfigError
 from tests import ROOT
 from tests.helpers.problems import (
@@ -57,6 +63,8 @@ from tests.helpers.problems import (
     two_experts,
     with_expert,
 )
+
+FALLING = PiecewiseLinear(knots=(0, 1), values=(1, 0))
 
 PLAIN = DataConfig(name="tiny", n_validation=12)
 
@@ -317,7 +325,7 @@ def test_metrics_tell_the_sync_epochs_the_rates_and_the_weights() -> None:
 @pytest.mark.parametrize(("per_step", "rates"), [(False, [1.0, 1.0]), (True, [1.0, 0.9])])
 def test_a_schedule_moves_by_epoch_or_by_step(per_step: bool, rates: list[float]) -> None:
     """Five epochs of two steps; a rate that falls from 1 to 0."""
-    line = PiecewiseLinear(knots=(0, 1), values=(1, 0), per_step=per_step)
+    line = dataclasses.replace(FALLING, per_step=per_step)
     config = with_expert(two_experts(), "natural", schedule=line, optimizer=SGD(lr=1.0))
     trainer = start(config)
     found = []
@@ -330,6 +338,44 @@ def test_a_schedule_moves_by_epoch_or_by_step(per_step: bool, rates: list[float]
 
     trainer.train_epoch(batches())
     assert found == pytest.approx(rates)
+
+
+RISING: dict[str, tuple[Schedule, float, list[float]]] = {
+    "one epoch": (Constant(), 1, [1 / 2, 1, 1, 1]),
+    "half an epoch": (Constant(), 0.5, [1, 1, 1, 1]),
+    "two epochs": (Constant(), 2, [1 / 4, 2 / 4, 3 / 4, 1]),
+    "a part": (Constant(), 1.5, [1 / 3, 2 / 3, 1, 1]),
+    "beyond the schedule's steps": (FALLING, 2, [1 / 4, 2 / 4, 3 / 4 * 0.8, 0.8]),
+    "cosine": (
+        Cosine(),
+        1,
+        [1 / 2, *(0.5 + 0.5 * math.cos(math.pi * step / 10) for step in (1, 2, 3))],
+    ),
+    "one cycle": (
+        OneCycle(peak=0.4, initial=0.2),
+        1.5,
+        [0.2 / 3, 0.4 * 2 / 3, 0.6, 0.8],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RISING)
+def test_a_warm_up_of_the_rate_rises_by_step_and_scales_any_schedule(name: str) -> None:
+    """Five epochs of two steps, of which two epochs are looked at."""
+    schedule, epochs, expected = RISING[name]
+    config = with_expert(
+        two_experts(), "natural", schedule=schedule, lr_warmup_epochs=epochs, optimizer=SGD(lr=1.0)
+    )
+    trainer, found = start(config), []
+
+    def batches() -> Any:
+        for batch in trainer.batches(0):
+            yield batch
+            found.append(trainer.experts[0].optimizer.param_groups[0]["lr"])
+
+    told = [trainer.train_epoch(batches())["lr/natural"] for _ in range(2)]
+    assert found == pytest.approx(expected)
+    assert told == [found[0], found[2]]
 
 
 # Precision
@@ -575,3 +621,100 @@ def test_a_schedule_of_ratios_is_read_at_the_epochs_fraction_of_the_run() -> Non
     trainer = start(two_experts(mixing=mixing))
     found = [trainer.train_epoch()["weight/natural"] for _ in range(5)]
     assert found == pytest.approx([0, 0.5, 1, 1, 1])
+
+
+# Weights to begin from, and parameters that are not trained
+
+
+def saved_net(file: Path, **changes: Any) -> TrainConfig:
+    """`two_experts`, which begin from trained weights in a file."""
+    model = build_model(two_experts().model, 2, (1, 4, 4), seed=7).train()
+    model(tiny_split(8).images)
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, file)
+    return two_experts(model=ModelConfig(name="convnet", width=2, init=str(file), **changes))
+
+
+@pytest.mark.parametrize("source", ["experts", "averages"])
+def test_all_learners_begin_from_the_weights_in_a_file(source: Any, tmp_path: Path) -> None:
+    config = saved_net(tmp_path / "weights.pt")
+    trainer = start(dataclasses.replace(config, mixing=ratio(0.5, source=source)))
+    state = torch.load(tmp_path / "weights.pt")["state_dict"]
+    for expert in trainer.experts:
+        expected = [state[name] for name in model_names(trainer)]
+        assert same_bits(expert.weights, expected)
+        assert same_bits(expert.average.weights, expected)
+        assert same_bits(trainer.global_learner, expected)
+    assert not same_bits(start(two_experts()).experts[0].weights, expected)
+
+
+def test_a_model_from_python_begins_from_the_file_too(tmp_path: Path) -> None:
+    torch.save(linear_net(2, (1, 4, 4)).state_dict(), tmp_path / "weights.pt")
+    config = two_experts(model=ModelConfig(init=str(tmp_path / "weights.pt")))
+
+    def zeros(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        model = linear_net(n_classes, shape)
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+        return model
+
+    begun, other = start(config, model=zeros), start(two_experts(), model=linear_net)
+    assert same_bits(begun.experts[0].weights, other.experts[0].weights)
+    assert begun.experts[0].weights[0].any()
+
+
+def test_a_run_from_a_file_resumes_and_shares_by_its_content(tmp_path: Path) -> None:
+    config = saved_net(tmp_path / "weights.pt")
+    torch.save(train_to(start(config), 3).state_dict(), tmp_path / "3.pt")
+    ended = train_to(resumed(config, tmp_path / "3.pt"), 5)
+    assert same_bits(ended.state_dict(), train_to(start(config), 5).state_dict())
+    shutil.copy(tmp_path / "weights.pt", tmp_path / "copy.pt")
+    moved = dataclasses.replace(config.model, init=str(tmp_path / "copy.pt"))
+    others = two_experts(model=moved), two_experts()
+    keys, same, none = (warmup_keys(start(c), "robust") for c in (config, *others))
+    assert keys == same
+    assert not set(keys) & set(none)
+    torch.save(torch.load(tmp_path / "3.pt")["experts"]["robust"]["model"], config.model.init)
+    with pytest.raises(InvalidConfigError, match=r"weights\.pt` must be as it was"):
+        start(ended.config)
+    assert not set(keys) & set(warmup_keys(start(config), "robust"))
+
+
+def test_frozen_parameters_stay_to_the_bit_and_the_others_are_trained() -> None:
+    """Through syncs at every step, whose mixtures are rounded."""
+    trainer = start(dataclasses.replace(RUNS["frozen"], mixing=ratio(0.1, 0.37)))
+    before = {n: p.detach().clone() for n, p in trainer.experts[0].model.named_parameters()}
+    train_to(trainer, 5)
+    assert trainer.config.sync.is_sync(2)
+    for expert in trainer.experts:
+        now = dict(expert.model.named_parameters())
+        kept = {name for name in before if torch.equal(before[name], now[name])}
+        assert kept == {"0.weight", "1.bias", "4.bias", "7.bias", "11.bias"}
+        found = named(expert.model, trainer.global_learner)
+        for name in kept:
+            torch.testing.assert_close(found[name], before[name])
+
+
+def test_a_key_sees_what_is_frozen() -> None:
+    names = [(), ("0.*",), ("0.weight",), ("0.*", "1.*")]
+    keys = [
+        warmup_keys(start(two_experts(model=ModelConfig(width=2, frozen=frozen))), "robust")[0]
+        for frozen in names
+    ]
+    assert keys[1] == keys[2]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (("layer1.*",), "must fit a name of a parameter, but 'layer1.*' fits none"),
+        (("0.weigt",), "Did you mean 0.weight?"),
+        (("0.*", "0.WEIGHT"), "'0.WEIGHT' fits none"),
+        (("1.running_mean",), "'1.running_mean' fits none"),
+        (("*",), "At least one parameter must require a gradient"),
+    ],
+)
+def test_a_pattern_that_fits_no_parameter_is_refused(frozen: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InvalidConfigError) as error:
+        start(two_experts(model=ModelConfig(width=2, frozen=frozen)))
+    assert message in str(error.value)

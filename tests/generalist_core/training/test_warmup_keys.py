@@ -14,6 +14,7 @@ from generalist_core.config import (
     AdamW,
     Constant,
     Cosine,
+    CutMix,
     ModelConfig,
     PiecewiseLinear,
     RatioSchedule,
@@ -101,6 +102,11 @@ SAME: dict[str, tuple[TrainConfig, TrainConfig]] = {
         falling(per_step=True),
         dataclasses.replace(falling(per_step=True), epoch_progress="end"),
     ),
+    "no rise of a rate within its first step": (two_experts(), robust(lr_warmup_epochs=0.5)),
+    "partner's gradient and rise": (
+        two_experts(),
+        with_expert(two_experts(), "natural", max_gradient_norm=0.01, lr_warmup_epochs=1),
+    ),
     "where the data lie": (two_experts(), with_data(name="else", root="elsewhere", download=True)),
 }
 
@@ -131,6 +137,14 @@ DIFFERENT: dict[str, tuple[TrainConfig, TrainConfig]] = {
     "learning rate": (two_experts(), robust(optimizer=SGD(lr=0.06))),
     "label smoothing": (two_experts(), robust(label_smoothing=0.1)),
     "earlier rates": (falling(), falling(values=(1, 0.6, 0.1))),
+    "mixed images": (two_experts(), robust(batch_augmentation=CutMix())),
+    "rise of a rate": (two_experts(), robust(lr_warmup_epochs=1)),
+    "length of a rise": (robust(lr_warmup_epochs=1), robust(lr_warmup_epochs=1.5)),
+    "rise of a rate by step or by epoch": (
+        robust(lr_warmup_epochs=2),
+        robust(schedule=PiecewiseLinear(knots=(0, 0.2, 1), values=(0.25, 0.75, 1))),
+    ),
+    "largest norm of a gradient": (two_experts(), robust(max_gradient_norm=0.01)),
     "rates by step": (falling(), falling(per_step=True)),
     "length where rates change": (falling(), dataclasses.replace(falling(), epochs=6)),
     "schedule": (two_experts(), robust(schedule=Cosine())),

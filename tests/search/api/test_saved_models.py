@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from generalist_core.config import ModelConfig
 from generalist_core.config.codec import from_dict
@@ -18,11 +17,12 @@ from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
 from generalist_core.validation import InvalidConfigError
 from search.api.export import export
-from search.api.saved_models import card_of, load_model, plain_state, saved_model
+from search.api.saved_models import card_of, load_model, saved_model
 from search.cli.main import main
 from search.errors import SweepFolderError
 from search.files import write_json, write_sealed_json
 from search.study.folder import open_sweep
+from tests.helpers.saved_weights import SAVED
 from tests.helpers.small_sweep import copy_of
 
 FAST = ["--attacks", "fgsm", "--n-images", "30", "--json"]
@@ -30,20 +30,6 @@ FAST = ["--attacks", "fgsm", "--n-images", "30", "--json"]
 
 def net(seed: int = 0) -> nn.Module:
     return build_model(ModelConfig(width=2), 10, (1, 8, 8), seed=seed).eval()
-
-
-SAVED: dict[str, Callable[[nn.Module], Any]] = {
-    "plain": lambda model: model.state_dict(),
-    "DataParallel": lambda model: nn.DataParallel(model).state_dict(),
-    "AveragedModel": lambda model: AveragedModel(model).state_dict(),
-    "compiled": lambda model: torch.compile(model).state_dict(),
-    "averaged and compiled": lambda model: AveragedModel(torch.compile(model)).state_dict(),
-    "checkpoint": lambda model: {"state_dict": model.state_dict(), "epoch": 3},
-    "checkpoint of a DataParallel": lambda model: {
-        "model": nn.DataParallel(model).state_dict(),
-        "optimizer": {"lr": 0.1},
-    },
-}
 
 
 @pytest.mark.parametrize("save", SAVED.values(), ids=SAVED)
@@ -54,13 +40,6 @@ def test_weights_are_loaded_as_people_save_them(
     torch.save(save(model), tmp_path / "model.pt")
     loaded = load_model(tmp_path / "model.pt", net, trusted=False)
     assert torch.equal(loaded(images), model(images))
-
-
-def test_names_that_are_the_models_own_stay() -> None:
-    own = {"module.weight": 1, "n_averaged": 2}
-    assert plain_state(own, set(own)) == own
-    nested = {"state_dict": {"weight": 1}, "model": 3}
-    assert plain_state(nested, {"model"}) == nested
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
