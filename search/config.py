@@ -44,7 +44,7 @@ PICKS = (
 class Resources:
     """What one trial takes, and where trials run.
 
-    A trial may take a fraction of one GPU. `workers` trials run at a time (None: as many as fit).
+    A trial takes at most one GPU, or a fraction of it. `workers` trials run at a time (None: as many as fit).
     `address` joins a running Ray cluster: `HOST:PORT`, or `auto` for the one that this machine is
     part of; with None a cluster is started on this machine. A `local` sweep runs without Ray, in
     the calling process, one trial after another.
@@ -58,10 +58,10 @@ class Resources:
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
-        if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
+        if not 0 <= gpus <= 1:
             raise InvalidConfigError(
-                "`gpus_per_trial` must be a fraction of one GPU or a whole number of GPUs, but got "
-                f"{gpus}."
+                "`gpus_per_trial` must be in [0, 1], as a trial trains on one GPU, but got "
+                f"{gpus}. Give at most 1; more GPUs run more trials side by side."
             )
         host, _, port = (self.address or "").rpartition(":")
         if not (self.address in (None, "auto") or ("/" not in host and port.isdigit())):
