@@ -228,6 +228,8 @@ def _run(
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
+        if searcher.exhausted:
+            console.print(f"The sweep ends, as {searcher.exhausted}", soft_wrap=True)
         if searcher.is_cut_off and not sweep.files.request.is_file():
             raise removed(folder) from searcher.error
         if isinstance(searcher.error, SweepInterruptedError):
@@ -250,7 +252,8 @@ def _run(
 def _end_text(config: SweepConfig) -> str:
     budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
     trials = [] if config.trials is None else [f"{config.trials} requested"]
-    return ", ".join([*trials, *budget]) or "until the time is up"
+    last = "all of the grid" if config.sampler == "grid" else "until the time is up"
+    return ", ".join([*trials, *budget]) or last
 
 
 def _runner(
@@ -275,9 +278,8 @@ def _searcher(
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
-    proposer = build_proposer(
-        ledger, space, base, config.growing, lambda: sweep.custom.data or cached_dataset(base.data)
-    )
+    data = lambda: sweep.custom.data or cached_dataset(base.data)  # noqa: E731
+    proposer = build_proposer(ledger, space, base, config.growing, data, sampler=config.sampler)
     proposer.enqueue_first()
     stops = not isinstance(proposer, LineageProposer)
     rules = Rules(

@@ -27,7 +27,7 @@ from search.errors import SweepFolderError
 from search.front.points import point_to_dict, trial_id
 from search.study.consistency import require_consistent
 from search.study.failures import Failure
-from search.study.records import Observation, Proposal, RejectedError
+from search.study.records import ExhaustedError, Observation, Proposal, RejectedError
 from search.study.results import Results
 from search.study.samplers import SamplerOf, experimental
 from search.study.sampling import Sampling
@@ -40,12 +40,14 @@ from search.study.trials import (
     parameters_of,
     proposal_of,
 )
+from search.wording import plural
 from spaces import Space
+from spaces.grid import NoGridError, grid
 from spaces.protocol import configuration_of
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
 
 MAX_ATTEMPTS = 20
-"""How often a sampler may suggest what has failed before, until this counts as a failed trial."""
+"""How often a suggestion may be what was tried before, until the space is searched for the rest."""
 
 
 class Ledger:
@@ -193,30 +195,61 @@ class Ledger:
     ) -> Proposal:
         """The next trial to run; the sampler suggests the parameters that are not in `fixed`.
 
-        The trial is in the study before it is returned.
+        The trial is in the study before it is returned. No configuration is trained twice, unless
+        its trial has failed and would not fail again. The ratio of its release alone makes no
+        other training.
 
         Raises:
-            RejectedError: the space made no valid configuration from the suggestion, or the
-                sampler suggested only configurations that have failed before.
+            RejectedError: the space made no valid configuration from the suggestion, or has
+                infinitely many, of which the sampler suggested only some that were tried before.
+            ExhaustedError: all configurations of the space were tried before.
         """
         name = trial_id(self.results.n_asked)
         for attempt in range(MAX_ATTEMPTS):
-            self.sampling.tell(name, [])
-            asked = self.sampling.ask(name, fixed, attempt)
-            try:
-                config = configuration_of(space, asked, base)
-                ratio = nearest(
-                    suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios
-                )
-            except ValueError as error:
-                reason = f"the space made an invalid configuration: {error}"
-                raise self._rejected(name, reason) from error
-            if not self.results.has_failed(config):
-                self._record(name, {"config": to_dict(config), "mixing_ratio": ratio})
-                return Proposal(
-                    trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params)
-                )
-        raise self._rejected(name, "the sampler keeps suggesting what has failed before")
+            proposal = self._suggested(name, space, base, fixed, attempt)
+            if not self.results.was_tried(proposal.config):
+                return self._begun(proposal)
+        params = self._untried(name, space, base, fixed)
+        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS))
+
+    def _suggested(
+        self,
+        name: str,
+        space: Space,
+        base: TrainConfig,
+        fixed: Mapping[str, Any] | None,
+        attempt: int,
+    ) -> Proposal:
+        self.sampling.tell(name, [])
+        asked = self.sampling.ask(name, fixed, attempt)
+        try:
+            config = configuration_of(space, asked, base)
+            ratio = nearest(suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios)
+        except ValueError as error:
+            reason = f"the space made an invalid configuration: {error}"
+            raise self._rejected(name, reason) from error
+        return Proposal(trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params))
+
+    def _begun(self, proposal: Proposal) -> Proposal:
+        config = to_dict(proposal.config)
+        self._record(proposal.trial, {"config": config, "mixing_ratio": proposal.mixing_ratio})
+        return proposal
+
+    def _untried(
+        self, name: str, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """The first parameters of a small space that make a configuration which was not tried."""
+        n_tried = 0
+        try:
+            for params, config in grid(space, base, fixed):
+                if not self.results.was_tried(config):
+                    return {**(fixed or {}), **params}
+                n_tried += 1
+        except NoGridError as error:
+            reason = "the sampler keeps suggesting what was tried before"
+            raise self._rejected(name, reason) from error
+        self.sampling.tell(name, [])
+        raise ExhaustedError(f"all {plural(n_tried, 'configuration')} of the space were tried")
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})

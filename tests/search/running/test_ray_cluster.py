@@ -44,7 +44,10 @@ PATIENCE_S = 240
 @pytest.mark.parametrize(
     ("setting", "law"),
     [
-        ({"gpus_per_trial": 2.0}, r"in \[0, 1\].*but got 2\.0\. Give at most 1; more GPUs run more"),
+        (
+            {"gpus_per_trial": 2.0},
+            r"in \[0, 1\].*but got 2\.0\. Give at most 1; more GPUs run more",
+        ),
         ({"gpus_per_trial": 1.001}, r"in \[0, 1\].*but got 1\.001"),
         ({"gpus_per_trial": -1.0}, r"in \[0, 1\].*but got -1"),
         ({"gpus_per_trial": float("nan")}, "must be a finite number"),
