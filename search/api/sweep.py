@@ -221,6 +221,7 @@ def _run(
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
+    sweep.ledger.note_end(has_ended=False)
     if not config.resources.local:
         say_stage(console, "starting Ray")
     with quiet, drawing(view), workers as n_workers:
@@ -246,6 +247,7 @@ def _run(
         raise searcher.error
     if was_interrupted() or (cut_short and config.time_budget_s is None):
         raise interrupted(folder)
+    sweep.ledger.note_end(has_ended=True)
     return sweep
 
 

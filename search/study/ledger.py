@@ -27,7 +27,7 @@ from search.errors import SweepFolderError
 from search.front.points import point_to_dict, trial_id
 from search.study.consistency import require_consistent
 from search.study.failures import Failure
-from search.study.records import ExhaustedError, Observation, Proposal, RejectedError
+from search.study.records import Observation, Proposal, RejectedError
 from search.study.results import Results
 from search.study.samplers import SamplerOf, experimental
 from search.study.sampling import Sampling
@@ -40,9 +40,8 @@ from search.study.trials import (
     parameters_of,
     proposal_of,
 )
-from search.wording import plural
 from spaces import Space
-from spaces.grid import NoGridError, grid
+from spaces.grid import NoGridError
 from spaces.protocol import configuration_of
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
 
@@ -179,6 +178,18 @@ class Ledger:
         past.resume()
         return past
 
+    def note_end(self, *, has_ended: bool) -> None:
+        """Note whether the sweep has ended, by itself or by its time budget, or may go on."""
+        self.guard()
+        self.study.set_user_attr("has_ended", has_ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the sweep has ended; where no end was noted, whether all of its trials have."""
+        counts = self.results.counts()
+        noted = self.study.user_attrs.get("has_ended", counts.total > 0)
+        return counts.unfinished == 0 and bool(noted)
+
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
         self.guard()
@@ -209,7 +220,11 @@ class Ledger:
             proposal = self._suggested(name, space, base, fixed, attempt)
             if not self.results.was_tried(proposal.config):
                 return self._begun(proposal)
-        params = self._untried(name, space, base, fixed)
+        try:
+            params = self.results.untried(space, base, fixed)
+        except NoGridError as error:
+            reason = "the sampler keeps suggesting what was tried before"
+            raise self._rejected(name, reason) from error
         return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS))
 
     def _suggested(
@@ -234,22 +249,6 @@ class Ledger:
         config = to_dict(proposal.config)
         self._record(proposal.trial, {"config": config, "mixing_ratio": proposal.mixing_ratio})
         return proposal
-
-    def _untried(
-        self, name: str, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        """The first parameters of a small space that make a configuration which was not tried."""
-        n_tried = 0
-        try:
-            for params, config in grid(space, base, fixed):
-                if not self.results.was_tried(config):
-                    return {**(fixed or {}), **params}
-                n_tried += 1
-        except NoGridError as error:
-            reason = "the sampler keeps suggesting what was tried before"
-            raise self._rejected(name, reason) from error
-        self.sampling.tell(name, [])
-        raise ExhaustedError(f"all {plural(n_tried, 'configuration')} of the space were tried")
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +16,14 @@ from generalist_core.config.codec import to_dict
 from search.front.front import Front
 from search.front.points import FrontPoint
 from search.study.failures import Failure
-from search.study.records import Growth, Observation, Proposal, TrialCounts, TrialRecord
+from search.study.records import (
+    ExhaustedError,
+    Growth,
+    Observation,
+    Proposal,
+    TrialCounts,
+    TrialRecord,
+)
 from search.study.trials import (
     Goals,
     failure_of,
@@ -27,6 +34,9 @@ from search.study.trials import (
     proposal_of,
     record_of,
 )
+from search.wording import plural
+from spaces import Space
+from spaces.grid import grid
 
 COSTS = ("forward_images", "reused_forward_images", "lost_forward_images", "seconds", "gpu_seconds")
 """The costs of a trial; shared warm-ups saved the reused images, crashes wasted the lost ones."""
@@ -123,6 +133,23 @@ class Results:
         """Whether a trial has trained this configuration, or trains it, or it would fail again."""
         asked = to_dict(config)
         return bool(self._trained.get(_key_of(asked, **_SAME))) or _key_of(asked) in self._failing
+
+    def untried(
+        self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The first parameters in the grid of a space whose configuration was not tried.
+
+        Raises:
+            ExhaustedError: there are none.
+            NoGridError: the space has no grid.
+        """
+        n_tried = 0
+        for params, config in grid(space, base, fixed):
+            if not self.was_tried(config):
+                return {**(fixed or {}), **params}
+            n_tried += 1
+        n = plural(n_tried, "configuration")
+        raise ExhaustedError(f"all {n} of the space were tried")
 
     def proposals(self) -> list[Proposal]:
         """The proposals so far, without suggestions that the space refused."""
