@@ -26,6 +26,7 @@ test-fast: setup  ## run the tests that need no Ray, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
 check: setup  ## check lint and types without changing anything
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,7 +39,8 @@ bench: setup  ## compare with a reference, then measure time as ratios
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.suggestion_time
 
-docs: setup  ## build the documentation into site/; warnings are errors
+docs: setup  ## write docs/cli.md, and build the documentation into site/; warnings are errors
+	$(BIN)/python docs/commands.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment and caches, but not runs/

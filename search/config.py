@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from generalist_core.models.build import ModelFactory
     from spaces import Space
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
+SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "grid")
 """The samplers by name; `search.study.samplers` builds them."""
 
 FIXED = "spaces:fixed"
@@ -44,10 +44,10 @@ PICKS = (
 class Resources:
     """What one trial takes, and where trials run.
 
-    A trial may take a fraction of one GPU. `workers` trials run at a time (None: as many as fit).
-    `address` joins a running Ray cluster: `HOST:PORT`, or `auto` for the one that this machine is
-    part of; with None a cluster is started on this machine. A `local` sweep runs without Ray, in
-    the calling process, one trial after another.
+    A trial takes at most one GPU, or a fraction of it. `workers` trials run at a time (None: as
+    many as fit). `address` joins a running Ray cluster: `HOST:PORT`, or `auto` for the one that
+    this machine is part of; with None a cluster is started on this machine. A `local` sweep runs
+    without Ray, in the calling process, one trial after another.
     """
 
     cpus_per_trial: Positive[float] = 1.0
@@ -58,10 +58,10 @@ class Resources:
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_trial
-        if not (gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
+        if not 0 <= gpus <= 1:
             raise InvalidConfigError(
-                "`gpus_per_trial` must be a fraction of one GPU or a whole number of GPUs, but got "
-                f"{gpus}."
+                "`gpus_per_trial` must be in [0, 1], as a trial trains on one GPU, but got "
+                f"{gpus}. Give at most 1; more GPUs run more trials side by side."
             )
         host, _, port = (self.address or "").rpartition(":")
         if not (self.address in (None, "auto") or ("/" not in host and port.isdigit())):
@@ -212,9 +212,10 @@ class SweepConfig:
     which other sweeps may use too. In a space with lineages `growing` says how these grow; in any
     other `early_stopping` ends weak trials (None: off). No trial begins once all `trials` have
     begun, or once those that ran and run have cost `budget` forward images. `stop_when` ends the
-    sweep before. `warm_start` names folders of earlier sweeps, or CSV files, from whose points the
-    sampler learns first. With a `round_size` a sweep gives the same points whatever the timing, see
-    `search.scheduling.searcher.Rules`.
+    sweep before, and so does a small space, in which no configuration is trained twice; the sampler
+    `grid` with trials=None trains all of them. `warm_start` names folders of earlier sweeps, or CSV
+    files, from whose points the sampler learns first. With a `round_size` a sweep gives the same
+    points whatever the timing, see `search.scheduling.searcher.Rules`.
     """
 
     base: TrainConfig
@@ -238,10 +239,11 @@ class SweepConfig:
     round_size: Positive[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.trials is None and self.budget is None and self.time_budget_s is None:
+        is_endless = self.trials is None and self.budget is None and self.time_budget_s is None
+        if is_endless and self.sampler != "grid":
             raise InvalidConfigError(
                 "A sweep must have an end, but got trials=None without a budget. Give `trials`, "
-                "`budget` or `time_budget_s`."
+                "`budget` or `time_budget_s`, or the sampler `grid`, which ends."
             )
         if self.space == FIXED and self.trials != 1:
             raise InvalidConfigError(

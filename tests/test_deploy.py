@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "clusters.md"
 TEXTS = [*sorted(DEPLOY.iterdir()), PAGE]
 LAUNCHER = ["ray-ssh.yaml", "ray-cloud.yaml"]
+
+
+def test_the_dockerfile_copies_the_whole_program_and_nothing_else() -> None:
+    """What is installed is what the metadata and the packages need; the commands are not root's."""
+    text = (ROOT / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"(?m)^COPY (.*)$", text) for word in line.split()[:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = metadata["tool"]["setuptools"]["packages"]["find"]["include"]
+    project = metadata["project"]
+    needed = {project["readme"], *project["license-files"], "pyproject.toml"}
+    assert set(copied) == needed | {f"{name.removesuffix('*')}/" for name in packages}
+    assert re.search(r'(?m)^ENTRYPOINT \["(.*)"\]$', text)[1] in project["scripts"]  # type: ignore[index]
+    assert re.findall(r"(?m)^USER (.*)$", text) == ["1000"]
 
 
 def read(name: str) -> Any:

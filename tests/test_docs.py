@@ -16,6 +16,7 @@ import click
 import pytest
 import yaml
 
+from search.cli.main import program
 from tests import ROOT
 from tests.helpers.command_line import parse
 
@@ -105,6 +106,22 @@ def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     listed = set(re.findall(r"(?m): ([\w/]+\.md)$", text))
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+
+
+def test_the_page_of_the_command_line_is_as_the_commands_are() -> None:
+    """Write it again by `make docs`."""
+    place = importlib.util.spec_from_file_location("commands", DOCS / "commands.py")
+    assert place is not None
+    assert place.loader is not None
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    assert page == module.reference()
+    assert re.findall(r"(?m)^## (.*)$", page) == list(program.commands)
+    for made in program.commands.values():
+        options = [p.opts[0] for p in made.params if isinstance(p, click.Option)]
+        part = page.split(f"\n## {made.name}\n")[1].split("\n## ")[0]
+        assert [option for option in options if f"- `{option}" not in part] == []
 
 
 def test_the_site_takes_nothing_from_other_hosts() -> None:

@@ -31,10 +31,20 @@ class SweepOverview:
     data: str
     space: str
     is_running: bool
+    has_ended: bool
     counts: TrialCounts
     trials: int | None
     hypervolume: float
     forward_images: float
+
+    @property
+    def state(self) -> str:
+        """Whether it runs, has ended or was interrupted, perhaps with unfinished trials."""
+        if self.is_running:
+            return "running"
+        if self.counts.unfinished:
+            return f"{self.counts.unfinished} unfinished"
+        return "ended" if self.has_ended else "interrupted"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -72,6 +82,7 @@ def _overview(folder: Path) -> SweepOverview | str:
         data=sweep.config.base.data.name,
         space=sweep.config.space,
         is_running=is_held(sweep.files.lease),
+        has_ended=sweep.ledger.has_ended,
         counts=sweep.counts,
         trials=sweep.config.trials,
         hypervolume=sweep.hypervolume,
@@ -93,7 +104,6 @@ def sweeps_table(sweeps: Mapping[str, SweepOverview | str], below: Path) -> Tabl
             table.add_row(name, *[""] * 6, f"cannot be opened: {printable(sweep)}")
             continue
         counts, asked = sweep.counts, "" if sweep.trials is None else f"/{sweep.trials}"
-        waiting = "ended" if counts.unfinished == 0 else f"{counts.unfinished} unfinished"
         table.add_row(
             name,
             printable(Path(sweep.data).name),
@@ -102,6 +112,6 @@ def sweeps_table(sweeps: Mapping[str, SweepOverview | str], below: Path) -> Tabl
             str(counts.failed),
             f"{sweep.hypervolume:.4f}",
             f"{sweep.forward_images:.3g}",
-            "running" if sweep.is_running else waiting,
+            sweep.state,
         )
     return table

@@ -24,7 +24,9 @@ from search.study.records import Observation
 from search.study.storage import absolute_url
 from search.study.trials import parameters_of
 from search.study.warm_start import earlier_observations, say_what_differs
+from search.wording import plural
 from spaces import Space, base_suggestion, load_space, paper_suggestion
+from spaces.grid import grid_size
 from spaces.parameters import Choices, Range, explored
 
 
@@ -32,14 +34,16 @@ from spaces.parameters import Choices, Range, explored
 class Rehearsal:
     """A sweep that was not begun: its request, what its space asks for, cost and disk.
 
-    `choices` and `ranges` are by parameter. `trial_cost` is that of one training without an early
-    stop and of its release, if it shares nothing, and `cost` that of the sweep, both in forward
-    images; None where nothing says it. `room` is what its weights take at most.
+    `choices` and `ranges` are by parameter, and a grid has `n_configurations`. `trial_cost` is that
+    of one training without an early stop and of its release, if it shares nothing, and `cost` that
+    of the sweep, both in forward images; None where nothing says it. `room` is what its weights
+    take at most.
     """
 
     config: SweepConfig
     choices: Mapping[str, Choices]
     ranges: Mapping[str, Range]
+    n_configurations: int | None
     n_train: int
     n_validation: int
     trial_cost: float | None
@@ -67,7 +71,13 @@ class Rehearsal:
         each = "lengths are searched"
         if self.trial_cost is not None:
             each = f"{self.trial_cost:.3g} for a whole training that shares nothing"
+        grid = (
+            [f"Grid: {plural(self.n_configurations, 'configuration')}"]
+            if self.n_configurations
+            else []
+        )
         return [
+            *grid,
             f"Images: {self.n_train} to train, {self.n_validation} to validate",
             f"Cost: {cost} ({each})",
             f"Disk: {self.room.text(self.free_bytes)}",
@@ -94,11 +104,13 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
         released = len(base.evaluation.release_ratios) * evaluation_cost(base.evaluation)
         updates = base.epochs * sum(map(update_cost, base.experts))
         trial_cost = float(updates * len(data.train) + released * n_judged)
-    of_trials = config.trials * trial_cost if config.trials and trial_cost else None
+    n_trials = min((n for n in (config.trials, prepared.n_configurations) if n), default=None)
+    of_trials = n_trials * trial_cost if n_trials and trial_cost else None
     return Rehearsal(
         config=config,
         choices={name: choices for name, choices in explorer.found.items() if choices},
         ranges=explorer.ranges,
+        n_configurations=prepared.n_configurations,
         n_train=len(data.train),
         n_validation=len(data.validation),
         trial_cost=trial_cost,
@@ -112,13 +124,15 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
 class Prepared:
     """A sweep that can begin: the request that can run, its space, what it learns from first.
 
-    `pins` are the digests of the file of the space and of the images.
+    `pins` are the digests of the file of the space and of the images, and `n_configurations` is the
+    size of a grid.
     """
 
     config: SweepConfig
     space: Space
     earlier: Sequence[Observation]
     pins: Mapping[str, str]
+    n_configurations: int | None
 
 
 def prepare(
@@ -143,6 +157,7 @@ def prepare(
         pins = pinned_space(config, given)
         for make in (paper_suggestion, base_suggestion):
             make(space, config.base)
+        n_configurations = grid_size(space, config.base) if config.sampler == "grid" else None
     earlier = [
         seen for name in config.warm_start for seen in earlier_observations(Path(name), config)
     ]
@@ -152,7 +167,9 @@ def prepare(
     require_ray(config.resources)
     say_what_differs(config.warm_start, config.base, images)
     pins = {**pins, "images": images}
-    return Prepared(config=config, space=space, earlier=earlier, pins=pins)
+    return Prepared(
+        config=config, space=space, earlier=earlier, pins=pins, n_configurations=n_configurations
+    )
 
 
 def require_ray(resources: Resources) -> None:

@@ -221,6 +221,7 @@ def _run(
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = Lines(console) if debug else view_of(console, results, config)
     run_trials, workers = _runner(config.resources, raises=debug)
+    sweep.ledger.note_end(has_ended=False)
     if not config.resources.local:
         say_stage(console, "starting Ray")
     with quiet, drawing(view), workers as n_workers:
@@ -228,6 +229,8 @@ def _run(
         with contextlib.suppress(Interrupted):
             run_trials(searcher, sweep)
         cut_short = searcher.close()
+        if searcher.exhausted:
+            console.print(f"The sweep ends, as {searcher.exhausted}", soft_wrap=True)
         if searcher.is_cut_off and not sweep.files.request.is_file():
             raise removed(folder) from searcher.error
         if isinstance(searcher.error, SweepInterruptedError):
@@ -244,13 +247,15 @@ def _run(
         raise searcher.error
     if was_interrupted() or (cut_short and config.time_budget_s is None):
         raise interrupted(folder)
+    sweep.ledger.note_end(has_ended=True)
     return sweep
 
 
 def _end_text(config: SweepConfig) -> str:
     budget = [] if config.budget is None else [f"a budget of {config.budget:.3g} forward images"]
     trials = [] if config.trials is None else [f"{config.trials} requested"]
-    return ", ".join([*trials, *budget]) or "until the time is up"
+    last = "all of the grid" if config.sampler == "grid" else "until the time is up"
+    return ", ".join([*trials, *budget]) or last
 
 
 def _runner(
@@ -275,9 +280,8 @@ def _searcher(
     """The search, in the state that the sweep's folder records."""
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
-    proposer = build_proposer(
-        ledger, space, base, config.growing, lambda: sweep.custom.data or cached_dataset(base.data)
-    )
+    data = lambda: sweep.custom.data or cached_dataset(base.data)  # noqa: E731
+    proposer = build_proposer(ledger, space, base, config.growing, data, sampler=config.sampler)
     proposer.enqueue_first()
     stops = not isinstance(proposer, LineageProposer)
     rules = Rules(

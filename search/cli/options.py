@@ -239,7 +239,7 @@ class ResourceOptions:
 
     workers: int | None = option("number of trials at a time; default as many as fit", "N")
     cpus_per_trial: float | None = option("CPUs per trial; default 1", "X")
-    gpus_per_trial: float | None = option("GPUs per trial, may be a fraction; default 0", "X")
+    gpus_per_trial: float | None = option("GPUs per trial, from 0 (default) to 1", "X")
     address: str | None = option("join a Ray cluster, or `auto`; default a local one", "HOST:PORT")
 
     def over(self, before: Resources, *, local: bool | None = None) -> Resources:

@@ -30,7 +30,10 @@ class SearchOptions:
     )
     trials: int | None = option("number of trainings; default 20, or as the budget allows", "N")
     budget: float | None = option("begin no trial after C forward images, such as 2e8", "C")
-    sampler: str | None = option("tpe, nsga2, nsga3, gp or random; default tpe", "SAMPLER")
+    sampler: str | None = option(
+        "tpe (default), nsga2, nsga3, gp, random, or grid: all configurations of a small space",
+        "SAMPLER",
+    )
     search_seed: int | None = option("seed of the sampler; default 0", "N")
     time_budget: float | None = option("stop after S seconds", "S")
     repeats: int | None = option(
@@ -87,7 +90,7 @@ def build_request(
     changes |= {sets: named[name] for name, sets in RENAMED.items() if name in named}
     if before is None:
         changes.setdefault("space", "lineages" if fits_lineages(base) else "full")
-        if search.budget is not None:
+        if search.budget is not None or search.sampler == "grid":
             changes.setdefault("trials", None)
     if search.at_least:
         changes["at_least"] = tuple(_floor(text) for text in search.at_least)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from generalist_core.config import TrainConfig
 from generalist_core.config.codec import to_dict
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor, SweepConfig
@@ -169,11 +170,24 @@ def _cautions(sweeps: Mapping[str, Sweep], references: np.ndarray[Any, Any]) -> 
         yield "The sweeps have other images, so their accuracies are not of the same problem."
     if differ([to_dict(sweep.config.base.evaluation)["attacks"] for sweep in every]):
         yield "The sweeps are judged by other attacks, so their robust accuracies do not compare."
+    judged = [{point.n_images for point in sweep.results.points()} for sweep in every]
+    if differ([sorted(n) for n in judged if n]):
+        yield "The sweeps are judged on other numbers of images: accuracies do not compare."
+    if differ([_precision(sweep.config.base) for sweep in every]):
+        yield (
+            "The sweeps are judged by attacks in other precisions, so small differences of their "
+            "robust accuracies say nothing."
+        )
     if len(np.unique(references, axis=0)) > 1:
         yield "The sweeps were directed to other regions of interest."
     for name, sweep in sweeps.items():
         if sweep.counts.unfinished:
             yield f"{name} has unfinished trials, which are not counted."
+
+
+def _precision(base: TrainConfig) -> str:
+    """The precision in which the attacks of the evaluation run."""
+    return "float64" if base.precision == "float64" else base.evaluation.precision
 
 
 def comparison_table(comparison: Comparison) -> Table:

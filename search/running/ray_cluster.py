@@ -235,13 +235,12 @@ def _machines() -> list[dict[str, float]]:
 
 
 def fits_on(machine: Mapping[str, float], resources: Resources) -> int:
-    """How many trials fit on one machine; a fraction of a GPU is always of a single GPU."""
+    """How many trials fit on one machine; what a trial has of a GPU is always of a single one."""
     fits = _quotient(machine["CPU"], resources.cpus_per_trial)
     fraction = resources.gpus_per_trial
     if fraction == 0:
         return fits
-    gpus = int(machine["GPU"])
-    return min(fits, gpus * _quotient(1.0, fraction) if fraction < 1 else _quotient(gpus, fraction))
+    return min(fits, int(machine["GPU"]) * _quotient(1.0, fraction))
 
 
 def _quotient(whole: float, part: float) -> int:

@@ -12,6 +12,7 @@ as the failure may be that of the natural expert.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,10 @@ from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from search.config import Growing
 from search.front.points import FrontPoint, release_curves
+from search.scheduling.grid import GridProposer
 from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
 from search.study.ledger import Ledger
-from search.study.records import Proposal
+from search.study.records import ExhaustedError, Proposal
 from spaces import Space, Trial, base_suggestion, paper_suggestion
 from spaces.lineages import (
     LENGTH,
@@ -120,16 +122,38 @@ class LineageProposer(Proposer):
                 self._completed(growth.trial, released[growth.trial], growth.hypervolume)
 
     def propose(self) -> Proposal:
-        """The next branch: of a lineage that may grow, of the leading one, or of a new one."""
-        chosen = None if self._is_beginning else self._to_grow() or self._to_branch()
+        """The next branch: of a lineage that may grow, of the leading one, or of a new one.
+
+        In a small space there may be none of a kind that was not tried, and the next kind is taken.
+        """
+        grow, branch = (partial(self._from, choose) for choose in (self._to_grow, self._to_branch))
+        begins = self._is_beginning
+        ways = (self._new, grow, branch) if begins else (grow, branch, self._new)
+        for way in ways:
+            with contextlib.suppress(ExhaustedError):
+                if (proposal := way()) is not None:
+                    return self._begin(proposal)
+        raise ExhaustedError("all lineages of the space were begun, and none of them may grow")
+
+    def _new(self) -> Proposal:
+        """The first branch of a new lineage, of each norm in turn as far as it has untried ones."""
+        n_begun, n_experts = len(self.lineages), len(self.base.experts)
+        for n in range(n_begun, n_begun + len(self.robust)):
+            name = self.robust[n % len(self.robust)].name
+            ratio = ratio_params(self._vertex(name), n_experts)
+            with contextlib.suppress(ExhaustedError):
+                fixed = {LINEAGE: name, **self._alone, **ratio}
+                return self.ledger.ask(self._first_stage, self.base, fixed=fixed)
+        raise ExhaustedError("all lineages of the space were begun")
+
+    def _from(self, choose: Callable[[], tuple[Lineage, int] | None]) -> Proposal | None:
+        """A branch of the lineage and stage that are chosen; None if none is."""
+        chosen = choose() if self.lineages else None
         if chosen is None:
-            name = self.robust[len(self.lineages) % len(self.robust)].name
-            ratio = ratio_params(self._vertex(name), len(self.base.experts))
-            fixed = {LINEAGE: name, **self._alone, **ratio}
-            return self._begin(self.ledger.ask(self._first_stage, self.base, fixed=fixed))
+            return None
         lineage, epochs = chosen
         space = partial(self._further_stage, lineage, epochs)
-        return self._begin(self.ledger.ask(space, self.base, fixed=lineage.params))
+        return self.ledger.ask(space, self.base, fixed=lineage.params)
 
     @property
     def _alone(self) -> dict[str, Any]:
@@ -336,8 +360,15 @@ def build_proposer(
     base: TrainConfig,
     growing: Growing,
     data: Callable[[], Dataset],
+    *,
+    sampler: str = "tpe",
 ) -> Proposer:
-    """The proposer that the space is made for; only for lineages is the `data` called for."""
+    """The proposer that the space is made for; only for lineages is the `data` called for.
+
+    The sampler `grid` has its own, for any space.
+    """
+    if sampler == "grid":
+        return GridProposer(ledger, space, base)
     if has_lineages(space, base):
         images = data()
         n_judged = len(images.validation)

@@ -30,6 +30,7 @@ class Proposer(ABC):
 
         Raises:
             RejectedError: the space refuses the suggestion.
+            ExhaustedError: nothing is left to propose, unless a running trial fails or completes.
         """
 
     @abstractmethod

@@ -36,7 +36,9 @@ def _asked_again(
     sweep: Sweep, space: Space, trial: str, data: Callable[[], Dataset]
 ) -> Mapping[str, Any]:
     past, config = sweep.ledger.before(trial), sweep.config
-    proposer = build_proposer(past, space, config.base, config.growing, data)
+    proposer = build_proposer(
+        past, space, config.base, config.growing, data, sampler=config.sampler
+    )
     proposer.enqueue_first()
     with contextlib.suppress(RejectedError):
         proposer.propose()

@@ -23,7 +23,7 @@ from search.scheduling.early_stopping import Rungs, epoch_of, rung_results
 from search.scheduling.proposer import Proposer
 from search.scheduling.stopping import is_done
 from search.study.failures import Failure
-from search.study.records import Proposal, RejectedError
+from search.study.records import ExhaustedError, Proposal, RejectedError
 from search.study.storage import WRITE_ERRORS
 from search.wording import plural
 
@@ -81,6 +81,8 @@ class Searcher:
         self.ended: dict[str, Callable[[], None]] = {}
         self.costs: dict[str, dict[str, float]] = {}
         self.error: Exception | None = None
+        self.is_waiting = False
+        self.exhausted = ""
 
     @property
     def is_full(self) -> bool:
@@ -118,11 +120,16 @@ class Searcher:
     def propose(self) -> Proposal | None:
         """The next trial; None if there is none now, or none at all if `n_to_begin` is 0.
 
-        A suggestion that is rejected before training is told as a failed trial, and counts.
+        A suggestion that is rejected before training is told as a failed trial, and counts. If
+        nothing is left to suggest, the search ends; not before all running trials have ended, which
+        may fail and be tried again, or let a lineage grow. `exhausted` then says what was tried.
         """
-        while self.n_to_begin > 0 and not self._awaits_end_of_round:
+        while self.n_to_begin > 0 and not (self._awaits_end_of_round or self.is_waiting):
             try:
                 proposal = self._next()
+            except ExhaustedError as error:
+                self._take_exhausted(str(error))
+                continue
             except RejectedError as error:
                 failure = Failure(kind="invalid", reason=str(error))
                 self.callback.on_failed(error.trial, failure, self.ledger.results)
@@ -138,6 +145,16 @@ class Searcher:
             return self.unfinished.pop(0)
         self.n_left -= 1
         return self.proposer.propose()
+
+    def _take_exhausted(self, reason: str) -> None:
+        """Wait for the running trials; if there are none, end the round early, or the search."""
+        self.n_left += 1
+        if self.running:
+            self.is_waiting = True
+        elif self.ended:
+            self._tell_what_is_due(is_whole=True)
+        else:
+            self.n_left, self.exhausted = 0, reason
 
     def recall(self, proposal: Proposal, metrics: Mapping[str, Any]) -> None:
         """Take in an epoch that was reported before the search was interrupted.
@@ -201,6 +218,7 @@ class Searcher:
     def put_back(self, trial: str) -> None:
         """Take in that a trial that was proposed could not begin: it is proposed again."""
         self.unfinished.insert(0, self.running.pop(trial))
+        self.is_waiting = False
 
     def abort(self, error: Exception) -> None:
         """End the search because of an error outside its trials; running ones wait for `resume`."""
@@ -230,13 +248,14 @@ class Searcher:
     def _end(self, trial: str, tell: Callable[[], None]) -> None:
         """Tell that a trial ended: at once, or in rounds once its whole round has ended."""
         self.running.pop(trial, None)
+        self.is_waiting = False
         self.ended[trial] = tell
         self._tell_what_is_due()
 
-    def _tell_what_is_due(self) -> None:
+    def _tell_what_is_due(self, *, is_whole: bool = False) -> None:
         if self.rules.round_size is not None:
-            whole = self.ledger.results.n_asked % self.rules.round_size == 0 or self.n_left == 0
-            if self.running or self.unfinished or not whole:
+            is_whole |= self.ledger.results.n_asked % self.rules.round_size == 0
+            if self.running or self.unfinished or not (is_whole or self.n_left == 0):
                 return
         for name in sorted(self.ended):
             self.ended.pop(name)()

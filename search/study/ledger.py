@@ -41,11 +41,12 @@ from search.study.trials import (
     proposal_of,
 )
 from spaces import Space
+from spaces.grid import NoGridError
 from spaces.protocol import configuration_of
 from spaces.release_ratio import nearest, ratio_params, suggest_ratio
 
 MAX_ATTEMPTS = 20
-"""How often a sampler may suggest what has failed before, until this counts as a failed trial."""
+"""How often a suggestion may be what was tried before, until the space is searched for the rest."""
 
 
 class Ledger:
@@ -177,6 +178,18 @@ class Ledger:
         past.resume()
         return past
 
+    def note_end(self, *, has_ended: bool) -> None:
+        """Note whether the sweep has ended, by itself or by its time budget, or may go on."""
+        self.guard()
+        self.study.set_user_attr("has_ended", has_ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the sweep has ended; where no end was noted, whether all of its trials have."""
+        counts = self.results.counts()
+        noted = self.study.user_attrs.get("has_ended", counts.total > 0)
+        return counts.unfinished == 0 and bool(noted)
+
     def pause(self, trial: str) -> None:
         """Leave a running trial for `resume`."""
         self.guard()
@@ -193,30 +206,49 @@ class Ledger:
     ) -> Proposal:
         """The next trial to run; the sampler suggests the parameters that are not in `fixed`.
 
-        The trial is in the study before it is returned.
+        The trial is in the study before it is returned. No configuration is trained twice, unless
+        its trial has failed and would not fail again. The ratio of its release alone makes no
+        other training.
 
         Raises:
-            RejectedError: the space made no valid configuration from the suggestion, or the
-                sampler suggested only configurations that have failed before.
+            RejectedError: the space made no valid configuration from the suggestion, or has
+                infinitely many, of which the sampler suggested only some that were tried before.
+            ExhaustedError: all configurations of the space were tried before.
         """
         name = trial_id(self.results.n_asked)
         for attempt in range(MAX_ATTEMPTS):
-            self.sampling.tell(name, [])
-            asked = self.sampling.ask(name, fixed, attempt)
-            try:
-                config = configuration_of(space, asked, base)
-                ratio = nearest(
-                    suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios
-                )
-            except ValueError as error:
-                reason = f"the space made an invalid configuration: {error}"
-                raise self._rejected(name, reason) from error
-            if not self.results.has_failed(config):
-                self._record(name, {"config": to_dict(config), "mixing_ratio": ratio})
-                return Proposal(
-                    trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params)
-                )
-        raise self._rejected(name, "the sampler keeps suggesting what has failed before")
+            proposal = self._suggested(name, space, base, fixed, attempt)
+            if not self.results.was_tried(proposal.config):
+                return self._begun(proposal)
+        try:
+            params = self.results.untried(space, base, fixed)
+        except NoGridError as error:
+            reason = "the sampler keeps suggesting what was tried before"
+            raise self._rejected(name, reason) from error
+        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS))
+
+    def _suggested(
+        self,
+        name: str,
+        space: Space,
+        base: TrainConfig,
+        fixed: Mapping[str, Any] | None,
+        attempt: int,
+    ) -> Proposal:
+        self.sampling.tell(name, [])
+        asked = self.sampling.ask(name, fixed, attempt)
+        try:
+            config = configuration_of(space, asked, base)
+            ratio = nearest(suggest_ratio(asked, len(base.experts)), base.evaluation.release_ratios)
+        except ValueError as error:
+            reason = f"the space made an invalid configuration: {error}"
+            raise self._rejected(name, reason) from error
+        return Proposal(trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params))
+
+    def _begun(self, proposal: Proposal) -> Proposal:
+        config = to_dict(proposal.config)
+        self._record(proposal.trial, {"config": config, "mixing_ratio": proposal.mixing_ratio})
+        return proposal
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})

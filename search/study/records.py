@@ -84,8 +84,12 @@ class Growth:
 
 
 class RejectedError(RuntimeError):
-    """A suggestion that is not trained: the space refuses it, or it has failed before."""
+    """A suggestion that is not trained: the space refuses it, or it was tried before."""
 
     def __init__(self, trial: str, reason: str) -> None:
         super().__init__(reason)
         self.trial = trial
+
+
+class ExhaustedError(RuntimeError):
+    """There is nothing to suggest: all that could be trained was tried before."""

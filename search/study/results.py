@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -11,11 +12,18 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist_core.config import TrainConfig
-from generalist_core.config.codec import from_dict, to_json
+from generalist_core.config.codec import to_dict
 from search.front.front import Front
 from search.front.points import FrontPoint
 from search.study.failures import Failure
-from search.study.records import Growth, Observation, Proposal, TrialCounts, TrialRecord
+from search.study.records import (
+    ExhaustedError,
+    Growth,
+    Observation,
+    Proposal,
+    TrialCounts,
+    TrialRecord,
+)
 from search.study.trials import (
     Goals,
     failure_of,
@@ -26,6 +34,9 @@ from search.study.trials import (
     proposal_of,
     record_of,
 )
+from search.wording import plural
+from spaces import Space
+from spaces.grid import grid
 
 COSTS = ("forward_images", "reused_forward_images", "lost_forward_images", "seconds", "gpu_seconds")
 """The costs of a trial; shared warm-ups saved the reused images, crashes wasted the lost ones."""
@@ -44,6 +55,7 @@ class Results:
         self._numbers: dict[str, int] = {}
         self._configs: dict[str, Any] = {}
         self._failing: set[str] = set()
+        self._trained: dict[str, set[str]] = {}
         self._points: list[FrontPoint] = []
         self._front = goals.front_of(())
 
@@ -53,12 +65,16 @@ class Results:
         if name is not None:
             self._numbers[name] = trial.number
             self._configs[name] = trial.user_attrs.get("config")
+            self._trained.setdefault(_key_of(self._configs[name], **_SAME), set()).add(name)
 
     def add_ended(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in the points, or the failure, of a trial that ended, given with its siblings."""
         for trial in trials:
+            if trial.state == TrialState.FAIL:
+                name = trial.user_attrs["trial"]
+                self._trained[_key_of(self._configs[name], **_SAME)].discard(name)
             if is_lasting_failure(trial) and "config" in trial.user_attrs:
-                self._failing.add(to_json(from_dict(trial.user_attrs["config"], TrainConfig)))
+                self._failing.add(_key_of(trial.user_attrs["config"]))
         points = [
             point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
             for trial in trials
@@ -113,9 +129,27 @@ class Results:
         """Whether a trial with this id was asked and has ended."""
         return self.was_asked(trial) and self.trial(trial).state.is_finished()
 
-    def has_failed(self, config: TrainConfig) -> bool:
-        """Whether this configuration has failed, and would fail again."""
-        return to_json(config) in self._failing
+    def was_tried(self, config: TrainConfig) -> bool:
+        """Whether a trial has trained this configuration, or trains it, or it would fail again."""
+        asked = to_dict(config)
+        return bool(self._trained.get(_key_of(asked, **_SAME))) or _key_of(asked) in self._failing
+
+    def untried(
+        self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The first parameters in the grid of a space whose configuration was not tried.
+
+        Raises:
+            ExhaustedError: there are none.
+            NoGridError: the space has no grid.
+        """
+        n_tried = 0
+        for params, config in grid(space, base, fixed):
+            if not self.was_tried(config):
+                return {**(fixed or {}), **params}
+            n_tried += 1
+        n = plural(n_tried, "configuration")
+        raise ExhaustedError(f"all {n} of the space were tried")
 
     def proposals(self) -> list[Proposal]:
         """The proposals so far, without suggestions that the space refused."""
@@ -165,3 +199,16 @@ class Results:
             )
             for trial in completed
         ]
+
+
+def _key_of(config: Any, **changes: Any) -> str:
+    """What tells configurations apart: 0.85 and the multiple 0.8500000000000001 of a step do not.
+
+    Trainings are compared with `_SAME`, as a trial that runs out of memory may accumulate.
+    """
+    known = config if isinstance(config, dict) else {}
+    text = json.dumps({**known, **changes}, sort_keys=True)
+    return json.dumps(json.loads(text, parse_float=lambda number: f"{float(number):.12g}"))
+
+
+_SAME = {"n_accumulations": 1}

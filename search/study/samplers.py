@@ -39,6 +39,7 @@ BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsga3": lambda seed, _: NSGAIIISampler(seed=seed),
     "gp": _gp,
     "random": lambda seed, _: RandomSampler(seed=seed),
+    "grid": lambda seed, _: RandomSampler(seed=seed),  # `GridProposer` gives all parameters
 }
 """For each sampler of `search.config.SAMPLERS`, its builder from seed and startup trials."""
 

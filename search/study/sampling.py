@@ -8,14 +8,20 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
+from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from generalist_core.randomness import derive_seed
 from search.study.samplers import OBSERVATION_LIMITS, SamplerOf, fixing
 from search.study.trials import as_running
 
 SLACK = 1.25
 """A thinned study may grow by this factor before it is thinned again."""
+
+
+N_MODELLED = 10
+"""Attempts by the sampler, which may model one configuration as the best again and again."""
 
 
 class Sampling:
@@ -51,14 +57,17 @@ class Sampling:
         """A trial that suggests parameters, until the next one is asked.
 
         The parameters in `fixed` are given. The trial runs until it is told. Another `attempt`
-        gives other suggestions. Optuna raises a ValueError where it cannot model a parameter: its
-        kind, or its choices, are not as before.
+        gives other suggestions, from `N_MODELLED` on random ones; only the first takes what is
+        enqueued, which thus belongs to one trial each. Optuna raises a ValueError where it cannot
+        model a parameter: its kind, or its choices, are not as before.
         """
         self._settle()
         self._register()
         sampler = self.sampler_of(f"{name}/{attempt}" if attempt else name)
+        if attempt >= N_MODELLED:
+            sampler = RandomSampler(seed=derive_seed(0, "attempt", name, attempt) % 2**32)
         self._study.sampler = fixing(sampler, fixed) if fixed is not None else sampler
-        if self.enqueued:
+        if self.enqueued and attempt == 0:
             self._study.enqueue_trial(self.enqueued.pop(0))
         asked = self._study.ask()
         self._running[name] = asked.number

@@ -26,6 +26,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space, Trial
+from spaces.lineages import LENGTH, LONGEST, START, as_lineage, with_steps
 
 BASE = replace_at(short(epochs=6), "evaluation.every_epochs", 1)
 
@@ -93,6 +94,24 @@ def few_warmups(trial: Trial, base: TrainConfig) -> TrainConfig:
     return replace_at(base, "mixing.ratio.values", [ratio, ratio])
 
 
+def small(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Nine configurations: one of two choices asks for further parameters."""
+    if trial.suggest_categorical("way", ["short", "long"]) == "short":
+        return replace_at(base, "sync.start_epoch", 2)
+    start = trial.suggest_int("sync.start_epoch", 3, 5, step=2)
+    decay = trial.suggest_float("mixing.decay", 0.8, 0.95, step=0.05)
+    return replace_at(replace_at(base, "sync.start_epoch", start), "mixing.decay", decay)
+
+
+def small_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
+    """Two lineages, with three branches at each stage."""
+    config = with_steps(base, trial.suggest_int("experts.robust.attack.steps", 2, 3))
+    start = trial.suggest_int(START, 1, LONGEST, log=True)
+    config = as_lineage(config, start, start + trial.suggest_int(LENGTH, 1, 3))
+    rests = trial.suggest_categorical("experts.robust.rests", [True])
+    return replace_at(config, "experts.robust.rests", rests)
+
+
 @dataclass
 class Search:
     """A search that survives its driver: study, metrics and shared warm-ups are kept."""
@@ -129,7 +148,9 @@ class Search:
     def _searcher(self, n_epochs: int | None) -> tuple[Ledger, Searcher]:
         ledger = self.ledger()
         unfinished = ledger.resume()
-        proposer = build_proposer(ledger, self.space, BASE, Growing(), WORLD.images)
+        proposer = build_proposer(
+            ledger, self.space, BASE, Growing(), WORLD.images, sampler=self.sampler
+        )
         proposer.enqueue_first()
         rungs = Rungs(SuccessiveHalving(eta=self.eta))
         searcher = Searcher(

@@ -47,12 +47,14 @@ class Noting(Callback):
         self.told.append(("closed", None))
 
 
-def searcher(n_trials: int = 4, space: Space | None = None, **others: Any) -> Searcher:
+def searcher(
+    n_trials: int = 4, space: Space | None = None, sampler: str = "random", **others: Any
+) -> Searcher:
     """A search on a small space; what is not an argument of `Searcher` is a rule."""
     names = {field.name for field in dataclasses.fields(Rules)}
     rules = Rules(**{name: others.pop(name) for name in names & set(others)})
     base = replace_at(short(), "evaluation.every_epochs", 1)
-    proposer = SamplingProposer(new_ledger(), space or SPACES["smoke"], base)
+    proposer = SamplingProposer(new_ledger(sampler), space or SPACES["smoke"], base)
     return Searcher(proposer, n_trials=n_trials, callback=Noting(), rules=rules, **others)
 
 

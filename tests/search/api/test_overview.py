@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from search.api.overview import SweepOverview, list_sweeps, sweeps_table
 from search.errors import SweepFolderError
 from search.lease import leased
+from search.study.folder import begin_ledger, custom_parts
+from spaces import SPACES
 from tests.helpers.small_sweep import copy_of
 
 
@@ -29,6 +32,7 @@ def test_sweeps_are_found_at_any_depth_but_not_inside_of_each_other(
     assert (overview.data, overview.space, overview.trials) == ("digits", "smoke", 2)
     assert overview.forward_images == deep.results.cost()["forward_images"]
     assert not overview.is_running
+    assert (overview.has_ended, overview.state) == (True, "ended")
     assert sweeps_table(found, tmp_path).row_count == 2
 
 
@@ -38,6 +42,30 @@ def test_a_sweep_runs_while_a_process_has_its_lease(two_trials: Path, tmp_path: 
         (overview,) = list_sweeps(tmp_path).values()
     assert isinstance(overview, SweepOverview)
     assert overview.is_running
+    assert overview.state == "running"
+
+
+def test_an_interruption_between_trials_is_no_end(two_trials: Path, tmp_path: Path) -> None:
+    """Before the first trial, too; a study without a note has ended if it has trials."""
+    sweep = copy_of(two_trials, tmp_path / "some")
+    request = dataclasses.replace(sweep.config, storage=None)
+    (tmp_path / "none").mkdir()
+    empty = begin_ledger(tmp_path / "none", request, custom_parts(None, None), {})
+    (tmp_path / "begun").mkdir()
+    begun = begin_ledger(tmp_path / "begun", request, custom_parts(None, None), {})
+    begun.ask(SPACES["smoke"], request.base)
+
+    def states() -> dict[str, str]:
+        found = list_sweeps(tmp_path)
+        return {Path(k).name: v.state for k, v in found.items() if isinstance(v, SweepOverview)}
+
+    assert states() == {"begun": "1 unfinished", "none": "interrupted", "some": "ended"}
+    for ledger in (empty, begun, sweep.ledger):
+        ledger.note_end(has_ended=False)
+    assert states() == {"begun": "1 unfinished", "none": "interrupted", "some": "interrupted"}
+    for ledger in (empty, begun, sweep.ledger):
+        ledger.note_end(has_ended=True)
+    assert states() == {"begun": "1 unfinished", "none": "ended", "some": "ended"}
 
 
 def test_one_that_does_not_open_has_its_reason_and_hides_no_other(

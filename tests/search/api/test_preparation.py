@@ -49,6 +49,7 @@ def test_the_estimate_is_near_the_cost_of_a_trial_that_shares_nothing(tmp_path: 
 
 def test_lengths_that_are_searched_have_no_known_cost(tmp_path: Path) -> None:
     made = rehearse(replace(REQUEST, space="lineages"), tmp_path / "out")
+    assert made.n_configurations is None
     assert (made.trial_cost, made.cost) == (None, None)
     assert "not known before (lengths are searched)" in made.estimates()[1]
 
@@ -59,3 +60,21 @@ def test_what_a_sweep_refuses_is_refused(tmp_path: Path) -> None:
         rehearse(REQUEST, tmp_path)
     with pytest.raises(InvalidConfigError, match="`space` must be one of"):
         rehearse(replace(REQUEST, space="none"), tmp_path / "out")
+
+
+def test_a_grid_has_a_size_and_costs_no_more_than_its_configurations(tmp_path: Path) -> None:
+    space = tmp_path / "space.py"
+    space.write_text(
+        "from spaces.protocol import tune_int\n"
+        "def steps(trial, base):\n"
+        "    return tune_int(trial, base, 'sync.every_epochs', 1, 3)\n"
+    )
+    request = replace(REQUEST, space=f"{space}:steps", sampler="grid", trials=None, budget=None)
+    made = rehearse(request, tmp_path / "out")
+    assert made.n_configurations == made.to_dict()["n_configurations"] == 3
+    assert made.estimates()[0] == "Grid: 3 configurations"
+    assert made.trial_cost is not None
+    assert made.cost == 3 * made.trial_cost
+    assert rehearse(replace(request, trials=2), tmp_path / "out").cost == 2 * made.trial_cost
+    with pytest.raises(InvalidConfigError, match="the space has the continuous"):
+        rehearse(replace(request, space="smoke"), tmp_path / "out")

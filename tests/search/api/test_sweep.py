@@ -18,7 +18,7 @@ from generalist_core.models.build import build_model
 from generalist_core.training.averaging import load_weights
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import GeneralistTrainer
-from search.api.sweep import sweep
+from search.api.sweep import resume, sweep
 from search.config import Growing, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
 from search.errors import SweepFolderError
 from search.files import read_json
@@ -26,7 +26,7 @@ from search.report.write import front_document
 from search.running.mixtures import point_state
 from search.scheduling.replay import replay
 from search.study.folder import Sweep, open_sweep
-from spaces import SPACES, Trial
+from spaces import SPACES, Trial, tune_float
 from tests.helpers.tiny import tiny_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -35,7 +35,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 def sometimes_diverging(trial: Trial, base: TrainConfig) -> TrainConfig:
     """A space in which the optimizer RMSprop always diverges."""
     name = trial.suggest_categorical("experts.natural.optimizer", ["SGD", "RMSprop"])
-    config = replace_at(base, "experts.natural.optimizer", name)
+    config = tune_float(trial, base, "mixing.decay", 0.5, 0.9)
+    config = replace_at(config, "experts.natural.optimizer", name)
     lr = 1e38 if name == "RMSprop" else 0.05
     return replace_at(config, "experts.natural.optimizer.lr", lr)
 
@@ -249,3 +250,23 @@ def test_a_space_that_refuses_its_own_suggestions_costs_those_trials_only(tmp_pa
     failures = found.results.failures().values()
     assert {failure.kind for failure in failures} == {"invalid"}
     assert all("sync.start_epoch < epochs" in failure.reason for failure in failures)
+
+
+def test_a_small_space_ends_a_sweep_of_more_trials_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On two workers of Ray, one of which has nothing to do at the end; a resume adds nothing."""
+
+    def small(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return replace_at(base, "sync.every_epochs", trial.suggest_int("sync.every_epochs", 1, 3))
+
+    request = dataclasses.replace(custom_request(seed=1), resources=Resources(workers=2))
+    found = sweep(request, tmp_path, space=small)
+    assert sorted(p.config.sync.every_epochs for p in found.results.proposals()) == [1, 2, 3]
+    assert found.counts.completed == 3
+    assert (
+        "The sweep ends, as all 3 configurations of the space were tried" in capfd.readouterr().err
+    )
+    assert open_sweep(tmp_path).ledger.has_ended
+    assert resume(tmp_path, space=small).counts.completed == 3
+    assert replay(found, small) == []

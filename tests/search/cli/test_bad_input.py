@@ -166,6 +166,18 @@ FLAGS = {
     "CPUs not finite": sweep("--cpus-per-trial nan", "`cpus_per_trial` must be"),
     "more GPUs than there are": sweep("--gpus-per-trial 1", "0 GPUs.*--device cpu"),
     "GPUs below 0": sweep("--gpus-per-trial -1", "gpus_per_trial.*-1"),
+    "a grid of numbers without a step": sweep(
+        "--sampler grid --space smoke --data digits",
+        "must be choices.*continuous.*Give each a `step`",
+    ),
+    "several GPUs": sweep(
+        "--gpus-per-trial 2", "`gpus_per_trial` must be in .*2.0. Give at most 1"
+    ),
+    "several GPUs, later": Bad("resume {sweep} --gpus-per-trial 2", "`gpus_per_trial` must be in"),
+    "several GPUs to verify": Bad(
+        "verify {sweep} --ray --gpus-per-trial 2", "`gpus_per_trial` must"
+    ),
+    "several GPUs to train": train("--gpus-per-trial 2", "No such option.*--gpus-per-trial"),
     "GPUs without Ray": sweep(
         "--local --gpus-per-trial 1",
         "`--gpus-per-trial` must be left out with --local, but got 1.*--device",

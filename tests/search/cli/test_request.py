@@ -48,6 +48,8 @@ def test_every_option_has_its_field() -> None:
     assert request.at_least == (Floor(objective="natural", accuracy=0.8),)
     assert (request.trials, request.budget) == (None, 2e8)
     assert requested(SearchOptions(trials=9, budget=2e8)).trials == 9
+    assert requested(SearchOptions(sampler="grid")).trials is None
+    assert requested(SearchOptions(sampler="grid", trials=9)).trials == 9
     assert request.early_stopping == SuccessiveHalving(eta=4.0)
     assert request.warmups is not None
     assert request.warmups.folder == str(Path("store").absolute())

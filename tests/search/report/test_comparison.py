@@ -97,6 +97,24 @@ def test_what_does_not_compare_is_said(tmp_path: Path) -> None:
     )
     assert any("other images" in caution for caution in made.cautions)
     assert any("other attacks" in caution for caution in made.cautions)
+    rounder = replace_at(short(), "evaluation.precision", "bfloat16")
+    made = compare(
+        {"a": swept(tmp_path / "e", 1), "b": swept(tmp_path / "f", 1, base=rounder)},
+    )
+    assert made.cautions == (
+        "The sweeps are judged by attacks in other precisions, so small differences of their "
+        "robust accuracies say nothing.",
+    )
+    double = replace_at(short(), "precision", "float64")
+    doubles = [replace_at(double, "evaluation.precision", p) for p in ("float32", "bfloat16")]
+    parts = {str(n): swept(tmp_path / f"d{n}", 1, base=base) for n, base in enumerate(doubles)}
+    assert compare(parts).cautions == ()
+    fewer = swept(tmp_path / "g", 1)
+    fewer.results._points = [dataclasses.replace(p, n_images=99) for p in fewer.results.points()]
+    made = compare({"a": swept(tmp_path / "h", 1), "b": fewer, "none": swept(tmp_path / "i", 0)})
+    assert made.cautions == (
+        "The sweeps are judged on other numbers of images: accuracies do not compare.",
+    )
     unfinished = swept(tmp_path / "c", 2)
     unfinished.ledger.ask(lambda _, base: base, short())
     made = compare({"c": unfinished, "d": swept(tmp_path / "d", 1)})

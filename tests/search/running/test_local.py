@@ -151,7 +151,8 @@ from spaces import tune_choice, tune_float
 def mine(trial, base):
     if trial.suggest_float("lr", 0.01, 0.5, log=True) > 0.08:
         raise ValueError("not wanted")
-    return tune_choice(trial, base, "batch_size", [8, 16])
+    config = tune_float(trial, base, "mixing.decay", 0.5, 0.99)
+    return tune_choice(trial, config, "batch_size", [8, 16])
 """
 
 

@@ -44,8 +44,12 @@ PATIENCE_S = 240
 @pytest.mark.parametrize(
     ("setting", "law"),
     [
-        ({"gpus_per_trial": 1.5}, "fraction of one GPU or a whole number"),
-        ({"gpus_per_trial": -1.0}, "fraction of one GPU or a whole number"),
+        (
+            {"gpus_per_trial": 2.0},
+            r"in \[0, 1\].*but got 2\.0\. Give at most 1; more GPUs run more",
+        ),
+        ({"gpus_per_trial": 1.001}, r"in \[0, 1\].*but got 1\.001"),
+        ({"gpus_per_trial": -1.0}, r"in \[0, 1\].*but got -1"),
         ({"gpus_per_trial": float("nan")}, "must be a finite number"),
         ({"cpus_per_trial": 0.0}, "cpus_per_trial"),
         ({"address": "ray://10.0.0.1:10001"}, "auto or HOST:PORT"),
@@ -69,7 +73,7 @@ def test_resources_that_ray_would_refuse_are_refused(setting: dict[str, Any], la
         ({"CPU": 8, "GPU": 2}, 1, 0.5, 4),
         ({"CPU": 8, "GPU": 2}, 1, 0.4, 4),  # two on each GPU, as no trial may lie across both
         ({"CPU": 3, "GPU": 2}, 1, 0.5, 3),
-        ({"CPU": 8, "GPU": 5}, 1, 2, 2),
+        ({"CPU": 8, "GPU": 5}, 1, 1, 5),
         ({"CPU": 8, "GPU": 0}, 1, 0.5, 0),
     ],
 )

@@ -11,11 +11,19 @@ from search.scheduling.replay import replay
 from search.study.folder import Sweep
 from search.study.samplers import N_STARTUP, build_samplers
 from spaces import SPACES, Space
-from tests.helpers.rounds import BASE, WORLD, Search, picky, picky_lineages
+from tests.helpers.rounds import (
+    BASE,
+    WORLD,
+    Search,
+    picky,
+    picky_lineages,
+    small,
+    small_lineages,
+)
 
 
 def as_sweep(search: Search) -> Sweep:
-    config = SweepConfig(base=BASE, trials=search.n_trials)
+    config = SweepConfig(base=BASE, trials=search.n_trials, sampler=search.sampler)
     custom = CustomParts(data=WORLD.images())
     return Sweep(folder=Path("nowhere"), config=config, ledger=search.ledger(), custom=custom)
 
@@ -26,6 +34,18 @@ def as_sweep(search: Search) -> Sweep:
 def test_the_record_gives_every_suggestion_again(n_workers: int, space: Space) -> None:
     search = Search(n_workers, "tpe", space, seed=1, round_size=None).run(20).run()
     assert replay(as_sweep(search), space) == []
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+@pytest.mark.parametrize(
+    ("sampler", "space"), [("tpe", small), ("grid", small), ("random", small_lineages)]
+)
+def test_so_does_that_of_a_small_space(n_workers: int, sampler: str, space: Space) -> None:
+    """Suggestions that were tried before are passed over again."""
+    search = Search(n_workers, sampler, space, round_size=None).run(7).run()
+    sweep = as_sweep(search)
+    assert sweep.counts.total >= 9
+    assert replay(sweep, space) == []
 
 
 def test_another_space_or_seed_is_found_out() -> None:

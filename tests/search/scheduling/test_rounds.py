@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks.simulator import WarmupsInMemory
+from generalist_core.config.codec import to_json
 from spaces import SPACES, Space
-from tests.helpers.rounds import Search, few_warmups, picky, picky_lineages
+from tests.helpers.rounds import Search, few_warmups, picky, picky_lineages, small, small_lineages
 
 
 def outcome(search: Search) -> dict[str, Any]:
@@ -119,3 +120,23 @@ def test_a_budget_counts_what_runs(space: Space) -> None:
     costs = [growth.forward_images for growth in found.ledger().results.history()]
     assert costs[-1] >= 5e5
     assert costs[-4] < 5e5
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space", "n"),
+    [("random", small, 9), ("tpe", small, 9), ("grid", small, 9), ("random", small_lineages, 11)],
+)
+def test_in_rounds_a_small_space_is_trained_once_however_it_is_interrupted(
+    sampler: str, space: Space, n: int
+) -> None:
+    """Nine configurations are fewer than the trials, and end a round of four before its end."""
+    whole = Search(1, sampler, space, round_size=4).run()
+    configs = [to_json(p.config) for p in whole.ledger().results.proposals()]
+    assert len(configs) == len(set(configs)) == n
+    assert "failed" not in ways(whole)
+    for n_workers in (2, 3):
+        assert outcome(Search(n_workers, sampler, space, round_size=4).run()) == outcome(whole)
+    for n_epochs in range(3, 30, 8):
+        search = Search(3, sampler, space, round_size=4).run(n_epochs)
+        assert outcome(search.run()) == outcome(whole)
+        assert outcome(search.run()) == outcome(whole)

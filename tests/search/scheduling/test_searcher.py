@@ -203,11 +203,45 @@ def test_a_space_in_which_everything_fails_comes_to_its_end(round_size: int | No
     searching = searcher(8, choosing, round_size=round_size)
     while (proposal := searching.propose()) is not None:
         searching.failed(proposal.trial, FAILED)
-    assert searching.ledger.results.counts().failed == 8
-    kinds = searching.ledger.results.failure_kinds()
-    assert kinds["error"] >= 3
-    assert kinds["invalid"] >= 1
+    assert searching.ledger.results.failure_kinds() == {"error": 3}
+    assert searching.exhausted == "all 3 configurations of the space were tried"
     assert not searching.close()
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
+@pytest.mark.parametrize("round_size", [None, 2])
+def test_a_small_space_is_trained_once_and_ends_the_search(
+    sampler: str, round_size: int | None
+) -> None:
+    searching = searcher(20, choosing, round_size=round_size, sampler=sampler)
+    trained = []
+    while (proposal := searching.propose()) is not None:
+        trained.append(proposal.config.batch_size)
+        searching.released(proposal.trial, release(proposal), LAST)
+    assert sorted(trained) == [16, 32, 64]
+    assert searching.exhausted == "all 3 configurations of the space were tried"
+    assert searching.ledger.results.counts().total == 3
+    assert not searching.close()
+
+
+def test_the_search_does_not_end_before_all_running_trials_have() -> None:
+    """One of them fails with its worker, so its configuration is tried again."""
+    searching = searcher(20, choosing, n_workers=4)
+    running = [proposed(searching) for _ in range(3)]
+    assert [searching.propose() for _ in range(2)] == [None, None]
+    assert searching.is_waiting
+    assert not searching.is_full
+    assert searching.n_to_begin == 17
+    searching.failed(running[1].trial, PLANTED)
+    again = proposed(searching)
+    assert again.config == running[1].config
+    for proposal in (running[0], running[2], again):
+        assert searching.propose() is None
+        assert searching.exhausted == ""
+        searching.released(proposal.trial, release(proposal), LAST)
+    assert searching.propose() is None
+    assert searching.n_to_begin == 0
+    assert searching.exhausted
 
 
 def test_what_fails_ends_with_the_failure_of_its_round() -> None:

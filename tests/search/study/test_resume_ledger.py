@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from generalist_core.config.presets import short
 from search.config import Floor
 from search.study.failures import LASTING, Failure
 from search.study.ledger import MAX_ATTEMPTS, Ledger
-from search.study.records import Observation, Proposal, RejectedError
+from search.study.records import ExhaustedError, Observation, Proposal, RejectedError
 from search.study.samplers import OBSERVATION_LIMITS, build_samplers
 from search.study.storage import mend_journal, open_storage
 from spaces import SPACES, Space, Trial
-from tests.helpers.ledgers import COST, LOW, PLANTED, known, new_ledger, scattered, story
+from tests.helpers.ledgers import COST, LOW, PLANTED, known, new_ledger, release, scattered, story
 from tests.helpers.points import OBJECTIVES
 
 SPACE = SPACES["smoke"]
@@ -241,8 +242,59 @@ def test_what_failed_for_good_is_not_proposed_again(kind: Any, is_reopened: bool
             ledger = new_ledger(storage=storage, is_new=False)
             ledger.resume()
     assert len(failed) == 2
-    proposals = [ledger.ask(batch_sizes, short()) for _ in range(5)]
-    assert {size_of(proposal) for proposal in proposals} == {16, 32, 64} - failed
+    assert {size_of(ledger.ask(batch_sizes, short()))} == {16, 32, 64} - failed
+
+
+@pytest.mark.parametrize("end", ["released", "stopped", "running"])
+@pytest.mark.parametrize("is_reopened", [False, True])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
+def test_what_was_trained_is_not_proposed_again(end: str, is_reopened: bool, sampler: str) -> None:
+    storage = InMemoryStorage()
+    ledger, sizes = new_ledger(sampler, storage), []
+    for _ in range(3):
+        proposal = ledger.ask(batch_sizes, short())
+        sizes.append(size_of(proposal))
+        if end == "released":
+            trained = dataclasses.replace(proposal.config, n_accumulations=2)
+            ledger.tell_released(proposal.trial, release(proposal), COST, trained=trained)
+        elif end == "stopped":
+            ledger.tell_stopped(proposal.trial, 3, COST, LOW)
+        if is_reopened:
+            ledger = new_ledger(sampler, storage, is_new=False)
+            ledger.resume()
+    assert sorted(sizes) == [16, 32, 64]
+    with pytest.raises(ExhaustedError, match="all 3 configurations of the space were tried"):
+        ledger.ask(batch_sizes, short())
+    assert ledger.results.n_asked == 3
+
+
+def test_a_choice_that_leaves_nothing_to_search_is_not_taken_again() -> None:
+    """TPE sees one configuration as the best; a random suggestion then finds another."""
+
+    def one_or_any(trial: Trial, base: TrainConfig) -> TrainConfig:
+        if trial.suggest_categorical("way", ["one", "any"]) == "one":
+            return base
+        return replace_at(base, "mixing.decay", trial.suggest_float("mixing.decay", 0.1, 0.9))
+
+    ledger = new_ledger("tpe")
+    for _ in range(20):
+        proposal = ledger.ask(one_or_any, short())
+        is_one = proposal.params["way"] == "one"
+        if is_one:
+            ledger.tell_released(proposal.trial, release(proposal), COST)
+        else:
+            ledger.tell_stopped(proposal.trial, 1, COST, LOW)
+    assert [proposal.params["way"] for proposal in ledger.results.proposals()].count("one") == 1
+
+
+def test_what_is_enqueued_belongs_to_one_trial() -> None:
+    """A second suggestion of it is left out, and does not push the third one to the next trial."""
+    ledger = new_ledger()
+    for size in (32, 32, 64):
+        ledger.enqueue({"batch_size": str(size)}, 0.5, 2)
+    sizes = [size_of(ledger.ask(batch_sizes, short())) for _ in range(2)]
+    assert sizes in ([32, 16], [32, 64])
+    assert [given["batch_size"] for given in ledger.sampling.enqueued] == ["64"]
 
 
 def test_what_was_lost_with_its_worker_may_be_proposed_again() -> None:
@@ -255,18 +307,29 @@ def test_what_was_lost_with_its_worker_may_be_proposed_again() -> None:
     assert min(sizes.count(size) for size in set(sizes)) > 1
 
 
-def test_where_all_has_failed_the_sampler_gives_up() -> None:
-    ledger, n_asked = new_ledger(), 0
+def test_where_all_has_failed_nothing_is_left() -> None:
+    ledger = new_ledger()
+    for _ in range(3):
+        ledger.tell_failed(ledger.ask(batch_sizes, short()).trial, PLANTED)
+    with pytest.raises(ExhaustedError, match="all 3 configurations"):
+        ledger.ask(batch_sizes, short())
+    assert ledger.results.failure_kinds() == {"error": 3}
+    assert [proposal.trial for proposal in ledger.results.proposals()] == ["0000", "0001", "0002"]
+
+
+def test_where_a_space_has_no_end_the_sampler_gives_up() -> None:
+    """It asks for a number, and does not use it."""
+    n_asked = 0
 
     def counted(trial: Trial, base: TrainConfig) -> TrainConfig:
         nonlocal n_asked
         n_asked += 1
-        return batch_sizes(trial, base)
+        trial.suggest_float("unused", 0.0, 1.0)
+        return base
 
-    for _ in range(3):
-        ledger.tell_failed(ledger.ask(batch_sizes, short()).trial, PLANTED)
-    with pytest.raises(RejectedError, match="keeps suggesting what has failed before"):
+    ledger = new_ledger()
+    ledger.ask(counted, short())
+    with pytest.raises(RejectedError, match="keeps suggesting what was tried before"):
         ledger.ask(counted, short())
-    assert n_asked == MAX_ATTEMPTS
-    assert ledger.results.failure_kinds() == {"error": 3, "invalid": 1}
-    assert [proposal.trial for proposal in ledger.results.proposals()] == ["0000", "0001", "0002"]
+    assert n_asked == 1 + MAX_ATTEMPTS + 1
+    assert ledger.results.failure_kinds() == {"invalid": 1}

@@ -15,7 +15,7 @@ def test_every_sampler_that_can_be_asked_for_can_be_built() -> None:
 
 
 def test_an_unknown_sampler_is_refused_by_name() -> None:
-    message = r"tpe, nsga2, nsga3, gp, random, but got 'tpa'"
+    message = r"tpe, nsga2, nsga3, gp, random, grid, but got 'tpa'"
     with pytest.raises(InvalidConfigError, match=message):
         build_samplers("tpa", seed=0, n_startup=1)
 
