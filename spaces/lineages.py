@@ -96,6 +96,7 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         every_epochs=epochs,
         release_ratios=(0.0, 1.0),
         release="last",
+        release_global=False,
     )
     config = replace(
         config, epochs=epochs, sync=sync, evaluation=evaluation, epoch_progress="start"

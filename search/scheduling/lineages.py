@@ -25,7 +25,7 @@ from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.validation import InvalidConfigError
 from search.config import Growing
-from search.front.points import FrontPoint, release_curves
+from search.front.points import FrontPoint, by_trial
 from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -142,7 +142,7 @@ class LineageProposer(Proposer):
         results = ledger.results
         for proposal in results.proposals():
             self._begin(proposal)
-        released = {curve[0].trial: curve for curve in release_curves(results.points())}
+        released = by_trial(results.points())
         for growth in results.history():
             if growth.trial in released:
                 self._completed(growth.trial, released[growth.trial], growth.hypervolume)

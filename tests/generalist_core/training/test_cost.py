@@ -81,7 +81,7 @@ def test_a_run_costs_the_sum_of_its_parts() -> None:
     assert cost_of(trainer, trainer.evaluate) == 12 * 1 + 12 * attacked
     train_to(trainer, 3)
     assert cost_of(trainer, trainer.evaluate) == 12 * attacked
-    assert cost_of(trainer, trainer.release) == 3 * 12 * attacked
+    assert cost_of(trainer, trainer.release) == (3 + 1) * 12 * attacked
 
 
 def cost_of(trainer: GeneralistTrainer, work: Callable[[], object]) -> int:
