@@ -7,7 +7,7 @@ mode and the global random state are left alone. The model should be in eval mod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -88,16 +88,41 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
 def several(
     attack: SeveralAttacks, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
-    """The images of each attack, of the worst one for each image, or of one that is drawn."""
+    """The images of each attack, of the worst for each image or step, or of one that is drawn."""
     if attack.combine == "random":
         return perturb(drawn(attack, x, noise), logits_of, x, y, noise)
+    if attack.combine == "steepest":
+        return steepest(attack.parts, logits_of, x, y)
     crafted = [perturb(part, logits_of, x, y, noise) for part in attack.parts]
     if attack.combine == "average":
         return torch.cat(crafted)
-    with torch.no_grad():
-        losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
+    return worst_of(crafted, logits_of, y)
+
+
+def steepest(parts: Sequence[PGD], logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
+    """The images of MSD (Maini et al. 2020, algorithm 1), which chooses the norm in every step.
+
+    From the image itself each attack makes its step and projects onto its ball, and each image
+    goes on from where its cross-entropy is largest.
+    """
+    reached = x
+    for _ in range(parts[0].steps):
+        delta, gradient = reached - x, input_gradient(logits_of, reached, cross_entropy_of(y))
+        following = []
+        for part in parts:
+            ball = BALLS[part.norm]
+            step = part.step_size * ball.steepest(gradient, x, delta, part.epsilon)
+            following.append((x + ball.project(delta + step, x, part.epsilon)).clamp(0, 1))
+        reached = worst_of(following, logits_of, y)
+    return reached
+
+
+@torch.no_grad()
+def worst_of(crafted: Sequence[Tensor], logits_of: Logits, y: Tensor) -> Tensor:
+    """For each image the one with the largest cross-entropy, of several forms of a batch."""
+    losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
     worst = torch.stack(losses).argmax(0)
-    return torch.stack(crafted)[worst, torch.arange(len(x), device=x.device)]
+    return torch.stack(list(crafted))[worst, torch.arange(len(y), device=y.device)]
 
 
 def drawn(attack: Attack, x: Tensor, noise: Noise) -> Attack:

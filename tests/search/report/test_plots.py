@@ -38,7 +38,7 @@ def test_plots_for_print_are_written(
     assert (folder / "points.csv").read_text().count(",global,") == n_trials
 
 
-@pytest.mark.parametrize("ratios", [(1.0, 0.0), ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0))])
+@pytest.mark.parametrize("ratios", [(1.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))])
 def test_the_global_learner_is_a_line_across_the_release_curve(ratios: tuple[Ratio, ...]) -> None:
     released = [
         OperatingPoint(
