@@ -7,8 +7,9 @@ mode and the global random state are left alone. The model should be in eval mod
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,14 @@ from torch import Tensor
 from generalist_core.attacks.balls import BALLS, Linf, normalised, radius_factors
 from generalist_core.attacks.custom import custom_attack
 from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack, SeveralAttacks
+from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
 
 AttackLoss = Callable[[Tensor], Tensor]
+
+LEAST_ERROR = 0.01
 
 
 def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -89,8 +93,8 @@ def several(
     attack: SeveralAttacks, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
     """The images of each attack, of the worst for each image or step, or of one that is drawn."""
-    if attack.combine == "random":
-        return perturb(drawn(attack, x, noise), logits_of, x, y, noise)
+    if attack.combine in DRAWN:
+        return perturb(attack.parts[drawn(attack, x, noise)], logits_of, x, y, noise)
     if attack.combine == "steepest":
         return steepest(attack.parts, logits_of, x, y)
     crafted = [perturb(part, logits_of, x, y, noise) for part in attack.parts]
@@ -125,12 +129,14 @@ def worst_of(crafted: Sequence[Tensor], logits_of: Logits, y: Tensor) -> Tensor:
     return torch.stack(list(crafted))[worst, torch.arange(len(y), device=y.device)]
 
 
-def drawn(attack: Attack, x: Tensor, noise: Noise) -> Attack:
-    """One of several attacks that are to be drawn at random for a batch; any other as it is."""
-    if not (isinstance(attack, SeveralAttacks) and attack.combine == "random"):
-        return attack
-    one = noise.uniform(x.flatten()[:1])
-    return attack.parts[int(one * len(attack.parts))]
+def drawn(attack: SeveralAttacks, x: Tensor, noise: Noise, errors: Sequence[float] = ()) -> int:
+    """Which of several attacks a batch meets: the probabilities are those of `errors`, or equal.
+
+    Errors below `LEAST_ERROR` count as that, so that no attack is given up.
+    """
+    parts = [max(error, LEAST_ERROR) for error in errors] or [1.0] * len(attack.parts)
+    one = float(noise.uniform(x.flatten()[:1]))
+    return bisect(list(accumulate(parts)), one * sum(parts))
 
 
 def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:

@@ -305,7 +305,7 @@ RUNS: dict[str, TrainConfig] = {
         f"{combine} of norms": with_expert(
             two_experts(), "robust", attack=SeveralAttacks(parts=NORM_ATTACKS, combine=combine)
         )
-        for combine in ("worst", "steepest", "average", "random")
+        for combine in ("worst", "steepest", "average", "random", "adaptive")
     },
     "dropout": two_experts(model=ModelConfig(name="tests.helpers.problems:dropout_net")),
     "bfloat16": two_experts(precision="bfloat16"),

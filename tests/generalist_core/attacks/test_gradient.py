@@ -381,10 +381,15 @@ def test_one_of_several_attacks_is_drawn_for_a_batch() -> None:
     model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
     several = SeveralAttacks(parts=NORM_ATTACKS, combine="random")
     source = noise()
-    which = [NORM_ATTACKS.index(drawn(several, x, source)) for _ in range(300)]
+    which = [drawn(several, x, source) for _ in range(300)]
     assert min(which.count(k) for k in range(3)) > 70
+    which = [drawn(several, x, source, [0.6, 0.2, 0.2]) for _ in range(300)]
+    assert [which.count(k) / 300 for k in range(3)] == pytest.approx([0.6, 0.2, 0.2], abs=0.09)
+    which = [drawn(several, x, source, [0.0, 1.0, 0.0]) for _ in range(2000)]
+    assert {*which} == {0, 1, 2}
+    assert which.count(1) > 1900
     for seed in range(5):
         rest = noise(seed)
-        one = drawn(several, x, rest)
+        one = NORM_ATTACKS[drawn(several, x, rest)]
         expected = perturb(one, model, x, Y, rest)
         assert torch.equal(perturb(several, model, x, Y, noise(seed)), expected)

@@ -48,8 +48,8 @@ BROKEN: list[Broken] = [
     ),
     (
         SeveralAttacks,
-        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, loss="kl")), "combine": "random"},
-        "`parts` must cost the same with combine='random'",
+        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, loss="kl")), "combine": "adaptive"},
+        "`parts` must cost the same with combine='adaptive'",
         "loss=['cross-entropy', 'kl']",
     ),
     *(

@@ -41,6 +41,7 @@ BOTH = (PGD10, PGD(epsilon=0.5, norm="l2"))
         (SeveralAttacks(parts=BOTH, combine="steepest"), 20 + 2 * 10),
         (SeveralAttacks(parts=BOTH, combine="average"), 2 * 20),
         (SeveralAttacks(parts=BOTH, combine="random"), 20),
+        (SeveralAttacks(parts=BOTH, combine="adaptive"), 20 + 1),
     ],
 )
 def test_attacks(attack: Attack, cost: int) -> None:
@@ -133,7 +134,7 @@ def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
         assert cost_of(trainer, work) == model.n_images - before + n_gradients
 
 
-@pytest.mark.parametrize("combine", ["worst", "steepest", "average", "random"])
+@pytest.mark.parametrize("combine", ["worst", "steepest", "average", "random", "adaptive"])
 def test_the_forwards_of_several_attacks_are_those_that_happen(combine: str) -> None:
     """Two steps of three attacks, or of one; three forwards to choose; one update or three."""
     counted = {
@@ -141,6 +142,7 @@ def test_the_forwards_of_several_attacks_are_those_that_happen(combine: str) -> 
         "steepest": (2, 2 * 3, 1),
         "average": (3 * 2, 0, 3),
         "random": (2, 0, 1),
+        "adaptive": (2, 1, 1),
     }
     gradients, choices, updates = counted[combine]
     trainer = GeneralistTrainer(
