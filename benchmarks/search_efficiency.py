@@ -84,7 +84,7 @@ GROWING = {"full": "lineages", "mixing": "branches"}
 def as_trained(proposal: Proposal, method: Method) -> TrainConfig:
     """A proposal's configuration, without the parts that the method does not use."""
     config = with_release_ratio(proposal.config, proposal.mixing_ratio)
-    evaluation = config.evaluation
+    evaluation = dataclasses.replace(config.evaluation, release_global=False)
     if not method.releases:
         ratios = (proposal.mixing_ratio,)
         evaluation = dataclasses.replace(evaluation, release_ratios=ratios, n_refinements=0)

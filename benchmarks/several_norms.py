@@ -2,11 +2,12 @@
 
 python -m benchmarks.several_norms --seeds 3
 
-One run trains a natural expert and one per norm, and releases mixtures, of which the best in
-`union` on validation images is taken. The others train one expert of the same settings on the worst
-attack for each image (MAX), on the average over the attacks (AVG), or on one drawn for each batch,
-for as many epochs as cost the same. All are judged on test images by PGD-20 in each norm. The table
-has means and standard deviations over seeds, in %, and the cost of training in forward images.
+One run trains a natural expert and one per norm, and releases mixtures and the global learner, of
+which the best in `union` on validation images is taken. The others train one expert of the same
+settings on the worst attack for each image (MAX), on the worst in each step (MSD), on the average
+over the attacks (AVG), or on one drawn for each batch, equally or by running errors (E-AT), for as
+many epochs as cost the same. All are judged on test images by PGD-20 in each norm. The table has
+means and standard deviations over seeds, in %, and the cost of training in forward images.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from generalist_core.data.splits import n_batches
 from generalist_core.training.cost import update_cost
 from search.running.trial import cached_dataset
 
-Combine = Literal["worst", "average", "random"]
+Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,10 @@ def joint(task: Task, combine: Combine, budget: float) -> Trained:
 
 JOINT: dict[str, Combine] = {
     "worst attack (MAX)": "worst",
+    "worst step (MSD)": "steepest",
     "average over attacks (AVG)": "average",
     "attack drawn for each batch": "random",
+    "attack drawn by its errors (E-AT)": "adaptive",
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from generalist_core.config import (
     MART,
@@ -31,6 +31,7 @@ from generalist_core.config import (
     as_weights,
 )
 from generalist_core.config.codec import to_json
+from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer
@@ -163,8 +164,13 @@ class SimulatedTrainer(AbstractTrainer):
         self.forward_images += self.world.n_train * sum(costs)
         return [0.0] * len(experts)
 
-    def true_accuracies(self, ratio: Ratio) -> tuple[float, float]:
-        """The accuracies of a mixture on infinitely many images."""
+    @property
+    def global_learner(self) -> list[Tensor]:
+        """Nothing, as accuracies follow from the configuration."""
+        return []
+
+    def true_accuracies(self, ratio: Ratio | None) -> tuple[float, float]:
+        """The accuracies of a mixture, or of the global learner if None, on all images."""
         return self.world.mixed(self.config, ratio, self.release_epoch)
 
     def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
@@ -178,8 +184,9 @@ class SimulatedTrainer(AbstractTrainer):
         seen = self._seen(true, self.n_images_during_training, learner, epoch)
         return seen if attacked else {"natural": seen["natural"]}
 
-    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
-        """The accuracies of a mixture on a sample of images."""
+    def judge_released(self, released: Released) -> Mapping[str, float]:
+        """The accuracies of a mixture, or of the global learner, on a sample of images."""
+        ratio = None if released == GLOBAL else released
         return self._seen(self.true_accuracies(ratio), self.n_images, "release")
 
     def _seen(

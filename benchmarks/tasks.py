@@ -11,6 +11,7 @@ from typing import TypeVar
 from benchmarks.simulator import SimulatedTrainer, World
 from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.config.codec import replace_at
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.presets import short
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.training.abstract_trainer import AbstractTrainer
@@ -85,13 +86,14 @@ class Task:
 
     def candidate(self, trainer: AbstractTrainer, point: OperatingPoint) -> Candidate:
         """What a trainer released."""
-        ratio = point.mixing_ratio
+        released = point.mixing_ratio
         if isinstance(trainer, SimulatedTrainer):
             names = trainer.config.evaluation.objective_names
+            ratio = None if released == GLOBAL else released
             true = dict(zip(names, trainer.true_accuracies(ratio), strict=True))
             return Candidate(validated=point.accuracies, test=lambda: true)
         assert isinstance(trainer, GeneralistTrainer)
-        weights = [tensor.clone() for tensor in trainer.mixture(ratio)]
+        weights = [tensor.clone() for tensor in trainer.released(released)]
         test = functools.partial(self.tester(trainer).judge, weights)
         return Candidate(validated=point.accuracies, test=test, weights=weights)
 

@@ -34,7 +34,8 @@ FIXED = "spaces:fixed"
 """The space of a training of its own, in which there is nothing to search."""
 
 PICKS = (
-    "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7', TRIAL-RATIO or a row's number"
+    "knee, 'natural>=0.85', 'max robust', 'natural=0.3,robust=0.7', TRIAL-RATIO, TRIAL-global or "
+    "a row's number"
 )
 """The ways to pick a point of a front, see `search.front.pick`."""
 

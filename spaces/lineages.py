@@ -155,6 +155,7 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         every_epochs=epochs,
         release_ratios=tuple(vertex(index, n_experts) for index in range(n_experts)),
         release="last",
+        release_global=False,
     )
     config = replace(
         begins_as(config, robust_of(config).name),

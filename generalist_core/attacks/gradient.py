@@ -8,8 +8,9 @@ global random state are left alone. The model should be in eval mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,14 @@ from torch import Tensor
 from generalist_core.attacks.balls import BALLS, Linf, normalised, radius_factors
 from generalist_core.attacks.custom import custom_attack
 from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack, SeveralAttacks
+from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
 
 Logits = Callable[[Tensor], Tensor]
 
 AttackLoss = Callable[[Tensor], Tensor]
+
+LEAST_ERROR = 0.01
 
 
 def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -89,24 +93,51 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
 def several(
     attack: SeveralAttacks, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
-    """The images of each attack, of the worst one for each image, or of one that is drawn."""
-    if attack.combine == "random":
-        return perturb(drawn(attack, x, noise), logits_of, x, y, noise)
+    """The images of each attack, of the worst for each image or step, or of one that is drawn."""
+    if attack.combine in DRAWN:
+        return perturb(attack.parts[drawn(attack, x, noise)], logits_of, x, y, noise)
+    if attack.combine == "steepest":
+        return steepest(attack.parts, logits_of, x, y)
     crafted = [perturb(part, logits_of, x, y, noise) for part in attack.parts]
     if attack.combine == "average":
         return torch.cat(crafted)
-    with torch.no_grad():
-        losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
+    return worst_of(crafted, logits_of, y)
+
+
+def steepest(parts: Sequence[PGD], logits_of: Logits, x: Tensor, y: Tensor) -> Tensor:
+    """The images of MSD (Maini et al. 2020, algorithm 1), which chooses the norm in every step.
+
+    From the image itself each attack makes its step and projects onto its ball, and each image
+    goes on from where its cross-entropy is largest.
+    """
+    reached = x
+    for _ in range(parts[0].steps):
+        delta, gradient = reached - x, input_gradient(logits_of, reached, cross_entropy_of(y))
+        following = []
+        for part in parts:
+            ball = BALLS[part.norm]
+            step = part.step_size * ball.steepest(gradient, x, delta, part.epsilon)
+            following.append((x + ball.project(delta + step, x, part.epsilon)).clamp(0, 1))
+        reached = worst_of(following, logits_of, y)
+    return reached
+
+
+@torch.no_grad()
+def worst_of(crafted: Sequence[Tensor], logits_of: Logits, y: Tensor) -> Tensor:
+    """For each image the one with the largest cross-entropy, of several forms of a batch."""
+    losses = [F.cross_entropy(logits_of(each), y, reduction="none") for each in crafted]
     worst = torch.stack(losses).argmax(0)
-    return torch.stack(crafted)[worst, torch.arange(len(x), device=x.device)]
+    return torch.stack(list(crafted))[worst, torch.arange(len(y), device=y.device)]
 
 
-def drawn(attack: Attack, x: Tensor, noise: Noise) -> Attack:
-    """One of several attacks that are to be drawn at random for a batch; any other as it is."""
-    if not (isinstance(attack, SeveralAttacks) and attack.combine == "random"):
-        return attack
-    one = noise.uniform(x.flatten()[:1])
-    return attack.parts[int(one * len(attack.parts))]
+def drawn(attack: SeveralAttacks, x: Tensor, noise: Noise, errors: Sequence[float] = ()) -> int:
+    """Which of several attacks a batch meets: the probabilities are those of `errors`, or equal.
+
+    Errors below `LEAST_ERROR` count as that, so that no attack is given up.
+    """
+    parts = [max(error, LEAST_ERROR) for error in errors] or [1.0] * len(attack.parts)
+    one = float(noise.uniform(x.flatten()[:1]))
+    return bisect(list(accumulate(parts)), one * sum(parts))
 
 
 def input_gradient(logits_of: Logits, x: Tensor, loss: AttackLoss) -> Tensor:

@@ -83,29 +83,44 @@ class PGD:
         return 3 * length if self.norm == "l1" else length
 
 
+DRAWN = ("random", "adaptive")
+"""The ways to combine several attacks in which one is drawn for each batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
 class SeveralAttacks:
     """Several attacks, usually one per norm, that one expert is trained on.
 
     It is trained on the `worst` for each image, which has the largest cross-entropy (MAX of Tramer
-    & Boneh 2019); on the `average` of its losses under all (AVG of the same); or on one that is
-    drawn at `random` for each batch, with equal probabilities (E-AT of Croce & Hein 2022 adapts
-    them), from attacks of equal cost. They are for training, not for evaluation.
+    & Boneh 2019); on the `steepest` path, which takes the step of the attack that raises the
+    cross-entropy of the image most, from the image itself and in each ball alone (MSD of Maini et
+    al. 2020); on the `average` of its losses under all (AVG of the same); or on one that is
+    drawn for each batch, from attacks of equal cost: at `random` with equal probabilities, or
+    `adaptive`, in proportion to running averages of the errors under each (E-AT of Croce & Hein
+    2022). They are for training, not for evaluation.
     """
 
     parts: tuple[PGD, ...]
-    combine: Literal["worst", "average", "random"] = "worst"
+    combine: Literal["worst", "steepest", "average", "random", "adaptive"] = "worst"
 
     def __post_init__(self) -> None:
         if len(self.parts) < 2:
             raise InvalidConfigError(
                 f"`parts` must be two or more attacks, but got {len(self.parts)}. Use PGD alone."
             )
-        costs = {(part.steps, part.loss == "kl") for part in self.parts}
-        if self.combine == "random" and len(costs) > 1:
+        ways = {(part.steps, part.loss, part.momentum) for part in self.parts}
+        if self.combine == "steepest" and ways != {(self.parts[0].steps, "cross-entropy", 0.0)}:
             raise InvalidConfigError(
-                "`parts` must cost the same with combine='random', but got steps="
+                "`parts` must have the same steps, loss='cross-entropy' and momentum=0 with "
+                f"combine='steepest', but got steps={[part.steps for part in self.parts]}, loss="
+                f"{[part.loss for part in self.parts]} and momentum="
+                f"{[part.momentum for part in self.parts]}. They share each gradient."
+            )
+        costs = {(part.steps, part.loss == "kl") for part in self.parts}
+        if self.combine in DRAWN and len(costs) > 1:
+            raise InvalidConfigError(
+                f"`parts` must cost the same with combine={self.combine!r}, but got steps="
                 f"{[part.steps for part in self.parts]} and loss="
                 f"{[part.loss for part in self.parts]}. Give all the same steps and loss."
             )

@@ -57,7 +57,8 @@ class EvaluationConfig:
     The mixtures at `release_ratios` are released, and up to `n_refinements` more where the front
     has the most room (see `generalist_core.training.release`). They are mixed from the experts at
     the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always from
-    those at the `last`.
+    those at the `last`. With `release_global` the global learner of the same epoch is released
+    beside them, if a sync has happened.
 
     `precision` is that in which adversarial images are crafted, as `TrainConfig.precision`; `auto`
     is bfloat16 on GPUs that have it. Whether a model classifies an image correctly, natural or
@@ -74,6 +75,7 @@ class EvaluationConfig:
     release_ratios: tuple[Ratio, ...] = (0.0, 0.5, 1.0)
     n_refinements: NotNegative[int] = 3
     release: Literal["best", "last"] = "best"
+    release_global: bool = True
     precision: Literal["auto", "float32", "tfloat32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -14,6 +14,10 @@ from generalist_core.validation import InvalidConfigError, require_fraction
 Ratio = float | tuple[float, ...]
 """A mixing ratio: the weight of the second of two experts, or one weight per expert."""
 
+GLOBAL: Literal["global"] = "global"
+
+Released = Ratio | Literal["global"]
+"""What is released: the mixture of the experts' averages at a ratio, or the global learner."""
 
 N_DECIMALS = 6
 """Decimals of a suggested weight: more would change no verdict, and make the point's name long."""
@@ -155,11 +159,28 @@ def ratio_key(ratio: Ratio) -> tuple[float, ...]:
     return ratio if isinstance(ratio, tuple) else (ratio,)
 
 
-def ratio_text(ratio: Ratio) -> str:
-    """The ratio as text with three digits per weight, such as `0.312` or `0.2-0.3-0.5`."""
-    return "-".join(f"{weight:.3g}" for weight in ratio_key(ratio))
+def released_order(released: Released) -> tuple[float, ...]:
+    """What sorts by mixing ratio; the global learner, which has none, comes last."""
+    return (math.inf,) if released == GLOBAL else ratio_key(released)
+
+
+def ratio_text(released: Released) -> str:
+    """The ratio with three digits per weight, such as `0.312` or `0.2-0.3-0.5`, or `global`."""
+    if released == GLOBAL:
+        return GLOBAL
+    return "-".join(f"{weight:.3g}" for weight in ratio_key(released))
+
+
+def released_text(released: Released) -> str:
+    """What was released in words: `mixing ratio 0.312`, or `global learner`."""
+    return "global learner" if released == GLOBAL else f"mixing ratio {ratio_text(released)}"
 
 
 def as_ratio(stored: float | Sequence[float]) -> Ratio:
     """A ratio as it was before JSON turned its tuple into a list."""
     return tuple(stored) if isinstance(stored, list | tuple) else float(stored)  # type: ignore[arg-type]
+
+
+def as_released(stored: float | str | Sequence[float]) -> Released:
+    """What was released, as it was before JSON."""
+    return GLOBAL if stored == GLOBAL else as_ratio(stored)  # type: ignore[arg-type]

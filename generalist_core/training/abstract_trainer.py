@@ -6,9 +6,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
-from generalist_core.config import Ratio, TrainConfig
+from generalist_core.config import TrainConfig
+from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Batch
 from generalist_core.randomness import Noise
+from generalist_core.training.averaging import Weights
 from generalist_core.training.best_boundary import BestBoundary
 from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
@@ -48,6 +50,11 @@ class AbstractTrainer(ABC):
     def n_images_per_epoch(self) -> int:
         """The number of images that an expert is trained on in each epoch."""
 
+    @property
+    @abstractmethod
+    def global_learner(self) -> Weights:
+        """The averaged mixture."""
+
     @abstractmethod
     def learn(
         self,
@@ -69,8 +76,8 @@ class AbstractTrainer(ABC):
         """
 
     @abstractmethod
-    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
-        """The accuracies, on `n_images` images, of a mixture of the averages of `release_epoch`."""
+    def judge_released(self, released: Released) -> Mapping[str, float]:
+        """The accuracies, on `n_images` images, of what is released from `release_epoch`."""
 
     @property
     def n_images(self) -> int:
@@ -160,7 +167,9 @@ class AbstractTrainer(ABC):
             metrics = self._accuracies("global", attacked=True)
             if self.config.evaluation.release == "best":
                 averages = [expert.average.weights for expert in self.experts]
-                self.best.see(self.epoch, metrics, self.n_images_during_training, averages)
+                learner = self.global_learner if self.config.evaluation.release_global else None
+                n_images = self.n_images_during_training
+                self.best.see(self.epoch, metrics, n_images, averages, learner)
         else:
             for expert in self.experts:
                 if expert.config.name not in self.discarded:
@@ -175,20 +184,31 @@ class AbstractTrainer(ABC):
         """
         return self._accuracies(name, attacked=self.expert(name).config.attack is not None)
 
-    def release(self, ratios: Sequence[Ratio] | None = None) -> list[OperatingPoint]:
-        """Evaluate mixtures of the experts' averages on validation images.
+    def release(self, ratios: Sequence[Released] | None = None) -> list[OperatingPoint]:
+        """Evaluate mixtures of the experts' averages, and the global learner, on validation images.
 
         Args:
-            ratios: one mixture each; by default `config.evaluation.release_ratios` and refinements.
+            ratios: one mixture each, or `global`; by default `config.evaluation.release_ratios` and
+                refinements, then the global learner if `releases_global`.
         """
         if ratios is not None:
             return [self._released(ratio) for ratio in ratios]
         evaluation = self.config.evaluation
-        return refined(self._released, evaluation.release_ratios, evaluation.n_refinements)
+        points = refined(self._released, evaluation.release_ratios, evaluation.n_refinements)
+        return [*points, self._released(GLOBAL)] if self.releases_global else points
+
+    @property
+    def releases_global(self) -> bool:
+        """Whether the global learner is released: it is to be, and a sync has happened.
+
+        A checkpoint of a version that did not release it lacks that of the best boundary.
+        """
+        is_there = self.release_epoch == self.epoch or self.best.global_learner is not None
+        return self.config.evaluation.release_global and self.is_cotraining and is_there
 
     @property
     def release_epoch(self) -> int:
-        """The epoch that mixtures are released from.
+        """The epoch that mixtures and the global learner are released from.
 
         The best one that was evaluated, if the present one was evaluated too; otherwise, and with
         `evaluation.release = "last"`, the present one.
@@ -203,11 +223,14 @@ class AbstractTrainer(ABC):
             for expert in self.experts
         )
 
-    def _released(self, ratio: Ratio) -> OperatingPoint:
-        accuracies, n_images = self.judge_mixture(ratio), self.n_images
+    def _released(self, released: Released) -> OperatingPoint:
+        accuracies, n_images = self.judge_released(released), self.n_images
         self.forward_images += n_images * evaluation_cost(self.config.evaluation)
         return OperatingPoint(
-            mixing_ratio=ratio, accuracies=accuracies, n_images=n_images, epoch=self.release_epoch
+            mixing_ratio=released,
+            accuracies=accuracies,
+            n_images=n_images,
+            epoch=self.release_epoch,
         )
 
     def _accuracies(self, learner: str, *, attacked: bool) -> Metrics:

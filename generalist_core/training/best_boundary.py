@@ -10,7 +10,7 @@ from generalist_core.training.averaging import Weights
 
 
 class BestBoundary:
-    """The experts' averages at the best boundary that was evaluated so far.
+    """The experts' averages, and the global learner, at the best boundary evaluated so far.
 
     In many trainings robust accuracy falls again late (Rice, Wong & Kolter 2020, robust
     overfitting), so the last epoch need not be the best. Boundaries are compared by their
@@ -22,6 +22,7 @@ class BestBoundary:
     def __init__(self) -> None:
         self.epoch = 0
         self.averages: list[Weights] = []
+        self.global_learner: Weights | None = None
         self.seen_epoch = -1
         self._most = -math.inf
 
@@ -31,12 +32,14 @@ class BestBoundary:
         accuracies: Mapping[str, float],
         n_images: int,
         averages: Sequence[Weights],
+        global_learner: Weights | None = None,
     ) -> None:
-        """Take in a boundary: the global learner's accuracies, and copies of the averages."""
+        """Take in a boundary: the global learner's accuracies, and copies of the weights."""
         hypervolume = math.prod(accuracies.values())
         if hypervolume >= self._most - 0.5 / math.sqrt(n_images):
             self.epoch = epoch
-            self.averages = [[tensor.clone() for tensor in weights] for weights in averages]
+            self.averages = [_copies(weights) for weights in averages]
+            self.global_learner = None if global_learner is None else _copies(global_learner)
         self._most = max(self._most, hypervolume)
         self.seen_epoch = epoch
 
@@ -47,3 +50,7 @@ class BestBoundary:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         vars(self).update(state)
+
+
+def _copies(weights: Weights) -> Weights:
+    return [tensor.clone() for tensor in weights]

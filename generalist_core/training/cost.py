@@ -19,6 +19,7 @@ from generalist_core.config import (
     ExpertConfig,
     SeveralAttacks,
 )
+from generalist_core.config.attacks import DRAWN
 
 FORWARD = 1
 
@@ -34,8 +35,12 @@ def attack_cost(attack: Attack) -> int:
         return attack.forward_images
     if isinstance(attack, SeveralAttacks):
         costs = [attack_cost(part) for part in attack.parts]
+        if attack.combine == "steepest":
+            return costs[0] + attack.parts[0].steps * len(costs) * FORWARD
         choice = FORWARD * len(costs) if attack.combine == "worst" else 0
-        return costs[0] if attack.combine == "random" else sum(costs) + choice
+        if attack.combine in DRAWN:
+            return costs[0] + (FORWARD if attack.combine == "adaptive" else 0)
+        return sum(costs) + choice
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
     return clean + n_gradients(attack) * (FORWARD + INPUT_GRADIENT)
 

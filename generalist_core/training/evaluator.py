@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import perturb
-from generalist_core.config import Attack, EvaluationConfig, Precision, Ratio
+from generalist_core.config import Attack, EvaluationConfig, Precision
 from generalist_core.config.evaluation import MEAN, NATURAL, UNION
+from generalist_core.config.mixing import Released
 from generalist_core.data.splits import Split
 from generalist_core.device import full_precision, resolve_precision
 from generalist_core.models.folding import Folded, folded, up_to_date
@@ -21,9 +22,12 @@ from generalist_core.training.forward import forward_of
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """One released mixture after `epoch` epochs: the accuracies on `n_images` images."""
+    """What was released after `epoch` epochs: the accuracies on `n_images` images.
 
-    mixing_ratio: Ratio
+    In place of a mixing ratio the global learner has the mark `global`.
+    """
+
+    mixing_ratio: Released
     accuracies: Mapping[str, float]
     n_images: int
     epoch: int

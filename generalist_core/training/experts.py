@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import drawn, perturb
-from generalist_core.config import CutMix, ExpertConfig, MixUp, TrainConfig
+from generalist_core.config import Attack, CutMix, ExpertConfig, MixUp, SeveralAttacks, TrainConfig
+from generalist_core.config.attacks import DRAWN
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, Shape, build_model, why_no_logits
 from generalist_core.models.state import BufferPlaces, copied, load_state, moved, state_of
@@ -27,6 +28,9 @@ from generalist_core.validation import InvalidConfigError
 if TYPE_CHECKING:
     from torchvision.transforms import v2
 
+ERROR_DECAY = 0.9
+"""What the running average of an error keeps of itself when its attack is drawn again."""
+
 
 class Expert:
     """One base learner. Nothing in it depends on another expert until a sync overwrites it.
@@ -34,7 +38,8 @@ class Expert:
     `contribution` is the expert's part of the global learner before the first sync: an average of
     `relative_weight * source`, so that the global learner is the sum of all contributions, each of
     which depends on one expert alone. `epoch` is the number of epochs it was trained for, and
-    `adopted_epochs` the number of those that were trained elsewhere.
+    `adopted_epochs` the number of those that were trained elsewhere. `errors` are the running
+    averages of its errors under each of several attacks, if these are drawn by them.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Expert:
         self.average = Average(self.weights, run.mixing)
         self.contribution = Average(self.weights, run.mixing)
         self.augment = _batch_augmentation(config.batch_augmentation, n_classes)
+        self.errors = _first_errors(config.attack)
         self.epoch = 0
         self.adopted_epochs = 0
 
@@ -104,9 +110,23 @@ class Expert:
             self.forwards.folded.refresh()
         images, labels = x.chunk(n), y.chunk(n)
         noises = noise_of_parts(noise, [len(part) for part in images])
-        attack = drawn(attack, x, noise)
+        which = 0
+        if isinstance(attack, SeveralAttacks) and attack.combine in DRAWN:
+            which = drawn(attack, x, noise, self.errors)
+            attack = attack.parts[which]
         parts = zip(images, labels, noises, strict=True)
-        return torch.cat([perturb(attack, self.forwards.of_images, *part) for part in parts])
+        crafted = [perturb(attack, self.forwards.of_images, *part) for part in parts]
+        if self.errors:
+            error = self._error(crafted, labels)
+            self.errors[which] = ERROR_DECAY * self.errors[which] + (1 - ERROR_DECAY) * error
+        return torch.cat(crafted)
+
+    @torch.no_grad()
+    def _error(self, crafted: Sequence[Tensor], labels: Sequence[Tensor]) -> float:
+        """The fraction of the adversarial images that are classified wrongly."""
+        pairs = zip(crafted, labels, strict=True)
+        wrong = torch.cat([self.forwards.of_images(x).argmax(1) != y for x, y in pairs])
+        return wrong.double().mean().item()
 
     def _repeated(self, batch: Tensor, n_times: int) -> Tensor:
         """The images or labels that belong to those of `craft`."""
@@ -179,6 +199,7 @@ class Expert:
         return {
             "epoch": self.epoch,
             "adopted_epochs": self.adopted_epochs,
+            "errors": list(self.errors),
             "model": state_of(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
@@ -188,6 +209,7 @@ class Expert:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, which has no contribution in co-training."""
         self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
+        self.errors = list(state.get("errors", self.errors))
         load_state(self.model, state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.average.load_state_dict(state["average"])
@@ -235,6 +257,13 @@ def initial_model(config: TrainConfig, data: Dataset, factory: ModelFactory | No
 def _cure(logits: Tensor) -> str:
     is_single = logits.numel() == 1
     return " Give a single logit z as the two logits (0, z)." if is_single else ""
+
+
+def _first_errors(attack: Attack | None) -> list[float]:
+    """All are 1, as if nothing withstood; none if no attack is drawn by its errors."""
+    if isinstance(attack, SeveralAttacks) and attack.combine == "adaptive":
+        return [1.0] * len(attack.parts)
+    return []
 
 
 def _batch_augmentation(config: MixUp | CutMix | None, n_classes: int) -> v2.Transform | None:

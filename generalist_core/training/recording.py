@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from generalist_core.config import CustomAttack, CustomLoss, RMSprop, SeveralAttacks, TrainConfig
+from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
 from generalist_core.training.averaging import Number
 
@@ -64,7 +65,7 @@ def why_not_recorded(config: TrainConfig, device: torch.device) -> str | None:
     }
     for expert in config.experts:
         is_own = isinstance(expert.attack, CustomAttack) or isinstance(expert.loss, CustomLoss)
-        chooses = isinstance(expert.attack, SeveralAttacks) and expert.attack.combine == "random"
+        chooses = isinstance(expert.attack, SeveralAttacks) and expert.attack.combine in DRAWN
         draws = expert.batch_augmentation is not None
         waits = isinstance(expert.optimizer, RMSprop)
         reasons |= {

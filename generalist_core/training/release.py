@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist_core.config import Ratio, as_weights
-from generalist_core.config.mixing import ratio_key, rounded
+from generalist_core.config.mixing import GLOBAL, ratio_key, rounded
 from generalist_core.training.evaluator import OperatingPoint
 
 SLACK = 1e-5
@@ -104,4 +104,5 @@ def hypervolume(values: NDArray[np.float64]) -> float:
 
 
 def _weight(point: OperatingPoint) -> float:
+    assert point.mixing_ratio != GLOBAL
     return as_weights(point.mixing_ratio, 2)[1]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import from_dict, to_dict
+from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, resolve_precision, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
@@ -156,18 +157,33 @@ class GeneralistTrainer(AbstractTrainer):
         n_images = self.n_images_during_training
         return self.evaluator.judge(weights, n_images=n_images, attacked=attacked)
 
-    def judge_mixture(self, ratio: Ratio) -> Mapping[str, float]:
-        """The accuracies of a mixture, on the images for operating points."""
-        return self.evaluator.judge(self.mixture(ratio), n_images=self.n_images)
+    def judge_released(self, released: Released) -> Mapping[str, float]:
+        """The accuracies of a mixture or the global learner, on the images for such points."""
+        return self.evaluator.judge(self.released(released), n_images=self.n_images)
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages of `release_epoch`, mixed by `ratio`."""
         return mix(self._averages(), as_weights(ratio, len(self.experts)))
 
+    def released(self, released: Released) -> Weights:
+        """The weights of a mixture, or the global learner of `release_epoch`."""
+        if released != GLOBAL:
+            return self.mixture(released)
+        if self.release_epoch == self.epoch:
+            return self.global_learner
+        assert self.best.global_learner is not None  # as `releases_global` says
+        return self.best.global_learner
+
     def averages(self) -> dict[str, dict[str, Tensor]]:
-        """Each expert's average as a state dict: from these any mixture can be made again."""
+        """Each expert's average as a state dict: from these any mixture can be made again.
+
+        The global learner, which cannot, stands under `global` if `releases_global`.
+        """
         pairs = zip(self.experts, self._averages(), strict=True)
-        return {expert.config.name: named(expert.model, average) for expert, average in pairs}
+        states = {expert.config.name: named(expert.model, average) for expert, average in pairs}
+        if self.releases_global:
+            states[GLOBAL] = named(self.experts[0].model, self.released(GLOBAL))
+        return states
 
     def _averages(self) -> list[Weights]:
         if self.release_epoch < self.epoch:

@@ -9,7 +9,7 @@ import numpy as np
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, value_at
-from generalist_core.config.mixing import as_ratio, ratio_key, ratio_text
+from generalist_core.config.mixing import as_ratio, ratio_text, released_order
 from generalist_core.training.trainer import Metrics
 from generalist_core.training.warmup_keys import discarded_warmups
 from generalist_core.validation import InvalidConfigError
@@ -194,11 +194,11 @@ def _standing(
 
 
 def _released(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
-    """The release curve: each mixture, and whether it is on the front or what beats it."""
+    """What was released: for each, whether it is on the front or what beats it."""
     points = [point for point in sweep.results.points() if point.trial == record.trial]
     if not points:
         return
-    points.sort(key=lambda point: ratio_key(point.mixing_ratio))
+    points.sort(key=lambda point: released_order(point.mixing_ratio))
     experts = [expert["name"] for expert in (record.config or {}).get("experts", [])]
     of = f"weight of {experts[1]}" if len(experts) == 2 else f"weights of {', '.join(experts)}"
     yield (

@@ -22,9 +22,10 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from torch import Tensor
 
-from generalist_core.config import NFGSM, Ratio, SeveralAttacks, TrainConfig
+from generalist_core.config import NFGSM, SeveralAttacks, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict, to_json
 from generalist_core.config.evaluation import NATURAL
+from generalist_core.config.mixing import Released
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
 from generalist_core.fingerprints import content_digest
@@ -52,7 +53,7 @@ class VerifyJob:
     files: SweepFolder
     name: str
     trial: str
-    mixing_ratio: Ratio
+    mixing_ratio: Released
     config: TrainConfig
     request: VerifyConfig
 

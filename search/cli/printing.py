@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from generalist_core.config import TrainConfig
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.data.splits import Dataset
 from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
@@ -60,7 +61,8 @@ def print_points(trained: Trained, output: ResultOptions) -> None:
         return
     for point in points:
         accuracies = "  ".join(f"{k} {100 * v:.1f} %" for k, v in point["accuracies"].items())
-        say(f"mixing ratio {point['mixing_ratio']}: {accuracies}")
+        ratio = point["mixing_ratio"]
+        say(f"{'global learner' if ratio == GLOBAL else f'mixing ratio {ratio}'}: {accuracies}")
     if output.quiet:
         return
     folder, files = trained.folder, trained.files

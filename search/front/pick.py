@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalist_core.config import Ratio
-from generalist_core.config.mixing import ratio_key, ratio_text
+from generalist_core.config.mixing import GLOBAL, Released, ratio_key, ratio_text, released_order
 from generalist_core.validation import InvalidConfigError, require, require_one_of
 from search.config import PICKS
 from search.front.front import Front
@@ -25,8 +24,8 @@ from search.wording import plural
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 
-NAME = re.compile(rf"(\d+)[-:]({NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
-"""The name of a point, TRIAL-RATIO; a user may also type TRIAL:RATIO."""
+NAME = re.compile(rf"(\d+)[-:]({GLOBAL}|{NUMBER}(?:-{NUMBER})*)", re.IGNORECASE)
+"""The name of a point, TRIAL-RATIO or TRIAL-global; a user may also type TRIAL:RATIO."""
 
 ROW = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 """The number of a row in the table of the front."""
@@ -59,8 +58,8 @@ def pick(front: Front, spec: str, points: Sequence[FrontPoint] = ()) -> Pick:
     Args:
         front: the points to choose from.
         spec: `knee`; least accuracies, separated by commas; the one objective that counts;
-            weights of objectives; the name of a point, its trial and mixing ratio; or the number of
-            its row in the table of the front, from 1.
+            weights of objectives; the name of a point, its trial and mixing ratio or `global`; or
+            the number of its row in the table of the front, from 1.
         points: all operating points; the name may be that of one that is not on the front.
 
     Raises:
@@ -188,7 +187,10 @@ def at_row(front: Front, row: int) -> Pick:
 
 
 def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pick:
-    """The point of a trial at a mixing ratio, which is written exactly or as tables round it."""
+    """The point of a trial at a mixing ratio, which is written exactly or as tables round it.
+
+    `global` in place of a ratio is the trial's global learner.
+    """
     released = [point for point in points if point.trial == trial_id(int(trial))]
     if not released:
         known = sorted({point.trial for point in points})
@@ -205,7 +207,7 @@ def at(front: Front, points: Sequence[FrontPoint], trial: str, ratio: str) -> Pi
             f"{' or '.join(matching)}. Give the whole name."
         )
     if not matching:
-        ratios = sorted((point.mixing_ratio for point in released), key=ratio_key)
+        ratios = sorted((point.mixing_ratio for point in released), key=released_order)
         raise InvalidConfigError(
             f"The mixing ratio must be one that was released, but got {ratio}. "
             f"Trial {released[0].trial} released {', '.join(map(ratio_text, ratios))}."
@@ -276,20 +278,22 @@ def _require_known(objective: str, front: Front) -> None:
     require_one_of("objective", objective, front.objectives)
 
 
-def _exactly(ratio: Ratio, text: str) -> bool:
-    """Whether `text` is this ratio."""
-    return list(ratio_key(ratio)) == _weights(text)
+def _exactly(released: Released, text: str) -> bool:
+    """Whether `text` is this ratio, or `global` for the global learner."""
+    if released == GLOBAL:
+        return text.lower() == GLOBAL
+    return list(ratio_key(released)) == _weights(text)
 
 
-def _closely(ratio: Ratio, text: str) -> bool:
+def _closely(released: Released, text: str) -> bool:
     """Whether `text` is this ratio up to the sixth digit."""
-    weights, wanted = ratio_key(ratio), _weights(text)
+    weights, wanted = released_order(released), _weights(text)
     return len(weights) == len(wanted) and bool(np.allclose(weights, wanted, rtol=0, atol=1e-6))
 
 
-def _as_in_tables(ratio: Ratio, text: str) -> bool:
+def _as_in_tables(released: Released, text: str) -> bool:
     """Whether `text` is this ratio as `ratio_text` rounds it."""
-    return [float(f"{weight:.3g}") for weight in ratio_key(ratio)] == _weights(text)
+    return [float(f"{weight:.3g}") for weight in released_order(released)] == _weights(text)
 
 
 def _weights(text: str) -> list[float]:

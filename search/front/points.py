@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from generalist_core.config import Ratio
-from generalist_core.config.mixing import as_ratio, ratio_key
+from generalist_core.config.mixing import GLOBAL, Released, as_released, ratio_key, released_order
 from generalist_core.training.evaluator import OperatingPoint
 
 
@@ -35,7 +34,7 @@ def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]
     """The operating points that `point_to_dict` wrote."""
     return [
         OperatingPoint(
-            mixing_ratio=as_ratio(row["mixing_ratio"]),
+            mixing_ratio=as_released(row["mixing_ratio"]),
             accuracies=row["accuracies"],
             n_images=row["n_images"],
             epoch=row["epoch"],
@@ -44,24 +43,31 @@ def points_from_dicts(rows: Sequence[Mapping[str, Any]]) -> list[OperatingPoint]
     ]
 
 
-def release_curves(points: Sequence[FrontPoint]) -> list[list[FrontPoint]]:
-    """The points of each trial, sorted by mixing ratio."""
-    curves: dict[str, list[FrontPoint]] = {}
+def by_trial(points: Sequence[FrontPoint]) -> dict[str, list[FrontPoint]]:
+    """The points of each trial."""
+    released: dict[str, list[FrontPoint]] = {}
     for point in points:
-        curves.setdefault(point.trial, []).append(point)
-    return [sorted(curve, key=lambda p: ratio_key(p.mixing_ratio)) for curve in curves.values()]
+        released.setdefault(point.trial, []).append(point)
+    return released
+
+
+def release_curves(points: Sequence[FrontPoint]) -> list[list[FrontPoint]]:
+    """The mixtures of each trial, sorted by mixing ratio."""
+    curves = by_trial([point for point in points if not point.is_global]).values()
+    return [sorted(curve, key=lambda p: released_order(p.mixing_ratio)) for curve in curves]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FrontPoint:
     """One released mixture of one trial: (trial, mixing ratio) -> accuracy in each objective.
 
+    The global learner of a trial is such a point too, with the mark `global` as its mixing ratio.
     The experts were mixed after `epoch` epochs, the same number for all points of a trial.
     `config` is the JSON form of the trial's configuration.
     """
 
     trial: str
-    mixing_ratio: Ratio
+    mixing_ratio: Released
     accuracies: Mapping[str, float]
     n_images: int
     epoch: int
@@ -79,9 +85,16 @@ class FrontPoint:
         """TRIAL-RATIO, such as `0004-0.928`: the point's name in files, in JSON and in print.
 
         The weights of the ratio have as many digits as tell them from all others, and no exponent:
-        no two points of a trial have the same name.
+        no two points of a trial have the same name. The global learner's is TRIAL-global.
         """
+        if self.mixing_ratio == GLOBAL:
+            return f"{self.trial}-{GLOBAL}"
         return "-".join([self.trial, *map(_weight_text, ratio_key(self.mixing_ratio))])
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it is the global learner of its trial, and no mixture of averages."""
+        return self.mixing_ratio == GLOBAL
 
     def interval(self, objective: str) -> tuple[float, float]:
         """The 95 % confidence interval of an accuracy."""

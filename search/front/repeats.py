@@ -12,8 +12,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from generalist_core.config import Ratio
-from generalist_core.config.mixing import as_ratio
+from generalist_core.config.mixing import Released, as_released
 from search.files import read_if_intact
 from search.folders import SweepFolder
 from search.front.front import Front
@@ -84,9 +83,9 @@ def spreads(folder: Path, front: Front) -> dict[str, dict[str, Any]]:
     Points of which the sweep in `folder` has no repeats are left out; the deviation of a single
     repeat is None.
     """
-    repeated: dict[tuple[str, Ratio], list[Mapping[str, float]]] = {}
+    repeated: dict[tuple[str, Released], list[Mapping[str, float]]] = {}
     for row in read_if_intact(SweepFolder(folder).repeats).get("repeats", []):
-        key = row["trial"], as_ratio(row["mixing_ratio"])
+        key = row["trial"], as_released(row["mixing_ratio"])
         repeated.setdefault(key, []).append(row["accuracies"])
     return {
         point.name: {name: _spread([row[name] for row in rows]) for name in front.objectives}

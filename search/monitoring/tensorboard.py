@@ -200,7 +200,7 @@ class Monitor(Callback):
 
 
 def curve_hypervolume(points: Sequence[OperatingPoint], results: Results) -> float:
-    """The hypervolume of the mixtures of one trial, above the floors of the sweep."""
+    """The hypervolume of the points of one trial, above the floors of the sweep."""
     return hypervolume(values_of(points, results.objectives), results.reference)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from generalist_core.config.mixing import ratio_text
+from generalist_core.config.mixing import released_text
 from search.front.points import FrontPoint, interval_text, values_of
 from search.report.comparison import Compared, Comparison
 from search.report.figures import MARGIN, accuracy_title, columns
@@ -119,7 +119,7 @@ def _steps(
 
 def _hover(sweep: Compared, point: FrontPoint) -> str:
     lines = [f"<b>{html.escape(sweep.name)}</b>"]
-    lines.append(f"trial {point.trial}, mixing ratio {ratio_text(point.mixing_ratio)}")
+    lines.append(f"trial {point.trial}, {released_text(point.mixing_ratio)}")
     for name in sweep.front.objectives:
         interval = interval_text(point.accuracies[name], point.interval(name))
         lines.append(f"{html.escape(name)} {interval} %")

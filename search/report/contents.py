@@ -14,7 +14,7 @@ from search.files import disk_bytes, read_if_intact, read_json
 from search.folders import SweepFolder
 from search.front.front import Front
 from search.front.pick import Pick, knee, pick
-from search.front.points import FrontPoint, release_curves
+from search.front.points import FrontPoint, by_trial, release_curves
 from search.front.repeats import Attainment, attainment, spreads
 from search.report.descent import Ancestor, ancestors
 from search.report.importance import Importance, importances, searched
@@ -94,12 +94,10 @@ class ReportContents:
 
     @functools.cached_property
     def best(self) -> dict[str, dict[str, float]]:
-        """The best value of each objective that a mixture of a trial reaches, by the trial's id."""
+        """The best value of each objective that a point of a trial reaches, by the trial's id."""
         return {
-            curve[0].trial: {
-                name: max(point.accuracies[name] for point in curve) for name in self.objectives
-            }
-            for curve in self.curves
+            trial: {name: max(p.accuracies[name] for p in points) for name in self.objectives}
+            for trial, points in by_trial(self.points).items()
         }
 
     @functools.cached_property
@@ -124,7 +122,7 @@ class ReportContents:
 
     @functools.cached_property
     def curves(self) -> list[list[FrontPoint]]:
-        """The release curve of each trial: its points, sorted by mixing ratio."""
+        """The release curve of each trial: its mixtures, sorted by mixing ratio."""
         return release_curves(self.points)
 
 

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from generalist_core.config.mixing import ratio_text
+from generalist_core.config.mixing import released_text
 from search.front.front import Front, non_dominated
 from search.front.points import FrontPoint, interval_text, values_of
 from search.front.repeats import Attainment
@@ -26,6 +26,9 @@ from search.wording import time_unit, value_text
 FRONT = "#3b82f6"
 
 TEST = "#e8833a"
+
+GLOBAL_STAR = {"symbol": "star-open", "size": 14, "color": "#2a9d8f", "line": {"width": 1.5}}
+"""The mark around a global learner."""
 
 TEST_BARS = "rgba(232,131,58,0.45)"
 
@@ -57,6 +60,7 @@ def front_figure(contents: ReportContents) -> go.Figure:
         _dots(100 * values_of(others, names), texts, "other points", color=OTHERS, size=5)
     )
     _add_front(figure, contents)
+    _add_stars(figure, contents.points, names)
     _add_picks(figure, contents)
     if contents.verified:
         _add_verified(figure, contents)
@@ -100,6 +104,8 @@ def pair_figure(contents: ReportContents, pair: Front) -> go.Figure:
         texts = [measured_text(contents, point) for point in points]
         dots = _dots(100 * values_of(points, names), texts, title, color=color, size=size)
         figure.add_trace(dots.update(showlegend=False))
+    _add_stars(figure, contents.points, names)
+    figure.update_traces(showlegend=False)
     steps = _steps(100 * values_of(pair.points, names), "front in the pair", TEST)
     figure.add_trace(steps.update(showlegend=False, hoverinfo="skip", mode="lines"))
     return figure.update_layout(
@@ -174,7 +180,7 @@ def hover_text(contents: ReportContents, point: FrontPoint) -> str:
 
 def measured_text(contents: ReportContents, point: FrontPoint) -> str:
     """The trial and ratio of a point, and its accuracies with intervals."""
-    lines = [f"<b>trial {point.trial}, mixing ratio {ratio_text(point.mixing_ratio)}</b>"]
+    lines = [f"<b>trial {point.trial}, {released_text(point.mixing_ratio)}</b>"]
     for name in contents.objectives:
         interval = interval_text(point.accuracies[name], point.interval(name))
         lines.append(f"{html.escape(name)} {interval} %")
@@ -220,6 +226,15 @@ def _add_front(figure: go.Figure, contents: ReportContents) -> None:
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
         )
     figure.add_trace(dots)
+
+
+def _add_stars(figure: go.Figure, points: Sequence[FrontPoint], names: Sequence[str]) -> None:
+    """A star around each global learner."""
+    learners = [point for point in points if point.is_global]
+    if learners:
+        places, title = 100 * values_of(learners, names), "global learner"
+        stars = _trace(places, title, mode="markers", marker=GLOBAL_STAR, hoverinfo="skip")
+        figure.add_trace(stars)
 
 
 def _add_picks(figure: go.Figure, contents: ReportContents) -> None:

@@ -2,7 +2,7 @@
 
 The fraction of the variance between the best trainings and all of them that a parameter explains
 (Watanabe et al. 2023, arXiv 2304.10255; for parameters that only some trainings have, arXiv
-2601.20800). A training counts once, by its best mixture, so the release ratio is not a parameter
+2601.20800). A training counts once, by its best point, so the release ratio is not a parameter
 of it. A training that was stopped early counts as one that did not reach the front.
 """
 

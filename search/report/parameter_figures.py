@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from generalist_core.config.mixing import ratio_key
+from generalist_core.config.mixing import GLOBAL, ratio_key, released_order
 from search.front.points import FrontPoint
 from search.report.contents import ReportContents
 from search.report.figures import FRONT, MARGIN, OTHERS, curve_color, measured_text
@@ -19,6 +19,8 @@ from search.report.importance import Importance
 from search.wording import value_text
 
 NOT_SET = "not set"
+
+RATIO = "mixing ratio"
 
 NEGLIGIBLE = 0.005
 """Parameters of a smaller fraction for every target are not drawn."""
@@ -125,13 +127,13 @@ def by_importance(given: Sequence[Importance]) -> tuple[list[str], list[str]]:
 
 
 def slice_figures(contents: ReportContents) -> list[go.Figure]:
-    """Each objective against the mixing ratio of the points, then against what else varies.
+    """Each objective against the mixing ratio of the mixtures, then against what else varies.
 
-    Against a parameter, a dot is a training, at the best value that one of its mixtures reaches. A
+    Against a parameter, a dot is a training, at the best value that one of its points reaches. A
     training without the parameter is left out.
     """
     figures = [
-        _ratio_slice(contents, title, [rounded(value) for value in values])
+        _ratio_slice(contents, title, [rounded(value) for value in values if value is not None])
         for title, values in ratio_columns(contents.points).items()
     ]
     for name in _by_falling_importance(contents):
@@ -143,16 +145,16 @@ def slice_figures(contents: ReportContents) -> list[go.Figure]:
 
 
 def _ratio_slice(contents: ReportContents, title: str, ratios: Sequence[float]) -> go.Figure:
-    """The points of a trial are joined by a line if the ratio is one number."""
-    figure = _rows(contents, title)
-    ratio_of = dict(zip((point.name for point in contents.points), ratios, strict=True))
+    """The mixtures of a trial are joined by a line if the ratio is one number."""
+    figure, mixtures = _rows(contents, title), _mixtures(contents.points)
+    ratio_of = dict(zip((point.name for point in mixtures), ratios, strict=True))
     on_front = {point.name for point in contents.front.points}
-    has_curves = len(ratio_key(contents.points[0].mixing_ratio)) == 1
+    has_curves = title == RATIO
     for row, name in enumerate(contents.objectives, 1):
         if has_curves:
             figure.add_trace(_curves(contents, name), row=row, col=1)
         for is_on in (False, True):
-            chosen = [point for point in contents.points if (point.name in on_front) == is_on]
+            chosen = [point for point in mixtures if (point.name in on_front) == is_on]
             dots = go.Scatter(
                 x=[ratio_of[point.name] for point in chosen],
                 y=[rounded(100 * point.accuracies[name]) for point in chosen],
@@ -217,22 +219,29 @@ def _rows(contents: ReportContents, title: str) -> go.Figure:
     )
 
 
-def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float]]:
-    """The mixing ratio of each point: one number for two experts, else one weight per expert."""
-    keys = [ratio_key(point.mixing_ratio) for point in points]
-    if not keys or len(keys[0]) == 1:
-        return {"mixing ratio": [key[0] for key in keys]}
-    experts = [expert["name"] for expert in points[0].config["experts"]]
-    return {
-        f"weight of {html.escape(name)}": [key[i] for key in keys] for i, name in enumerate(experts)
-    }
+def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float | None]]:
+    """The mixing ratio of each point: one number for two experts, else one weight per expert.
+
+    The global learner has none.
+    """
+    released = [point.mixing_ratio for point in points]
+    keys = [() if ratio == GLOBAL else ratio_key(ratio) for ratio in released]
+    titles = [RATIO]
+    if any(len(key) > 1 for key in keys):
+        experts = points[0].config["experts"]
+        titles = [f"weight of {html.escape(expert['name'])}" for expert in experts]
+    return {title: [key[i] if key else None for key in keys] for i, title in enumerate(titles)}
+
+
+def _mixtures(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    return [point for point in points if not point.is_global]
 
 
 def _curves(contents: ReportContents, name: str) -> go.Scatter:
     x: list[float | None] = []
     y: list[float | None] = []
     for curve in contents.curves:
-        x += [*(ratio_key(point.mixing_ratio)[0] for point in curve), None]
+        x += [*(released_order(point.mixing_ratio)[0] for point in curve), None]
         y += [*(100 * point.accuracies[name] for point in curve), None]
     return go.Scatter(
         x=x, y=y, mode="lines", line={"color": curve_color(contents), "width": 1}, hoverinfo="skip"

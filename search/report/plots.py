@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from generalist_core.config.mixing import ratio_key, ratio_text
+from generalist_core.config.mixing import GLOBAL, ratio_text, released_order
 from generalist_core.training.evaluator import OperatingPoint
 from search.files import write_bytes, write_text
 from search.front.front import Front
@@ -64,6 +64,9 @@ def front_plot(front: Front, points: Sequence[FrontPoint]) -> Figure:
         axes.plot(values[:, 0], values[:, 1], "o-", color="0.75", markersize=3, linewidth=0.8)
     if front.points:
         _draw_front(figure, axes, front)
+    if learners := [point for point in points if point.is_global]:
+        places = (100 * values_of(learners, names)).T
+        axes.plot(*places, "*", color="C2", markersize=9, mfc="none", label="global learner")
     axes.plot([], [], "o-", color="0.75", markersize=3, label="a trial's mixtures")
     axes.set_xlabel(f"{names[0]} accuracy (%)")
     axes.set_ylabel(f"{names[1]} accuracy (%)")
@@ -102,18 +105,23 @@ def _draw_front(figure: Figure, axes: Axes, front: Front) -> None:
 def release_plot(points: Sequence[OperatingPoint]) -> Figure:
     """The release curve of one trial: each accuracy against the mixing ratio, with 95 % intervals.
 
-    With more than two experts, a ratio is not one number, and the mixtures are placed side by side.
+    The accuracies of the global learner, which has no ratio, are lines across. With more than two
+    experts, a ratio is not one number, and the mixtures are placed side by side.
     """
     figure, axes = _figure_with_axes()
-    curve = sorted(points, key=lambda point: ratio_key(point.mixing_ratio))
-    places = [
-        n if isinstance(p.mixing_ratio, tuple) else p.mixing_ratio for n, p in enumerate(curve)
-    ]
+    mixtures = [point for point in points if point.mixing_ratio != GLOBAL]
+    learners = [point for point in points if point.mixing_ratio == GLOBAL]
+    curve = sorted(mixtures, key=lambda point: released_order(point.mixing_ratio))
+    ratios = [released_order(point.mixing_ratio) for point in curve]
+    places = [n if len(ratio) > 1 else ratio[0] for n, ratio in enumerate(ratios)]
     for name in curve[0].accuracies:
         values = np.array([point.accuracies[name] for point in curve])
         ends = np.array([accuracy_interval(p.accuracies[name], p.n_images) for p in curve])
         around = 100 * np.abs(ends.T - values)
-        axes.errorbar(places, 100 * values, yerr=around, fmt="o-", markersize=4, label=name)
+        drawn = axes.errorbar(places, 100 * values, yerr=around, fmt="o-", markersize=4, label=name)
+        for learner in learners:
+            line = {"color": drawn[0].get_color(), "linestyle": ":"}
+            axes.axhline(100 * learner.accuracies[name], **line, label=f"{name}, global learner")
     if isinstance(curve[0].mixing_ratio, tuple):
         texts = [ratio_text(point.mixing_ratio) for point in curve]
         axes.set_xticks(places, texts, rotation=30, ha="right")

@@ -164,7 +164,7 @@ def room_needed(config: SweepConfig, space: Space, weights: int) -> Room:
     base, searched = config.base, parameters_of_space(space, config.base)
     grows, n = LENGTH in searched, config.trials or 1
     states = {e.name: (2 + _slots(e, searched)) * weights for e in base.experts}
-    averages = len(base.experts) * weights
+    averages = (len(base.experts) + (base.evaluation.release_global and not grows)) * weights
     best = 0 if grows or base.evaluation.release == "last" else averages
     extra = 0 if base.mixing.source == "experts" and ratio_is_constant(base) else weights
     warmups, shared = 0, config.shares_warmups

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, build_model
 from generalist_core.models.state import copied
@@ -33,8 +34,8 @@ def empty_model(config: TrainConfig, data: Dataset, model: ModelFactory | None) 
     return copied(built).eval()
 
 
-def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
-    """The state dict of an operating point, mixed from the averages of its trial.
+def point_state(files: SweepFolder, trial: str, released: Released) -> dict[str, Any]:
+    """The state dict of an operating point, from the averages of its trial.
 
     Raises:
         SweepFolderError: the averages are missing or damaged.
@@ -44,7 +45,10 @@ def point_state(files: SweepFolder, trial: str, ratio: Ratio) -> dict[str, Any]:
         averages = load_sealed(files.trial(trial).averages, trial)
     if averages is None:
         raise _without_averages(files, trial)
-    return mixed_state(averages, ratio)
+    if released == GLOBAL:
+        state: dict[str, Any] = averages[GLOBAL]
+        return state
+    return mixed_state(averages, released)
 
 
 def warn_of_lost_averages(files: SweepFolder, front: Front) -> None:
@@ -75,10 +79,11 @@ def _without_averages(files: SweepFolder, trial: str) -> SweepFolderError:
 def mixed_state(averages: dict[str, Any], ratio: Ratio) -> dict[str, Any]:
     """The state dict of a mixture of experts' averages, in the experts' order.
 
-    The average of an expert without weight may be None.
+    The average of an expert without weight may be None; the global learner beside them is left out.
     """
-    weights = as_weights(ratio, len(averages))
-    used = [(state, w) for state, w in zip(averages.values(), weights, strict=True) if w != 0]
+    experts = [state for name, state in averages.items() if name != GLOBAL]
+    weights = as_weights(ratio, len(experts))
+    used = [(state, w) for state, w in zip(experts, weights, strict=True) if w != 0]
     names = list(used[0][0])
     mixed = mix([[state[name] for name in names] for state, _ in used], [w for _, w in used])
     return dict(zip(names, mixed, strict=True))

@@ -1,7 +1,7 @@
 """The front trained again with other seeds, which shows how much of it was luck.
 
 Each configuration on the front is trained `repeats` more times, with other initial weights, data
-order and noise, and releases the mixing ratios that it has on the front. The first training, which
+order and noise, and releases what it has on the front. The first training, which
 was chosen for its result, is not part of the mean.
 """
 
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict
+from generalist_core.config.mixing import GLOBAL, as_released
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.randomness import derive_seed
@@ -46,6 +47,7 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
     """Train the front's configurations again, and write `repeats.json`."""
     jobs = [job for repeat in range(1, sweep.config.repeats + 1) for job in _jobs(sweep, repeat)]
     resources, custom, rows = sweep.config.resources, sweep.custom, []
+    on_front = {(point.trial, point.mixing_ratio) for point in sweep.front.points}
     map_jobs = map_locally if resources.local else _map_on(resources, sweep.config.limits)
     for job, outcome in map_jobs(
         run_repeat, jobs, threads=resources.threads, data=custom.data, model=custom.model
@@ -55,7 +57,11 @@ def repeat_front(sweep: Sweep, console: Console) -> None:
             text = f"repeat {job.repeat} of trial {job.trial}  failed: {why}"
             console.print(text, soft_wrap=True, markup=False)
             continue
-        rows += [{"trial": job.trial, "repeat": job.repeat, **point} for point in outcome]
+        rows += [
+            {"trial": job.trial, "repeat": job.repeat, **point}
+            for point in outcome
+            if (job.trial, as_released(point["mixing_ratio"])) in on_front
+        ]
         console.print(f"repeat {job.repeat} of trial {job.trial}  done", soft_wrap=True)
     write_sealed_json(sweep.files.repeats, {"repeats": rows})
 
@@ -90,12 +96,16 @@ def _jobs(sweep: Sweep, repeat: int) -> list[RepeatJob]:
     for trial in dict.fromkeys(point.trial for point in on_front):
         points = [point for point in on_front if point.trial == trial]
         config = from_dict(points[0].config, TrainConfig)
-        ratios = tuple(point.mixing_ratio for point in points)
-        config = replace(
-            config,
-            seed=derive_seed(config.seed, "repeat", repeat) % 2**31,
-            evaluation=replace(config.evaluation, release_ratios=ratios),
+        released = [point.mixing_ratio for point in points]
+        evaluation = replace(
+            config.evaluation,
+            release_ratios=tuple(ratio for ratio in released if ratio != GLOBAL)
+            or config.evaluation.release_ratios[:1],
+            release_global=GLOBAL in released,
+            n_refinements=0,
         )
+        seed = derive_seed(config.seed, "repeat", repeat) % 2**31
+        config = replace(config, seed=seed, evaluation=evaluation)
         folder = sweep.files.repeat(trial, repeat).root
         jobs.append(RepeatJob(trial=trial, repeat=repeat, folder=folder, config=config))
     return jobs

@@ -17,6 +17,7 @@ from typing import Any
 
 from generalist_core.config import DataConfig, Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import load_config, to_json
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
@@ -101,7 +102,7 @@ class Training:
         return metrics
 
     def release(self) -> list[OperatingPoint]:
-        """Evaluate mixtures of the trained experts."""
+        """Evaluate mixtures of the trained experts, and the global learner."""
         started = time.perf_counter()
         points = self.trainer.release()
         self.seconds += time.perf_counter() - started
@@ -191,13 +192,15 @@ class TrialRun:
     def release(self) -> list[OperatingPoint]:
         """Evaluate and record the mixtures, and save the averages that they are made from.
 
-        The average of an expert that is in no mixture is None in the file.
+        The average of an expert that is in no mixture is None in the file. The global learner, if
+        it was released, is beside them.
         """
         points = self.training.release()
-        averages = self.trainer.averages()
-        ratios = [as_weights(point.mixing_ratio, len(averages)) for point in points]
-        used = dict(zip(averages, map(any, zip(*ratios, strict=True)), strict=True))
-        kept = {name: average if used[name] else None for name, average in averages.items()}
+        averages, names = self.trainer.averages(), [e.name for e in self.trainer.config.experts]
+        released = [point.mixing_ratio for point in points]
+        ratios = [as_weights(ratio, len(names)) for ratio in released if ratio != GLOBAL]
+        used = dict(zip(names, map(any, zip(*ratios, strict=True)), strict=True))
+        kept = {n: state if used.get(n, True) else None for n, state in averages.items()}
         save_sealed(self.files.averages, kept, self.folder.name)
         trainer, rows = self.trainer, [point_to_dict(p) for p in points]
         where = {"precision": trainer.precision, "device": trainer.device.type}

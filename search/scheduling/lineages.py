@@ -19,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from generalist_core.config import Ratio, TrainConfig, as_weights
+from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, replace_at
 from generalist_core.config.mixing import vertex
 from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost, update_cost
 from search.config import Growing
-from search.front.points import FrontPoint, release_curves
+from search.front.points import FrontPoint, by_trial
 from search.scheduling.grid import GridProposer
 from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
 from search.study.ledger import Ledger
@@ -116,7 +116,7 @@ class LineageProposer(Proposer):
         results = ledger.results
         for proposal in results.proposals():
             self._begin(proposal)
-        released = {curve[0].trial: curve for curve in release_curves(results.points())}
+        released = by_trial(results.points())
         for growth in results.history():
             if growth.trial in released:
                 self._completed(growth.trial, released[growth.trial], growth.hypervolume)
@@ -339,8 +339,8 @@ def _is_lineage_alone(point: FrontPoint) -> bool:
     """Whether a point is the expert of the trial's lineage, which rested in the branch."""
     config = from_dict(point.config, TrainConfig)
     robust = robust_of(config)
-    weights = as_weights(point.mixing_ratio, len(config.experts))
-    return robust.rests and weights[config.experts.index(robust)] == 1
+    alone = vertex(config.experts.index(robust), len(config.experts))
+    return robust.rests and point.mixing_ratio == alone
 
 
 def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A trial of the sweep is one Optuna trial, with the mixing ratio of its release as one more
 parameter. The other mixtures that it releases are added as completed trials with their own ratio,
-its siblings. So every operating point is an observation, and the sampler learns the whole curve
-from one training.
+its siblings. So every mixture is an observation, and the sampler learns the whole curve from one
+training. The global learner has no mixing ratio, and is not shown to the sampler.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from search.study.trials import (
     growth_of,
     is_lasting_failure,
     name_of,
-    point_of,
+    points_of,
     proposal_of,
     record_of,
 )
@@ -76,9 +76,10 @@ class Results:
             if is_lasting_failure(trial) and "config" in trial.user_attrs:
                 self._failing.add(_key_of(trial.user_attrs["config"]))
         points = [
-            point_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
+            point
             for trial in trials
             if trial.state == TrialState.COMPLETE and "trial" in trial.user_attrs
+            for point in points_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
         ]
         self._points += points
         candidates = sorted([*self._front.points, *points], key=attrgetter("trial"))

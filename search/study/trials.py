@@ -4,6 +4,7 @@ What Optuna has no field for is stored in the attributes of a trial. One that wa
 `trial`, `asked_after` (how many trials had ended by then), its `config` and its `mixing_ratio`.
 Once it has ended it also has `told_as` (how many had ended before it), its `cost`, and how it
 ended. A `sibling` holds another mixture of a trial. An observation made elsewhere has an `origin`.
+The `points` of a completed trial are all that it released, and alone hold its global learner.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.codec import from_dict
-from generalist_core.config.mixing import as_ratio
+from generalist_core.config.mixing import GLOBAL, as_ratio
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import Floor
@@ -166,6 +167,28 @@ def point_of(trial: FrozenTrial, config: Mapping[str, Any], goals: Goals) -> Fro
     )
 
 
+def points_of(trial: FrozenTrial, config: Mapping[str, Any], goals: Goals) -> list[FrontPoint]:
+    """The operating point of a completed trial or sibling, and the global learner's beside it.
+
+    The global learner has no ratio, so that it is no observation: it stands among the `points` of
+    the trial that was asked, and nowhere else.
+    """
+    released = points_from_dicts(trial.user_attrs.get("points", ()))
+    learners = [
+        FrontPoint(
+            trial=trial.user_attrs["trial"],
+            mixing_ratio=GLOBAL,
+            accuracies={name: point.accuracies[name] for name in goals.objectives},
+            n_images=point.n_images,
+            epoch=point.epoch,
+            config=config,
+        )
+        for point in released
+        if point.mixing_ratio == GLOBAL
+    ]
+    return [point_of(trial, config, goals), *learners]
+
+
 def missing_siblings(
     asked: FrozenTrial, later: Iterable[FrozenTrial], goals: Goals
 ) -> list[FrozenTrial]:
@@ -175,15 +198,18 @@ def missing_siblings(
         for trial in (asked, *later)
         if trial.user_attrs.get("trial") == asked.user_attrs["trial"]
     }
-    points = points_from_dicts(asked.user_attrs["points"])
-    return [_sibling(asked, point, goals) for point in points if point.mixing_ratio not in present]
+    return [
+        _sibling(asked, ratio, point, goals)
+        for point in points_from_dicts(asked.user_attrs["points"])
+        if (ratio := point.mixing_ratio) != GLOBAL and ratio not in present
+    ]
 
 
-def _sibling(asked: FrozenTrial, point: OperatingPoint, goals: Goals) -> FrozenTrial:
-    params = ratio_params(point.mixing_ratio, len(asked.user_attrs["config"]["experts"]))
+def _sibling(asked: FrozenTrial, ratio: Ratio, point: OperatingPoint, goals: Goals) -> FrozenTrial:
+    params = ratio_params(ratio, len(asked.user_attrs["config"]["experts"]))
     attributes = {
         "trial": asked.user_attrs["trial"],
-        "mixing_ratio": point.mixing_ratio,
+        "mixing_ratio": ratio,
         "n_images": point.n_images,
         "epoch": point.epoch,
         "told_as": asked.user_attrs["told_as"],

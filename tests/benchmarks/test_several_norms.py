@@ -20,8 +20,8 @@ def test_all_methods_cost_about_the_same_and_are_judged_by_union() -> None:
     experts = trained["experts, mixed"]
     assert [*trained] == ["experts, mixed", *JOINT]
     assert experts.cost == 4 * 128 * (3 + 23 + 23)
-    assert [run.epochs for run in trained.values()] == [4, 4, 4, 9]
-    costs = {"worst": 45, "average": 46, "random": 23}
+    assert [run.epochs for run in trained.values()] == [4, 4, 5, 4, 9, 8]
+    costs = {"worst": 45, "steepest": 20 + 20 + 3, "average": 46, "random": 23, "adaptive": 24}
     for name, combine in JOINT.items():
         assert trained[name].cost == trained[name].epochs * 128 * costs[combine]
     for run in trained.values():

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from generalist_core.config.mixing import GLOBAL
 from search.cli.main import main
 from search.files import load_sealed
 from search.folders import SweepFolder
@@ -86,11 +87,12 @@ def unlawful(folder: Path, n_trials: int) -> list[str]:
 
 
 def _rest(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """The other mixtures; the global learner has no ratio, and no sibling."""
     attributes = trial.user_attrs
     return [
         point
         for point in attributes["points"]
-        if point["mixing_ratio"] != attributes["mixing_ratio"]
+        if point["mixing_ratio"] not in (attributes["mixing_ratio"], GLOBAL)
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from optuna.storages import InMemoryStorage
 
 from generalist_core.config import as_weights
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.running.trial import with_release_ratio
@@ -89,7 +90,9 @@ def story(ledger: Ledger) -> Iterator[Ledger]:
 
     def release(number: int) -> None:
         trial = trials[number]
-        ledger.tell_released(trial.trial, scattered(trial, source), COST)
+        points = scattered(trial, source)
+        learner = dataclasses.replace(points[0], mixing_ratio=GLOBAL)
+        ledger.tell_released(trial.trial, [*points, learner], COST)
 
     calls: list[Callable[[], None]] = [
         ask,

@@ -315,7 +315,7 @@ RUNS: dict[str, TrainConfig] = {
         f"{combine} of norms": with_expert(
             two_experts(), "robust", attack=SeveralAttacks(parts=NORM_ATTACKS, combine=combine)
         )
-        for combine in ("worst", "average", "random")
+        for combine in ("worst", "steepest", "average", "random", "adaptive")
     },
     "clipped, rising rates": with_expert(
         with_expert(

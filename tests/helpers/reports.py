@@ -13,6 +13,7 @@ from optuna.storages import InMemoryStorage
 
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import replace_at
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.report.contents import gather
@@ -43,8 +44,10 @@ def accuracies(proposal: Proposal, ratio: Ratio, objectives: tuple[str, ...]) ->
     return {name: natural if name == "natural" else others for name in objectives}
 
 
-def ledger_of(n: int, objectives: tuple[str, ...] = TWO, of: Space = space) -> Ledger:
-    """`n` completed trials, random in a space."""
+def ledger_of(
+    n: int, objectives: tuple[str, ...] = TWO, of: Space = space, *, with_global: bool = False
+) -> Ledger:
+    """`n` completed trials, random in a space, with global learners better than their mixtures."""
     sampler = build_samplers("random", seed=1, n_startup=1)
     ledger = Ledger(InMemoryStorage(), objectives, sampler_of=sampler)
     for _ in range(n):
@@ -58,6 +61,10 @@ def ledger_of(n: int, objectives: tuple[str, ...] = TWO, of: Space = space) -> L
             )
             for r in dict.fromkeys((0.0, 0.5, 1.0, proposal.mixing_ratio))
         ]
+        if with_global:
+            better = {name: value + 0.15 for name, value in points[1].accuracies.items()}
+            learner = dataclasses.replace(points[1], mixing_ratio=GLOBAL, accuracies=better)
+            points.append(learner)
         ledger.tell_released(proposal.trial, points, COST)
     return ledger
 

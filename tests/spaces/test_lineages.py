@@ -45,6 +45,7 @@ def test_every_suggestion_is_a_short_branch_of_a_robust_warm_up(space: str, pres
         assert config.sync.is_sync(config.sync.start_epoch)
         assert config.weights_at(config.sync.start_epoch) == (0.0, 1.0)
         assert config.evaluation.release == "last"
+        assert not config.evaluation.release_global
 
 
 @pytest.mark.parametrize("length", range(1, 7))

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from generalist_core.attacks.gradient import drawn, margin, n_gradients, perturb
+from generalist_core.attacks.balls import BALLS
+from generalist_core.attacks.gradient import (
+    cross_entropy_of,
+    drawn,
+    input_gradient,
+    margin,
+    n_gradients,
+    perturb,
+)
 from generalist_core.config import FGSM, NFGSM, PGD, Attack, ModelConfig, SeveralAttacks
 from generalist_core.config.suite import standard_pgd
 from generalist_core.models.build import build_model
@@ -317,15 +325,71 @@ def test_the_worst_of_several_attacks_is_that_of_each_image() -> None:
     assert all(torch.equal(worst[i], each[k, i]) for i, k in enumerate(which.tolist()))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_the_steepest_path_loses_no_less_than_the_first_step_of_each_attack(steps: int) -> None:
+    """On a linear model of two classes, where no later step lowers the loss; one step is equal."""
+    model, x = LinearNet((2, 4, 4)), random_images(60, 2, 4, 4)
+    y = torch.arange(60) % 2
+    parts = tuple(
+        PGD(epsilon=epsilon, norm=norm, steps=steps, relative_step_size=0.3, random_start=False)
+        for norm, epsilon in (("linf", 0.1), ("l2", 0.5), ("l1", 1.5))
+    )
+
+    def losses(images: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(model(images), y, reduction="none")
+
+    found = losses(perturb(SeveralAttacks(parts=parts, combine="steepest"), model, x, y, noise()))
+    gradient, nothing = input_gradient(model, x, cross_entropy_of(y)), torch.zeros_like(x)
+    first = []
+    for part in parts:
+        ball = BALLS[part.norm]
+        step = part.step_size * ball.steepest(gradient, x, nothing, part.epsilon)
+        first.append(losses(x + ball.project(step, x, part.epsilon)))
+    highest, which = torch.stack(first).max(0)
+    assert {*which.tolist()} != {0}
+    assert (found >= highest - 1e-12).all()
+    if steps == 1:
+        torch.testing.assert_close(found, highest, rtol=0, atol=1e-12)
+    else:
+        assert (found > highest + 1e-3).all()
+
+
+def test_the_steepest_path_ends_in_one_of_the_balls() -> None:
+    model, x = conv_net(torch.float64), random_images(60, 2, 4, 4)
+    y, parts = torch.arange(60) % 3, NORM_ATTACKS
+    parts = tuple(dataclasses.replace(part, steps=5) for part in parts)
+    several = SeveralAttacks(parts=parts, combine="steepest")
+    crafted = perturb(several, model, x, y, noise())
+    assert torch.equal(crafted, perturb(several, model, x, y, noise(1)))
+    sizes = {"linf": torch.inf, "l2": 2, "l1": 1}
+    inside = torch.stack(
+        [
+            torch.linalg.vector_norm((crafted - x).flatten(1), sizes[part.norm], 1)
+            <= part.epsilon + 1e-9
+            for part in parts
+        ]
+    )
+    assert inside.any(0).all()
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    losses = [F.cross_entropy(model(images), y, reduction="sum") for images in (x, crafted)]
+    assert losses[1] > losses[0]
+
+
 def test_one_of_several_attacks_is_drawn_for_a_batch() -> None:
     """Each is drawn about equally often, and then attacks with the noise that follows."""
     model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
     several = SeveralAttacks(parts=NORM_ATTACKS, combine="random")
     source = noise()
-    which = [NORM_ATTACKS.index(drawn(several, x, source)) for _ in range(300)]
+    which = [drawn(several, x, source) for _ in range(300)]
     assert min(which.count(k) for k in range(3)) > 70
+    which = [drawn(several, x, source, [0.6, 0.2, 0.2]) for _ in range(300)]
+    assert [which.count(k) / 300 for k in range(3)] == pytest.approx([0.6, 0.2, 0.2], abs=0.09)
+    which = [drawn(several, x, source, [0.0, 1.0, 0.0]) for _ in range(2000)]
+    assert {*which} == {0, 1, 2}
+    assert which.count(1) > 1900
     for seed in range(5):
         rest = noise(seed)
-        one = drawn(several, x, rest)
+        one = NORM_ATTACKS[drawn(several, x, rest)]
         expected = perturb(one, model, x, Y, rest)
         assert torch.equal(perturb(several, model, x, Y, noise(seed)), expected)

@@ -48,14 +48,27 @@ BROKEN: list[Broken] = [
     ),
     (
         SeveralAttacks,
-        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, loss="kl")), "combine": "random"},
-        "`parts` must cost the same with combine='random'",
+        {"parts": (PGD(epsilon=0.1), PGD(epsilon=0.1, loss="kl")), "combine": "adaptive"},
+        "`parts` must cost the same with combine='adaptive'",
         "loss=['cross-entropy', 'kl']",
+    ),
+    *(
+        (
+            SeveralAttacks,
+            {"parts": (PGD(epsilon=0.1), other), "combine": "steepest"},
+            "same steps, loss='cross-entropy' and momentum=0 with combine='steepest'",
+            message,
+        )
+        for other, message in (
+            (PGD(epsilon=0.1, steps=3), "steps=[10, 3]"),
+            (PGD(epsilon=0.1, loss="margin"), "'margin'"),
+            (PGD(epsilon=0.1, momentum=0.5), "momentum=[0.0, 0.5]"),
+        )
     ),
     (
         SeveralAttacks,
         {"parts": (PGD(epsilon=0.1),) * 2, "combine": "mean"},
-        "`combine` must be one of worst, average, random",
+        "`combine` must be one of worst, steepest, average, random",
         "'mean'",
     ),
 ]

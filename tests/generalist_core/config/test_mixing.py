@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from generalist_core.config import MixingConfig, RatioSchedule, SyncConfig, as_weights
-from generalist_core.config.mixing import rounded, shares_of, weights_of
+from generalist_core.config.mixing import (
+    GLOBAL,
+    Released,
+    as_released,
+    ratio_text,
+    released_order,
+    released_text,
+    rounded,
+    shares_of,
+    weights_of,
+)
 from generalist_core.validation import InvalidConfigError
 from tests.helpers.refused import Broken, refusal_of
 
@@ -121,3 +133,23 @@ def test_rounded_weights_have_six_decimals_and_are_a_ratio(n: int) -> None:
         short = rounded(weights)
         assert as_weights(short, n) == pytest.approx(weights, abs=n * 1e-6)
         assert all(len(str(weight)) <= len("0.123456") for weight in short)
+
+
+@pytest.mark.parametrize(
+    ("released", "text", "words"),
+    [
+        (0.31249, "0.312", "mixing ratio 0.312"),
+        ((0.2, 0.3, 0.5), "0.2-0.3-0.5", "mixing ratio 0.2-0.3-0.5"),
+        (GLOBAL, "global", "global learner"),
+    ],
+)
+def test_what_is_released_is_printed_stored_and_read(
+    released: Released, text: str, words: str
+) -> None:
+    assert (ratio_text(released), released_text(released)) == (text, words)
+    assert as_released(json.loads(json.dumps(released))) == released
+
+
+def test_the_global_learner_comes_after_all_mixtures() -> None:
+    for ratios in ((0.0, 1.0), ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0))):
+        assert sorted([GLOBAL, *ratios], key=released_order) == [*ratios, GLOBAL]

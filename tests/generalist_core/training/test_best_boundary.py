@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from generalist_core.config import TrainConfig
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.training.averaging import Weights
 from generalist_core.training.best_boundary import BestBoundary
 from generalist_core.training.trainer import GeneralistTrainer
@@ -54,9 +55,11 @@ def test_fewer_images_leave_more_room_for_noise() -> None:
 def test_it_keeps_copies() -> None:
     weights: Weights = [torch.zeros(2)]
     best = BestBoundary()
-    best.see(1, {"natural": 0.5}, N_IMAGES, [weights])
+    best.see(1, {"natural": 0.5}, N_IMAGES, [weights], weights)
     weights[0] += 1
     assert best.averages[0][0].tolist() == [0, 0]
+    assert best.global_learner is not None
+    assert best.global_learner[0].tolist() == [0, 0]
 
 
 BEST = 4
@@ -91,7 +94,8 @@ def trained(config: TrainConfig, *, halt: bool = False) -> GeneralistTrainer:
 
 
 def judged(trainer: GeneralistTrainer) -> list[tuple[float, int]]:
-    return [(point.accuracies["robust"], point.epoch) for point in trainer.release([0.0, 0.5])]
+    points = trainer.release([0.0, 0.5, GLOBAL])
+    return [(point.accuracies["robust"], point.epoch) for point in points]
 
 
 def test_an_overfitted_training_releases_its_best_boundary() -> None:
@@ -102,7 +106,9 @@ def test_an_overfitted_training_releases_its_best_boundary() -> None:
     for _ in range(BEST):
         until.train_epoch()
     assert trainer.release_epoch == BEST
+    assert list(trainer.averages()) == ["natural", "robust", GLOBAL]
     assert same_bits(trainer.averages(), until.averages())
+    assert not same_bits(trainer.released(GLOBAL), trainer.global_learner)
     assert judged(trainer) == judged(until)
     assert {epoch for _, epoch in judged(trainer)} == {BEST}
 
@@ -111,6 +117,17 @@ def test_a_stopped_training_that_goes_on_still_knows_it() -> None:
     whole, halting = (trained(two_experts(epochs=6), halt=halt) for halt in (False, True))
     assert halting.release_epoch == whole.release_epoch == BEST
     assert same_bits(halting.averages(), whole.averages())
+
+
+def test_a_checkpoint_without_the_best_global_learner_releases_the_mixtures_alone() -> None:
+    """Those of versions that released no global learner are such."""
+    trainer = trained(two_experts(epochs=6))
+    expected, state = trainer.release()[:-1], trainer.state_dict()
+    del state["best"]["global_learner"]
+    later = overfitting(trainer.config)
+    later.load_state_dict(state)
+    assert later.release() == expected
+    assert list(later.averages()) == ["natural", "robust"]
 
 
 def test_by_request_the_last_epoch_counts() -> None:

@@ -38,8 +38,10 @@ BOTH = (PGD10, PGD(epsilon=0.5, norm="l2"))
         (PGD10, 20),
         (KL10, 21),
         (SeveralAttacks(parts=BOTH), 2 * 20 + 2),
+        (SeveralAttacks(parts=BOTH, combine="steepest"), 20 + 2 * 10),
         (SeveralAttacks(parts=BOTH, combine="average"), 2 * 20),
         (SeveralAttacks(parts=BOTH, combine="random"), 20),
+        (SeveralAttacks(parts=BOTH, combine="adaptive"), 20 + 1),
     ],
 )
 def test_attacks(attack: Attack, cost: int) -> None:
@@ -81,7 +83,7 @@ def test_a_run_costs_the_sum_of_its_parts() -> None:
     assert cost_of(trainer, trainer.evaluate) == 12 * 1 + 12 * attacked
     train_to(trainer, 3)
     assert cost_of(trainer, trainer.evaluate) == 12 * attacked
-    assert cost_of(trainer, trainer.release) == 3 * 12 * attacked
+    assert cost_of(trainer, trainer.release) == (3 + 1) * 12 * attacked
 
 
 def cost_of(trainer: GeneralistTrainer, work: Callable[[], object]) -> int:
@@ -132,10 +134,16 @@ def test_the_forwards_of_an_evaluation_are_those_that_it_counts() -> None:
         assert cost_of(trainer, work) == model.n_images - before + n_gradients
 
 
-@pytest.mark.parametrize("combine", ["worst", "average", "random"])
+@pytest.mark.parametrize("combine", ["worst", "steepest", "average", "random", "adaptive"])
 def test_the_forwards_of_several_attacks_are_those_that_happen(combine: str) -> None:
     """Two steps of three attacks, or of one; three forwards to choose; one update or three."""
-    counted = {"worst": (3 * 2, 3, 1), "average": (3 * 2, 0, 3), "random": (2, 0, 1)}
+    counted = {
+        "worst": (3 * 2, 3, 1),
+        "steepest": (2, 2 * 3, 1),
+        "average": (3 * 2, 0, 3),
+        "random": (2, 0, 1),
+        "adaptive": (2, 1, 1),
+    }
     gradients, choices, updates = counted[combine]
     trainer = GeneralistTrainer(
         RUNS[f"{combine} of norms"],

@@ -25,6 +25,7 @@ from generalist_core.config import (
     ExpertConfig,
     MixUp,
     PiecewiseLinear,
+    SeveralAttacks,
 )
 from generalist_core.models.build import build_model
 from generalist_core.randomness import Noise, global_seed
@@ -46,6 +47,7 @@ from tests.helpers.problems import (
     tiny_dataset,
     tiny_split,
     two_experts,
+    with_expert,
 )
 
 SHAPE = (1, 4, 4)
@@ -378,3 +380,36 @@ def test_a_model_that_exists_is_neither_trained_nor_frozen() -> None:
     assert same_bits(existing.state_dict(), before)
     assert all(parameter.requires_grad for parameter in existing.parameters())
     assert same_bits(*ends)
+
+
+ADAPTIVE = SeveralAttacks(
+    parts=(PGD(epsilon=1.0, steps=2), PGD(epsilon=0.0, steps=2)), combine="adaptive"
+)
+
+
+def test_attacks_are_drawn_by_running_errors_which_a_stopped_training_keeps() -> None:
+    """One is never withstood, and the other is in the end, as it changes nothing."""
+    config = with_expert(two_experts(epochs=40), "robust", attack=ADAPTIVE)
+    trainer = GeneralistTrainer(config, tiny_dataset())
+    assert trainer.expert("robust").errors == [1.0, 1.0]
+    for _ in range(20):
+        trainer.train_epoch()
+    strong, weak = trainer.expert("robust").errors
+    assert weak < strong
+    assert weak < 1.0
+    again = GeneralistTrainer(config, tiny_dataset())
+    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    assert again.expert("robust").errors == [strong, weak]
+    trainer.train_epoch()
+    assert again.expert("robust").errors == [strong, weak] != trainer.expert("robust").errors
+
+
+@pytest.mark.parametrize("n_accumulations", [1, 3])
+def test_the_running_error_is_that_of_the_images_that_are_trained_on(n_accumulations: int) -> None:
+    config = with_expert(two_experts(), "robust", attack=ADAPTIVE)
+    run = dataclasses.replace(config, n_accumulations=n_accumulations)
+    learner, split = GeneralistTrainer(run, tiny_dataset()).expert("robust"), tiny_dataset().train
+    crafted = learner.craft(split.images, split.labels, noise())
+    with torch.no_grad():
+        wrong = (learner.model(crafted).argmax(1) != split.labels).double().mean().item()
+    assert sorted(learner.errors) == pytest.approx([0.9 + 0.1 * wrong, 1.0])

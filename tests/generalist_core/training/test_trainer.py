@@ -31,6 +31,7 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.config.codec import to_dict
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.norms import corners_and_centre
 from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
@@ -421,10 +422,11 @@ def test_released_points_are_the_mixtures_accuracies() -> None:
     config = dataclasses.replace(three_experts(), seed=3)
     trainer = trained(config, 5)
     points = trainer.release()
-    assert [point.mixing_ratio for point in points] == list(config.evaluation.release_ratios)
+    released = [*config.evaluation.release_ratios, GLOBAL]
+    assert [point.mixing_ratio for point in points] == released
     model = build_model(config.model, 2, (1, 4, 4), seed=9).eval()
     for point in points:
-        weights = trainer.mixture(point.mixing_ratio)
+        weights = trainer.released(point.mixing_ratio)
         load_weights(model, dict(zip(model_names(trainer), weights, strict=True)))
         verdicts = evaluate(
             model, tiny_dataset().validation, config.evaluation, seed=3, dtype=torch.float32
@@ -494,6 +496,25 @@ def test_what_is_in_training_is_judged_on_the_first_images_that_releases_are_jud
     assert trainer.release([0.5])[0].n_images == 12
 
 
+def test_the_global_learner_is_released_after_a_sync_unless_it_is_not_asked_for() -> None:
+    config = two_experts()
+    trainer, names = start(config), ["natural", "robust"]
+    for _ in range(config.sync.start_epoch):
+        assert GLOBAL not in [point.mixing_ratio for point in trainer.release()]
+        assert list(trainer.averages()) == names
+        trainer.train_epoch()
+    assert not trainer.releases_global
+    trainer.train_epoch()
+    point = trainer.release()[-1]
+    assert point == trainer.release([GLOBAL])[0]
+    assert point.accuracies == trainer.judge(GLOBAL, attacked=True)
+    assert same_bits(list(trainer.averages()[GLOBAL].values()), trainer.global_learner)
+    without = dataclasses.replace(config.evaluation, release_global=False)
+    other = trained(dataclasses.replace(config, evaluation=without), trainer.epoch)
+    assert other.release() == trainer.release()[:-1]
+    assert list(other.averages()) == names
+
+
 def test_two_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> None:
     evaluation = dataclasses.replace(two_experts().evaluation, n_refinements=2)
     config = with_expert(two_experts(evaluation=evaluation), "natural", optimizer=SGD(lr=0.5))
@@ -519,7 +540,7 @@ def test_three_experts_release_refined_ratios_too(monkeypatch: pytest.MonkeyPatc
     def accuracies(ratio: tuple[float, ...]) -> dict[str, float]:
         return {"natural": ratio[0] ** 0.5, "union": (1 - ratio[0]) ** 0.5}
 
-    monkeypatch.setattr(trainer, "judge_mixture", accuracies)
+    monkeypatch.setattr(trainer, "judge_released", accuracies)
     points = trainer.release()
     ratios = [point.mixing_ratio for point in points]
     assert ratios[:4] == list(corners_and_centre(3))

@@ -109,6 +109,15 @@ def test_the_card_tells_what_was_measured_and_how(swept: Sweep, tmp_path: Path) 
     assert card["file"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
+def test_the_global_learner_is_exported_as_it_was_trained(swept: Sweep, tmp_path: Path) -> None:
+    card = export(swept, "0001-global", tmp_path / "model.pt")
+    assert (card["trial"], card["mixing_ratio"]) == ("0001", "global")
+    averages = load_tensors(swept.folder / "trials" / "0001" / "averages.pt")
+    found = torch.load(tmp_path / "model.pt", weights_only=True)
+    for name, tensor in averages["global"].items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
 def test_verified_results_stand_in_the_card(own: Sweep, tmp_path: Path) -> None:
     assert export(own, "knee", tmp_path / "before.pt")["test"] is None
     document = verify(own, VerifyConfig(attacks=("fgsm",), n_images=20))

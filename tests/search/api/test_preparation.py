@@ -11,6 +11,7 @@ import pytest
 import search
 from generalist_core.models.build import build_model
 from generalist_core.models.state import averaged_tensors
+from generalist_core.training.cost import evaluation_cost
 from generalist_core.validation import InvalidConfigError
 from search.api.preparation import rehearse
 from search.config import Resources, SweepConfig
@@ -29,6 +30,12 @@ def test_a_request_is_rehearsed_and_its_cost_is_known(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert made.trial_cost is not None
     assert made.cost == 3 * made.trial_cost
+    evaluation = replace(REQUEST.base.evaluation, release_global=False)
+    base = replace(REQUEST.base, evaluation=evaluation)
+    without = rehearse(replace(REQUEST, base=base), tmp_path / "out").trial_cost
+    assert without is not None
+    n_images = REQUEST.base.data.n_validation
+    assert made.trial_cost - without == n_images * evaluation_cost(evaluation)
     model = build_model(REQUEST.base.model, 10, (1, 8, 8), seed=0)
     weights = sum(tensor.nbytes for tensor in averaged_tensors(model).values())
     assert made.room == room_needed(made.config, SPACES["smoke"], weights)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.validation import InvalidConfigError
 from search.front.front import Front
 from search.front.pick import is_rule, pick
@@ -124,7 +125,7 @@ def test_the_reason_says_how_sure_it_is() -> None:
     assert pick(front_of(BENT), "max robust").reason == "The largest robust accuracy on the front."
 
 
-RATIOS: list[float | tuple[float, ...]] = [0.0, 0.123456, 0.5, 1.0, 1e-05, (0.2, 0.3, 0.5)]
+RATIOS: list[Released] = [0.0, 0.123456, 0.5, 1.0, 1e-05, (0.2, 0.3, 0.5), GLOBAL]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,8 @@ RATIOS: list[float | tuple[float, ...]] = [0.0, 0.123456, 0.5, 1.0, 1e-05, (0.2,
         ("0.00001", 4),
         ("0.2-0.3-0.5", 5),
         ("0.2-3e-1-.5", 5),
+        ("global", 6),
+        ("GLOBAL", 6),
     ],
 )
 def test_a_ratio_is_found_as_it_is_printed_and_exactly(text: str, index: int) -> None:
@@ -196,6 +199,8 @@ BAD = {
     "no such ratio": ("0-0.7", "0.7.*0000 released 0.5"),
     "no ratio at all": ("0-", "TRIAL-RATIO"),
     "half an exponent": ("0-1e", "TRIAL-RATIO"),
+    "no global learner": ("0-global", "0000 released 0.5"),
+    "half a name": ("0-glob", "TRIAL-global"),
     "other weights": ("0-0.5-0.5", "0000 released 0.5"),
 }
 

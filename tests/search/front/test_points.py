@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import beta
 
 from generalist_core.config import Ratio
-from search.front.points import accuracies_text, release_curves, trial_id
+from generalist_core.config.mixing import GLOBAL
+from search.front.points import accuracies_text, by_trial, release_curves, trial_id
 from tests.helpers.points import point
 
 
@@ -87,3 +88,11 @@ def test_release_curves_are_sorted_by_mixing_ratio() -> None:
     ]
     curves = {curve[0].trial: [p.mixing_ratio for p in curve] for curve in release_curves(points)}
     assert curves == {"0001": [0.25, 1.0], "0000": [0.5]}
+
+
+def test_the_global_learner_has_a_name_and_no_place_in_a_curve() -> None:
+    mixture = point(0.9, 0.3, "0004")
+    learner = dataclasses.replace(mixture, mixing_ratio=GLOBAL)
+    assert (learner.name, learner.is_global, mixture.is_global) == ("0004-global", True, False)
+    assert release_curves([learner, mixture]) == [[mixture]]
+    assert by_trial([learner, mixture]) == {"0004": [learner, mixture]}

@@ -31,6 +31,13 @@ def test_each_point_has_its_accuracies_with_intervals(tmp_path: Path) -> None:
             assert interval_text(accuracy, point.interval(name)) in row
 
 
+def test_the_table_says_which_point_is_the_global_learner(tmp_path: Path) -> None:
+    front = ledger_of(3, with_global=True).results.front()
+    rows = [line for line in lines_of(tmp_path, front) if line.startswith("│")]
+    assert [" global │" in row for row in rows] == [point.is_global for point in front.points]
+    assert any(point.is_global for point in front.points)
+
+
 def test_repeats_stand_beside_the_point_that_they_repeat(tmp_path: Path) -> None:
     front = ledger_of(1).results.front()
     point = front.points[0]

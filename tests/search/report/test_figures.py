@@ -73,6 +73,23 @@ def test_the_knee_and_the_chosen_point_have_rings(tmp_path: Path) -> None:
     assert "chosen" not in names
 
 
+@pytest.mark.parametrize("objectives", [TWO, THREE])
+def test_global_learners_have_stars_and_the_table_says_so(
+    tmp_path: Path, objectives: tuple[str, ...]
+) -> None:
+    ledger = ledger_of(3, objectives, with_global=True)
+    learners = [point for point in ledger.results.points() if point.is_global]
+    page = page_of(tmp_path, ledger)
+    assert {point.name for point in learners} & {p.name for p in ledger.results.front().points}
+    places = [[round(100 * p.accuracies[name], 4) for name in TWO] for p in learners]
+    assert drawn(page.figures["front"], "global learner") == [*map(tuple, places)]
+    assert ">global</span>" in report_html(gather(tmp_path, ledger.results))
+    curves = drawn(page.figures["front"], "release curves")
+    assert len(curves) == sum(not p.is_global for p in ledger.results.points()) + 3
+    plain = page_of(tmp_path, ledger_of(3, objectives)).figures["front"]["data"]
+    assert "global learner" not in [trace.get("name") for trace in plain]
+
+
 def test_the_intervals_of_many_points_are_a_band(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

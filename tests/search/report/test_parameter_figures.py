@@ -59,6 +59,19 @@ def test_a_slice_of_names_has_their_ticks(tmp_path: Path) -> None:
     assert layout["xaxis"]["ticktext"] == ["as-is", "later"]
 
 
+def test_the_global_learner_has_no_ratio(tmp_path: Path) -> None:
+    """It stands at the foot of the axis of the ratio, and is left out of the slice."""
+    ledger = ledger_of(3, with_global=True)
+    page, points = page_of(tmp_path, ledger), ledger.results.points()
+    (axis,) = [axis for axis in axes(page) if axis["label"] == "mixing ratio"]
+    at_foot = [value == min(axis["values"]) for value in axis["values"]]
+    assert at_foot == [point.is_global for point in points]
+    assert axis["ticktext"][0] == "not set"
+    dots = [t for t in page.figures["slice-0"]["data"] if t["mode"] == "markers"]
+    n_mixtures = sum(not point.is_global for point in points)
+    assert sum(len(trace["x"]) for trace in dots) == 2 * n_mixtures
+
+
 def test_mixtures_of_a_trial_are_joined_by_ratio(tmp_path: Path) -> None:
     ledger = ledger_of(3)
     figure = page_of(tmp_path, ledger).figures["slice-0"]

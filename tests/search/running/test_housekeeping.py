@@ -198,26 +198,28 @@ def _weights(folder: Path) -> int:
 
 
 def test_the_room_of_a_sweep_by_hand() -> None:
-    """In units of the model: 2 averages a trial; weights, average and momentum of a warm-up."""
+    """In units of the model: 2 averages and the global learner of a trial, 3 of a warm-up."""
     base = short(epochs=6)
     request = SweepConfig(base=base, space="lineages", trials=10)
-    # the robust expert's optimizer is searched: two tensors of Adam
+    # branches do not release it; the robust expert's optimizer is searched: two tensors of Adam
     assert room_needed(request, SPACES["lineages"], 1) == Room(
         trials=10, kept=10 * 2 + 10 * 4, running=2 * (3 + 4 + 1)
     )
     # of five epochs at most; three trials leave two states and their own last ones
     mixing = replace(request, space="mixing")
     assert room_needed(mixing, SPACES["mixing"], 1) == Room(
-        trials=10, kept=10 * 2 + (5 + 5) * 3, running=2 * (2 * 3 + 1 + 2)
+        trials=10, kept=10 * 3 + (5 + 5) * 3, running=2 * (2 * 3 + 1 + 3)
     )
     three = replace(mixing, trials=3)
-    assert room_needed(three, SPACES["mixing"], 1).kept == 3 * 2 + (4 + 3) * 3
+    assert room_needed(three, SPACES["mixing"], 1).kept == 3 * 3 + (4 + 3) * 3
     # the natural expert's rate is searched: each trial has its own
     smoke = replace(request, space="smoke", trials=None, time_budget_s=1.0)
-    assert room_needed(smoke, SPACES["smoke"], 1).kept == 2 + (2 + 1) * 3
-    assert room_needed(replace(smoke, trials=5), SPACES["smoke"], 1).kept == 5 * 2 + (5 + 5) * 3
+    assert room_needed(smoke, SPACES["smoke"], 1).kept == 3 + (2 + 1) * 3
+    assert room_needed(replace(smoke, trials=5), SPACES["smoke"], 1).kept == 5 * 3 + (5 + 5) * 3
     bounded = replace(smoke, trials=5, warmups=WarmupConfig(folder="store", max_bytes=4))
-    assert room_needed(bounded, SPACES["smoke"], 1).kept == 5 * 2 + 4
+    assert room_needed(bounded, SPACES["smoke"], 1).kept == 5 * 3 + 4
+    alone = replace(base, evaluation=replace(base.evaluation, release_global=False))
+    assert room_needed(replace(bounded, base=alone), SPACES["smoke"], 1).kept == 5 * 2 + 4
 
 
 def test_too_little_room_is_said(tmp_path: Path) -> None:

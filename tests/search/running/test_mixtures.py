@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.models.state import state_of
 from generalist_core.training.averaging import load_weights, named, weights_of
 from search.api.saved_models import load_model
 from search.files import load_sealed, load_tensors, save_sealed
-from search.running.mixtures import mixed_state
+from search.folders import SweepFolder
+from search.running.mixtures import mixed_state, point_state
 from tests.helpers.problems import two_experts
 from tests.helpers.tiny import begin, finish
 
@@ -22,6 +24,16 @@ def test_any_mixture_can_be_made_again_from_the_averages(tmp_path: Path) -> None
     mixed = mixed_state(load_tensors(trial.files.averages), 0.37)
     expected = trial.trainer.mixture(0.37)
     assert all(torch.equal(a, b) for a, b in zip(mixed.values(), expected, strict=True))
+
+
+def test_the_global_learner_is_kept_beside_the_averages(tmp_path: Path) -> None:
+    files = SweepFolder(tmp_path)
+    trial = finish(begin(files.trial("0000").root))
+    state = point_state(files, "0000", GLOBAL)
+    expected = trial.trainer.global_learner
+    assert all(torch.equal(a, b) for a, b in zip(state.values(), expected, strict=True))
+    half = point_state(files, "0000", 0.5)
+    assert not all(torch.equal(a, b) for a, b in zip(state.values(), half.values(), strict=True))
 
 
 def test_an_expert_without_weight_need_not_be_there(tmp_path: Path) -> None:

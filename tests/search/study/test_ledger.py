@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import from_dict, replace_at
+from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.presets import short
 from search.config import SAMPLERS
 from search.errors import SweepInterruptedError
@@ -37,6 +39,34 @@ def test_every_released_mixture_is_an_observation_with_its_own_ratio() -> None:
         }
     found = {(p.trial, p.mixing_ratio): p.accuracies for p in ledger.results.points()}
     assert found == {(proposal.trial, p.mixing_ratio): p.accuracies for p in points}
+
+
+def test_the_global_learner_is_a_point_and_no_observation() -> None:
+    """The sampler's study, its suggestions and a warm start are those of a ledger without it."""
+    ledger, plain = new_ledger("tpe"), new_ledger("tpe")
+    learners = {}
+    for _ in range(12):
+        proposal = ledger.ask(SPACES["mixing"], short())
+        assert plain.ask(SPACES["mixing"], short()) == proposal
+        points = release(proposal)
+        learners[proposal.trial] = dataclasses.replace(
+            points[0], mixing_ratio=GLOBAL, accuracies={"natural": 0.9, "robust": 0.6}
+        )
+        ledger.tell_released(proposal.trial, [*points, learners[proposal.trial]], COST)
+        plain.tell_released(proposal.trial, points, COST)
+    assert ledger.results.observations("a") == plain.results.observations("a")
+    found = {p.trial: p for p in ledger.results.points() if p.is_global}
+    assert {name: p.accuracies for name, p in found.items()} == {
+        name: p.accuracies for name, p in learners.items()
+    }
+    assert "0000-global" in [point.name for point in ledger.results.front().points]
+    volumes = (ledger.results.history()[-1], ledger.results.front())
+    assert volumes[0].hypervolume == volumes[1].hypervolume
+    assert volumes[1].hypervolume > plain.results.front().hypervolume
+    ledger.resume()
+    assert {p.trial: p for p in ledger.results.points() if p.is_global} == found
+    ratio = plain.results.points()
+    assert [p for p in ledger.results.points() if not p.is_global] == ratio
 
 
 def test_trials_end_once_and_are_counted_without_siblings() -> None:
