@@ -37,7 +37,7 @@ from search.config import Growing, SuccessiveHalving
 from search.files import read_json, write_json
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.lineages import build_proposer
+from search.scheduling.proposers import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal

@@ -19,7 +19,7 @@ from benchmarks.simulator import SimulatedTrainer, World
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
 from search.config import Growing
-from search.scheduling.lineages import build_proposer
+from search.scheduling.proposers import build_proposer
 from search.study.ledger import Ledger
 from search.study.samplers import BUILDERS, N_STARTUP, build_samplers
 from search.study.storage import open_storage

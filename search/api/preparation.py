@@ -18,7 +18,7 @@ from search.config import CustomParts, Resources, SweepConfig
 from search.files import make_folder, require_new
 from search.running.housekeeping import Room, free_bytes, room_of
 from search.running.preflight import check_that_it_can_start, require_apart
-from search.scheduling.lineages import has_lineages
+from search.scheduling.proposers import has_lineages
 from search.study.folder import pinned_space
 from search.study.records import Observation
 from search.study.storage import absolute_url

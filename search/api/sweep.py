@@ -44,7 +44,8 @@ from search.running.session import (
 from search.running.trial import cached_dataset, read_metrics
 from search.scheduling.callbacks import Callback, Callbacks, MayFail
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.lineages import LineageProposer, build_proposer
+from search.scheduling.lineages import LineageProposer
+from search.scheduling.proposers import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
     Sweep,

@@ -22,12 +22,10 @@ from typing import Any
 from generalist_core.config import Ratio, TrainConfig
 from generalist_core.config.codec import from_dict, replace_at
 from generalist_core.config.mixing import vertex
-from generalist_core.data.splits import Dataset
-from generalist_core.training.cost import evaluation_cost, update_cost
+from generalist_core.training.cost import update_cost
 from search.config import Growing
 from search.front.points import FrontPoint, by_trial
-from search.scheduling.grid import GridProposer
-from search.scheduling.proposer import Proposer, SamplingProposer, Suggestion
+from search.scheduling.proposer import Proposer, Suggestion
 from search.study.ledger import Ledger
 from search.study.records import ExhaustedError, Proposal
 from spaces import Space, Trial, base_suggestion, paper_suggestion
@@ -347,32 +345,3 @@ def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:
     """The parameters, with few steps where the space asks for the expert's."""
     few = {f"experts.{expert}.attack.steps": FEW_STEPS}
     return {**params, **few} if few.keys() <= params.keys() else params
-
-
-def has_lineages(space: Space, base: TrainConfig) -> bool:
-    """Whether a space asks for the length of a branch."""
-    return LENGTH in base_suggestion(space, base)[0]
-
-
-def build_proposer(
-    ledger: Ledger,
-    space: Space,
-    base: TrainConfig,
-    growing: Growing,
-    data: Callable[[], Dataset],
-    *,
-    sampler: str = "tpe",
-) -> Proposer:
-    """The proposer that the space is made for; only for lineages is the `data` called for.
-
-    The sampler `grid` has its own, for any space.
-    """
-    if sampler == "grid":
-        return GridProposer(ledger, space, base)
-    if has_lineages(space, base):
-        images = data()
-        n_judged = len(images.validation)
-        n_images = min(base.evaluation.n_images or n_judged, n_judged)
-        cost = evaluation_cost(base.evaluation) * n_images / len(images.train)
-        return LineageProposer(ledger, space, base, growing, cost)
-    return SamplingProposer(ledger, space, base)

@@ -9,7 +9,7 @@ from typing import Any
 
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
-from search.scheduling.lineages import build_proposer
+from search.scheduling.proposers import build_proposer
 from search.study.folder import Sweep
 from search.study.records import RejectedError
 from spaces import Space

@@ -28,7 +28,8 @@ from search.config import Growing, SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Decision, Rungs
-from search.scheduling.lineages import LineageProposer, build_proposer
+from search.scheduling.lineages import LineageProposer
+from search.scheduling.proposers import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal

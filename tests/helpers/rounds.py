@@ -20,7 +20,7 @@ from search.config import Growing, SuccessiveHalving
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.lineages import build_proposer
+from search.scheduling.proposers import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -105,7 +105,8 @@ def small(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 def small_lineages(trial: Trial, base: TrainConfig) -> TrainConfig:
     """Two lineages, with three branches at each stage."""
-    config = with_steps(base, trial.suggest_int("experts.robust.attack.steps", 2, 3))
+    steps = trial.suggest_int("experts.robust.attack.steps", 2, 3)
+    config = with_steps(base, "robust", steps)
     start = trial.suggest_int(START, 1, LONGEST, log=True)
     config = as_lineage(config, start, start + trial.suggest_int(LENGTH, 1, 3))
     rests = trial.suggest_categorical("experts.robust.rests", [True])

@@ -6,7 +6,7 @@ import pytest
 
 from generalist_core.config.presets import short
 from search.scheduling.grid import GridProposer
-from search.scheduling.lineages import build_proposer
+from search.scheduling.proposers import build_proposer
 from search.study.failures import Failure
 from search.study.records import ExhaustedError
 from spaces import SPACES

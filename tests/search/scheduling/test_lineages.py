@@ -18,16 +18,13 @@ from search.scheduling.lineages import (
     LOW_BETA,
     Lineage,
     LineageProposer,
-    build_proposer,
-    has_lineages,
 )
-from search.scheduling.proposer import SamplingProposer
 from search.study.ledger import Ledger
 from search.study.records import Proposal, RejectedError
 from spaces import SPACES, Space, Trial
 from spaces.lineages import LINEAGE, branch, lineage_params
 from tests.helpers.ledgers import COST, PLANTED, new_ledger
-from tests.helpers.problems import tiny_dataset, with_expert
+from tests.helpers.problems import with_expert
 
 GROWING = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=2)
 POINT_COST = 2.0
@@ -369,36 +366,6 @@ def test_a_reopened_proposer_knows_what_it_knew(n_workers: int) -> None:
         assert again.hypervolume == proposer.hypervolume
     assert proposer.ledger.results.failure_kinds().keys() == {"error", "invalid"}
     assert max(len(lineage.stages) for lineage in proposer.lineages) >= 3
-
-
-# Which proposer
-
-
-def test_spaces_with_lineages_get_their_proposer_and_others_cost_nothing() -> None:
-    def no_data() -> None:
-        raise AssertionError
-
-    for name, space in SPACES.items():
-        if has_lineages(space, BASE):
-            proposer = build_proposer(new_ledger(), space, BASE, GROWING, tiny_dataset)
-            assert isinstance(proposer, LineageProposer)
-            assert name in ("branches", "lineages")
-        else:
-            proposer = build_proposer(new_ledger(), space, BASE, GROWING, no_data)  # type: ignore[arg-type]
-            assert isinstance(proposer, SamplingProposer)
-
-
-def test_a_point_costs_its_judging_per_training_image() -> None:
-    """On 12 validation images and 20 training images: an image costs 1 + 21."""
-    proposer = build_proposer(new_ledger(), SPACES["lineages"], BASE, GROWING, tiny_dataset)
-    assert isinstance(proposer, LineageProposer)
-    assert proposer.point_cost == pytest.approx(22 * 12 / 20)
-
-
-def test_without_a_robust_expert_there_are_no_lineages() -> None:
-    base = with_expert(BASE, "robust", attack=None, loss=CrossEntropy())
-    with pytest.raises(InvalidConfigError, match="must have a robust expert"):
-        build_proposer(new_ledger(), SPACES["lineages"], base, GROWING, tiny_dataset)
 
 
 @pytest.mark.parametrize(("second_cost", "n_refinements"), [(30, 0), (80, 1), (200, 3)])
