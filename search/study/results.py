@@ -81,6 +81,7 @@ class Results:
             if trial.state == TrialState.COMPLETE and "trial" in trial.user_attrs
             for point in points_of(trial, self._configs[trial.user_attrs["trial"]], self.goals)
         ]
+        points.sort(key=attrgetter("is_global"))  # among equals a front keeps the mixture
         self._points += points
         candidates = sorted([*self._front.points, *points], key=attrgetter("trial"))
         self._front = self.goals.front_of(candidates)

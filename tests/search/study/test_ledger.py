@@ -65,8 +65,16 @@ def test_the_global_learner_is_a_point_and_no_observation() -> None:
     assert volumes[1].hypervolume > plain.results.front().hypervolume
     ledger.resume()
     assert {p.trial: p for p in ledger.results.points() if p.is_global} == found
-    ratio = plain.results.points()
-    assert [p for p in ledger.results.points() if not p.is_global] == ratio
+    assert [p for p in ledger.results.points() if not p.is_global] == plain.results.points()
+
+
+def test_a_mixture_that_is_as_good_as_the_global_learner_is_kept_on_the_front() -> None:
+    ledger = new_ledger()
+    proposal = ledger.ask(SPACES["mixing"], short())
+    points = release(proposal)
+    learner = dataclasses.replace(points[0], mixing_ratio=GLOBAL)
+    ledger.tell_released(proposal.trial, [learner, *points], COST)
+    assert [point.is_global for point in ledger.results.front().points] == [False]
 
 
 def test_trials_end_once_and_are_counted_without_siblings() -> None:
