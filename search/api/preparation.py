@@ -105,8 +105,7 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
         released = n_released * evaluation_cost(base.evaluation)
         updates = base.epochs * sum(map(update_cost, base.experts))
         trial_cost = float(updates * len(data.train) + released * n_judged)
-    n_trials = min((n for n in (config.trials, prepared.n_configurations) if n), default=None)
-    of_trials = n_trials * trial_cost if n_trials and trial_cost else None
+    of_trials = prepared.n_trials * trial_cost if prepared.n_trials and trial_cost else None
     return Rehearsal(
         config=config,
         choices={name: choices for name, choices in explorer.found.items() if choices},
@@ -116,7 +115,9 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
         n_validation=len(data.validation),
         trial_cost=trial_cost,
         cost=min((c for c in (config.budget, of_trials) if c is not None), default=None),
-        room=room_of(config, CustomParts(space=space, data=data)),
+        room=room_of(
+            replace(config, trials=prepared.n_trials), CustomParts(space=space, data=data)
+        ),
         free_bytes=free_bytes(folder),
     )
 
@@ -134,6 +135,12 @@ class Prepared:
     earlier: Sequence[Observation]
     pins: Mapping[str, str]
     n_configurations: int | None
+
+    @property
+    def n_trials(self) -> int | None:
+        """The most trials that there can be, as far as their number says it."""
+        known = (n for n in (self.config.trials, self.n_configurations) if n is not None)
+        return min(known, default=None)
 
 
 def prepare(

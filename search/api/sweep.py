@@ -117,7 +117,7 @@ def sweep(  # noqa: PLR0913 - a name for everything that a user may bring
             ledger.observe(seen, space, config.base)
         custom = CustomParts(space=space, data=data, model=model)
         begun = Sweep(folder=folder, config=config, ledger=ledger, custom=custom)
-        room = room_of(config, custom).text(free_bytes(folder))
+        room = room_of(replace(config, trials=prepared.n_trials), custom).text(free_bytes(folder))
         console.print(room, soft_wrap=True, highlight=False)
         return _run(begun, (), console, callbacks, debug=debug)
 

@@ -35,7 +35,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from search.study.results import Results
 from search.study.samplers import N_STARTUP, build_samplers
-from spaces import SPACES, Space
+from spaces import SPACES, Space, tune_float
 from tests import ROOT
 from tests.helpers.problems import with_expert
 
@@ -228,8 +228,12 @@ def test_workers_never_train_a_warm_up_twice(space: str, n_workers: int) -> None
 
 
 def test_the_worker_that_is_behind_goes_first() -> None:
-    """Equal trials, three at a time: none is ever more than an epoch ahead of another."""
-    found = search(lambda _, config: config, 3, n_workers=3)
+    """Trials of equal cost, three at a time: none is ever more than an epoch ahead of another."""
+
+    def decays(trial: Any, config: TrainConfig) -> TrainConfig:
+        return tune_float(trial, config, "mixing.decay", 0.1, 0.9)
+
+    found = search(decays, 3, n_workers=3)
     assert len(found.order) == 3 * 16
     for n in range(1, len(found.order)):
         epochs = [found.order[:n].count(trial) for trial in found.trainings]

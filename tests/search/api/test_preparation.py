@@ -82,6 +82,7 @@ def test_a_grid_has_a_size_and_costs_no_more_than_its_configurations(tmp_path: P
     assert made.estimates()[0] == "Grid: 3 configurations"
     assert made.trial_cost is not None
     assert made.cost == 3 * made.trial_cost
+    assert made.room.trials == 3
     assert rehearse(replace(request, trials=2), tmp_path / "out").cost == 2 * made.trial_cost
     with pytest.raises(InvalidConfigError, match="the space has the continuous"):
         rehearse(replace(request, space="smoke"), tmp_path / "out")
