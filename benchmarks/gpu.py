@@ -4,8 +4,9 @@ python -m benchmarks.gpu [--out docs/results/gpu.json]
 python -m benchmarks.gpu --device cpu --model convnet --width 1 --n-images 64   (a trial of it)
 
 `agreement`: recorded steps against steps that run as they are, by the weights after 20 of them in
-float32. `accuracies`: a short training of the digits in float32, and in bfloat16, compiled and
-recorded. `tests`: those that need a GPU. `steps`: `benchmarks.train_step`, on a GPU of WRN-32-10
+float32. `trials`: how long the first and the tenth trial of a process take to begin.
+`accuracies`: a short training of the digits in float32, and in bfloat16, compiled and recorded.
+`tests`: those that need a GPU. `steps`: `benchmarks.train_step`, on a GPU of WRN-32-10
 too. `epochs`: `benchmarks.epochs`. `sweep`: six short trials without Ray, and how busy nvidia-smi
 sees the GPU; it needs optuna. What is done is printed and written at once, so that a run that is
 cut keeps it.
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ from generalist_core.training.averaging import Weights
 from generalist_core.training.recording import distance
 from generalist_core.training.trainer import GeneralistTrainer
 from search.files import write_json
+
+N_TRIALS = 10
 
 EXACT: dict[str, Any] = {"precision": "float32", "compile": False, "cuda_graph": False}
 N_STEPS = 20
@@ -84,6 +88,25 @@ def all_weights(trainer: GeneralistTrainer) -> Weights:
     """The weights of all experts, and of the global learner."""
     experts = [tensor for expert in trainer.experts for tensor in expert.weights]
     return [*experts, *trainer.global_learner]
+
+
+def trials(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds to build the trainer, and of its first and second epoch, of trials in one process.
+
+    All compile and record the same; what they share need not be made again.
+    """
+    data, rows = noise(N_STEPS * options.batch), []
+    run = replace(train_step.RUN, model=model_of(options), batch_size=options.batch, epochs=3)
+    for _ in range(N_TRIALS):
+        times = [time.perf_counter()]
+        trainer = GeneralistTrainer(replace(run, device=options.device, **fast(options)), data)
+        times.append(time.perf_counter())
+        for _ in range(2):
+            trainer.train_epoch()
+            times.append(time.perf_counter())
+        seconds = [after - before for before, after in pairwise(times)]
+        rows.append(dict(zip(("build", "first_epoch", "second_epoch"), seconds, strict=True)))
+    return {"first": rows[0], "last": rows[-1]}
 
 
 def accuracies(options: argparse.Namespace) -> dict[str, Any]:
@@ -189,6 +212,7 @@ class Load:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "agreement": agreement,
+    "trials": trials,
     "accuracies": accuracies,
     "tests": tests,
     "steps": steps,

@@ -8,6 +8,7 @@ if its folded form was seen to be the same function; see `folded`.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -17,7 +18,13 @@ from torch.nn.utils import parametrize
 
 from generalist_core.device import full_precision
 from generalist_core.models.build import Shape
-from generalist_core.models.forms import Logits, is_same_function, say_once, trial_images
+from generalist_core.models.forms import (
+    Logits,
+    is_same_function,
+    say_once,
+    trial_images,
+    tried_once,
+)
 from generalist_core.models.state import copied, moved
 from generalist_core.randomness import global_seed
 
@@ -120,9 +127,10 @@ def folded(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> 
     exact = moved(copied(model), like.device, torch.float64)
     images = trial_images(N_IMAGES, shape, like.device, torch.float64)
     with full_precision(like.device), global_seed(0, like.device):
-        if not is_same_function(
-            exact, lambda net: net, _folded_at_each_call, images, what=NOT_FOLDED
-        ):
+        try_out = partial(
+            is_same_function, exact, lambda net: net, _folded_at_each_call, images, what=NOT_FOLDED
+        )
+        if not tried_once(exact, images, NOT_FOLDED, try_out):
             return None
         return fold(model, dtype)
 

@@ -5,11 +5,12 @@ It is tried out on copies. A form that was not shown to be the same function is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from generalist_core.fingerprints import model_fingerprint
 from generalist_core.models.build import Shape
 from generalist_core.models.state import BufferPlaces, copied
 from generalist_core.once import warn_once
@@ -71,6 +72,26 @@ def is_same_function(
     if reason is not None:
         say_once(model, what, reason)
     return reason is None
+
+
+_TRIED: dict[Hashable, bool] = {}
+
+
+def tried_once(
+    model: nn.Module, images: Sequence[Tensor], form: Hashable, try_out: Callable[[], bool]
+) -> bool:
+    """What `try_out` finds of a form of the model on images as these, as found before if it was.
+
+    A trial takes as long as dozens of training steps, and every run of a process needs it. `form`
+    tells the form from all others. Models are equal by fingerprint; without one all are tried.
+    """
+    name = model_fingerprint(model)
+    if name is None:
+        return try_out()
+    key = name, form, tuple((x.shape, x.stride(), x.dtype, x.device) for x in images)
+    if key not in _TRIED:
+        _TRIED[key] = try_out()
+    return _TRIED[key]
 
 
 def say_once(model: nn.Module, what: str, reason: str) -> None:

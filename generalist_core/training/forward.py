@@ -16,7 +16,7 @@ from generalist_core.config import Precision, TrainConfig
 from generalist_core.device import training_precision
 from generalist_core.models.build import Shape
 from generalist_core.models.folding import Folded, fold, folded, refreshed
-from generalist_core.models.forms import is_same_function, trial_images
+from generalist_core.models.forms import FormOf, is_same_function, trial_images, tried_once
 from generalist_core.training.recording import why_not_recorded
 
 TOLERANCES: dict[Precision, float] = {
@@ -72,16 +72,26 @@ def _compiled_forwards(
         torch.float64 if run.precision == "float64" else torch.float32,
         torch.channels_last if run.channels_last else torch.preserve_format,
     )
-    is_same = functools.partial(
-        is_same_function, model, plain_of, images=images, tolerance=TOLERANCES[run.precision]
-    )
+    tolerance = TOLERANCES[run.precision]
     found = plain
+
+    def is_same(form_of: FormOf, what: str, *, trains: bool = False) -> bool:
+        try_out = functools.partial(
+            is_same_function,
+            *(model, plain_of, form_of, images),
+            what=what,
+            trains=trains,
+            tolerance=tolerance,
+        )
+        form = what, run.precision, plain.folded is not None, alone
+        return tried_once(model, images, form, try_out)
+
     with training_precision(run.precision):
-        trained = "Training is not compiled"
-        if is_same(lambda net: compiled(plain_of(net)), trains=True, what=trained):
+        if is_same(lambda net: compiled(plain_of(net)), "Training is not compiled", trains=True):
             found = found._replace(of_weights=compiled(plain.of_weights))
-        attacked = "The attack is not compiled"
-        if is_attacked and is_same(lambda net: refreshed(*form_of(net)), what=attacked):
+        if is_attacked and is_same(
+            lambda net: refreshed(*form_of(net)), "The attack is not compiled"
+        ):
             of_images, form = form_of(model)
             found = found._replace(of_images=of_images, folded=form)
     return found

@@ -19,5 +19,6 @@ def test_every_part_runs_and_is_written(tmp_path: Path) -> None:
     document = read_json(out)
     assert document.keys() == {"environment", *gpu.PARTS}
     assert document["agreement"] == {"recorded": False, "relative_distance": 0.0}
+    assert document["trials"]["first"].keys() == document["trials"]["last"].keys()
     assert document["tests"]["passed"]
     assert document["sweep"]["seconds"] > document["sweep"]["training_seconds"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generalist_core.models.forms import Logits, is_same_function, trial_images
+from generalist_core.models.forms import Logits, is_same_function, trial_images, tried_once
+from generalist_core.randomness import global_seed
 from tests.helpers.problems import same_bits
 
 IMAGES = trial_images(3, (1, 4, 4), torch.device("cpu"), torch.float32)
@@ -147,3 +149,22 @@ def test_what_overflows_is_told_as_that(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_lack_of_memory_is_no_difference() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         is_same_function(net(), itself, raising(torch.OutOfMemoryError()), IMAGES, what="")
+
+
+def test_a_form_of_equal_models_is_tried_once() -> None:
+    """And again for other weights, images and forms, or if models cannot be told to be equal."""
+    n_tried: list[int] = []
+
+    def try_out() -> bool:
+        n_tried.append(1)
+        return len(n_tried) % 2 == 1
+
+    def found(seed: int, *, form: str = "form", n: int = 2, part: object = None) -> bool:
+        with global_seed(seed, torch.device("cpu")):
+            model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        model.part = part  # type: ignore[assignment]
+        return tried_once(model, [x[:n] for x in IMAGES], form, try_out)
+
+    outcomes = [found(0), found(0), found(1), found(1), found(0, form="other"), found(0, n=1)]
+    assert outcomes == [True, True, False, False, True, False]
+    assert [found(0, part=threading.Lock()) for _ in range(2)] == [True, False]

@@ -131,7 +131,8 @@ def test_a_released_mixture_is_what_its_averages_make_in_a_new_model(
     trainer, data = trained(MODELS[name], optimizer), tiny_dataset()
     for point in trainer.release([0.0, 0.4, 1.0]):
         model = MODELS[name]().eval()
-        averages = [list(state.values()) for state in trainer.averages().values()]
+        states = trainer.averages()
+        averages = [list(states[expert.config.name].values()) for expert in trainer.experts]
         mixed = mix(averages, (1 - point.mixing_ratio, point.mixing_ratio))  # type: ignore[operator]
         load_weights(model, dict(zip(names_of(model), mixed, strict=True)))
         verdicts = evaluate(

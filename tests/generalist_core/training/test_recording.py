@@ -37,6 +37,7 @@ REFUSED = {
     "cutmix under attack, trades with mixup",
     "dropout",
     "random of norms",
+    "adaptive of norms",
 }
 RECORDED = [name for name in RUNS if name not in REFUSED]
 

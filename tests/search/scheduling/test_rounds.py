@@ -32,7 +32,7 @@ def ways(search: Search) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 @pytest.mark.parametrize(
-    ("space", "seed", "other_way"), [(picky, 1, "stopped early"), (picky_lineages, 5, "failed")]
+    ("space", "seed", "other_way"), [(picky, 2, "stopped early"), (picky_lineages, 5, "failed")]
 )
 def test_in_rounds_the_number_of_workers_changes_nothing(
     sampler: str, space: Space, seed: int, other_way: str
