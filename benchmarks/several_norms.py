@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +24,7 @@ import torch
 
 from benchmarks.tasks import Candidate, Task, alone, trained_alone
 from generalist_core.config import (
-    NORMS,
     PGD,
-    DataConfig,
     NamedAttack,
     Norm,
     SeveralAttacks,
@@ -38,6 +36,7 @@ from generalist_core.config.presets import short
 from generalist_core.config.suite import standard_pgd
 from generalist_core.data.splits import n_batches
 from generalist_core.training.cost import update_cost
+from search.cli.values import norms
 from search.running.trial import cached_dataset
 
 Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
@@ -52,9 +51,13 @@ class Trained:
     cost: float
 
 
-def task_of(base: TrainConfig, norms: tuple[Norm, ...]) -> Task:
-    """Natural accuracy, accuracy in each norm, and union, with an expert for each norm."""
-    config = with_norms(base, {norm: usual_radius(base.data, norm) for norm in norms})
+def task_of(base: TrainConfig, radii: Mapping[Norm, float | None]) -> Task:
+    """Natural accuracy, accuracy in each norm, and union, with an expert for each norm.
+
+    A norm without a radius has the usual one.
+    """
+    known = {norm: radius or usual_radius(base.data, norm) for norm, radius in radii.items()}
+    config = with_norms(base, known)
     attacks = tuple(
         NamedAttack(name=named.name, attack=standard_pgd(attack.norm, attack.epsilon, 20))
         for named in config.evaluation.attacks
@@ -63,7 +66,7 @@ def task_of(base: TrainConfig, norms: tuple[Norm, ...]) -> Task:
     evaluation = dataclasses.replace(
         config.evaluation,
         attacks=attacks,
-        objectives=(NATURAL, *norms, UNION),
+        objectives=(NATURAL, *radii, UNION),
         n_refinements=8,
         release="last",
     )
@@ -133,18 +136,18 @@ def row(name: str, runs: Sequence[Trained]) -> str:
 def main() -> None:
     """Train by every method with every seed, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data", default="digits", help="as the tasks of search_efficiency")
     parser.add_argument("--data-root", default="data")
-    parser.add_argument("--norms", nargs="+", choices=NORMS, default=["linf", "l2"])
+    parser.add_argument("--norms", type=norms, default="linf,l2", help="as --norms of sweep")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = DataConfig(name=options.data, root=options.data_root, n_validation=500)
+    data = Task.of(options.data, options.data_root, 0).config.data
     base = short(data=data, epochs=options.epochs)
     runs: dict[str, list[Trained]] = {}
     for seed in range(options.seeds):
-        task = task_of(dataclasses.replace(base, seed=seed), tuple(options.norms))
+        task = task_of(dataclasses.replace(base, seed=seed), options.norms)
         for name, trained in compared(task).items():
             runs.setdefault(name, []).append(trained)
     header = ["method", "epochs", "cost", NATURAL, *options.norms, UNION]

@@ -15,7 +15,7 @@ def test_all_methods_cost_about_the_same_and_are_judged_by_union() -> None:
     """In whole epochs; one with a drawn attack costs half as much as the others."""
     data = DataConfig(n_validation=500, n_train=128)
     base = short(data=data, model=ModelConfig(name="convnet", width=2), epochs=4)
-    task = task_of(dataclasses.replace(base, batch_size=64), ("linf", "l2"))
+    task = task_of(dataclasses.replace(base, batch_size=64), {"linf": None, "l2": 0.5})
     trained = compared(task)
     experts = trained["experts, mixed"]
     assert [*trained] == ["experts, mixed", *JOINT]
@@ -33,7 +33,7 @@ def test_all_methods_cost_about_the_same_and_are_judged_by_union() -> None:
 def test_a_row_has_means_and_deviations_in_percent() -> None:
     data = DataConfig(n_validation=500, n_train=64)
     base = short(data=data, model=ModelConfig(name="convnet", width=2), epochs=1)
-    (name, run), *_ = compared(task_of(base, ("linf", "l2"))).items()
+    (name, run), *_ = compared(task_of(base, {"linf": None, "l2": 0.5})).items()
     cells = row(name, [run, run]).split(" | ")
     assert cells[:2] == ["| experts, mixed", "1"]
     assert cells[3] == f"{100 * run.best.tested['natural']:.1f} ± 0.0"
