@@ -58,7 +58,7 @@ class EvaluationConfig:
     has the most room (see `generalist_core.training.release`). They are mixed from the experts at
     the `best` evaluated boundary (see `generalist_core.training.best_boundary`), or always from
     those at the `last`. With `release_global` the global learner of the same epoch is released
-    beside them, if a sync has happened.
+    beside them, if a sync has happened, and it is not one of these mixtures.
 
     `precision` is that in which adversarial images are crafted, as `TrainConfig.precision`; `auto`
     is bfloat16 on GPUs that have it. Whether a model classifies an image correctly, natural or

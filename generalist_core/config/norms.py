@@ -8,7 +8,7 @@ from dataclasses import replace
 from generalist_core.config.attacks import FGSM, NORMS, PGD, Norm
 from generalist_core.config.data import DataConfig
 from generalist_core.config.evaluation import NamedAttack
-from generalist_core.config.mixing import Ratio, as_weights, rounded
+from generalist_core.config.mixing import Ratio, as_weights, rounded, vertex
 from generalist_core.config.train import ExpertConfig, TrainConfig
 from generalist_core.validation import InvalidConfigError, require_one_of
 
@@ -80,8 +80,7 @@ def corners_and_centre(n_experts: int) -> tuple[Ratio, ...]:
     """The mixing ratios of each expert alone, and the one of equal weights."""
     if n_experts == 2:
         return (0.0, centre(2), 1.0)
-    alone = [tuple(float(i == j) for j in range(n_experts)) for i in range(n_experts)]
-    return (*alone, centre(n_experts))
+    return (*(vertex(i, n_experts) for i in range(n_experts)), centre(n_experts))
 
 
 def centre(n_experts: int) -> Ratio:

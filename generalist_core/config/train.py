@@ -10,7 +10,7 @@ from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
 from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
 from generalist_core.config.losses import MART, CrossEntropy, CustomLoss, CutMix, Loss, MixUp
-from generalist_core.config.mixing import MixingConfig, SyncConfig, as_weights
+from generalist_core.config.mixing import MixingConfig, Ratio, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
 from generalist_core.validation import InvalidConfigError, require
@@ -178,6 +178,25 @@ class TrainConfig:
         """The name of the expert that has all the weight at the start; empty if none has."""
         weights = as_weights(self.mixing.ratio.values[0], len(self.experts))
         return self.experts[weights.index(1.0)].name if 1.0 in weights else ""
+
+    @property
+    def global_ratio(self) -> Ratio | None:
+        """The ratio at which the experts' averages mix to the global learner; None if at none.
+
+        Averages are linear, so it is a constant ratio if the experts' own weights are mixed, and
+        all averages go on: no expert rests, and no sync restarts them.
+        """
+        others_differ = self.sync.restart_averages or any(expert.rests for expert in self.experts)
+        ratios = set(self.mixing.ratio.values)
+        if self.mixing.source != "experts" or others_differ or len(ratios) > 1:
+            return None
+        return ratios.pop()
+
+    @property
+    def releases_global(self) -> bool:
+        """Whether the global learner is to be released, and is no mixture that is anyway."""
+        released = self.evaluation.release_ratios
+        return self.evaluation.release_global and self.global_ratio not in released
 
     def weights_at(self, epoch: int) -> tuple[float, ...]:
         """The weight of each expert in the mixture during `epoch`."""

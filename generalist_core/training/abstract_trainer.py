@@ -167,7 +167,7 @@ class AbstractTrainer(ABC):
             metrics = self._accuracies("global", attacked=True)
             if self.config.evaluation.release == "best":
                 averages = [expert.average.weights for expert in self.experts]
-                learner = self.global_learner if self.config.evaluation.release_global else None
+                learner = self.global_learner if self.config.releases_global else None
                 n_images = self.n_images_during_training
                 self.best.see(self.epoch, metrics, n_images, averages, learner)
         else:
@@ -199,12 +199,12 @@ class AbstractTrainer(ABC):
 
     @property
     def releases_global(self) -> bool:
-        """Whether the global learner is released: it is to be, and a sync has happened.
+        """Whether it is released: the configuration does so, and a sync has happened.
 
         A checkpoint of a version that did not release it lacks that of the best boundary.
         """
         is_there = self.release_epoch == self.epoch or self.best.global_learner is not None
-        return self.config.evaluation.release_global and self.is_cotraining and is_there
+        return self.config.releases_global and self.is_cotraining and is_there
 
     @property
     def release_epoch(self) -> int:

@@ -35,12 +35,9 @@ def attack_cost(attack: Attack) -> int:
         return attack.forward_images
     if isinstance(attack, SeveralAttacks):
         costs = [attack_cost(part) for part in attack.parts]
-        if attack.combine == "steepest":
-            return costs[0] + attack.parts[0].steps * len(costs) * FORWARD
-        choice = FORWARD * len(costs) if attack.combine == "worst" else 0
-        if attack.combine in DRAWN:
-            return costs[0] + (FORWARD if attack.combine == "adaptive" else 0)
-        return sum(costs) + choice
+        crafting = costs[0] if attack.combine in ("steepest", *DRAWN) else sum(costs)
+        n_chosen = {"worst": 1, "steepest": attack.parts[0].steps}.get(attack.combine, 0)
+        return crafting + (n_chosen * len(costs) + (attack.combine == "adaptive")) * FORWARD
     clean = FORWARD if isinstance(attack, PGD) and attack.loss == "kl" else 0
     return clean + n_gradients(attack) * (FORWARD + INPUT_GRADIENT)
 

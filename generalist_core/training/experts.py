@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import drawn, perturb
@@ -123,10 +124,16 @@ class Expert:
 
     @torch.no_grad()
     def _error(self, crafted: Sequence[Tensor], labels: Sequence[Tensor]) -> float:
-        """The fraction of the adversarial images that are classified wrongly."""
-        pairs = zip(crafted, labels, strict=True)
-        wrong = torch.cat([self.forwards.of_images(x).argmax(1) != y for x, y in pairs])
-        return wrong.double().mean().item()
+        """The fraction of the adversarial images that are classified wrongly.
+
+        Of a mixed label, the part of the other class counts as wrong.
+        """
+        right = []
+        for x, y in zip(crafted, labels, strict=True):
+            logits = self.forwards.of_images(x)
+            parts = y if y.ndim == 2 else F.one_hot(y, logits.shape[1])
+            right.append(parts.gather(1, logits.argmax(1, keepdim=True)))
+        return (1 - torch.cat(right).double()).mean().item()
 
     def _repeated(self, batch: Tensor, n_times: int) -> Tensor:
         """The images or labels that belong to those of `craft`."""

@@ -101,7 +101,7 @@ def rehearse(config: SweepConfig, folder: str | Path) -> Rehearsal:
     trial_cost = None
     if not has_lineages(space, base):
         n_judged = min(base.evaluation.n_images or len(data.validation), len(data.validation))
-        n_released = len(base.evaluation.release_ratios) + base.evaluation.release_global
+        n_released = len(base.evaluation.release_ratios) + base.releases_global
         released = n_released * evaluation_cost(base.evaluation)
         updates = base.epochs * sum(map(update_cost, base.experts))
         trial_cost = float(updates * len(data.train) + released * n_judged)

@@ -103,12 +103,11 @@ def pair_figure(contents: ReportContents, pair: Front) -> go.Figure:
     ):
         texts = [measured_text(contents, point) for point in points]
         dots = _dots(100 * values_of(points, names), texts, title, color=color, size=size)
-        figure.add_trace(dots.update(showlegend=False))
+        figure.add_trace(dots)
     _add_stars(figure, contents.points, names)
-    figure.update_traces(showlegend=False)
     steps = _steps(100 * values_of(pair.points, names), "front in the pair", TEST)
-    figure.add_trace(steps.update(showlegend=False, hoverinfo="skip", mode="lines"))
-    return figure.update_layout(
+    figure.add_trace(steps.update(hoverinfo="skip", mode="lines"))
+    return figure.update_traces(showlegend=False).update_layout(
         height=340,
         margin={**MARGIN, "t": 12},
         hovermode="closest",

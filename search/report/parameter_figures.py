@@ -146,7 +146,8 @@ def slice_figures(contents: ReportContents) -> list[go.Figure]:
 
 def _ratio_slice(contents: ReportContents, title: str, ratios: Sequence[float]) -> go.Figure:
     """The mixtures of a trial are joined by a line if the ratio is one number."""
-    figure, mixtures = _rows(contents, title), _mixtures(contents.points)
+    figure = _rows(contents, title)
+    mixtures = [point for point in contents.points if not point.is_global]
     ratio_of = dict(zip((point.name for point in mixtures), ratios, strict=True))
     on_front = {point.name for point in contents.front.points}
     has_curves = title == RATIO
@@ -231,10 +232,6 @@ def ratio_columns(points: Sequence[FrontPoint]) -> dict[str, list[float | None]]
         experts = points[0].config["experts"]
         titles = [f"weight of {html.escape(expert['name'])}" for expert in experts]
     return {title: [key[i] if key else None for key in keys] for i, title in enumerate(titles)}
-
-
-def _mixtures(points: Sequence[FrontPoint]) -> list[FrontPoint]:
-    return [point for point in points if not point.is_global]
 
 
 def _curves(contents: ReportContents, name: str) -> go.Scatter:

@@ -251,7 +251,7 @@ class LineageProposer(Proposer):
     def _completed(self, trial: str, points: Sequence[FrontPoint], volume: float) -> None:
         lineage, stage = self.stage_of[trial]
         stage.points += points
-        stage.alone |= any(map(_is_lineage_alone, points))
+        stage.alone |= _have_lineage_alone(points)
         stage.volume = self.ledger.results.goals.front_of(stage.points).hypervolume
         reached = [s.volume for s in lineage.stages if s.volume is not None and s is not stage]
         pairs = ((volume, self.hypervolume), (stage.volume, max(reached, default=0.0)))
@@ -333,12 +333,12 @@ class LineageProposer(Proposer):
         return self._leader, best.epochs
 
 
-def _is_lineage_alone(point: FrontPoint) -> bool:
-    """Whether a point is the expert of the trial's lineage, which rested in the branch."""
-    config = from_dict(point.config, TrainConfig)
+def _have_lineage_alone(points: Sequence[FrontPoint]) -> bool:
+    """Whether one of a trial's points is its lineage's expert, which rested in the branch."""
+    config = from_dict(points[0].config, TrainConfig)
     robust = robust_of(config)
     alone = vertex(config.experts.index(robust), len(config.experts))
-    return robust.rests and point.mixing_ratio == alone
+    return robust.rests and alone in [point.mixing_ratio for point in points]
 
 
 def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:

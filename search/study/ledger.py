@@ -207,8 +207,7 @@ class Ledger:
         """The next trial to run; the sampler suggests the parameters that are not in `fixed`.
 
         The trial is in the study before it is returned. No configuration is trained twice, unless
-        its trial has failed and would not fail again. The ratio of its release alone makes no
-        other training.
+        its first trial was lost. The ratio of its release alone makes no other training.
 
         Raises:
             RejectedError: the space made no valid configuration from the suggestion, or has

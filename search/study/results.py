@@ -41,6 +41,9 @@ from spaces.grid import grid
 COSTS = ("forward_images", "reused_forward_images", "lost_forward_images", "seconds", "gpu_seconds")
 """The costs of a trial; shared warm-ups saved the reused images, crashes wasted the lost ones."""
 
+ENOUGH = 2
+"""After so many passing failures a configuration is not tried again, as after a lasting one."""
+
 
 class Results:
     """The trials of a study and their results. Siblings do not count as trials.
@@ -54,7 +57,7 @@ class Results:
         self.goals = goals
         self._numbers: dict[str, int] = {}
         self._configs: dict[str, Any] = {}
-        self._failing: set[str] = set()
+        self._failures: Counter[str] = Counter()
         self._trained: dict[str, set[str]] = {}
         self._points: list[FrontPoint] = []
         self._front = goals.front_of(())
@@ -72,9 +75,9 @@ class Results:
         for trial in trials:
             if trial.state == TrialState.FAIL:
                 name = trial.user_attrs["trial"]
-                self._trained[_key_of(self._configs[name], **_SAME)].discard(name)
-            if is_lasting_failure(trial) and "config" in trial.user_attrs:
-                self._failing.add(_key_of(trial.user_attrs["config"]))
+                config = self._configs[name]
+                self._trained[_key_of(config, **_SAME)].discard(name)
+                self._failures[_key_of(config)] += ENOUGH if is_lasting_failure(trial) else 1
         points = [
             point
             for trial in trials
@@ -132,9 +135,10 @@ class Results:
         return self.was_asked(trial) and self.trial(trial).state.is_finished()
 
     def was_tried(self, config: TrainConfig) -> bool:
-        """Whether a trial has trained this configuration, or trains it, or it would fail again."""
+        """Whether a trial has trained this configuration, or trains it, or it failed `ENOUGH`."""
         asked = to_dict(config)
-        return bool(self._trained.get(_key_of(asked, **_SAME))) or _key_of(asked) in self._failing
+        is_trained = bool(self._trained.get(_key_of(asked, **_SAME)))
+        return is_trained or self._failures[_key_of(asked)] >= ENOUGH
 
     def untried(
         self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None

@@ -26,7 +26,7 @@ from generalist_core.validation import InvalidConfigError
 from search.config import Floor
 from search.errors import SweepFolderError
 from search.front.front import Front
-from search.front.points import FrontPoint, points_from_dicts
+from search.front.points import FrontPoint, by_trial, points_from_dicts
 from search.study.failures import Failure
 from search.study.records import Growth, Observation, Proposal, State, TrialRecord
 from spaces import Space
@@ -245,12 +245,10 @@ def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
 
 
 def growth_of(
-    ended: Sequence[FrozenTrial], points: Iterable[FrontPoint], goals: Goals
+    ended: Sequence[FrozenTrial], points: Sequence[FrontPoint], goals: Goals
 ) -> list[Growth]:
     """How cost and hypervolume grew with each of the trials that `ended`, which are in order."""
-    released: dict[str, list[FrontPoint]] = {}
-    for point in points:
-        released.setdefault(point.trial, []).append(point)
+    released = by_trial(points)
     cost, front, history = 0.0, goals.front_of(()), []
     begun = min((trial.datetime_start or datetime.max for trial in ended), default=datetime.max)
     for trial in ended:

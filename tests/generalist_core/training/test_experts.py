@@ -413,3 +413,18 @@ def test_the_running_error_is_that_of_the_images_that_are_trained_on(n_accumulat
     with torch.no_grad():
         wrong = (learner.model(crafted).argmax(1) != split.labels).double().mean().item()
     assert sorted(learner.errors) == pytest.approx([0.9 + 0.1 * wrong, 1.0])
+
+
+@pytest.mark.parametrize("n_accumulations", [1, 3])
+def test_of_a_mixed_label_the_part_of_the_other_class_counts_as_an_error(
+    n_accumulations: int,
+) -> None:
+    """Also in a batch of as many images as classes."""
+    config = with_expert(two_experts(), "robust", attack=ADAPTIVE, batch_augmentation=MixUp())
+    run = dataclasses.replace(config, n_accumulations=n_accumulations)
+    learner, split = GeneralistTrainer(run, tiny_dataset()).expert("robust"), tiny_split(2)
+    mixed = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    crafted = learner.craft(split.images, mixed, noise())
+    with torch.no_grad():
+        right = mixed[torch.arange(2), learner.model(crafted).argmax(1)].mean().item()
+    assert sorted(learner.errors) == pytest.approx([0.9 + 0.1 * (1 - right), 1.0])

@@ -226,10 +226,13 @@ CANNOT = {
         with_expert(two_experts(cuda_graph=True), "robust", optimizer=RMSprop()),
         "RMSprop, of expert 'robust'",
     ),
-    "random attack": (
-        dataclasses.replace(RUNS["random of norms"], cuda_graph=True),
-        "the attack of expert 'robust' is drawn",
-    ),
+    **{
+        f"{combine} attack": (
+            dataclasses.replace(RUNS[f"{combine} of norms"], cuda_graph=True),
+            "the attack of expert 'robust' is drawn",
+        )
+        for combine in ("random", "adaptive")
+    },
     "own attack": (
         with_expert(
             two_experts(cuda_graph=True),

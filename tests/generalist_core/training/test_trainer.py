@@ -419,7 +419,7 @@ def test_a_mixture_is_linear_buffers_included(ratio_: Any) -> None:
 
 
 def test_released_points_are_the_mixtures_accuracies() -> None:
-    config = dataclasses.replace(three_experts(), seed=3)
+    config = dataclasses.replace(RUNS["three experts"], seed=3)
     trainer = trained(config, 5)
     points = trainer.release()
     released = [*config.evaluation.release_ratios, GLOBAL]
@@ -513,6 +513,23 @@ def test_the_global_learner_is_released_after_a_sync_unless_it_is_not_asked_for(
     other = trained(dataclasses.replace(config, evaluation=without), trainer.epoch)
     assert other.release() == trainer.release()[:-1]
     assert list(other.averages()) == names
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run.global_ratio])
+def test_a_global_learner_that_is_a_released_mixture_is_not_judged_again(name: str) -> None:
+    config, ratio = RUNS[name], RUNS[name].global_ratio
+    evaluation = dataclasses.replace(config.evaluation, release_ratios=(ratio,))
+    trainer = trained(dataclasses.replace(config, evaluation=evaluation), config.epochs)
+    assert largest_difference(trainer.mixture(ratio), trainer.global_learner) < 1e-6
+    assert [point.mixing_ratio for point in trainer.release()] == [ratio]
+
+
+def test_most_global_learners_are_no_mixtures() -> None:
+    for name in ("official", "restarting", "resting", "three experts"):
+        trainer = trained(RUNS[name], RUNS[name].epochs)
+        ratio = RUNS[name].mixing.ratio.values[0]
+        assert trainer.config.global_ratio is None
+        assert largest_difference(trainer.mixture(ratio), trainer.global_learner) > 1e-3
 
 
 def test_two_experts_release_refined_ratios_too_and_at_the_same_accuracies() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from generalist_core.config.codec import replace_at
 from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import load_weights
@@ -25,7 +26,8 @@ from search.errors import SweepFolderError
 from search.files import load_tensors, read_json, read_sealed_json, write_json
 from search.running.mixtures import empty_model, mixed_state
 from search.study.folder import Sweep
-from tests.helpers.small_sweep import copy_of
+from tests.helpers.small_sweep import copy_of, small_sweep
+from tests.helpers.tiny import tiny_config
 
 WITHOUT_US = """
 import sys, warnings
@@ -109,10 +111,12 @@ def test_the_card_tells_what_was_measured_and_how(swept: Sweep, tmp_path: Path) 
     assert card["file"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_the_global_learner_is_exported_as_it_was_trained(swept: Sweep, tmp_path: Path) -> None:
-    card = export(swept, "0001-global", tmp_path / "model.pt")
+def test_the_global_learner_is_exported_as_it_was_trained(tmp_path: Path) -> None:
+    config = replace_at(tiny_config(), "mixing.ratio.values", [1.0, 0.5])
+    sweep = small_sweep(tmp_path / "sweep", config)
+    card = export(sweep, "0001-global", tmp_path / "model.pt")
     assert (card["trial"], card["mixing_ratio"]) == ("0001", "global")
-    averages = load_tensors(swept.folder / "trials" / "0001" / "averages.pt")
+    averages = load_tensors(sweep.folder / "trials" / "0001" / "averages.pt")
     found = torch.load(tmp_path / "model.pt", weights_only=True)
     for name, tensor in averages["global"].items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)

@@ -30,12 +30,12 @@ def test_a_request_is_rehearsed_and_its_cost_is_known(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert made.trial_cost is not None
     assert made.cost == 3 * made.trial_cost
-    evaluation = replace(REQUEST.base.evaluation, release_global=False)
-    base = replace(REQUEST.base, evaluation=evaluation)
-    without = rehearse(replace(REQUEST, base=base), tmp_path / "out").trial_cost
-    assert without is not None
-    n_images = REQUEST.base.data.n_validation
-    assert made.trial_cost - without == n_images * evaluation_cost(evaluation)
+    evaluation = replace(REQUEST.base.evaluation, release_ratios=(0.0, 1.0))
+    one = REQUEST.base.data.n_validation * evaluation_cost(evaluation)
+    for release_global, less in ((True, 0), (False, one)):
+        ends = replace(evaluation, release_global=release_global)
+        of_ends = replace(REQUEST, base=replace(REQUEST.base, evaluation=ends))
+        assert rehearse(of_ends, tmp_path / "out").trial_cost == made.trial_cost - less
     model = build_model(REQUEST.base.model, 10, (1, 8, 8), seed=0)
     weights = sum(tensor.nbytes for tensor in averaged_tensors(model).values())
     assert made.room == room_needed(made.config, SPACES["smoke"], weights)

@@ -33,12 +33,15 @@ def test_a_grid_is_proposed_in_its_order_and_then_ends() -> None:
         proposer.propose()
 
 
-def test_what_was_lost_is_tried_again_first() -> None:
+def test_what_was_lost_is_tried_again_first_and_once() -> None:
     ledger = new_ledger("grid")
     first, second = (GridProposer(ledger, small, BASE).propose() for _ in range(2))
     ledger.tell_failed(first.trial, LOST)
     again = GridProposer(ledger, small, BASE).propose()
     assert again.config == first.config != second.config
+    ledger.tell_failed(again.trial, LOST)
+    later = GridProposer(ledger, small, BASE).propose()
+    assert later.config not in (first.config, second.config)
 
 
 def test_the_sampler_grid_has_its_proposer_for_any_space() -> None:
