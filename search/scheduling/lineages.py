@@ -103,7 +103,8 @@ class LineageProposer(Proposer):
         """
         super().__init__(ledger, space, base)
         self.point_cost = point_cost
-        self.robust = robust_experts(base)
+        chooses = LINEAGE in base_suggestion(space, base)[0]
+        self.robust = robust_experts(base) if chooses else (robust_of(base),)
         # what every further branch releases, all experts and the sampled mixture, costs no more
         # than a stage does
         self.fewest_points = len(base.experts) + 1

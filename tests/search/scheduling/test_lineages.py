@@ -434,3 +434,12 @@ def test_lineages_of_several_norms_grow_in_turns_and_go_on_after_a_resume() -> N
     assert new == [["linf", "l2"][n % 2] for n in range(6, len(begun))]
     grown = {one.params[LINEAGE] for one in proposer.lineages if len(one.stages) > 1}
     assert grown == {"linf", "l2"}
+
+
+def test_a_space_that_chooses_no_norm_has_lineages_of_the_first() -> None:
+    ledger = ledger_of_norms(InMemoryStorage())
+    proposer = LineageProposer(ledger, branch, NORMS, GROWING, POINT_COST)
+    for _ in range(3):
+        proposal = proposer.propose()
+        assert proposal.config.evaluation.release_ratios == (proposal.mixing_ratio,)
+        assert proposal.mixing_ratio == (0.0, 1.0, 0.0)
