@@ -29,7 +29,7 @@ def reference() -> str:
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     """A list of the options under the title of each group."""
     groups: dict[str, list[str]] = {}
-    for parameter in command.get_params(context):
+    for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is not None:
             title = getattr(parameter, "title", "Options")

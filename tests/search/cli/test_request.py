@@ -11,7 +11,7 @@ from generalist_core.validation import InvalidConfigError
 from search.cli.options import FailureOptions, ResourceOptions
 from search.cli.request import SearchOptions, build_request
 from search.config import Floor, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
-from tests.helpers.problems import three_experts
+from tests.helpers.problems import three_experts, with_expert
 
 
 def requested(search: SearchOptions, *, workers: int | None = None) -> SweepConfig:
@@ -24,7 +24,8 @@ def test_without_options_it_is_the_default_request() -> None:
 
 
 def test_the_default_space_suits_the_experts() -> None:
-    for base, space in ((short(), "lineages"), (three_experts(), "full")):
+    natural = with_expert(short(), "robust", attack=None)
+    for base, space in ((short(), "lineages"), (three_experts(), "lineages"), (natural, "full")):
         options = FailureOptions(), ResourceOptions()
         assert build_request(SearchOptions(), base, *options).space == space
         assert build_request(SearchOptions(space="mixing"), base, *options).space == "mixing"
