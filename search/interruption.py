@@ -29,7 +29,10 @@ SAME_S = 0.3
 PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h."""
 
-ACKNOWLEDGED = b"generalist-search: %s: ending in order, what is finished is kept; a second signal ends it at once.\n"
+ACKNOWLEDGED = (
+    b"generalist-search: %s: ending in order, what is finished is kept; "
+    b"a second signal ends it at once.\n"
+)
 
 SHOW_CURSOR = b"\x1b[?25h"
 """A live view hides the cursor of a terminal."""
