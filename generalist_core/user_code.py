@@ -131,7 +131,9 @@ def _pin_init(model: ModelConfig) -> ModelConfig:
     try:
         digest = file_digest(path)
     except OSError as error:
-        raise InvalidConfigError(f"`init` must be a file of weights, but got {error}.") from error
+        raise InvalidConfigError(
+            f"`init` must be a file of weights, but {path}: {error.strerror}."
+        ) from error
     require_pinned(str(path), digest, model.init_digest)
     return replace(model, init=str(path), init_digest=digest)
 

@@ -19,6 +19,7 @@ from generalist_core.once import warn_once
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
 from search.folders import SweepFolder
+from search.wording import PROGRAM, command_text
 
 SEAL, N_DIGEST = b"sha256:", 64
 """What stands before a digest at the end of a file, and the digits of the digest."""
@@ -277,10 +278,13 @@ def require_new(path: Path) -> None:
     Raises:
         SweepFolderError: it is not.
     """
-    lease = SweepFolder(path).lease
-    if path.is_dir() and any(inside != lease for inside in path.iterdir()):
+    files = SweepFolder(path)
+    if path.is_dir() and any(inside != files.lease for inside in path.iterdir()):
+        begun = files.request.is_file()
+        cure = f", or continue it: {command_text(PROGRAM, 'resume', path)}" if begun else "."
         raise SweepFolderError(
-            f"The output folder must be new or empty, but {path} holds files. Give another --out."
+            f"The output folder must be new or empty, but {path} holds "
+            f"{'a sweep' if begun else 'files'}. Give another --out{cure}"
         )
 
 

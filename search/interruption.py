@@ -30,7 +30,8 @@ PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h."""
 
 ACKNOWLEDGED = (
-    b"generalist-search: %s: ending in order, all work is kept; a second signal ends it at once.\n"
+    b"generalist-search: %s: ending in order, what is finished is kept; "
+    b"a second signal ends it at once.\n"
 )
 
 SHOW_CURSOR = b"\x1b[?25h"

@@ -178,7 +178,7 @@ def _key(node: Any, step: str, path: str) -> str | int:
         if step not in names:
             raise InvalidConfigError(
                 f"A path must name fields, but got {step!r} in {path!r}. {type(node).__name__} has "
-                f"{', '.join(names)}."
+                f"{', '.join(names)}.{did_you_mean(step, names)}"
             )
         return step
     if not isinstance(node, tuple):

@@ -63,7 +63,9 @@ def load_initial(network: nn.Module, path: Path, digest: str) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidConfigError(f"`init` must be a file of weights, but got {error}.") from error
+        raise InvalidConfigError(
+            f"`init` must be a file of weights, but {path}: {error.strerror}."
+        ) from error
     require_pinned(str(path), content_digest(content), digest)
     loaded = tensors_in(content, path)
     if not isinstance(loaded, Mapping):

@@ -58,12 +58,12 @@ class Rehearsal:
         return {**document, "ranges": {name: r._asdict() for name, r in self.ranges.items()}}
 
     def values_texts(self) -> dict[str, str]:
-        """What each parameter may be."""
+        """What each parameter may be, in the order of their names."""
         texts = {name: ", ".join(map(str, choices)) for name, choices in self.choices.items()}
         for name, (low, high, step, log) in self.ranges.items():
             how = ", logarithmic" if log else f", step {step:g}" if step else ""
             texts[name] = f"{low:.4g} to {high:.4g}{how}"
-        return texts
+        return dict(sorted(texts.items()))
 
     def estimates(self) -> list[str]:
         """Sentences on the images, the cost and the disk."""

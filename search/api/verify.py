@@ -200,6 +200,26 @@ def verified_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def verified_notes(document: Mapping[str, Any]) -> list[str]:
+    """How the table is read, and what each indicator found."""
+    suites = [
+        (f"{row['name']} {objective}", suite)
+        for row in document["points"]
+        for objective, suite in row["attacks"].items()
+    ]
+    after = list(suites[0][1]["accuracy_after"])[1:] if suites else []
+    robust = f" Robust ones on test: after {after[0]} -> after all attacks." if after[1:] else ""
+    return [
+        f"Accuracies: on validation -> on test, with the 95 % interval.{robust} "
+        "kept: whether the point stays on the front",
+        *(
+            f"indicator: {measured}: {indicator['name']}: {indicator['message']}"
+            for measured, suite in suites
+            for indicator in suite["indicators"]
+        ),
+    ]
+
+
 def _cheapest(row: Mapping[str, Any], objective: str) -> list[float]:
     """The test accuracy after the first of several attacks."""
     if objective not in row["attacks"]:

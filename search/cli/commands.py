@@ -78,6 +78,8 @@ def run_sweep(
     before = description.file
     base = build_config(problem, training, before.base if before else None)
     request = build_request(options, base, failures, resources, before=before)
+    if training.epochs is not None:
+        printing.warn_of_searched_lengths(request)
     if description.print_file:
         printing.say(file_text(request).removesuffix("\n"))
     elif description.dry_run:

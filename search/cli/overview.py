@@ -61,22 +61,23 @@ def run_trials(
 def run_compare(
     output: ResultOptions,
     folders: tuple[Path, ...] = argument("OUT..."),
-    to: Path = option("the page; default comparison.html", "FILE", default=Path("comparison.html")),
+    to: Path | None = option("also write a page with figures", "FILE"),
     force: bool = switch("overwrite an existing file"),
 ) -> None:
-    """Compare sweeps: their fronts, and the hypervolume over the cost, in a table and a page."""
+    """Compare sweeps: their fronts, and the hypervolume over the cost."""
     from search.cli import printing
     from search.files import write_text
     from search.report.comparison import compare, comparison_table
     from search.report.comparison_page import comparison_html
 
-    if to.exists() and not force:
+    if to is not None and to.exists() and not force:
         raise InvalidConfigError(
             f"`--to` must be a new file, but {to} exists. Give another one, or --force."
         )
     unique = {folder.resolve(): folder for folder in folders}
     comparison = compare({str(given): search.open_sweep(given) for given in unique.values()})
-    write_text(to, comparison_html(comparison))
+    if to is not None:
+        write_text(to, comparison_html(comparison))
     if output.json:
         printing.say(json.dumps(comparison.to_dict()))
         return
@@ -84,7 +85,7 @@ def run_compare(
     for caution in comparison.cautions:
         printing.say(f"Note: {caution}")
     if not output.quiet:
-        printing.say(f"Written: {to}")
+        printing.say(f"Written: {to}" if to else "With figures: --to FILE writes a page.")
 
 
 @command("clean runs/digits --dry-run")

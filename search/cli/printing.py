@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
 from search.api.preparation import Rehearsal
 from search.api.train import Trained
-from search.api.verify import verified_table
+from search.api.verify import verified_notes, verified_table
 from search.cli.options import ResultOptions
 from search.cli.profile import profile_training
 from search.cli.sweep_file import file_text
+from search.config import SweepConfig
 from search.errors import SweepInterruptedError, WorkerError
 from search.files import disk_bytes
 from search.folders import SweepFolder
@@ -30,8 +32,12 @@ from search.front.points import accuracies_text, point_to_dict
 from search.front.redraws import MEANING, kept_shares, picked_share
 from search.report.console_table import console_table
 from search.report.write import front_document
+from search.scheduling.proposers import has_lineages
 from search.study.folder import Sweep
 from search.wording import PROGRAM, command_text, plural, printable
+from spaces import SPACES
+
+log = logging.getLogger(__name__)
 
 
 def epoch_printer(console: Console, epochs: int) -> Callable[[Metrics], None]:
@@ -103,6 +109,16 @@ def print_finished(sweep: Sweep, output: ResultOptions) -> None:
     if unfinished:
         again = command_text(PROGRAM, "resume", folder)
         say(f"{plural(unfinished, 'trial')} unfinished; continue: {again}")
+
+
+def warn_of_searched_lengths(config: SweepConfig) -> None:
+    """Warn if the number of epochs does not bound the trainings of a built-in space."""
+    if config.space in SPACES and has_lineages(SPACES[config.space], config.base):
+        log.warning(
+            "The space %s searches how long a training is, so --epochs does not bound it. Give a "
+            "--budget, or take a space of a fixed length, such as --space mixing.",
+            config.space,
+        )
 
 
 def print_rehearsal(rehearsal: Rehearsal, output: ResultOptions) -> None:
@@ -182,6 +198,8 @@ def print_verified(sweep: Sweep, document: Mapping[str, Any], output: ResultOpti
         say(json.dumps(document))
         return
     print_table(verified_table(document), width=120)
+    for note in verified_notes(document):
+        say(note)
     hypervolume = document["hypervolume"]
     say(
         f"Hypervolume {hypervolume['validation']:.4f} on validation, "

@@ -46,7 +46,8 @@ class ConsoleCallback(Callback, ABC):
         ranges = []
         for name in results.objectives:
             values = [100 * point.accuracies[name] for point in points]
-            ranges.append(f"{name} {min(values):.1f}-{max(values):.1f} %")
+            ends = dict.fromkeys((f"{min(values):.1f}", f"{max(values):.1f}"))
+            ranges.append(f"{name} {'-'.join(ends)} %")
         self.say(trial, f"{'  '.join(ranges)}  {front_text(results.front())}", "green")
 
     def on_failed(self, trial: str, failure: Failure, results: Results) -> None:  # noqa: ARG002

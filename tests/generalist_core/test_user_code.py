@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,10 @@ def test_an_error_in_user_code_is_told_with_its_place(raised: Exception) -> None
 def test_errors_that_explain_themselves_pass(raised: Exception) -> None:
     with pytest.raises(type(raised), match=str(raised)), running_user_code("mine"):
         raise raised
+
+
+def test_weights_to_begin_from_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    for path, cause in ((tmp_path, "Is a directory"), (tmp_path / "no.pt", "No such file")):
+        config = replace(two_experts(), model=ModelConfig(init=str(path)))
+        with pytest.raises(InvalidConfigError, match=f"`init` .* weights, but {path}: {cause}"):
+            pinned(config)

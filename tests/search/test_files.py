@@ -127,8 +127,11 @@ def test_an_output_folder_is_new_or_empty(tmp_path: Path) -> None:
     SweepFolder(tmp_path / "new" / "deep").lease.touch()
     create_folder(tmp_path / "new" / "deep")
     (tmp_path / "new" / "deep" / "sweep.json").write_text("{}")
-    with pytest.raises(SweepFolderError, match=r"new or empty.*Give another --out"):
+    cure = r"holds a sweep\. Give another --out, or continue it: generalist-search resume .*deep$"
+    with pytest.raises(SweepFolderError, match=f"new or empty.*{cure}"):
         create_folder(tmp_path / "new" / "deep")
+    with pytest.raises(SweepFolderError, match=r"holds files\. Give another --out\.$"):
+        create_folder(tmp_path / "new")
     with pytest.raises(SweepFolderError, match="must be writable"):
         create_folder(tmp_path / "new" / "deep" / "sweep.json" / "below-a-file")
 

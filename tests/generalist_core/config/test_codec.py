@@ -254,6 +254,11 @@ def test_where_a_dataclass_is_its_class_is_the_value() -> None:
     assert config.experts[1].attack == FGSM(epsilon=1.0)
 
 
+def test_a_step_that_is_no_field_gets_the_nearest_field() -> None:
+    with pytest.raises(InvalidConfigError, match=r"'optimiser' in .*Did you mean optimizer\?$"):
+        replace_at(two_experts(), "experts.robust.optimiser.lr", 0.2)
+
+
 def test_a_property_is_read_and_not_replaced() -> None:
     assert value_at(two_experts(), "cotraining_epochs") == 3
     with pytest.raises(InvalidConfigError, match="'cotraining_epochs' in"):

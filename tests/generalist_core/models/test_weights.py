@@ -66,8 +66,14 @@ def broken(**changes: Any) -> Callable[[Path], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "missing": (lambda path: None, r"`init` must be a file of weights, but got .*No such file"),
-    "folder": (lambda path: path.mkdir(), r"`init` must be a file of weights, but got .*directory"),
+    "missing": (
+        lambda path: None,
+        r"`init` must be a file of weights, but /\S+: No such file or directory\.$",
+    ),
+    "folder": (
+        lambda path: path.mkdir(),
+        r"`init` must be a file of weights, but /\S+: Is a directory\.$",
+    ),
     "empty": (lambda path: path.write_bytes(b"") and None, "only tensors, but is empty"),
     "text": (lambda path: path.write_text("hello") and None, "must hold only tensors"),
     "code": (lambda path: torch.save(net(), path), "holds something else, or code"),

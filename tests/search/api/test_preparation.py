@@ -42,6 +42,7 @@ def test_a_request_is_rehearsed_and_its_cost_is_known(tmp_path: Path) -> None:
     assert made.room.text(made.free_bytes) in made.estimates()[2]
     assert json.loads(json.dumps(made.to_dict()))["room"] == asdict(made.room)
     assert made.ranges.keys() | made.choices.keys() == made.values_texts().keys()
+    assert list(made.values_texts()) == sorted(made.values_texts())
     assert "logarithmic" in made.values_texts()["experts.natural.optimizer.lr"]
     assert rehearse(replace(REQUEST, budget=7.0), tmp_path / "out").cost == 7.0
 

@@ -20,7 +20,7 @@ from generalist_core.training.averaging import load_weights
 from generalist_core.validation import InvalidConfigError
 from search.api.report import write_report
 from search.api.sweep import sweep
-from search.api.verify import verified_document, verified_table, verify
+from search.api.verify import verified_document, verified_notes, verified_table, verify
 from search.config import Resources, SweepConfig, VerifyConfig
 from search.files import read_json, read_sealed_json
 from search.front.front import Front, hypervolume
@@ -65,6 +65,18 @@ def test_test_accuracies_stand_beside_those_of_validation(swept: Sweep) -> None:
         assert row["test"]["robust"] <= row["test"]["natural"]
     assert document["hypervolume"]["validation"] == pytest.approx(swept.front.hypervolume)
     Console(quiet=True).print(verified_table(document))
+
+
+def test_the_notes_say_how_the_table_is_read_and_what_indicators_found() -> None:
+    sign = {"name": "square-stronger", "message": "Square alone breaks 0.28% of the images"}
+    after = {"natural": 0.9, "pgd-20": 0.6, "square": 0.5}
+    suites = {"robust": {"accuracy_after": after, "indicators": [sign]}}
+    legend, found = verified_notes({"points": [{"name": "0007-1", "attacks": suites}]})
+    assert "Robust ones on test: after pgd-20 -> after all attacks." in legend
+    assert found == f"indicator: 0007-1 robust: square-stronger: {sign['message']}"
+    suites = {"robust": {"accuracy_after": {"natural": 0.9, "fgsm": 0.6}, "indicators": []}}
+    (legend,) = verified_notes({"points": [{"name": "0007-1", "attacks": suites}]})
+    assert "after all attacks" not in legend
 
 
 @pytest.mark.slow

@@ -66,7 +66,12 @@ def test_compare_prints_a_table_and_writes_a_page(
     two_trials: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, page = copy_of(two_trials, tmp_path / "other").folder, tmp_path / "page.html"
-    command = ["compare", str(two_trials), str(other), "--to", str(page)]
+    table = ["compare", str(two_trials), str(other)]
+    before = sorted(Path().iterdir())
+    assert main(table) == main(table) == 0
+    assert "--to FILE writes a page" in capsys.readouterr().out
+    assert sorted(Path().iterdir()) == before
+    command = [*table, "--to", str(page)]
     assert main(command) == 0
     assert f"Written: {page}" in capsys.readouterr().out
     assert "2 sweeps compared" in page.read_text()

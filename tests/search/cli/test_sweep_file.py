@@ -251,6 +251,24 @@ def test_a_dry_run_begins_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([*run, "--out", str(out), "--set", "experts.robust.optimizer.lr=-1"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "warns"),
+    [
+        (["--space", "lineages", "--epochs", "2"], True),
+        (["--epochs", "2"], True),
+        (["--space", "lineages"], False),
+        (["--space", "mixing", "--epochs", "2"], False),
+        (["--space", "examples/custom_space.py:space", "--epochs", "4"], False),
+    ],
+)
+def test_epochs_that_the_space_searches_are_warned_of(
+    options: list[str], warns: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = ["--n-train", "100", "--n-validation", "50", "--width", "2", "--local", "--dry-run"]
+    assert main(["sweep", *small, *options, "--out", str(tmp_path / "out")]) == 0
+    assert ("--epochs does not bound it" in caplog.text) is warns
+
+
 def test_a_document_is_no_yaml_of_other_types(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text('{"trials": 1, "trials": 2}')

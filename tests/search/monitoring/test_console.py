@@ -161,6 +161,17 @@ def test_one_line_per_event_where_there_is_no_terminal() -> None:
     assert not any("\x1b" in line for line in lines)
 
 
+def test_accuracies_that_are_one_are_said_once() -> None:
+    ledger, console = new_ledger(SPACE), Console(file=io.StringIO(), width=200)
+    watch(Callback(), ledger, SPACE, n_trials=3)
+    first, *_, last = sorted(ledger.results.points(), key=lambda point: point.accuracies["robust"])
+    for points in ([first], [first, last]):
+        Lines(console).on_completed("0000", points, ledger.results)
+    one, two = written(console).splitlines()
+    assert re.search(r"natural \d+\.\d %  robust \d+\.\d %", one)
+    assert re.search(r"robust \d+\.\d-\d+\.\d %", two)
+
+
 def test_a_quiet_console_says_nothing() -> None:
     assert lines_of(Console(file=io.StringIO(), quiet=True), new_ledger(refusing)) == []
 
