@@ -130,9 +130,10 @@ def _pin_init(model: ModelConfig) -> ModelConfig:
     path = Path(model.init).absolute()
     try:
         digest = file_digest(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no path holds a null or half a pair of surrogates
+        cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidConfigError(
-            f"`init` must be a file of weights, but {path}: {error.strerror}."
+            f"`init` must be a file of weights, but got {model.init!r}: {cause}."
         ) from error
     require_pinned(str(path), digest, model.init_digest)
     return replace(model, init=str(path), init_digest=digest)

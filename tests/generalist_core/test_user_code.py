@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +176,13 @@ def test_errors_that_explain_themselves_pass(raised: Exception) -> None:
 
 
 def test_weights_to_begin_from_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    for path, cause in ((tmp_path, "Is a directory"), (tmp_path / "no.pt", "No such file")):
-        config = replace(two_experts(), model=ModelConfig(init=str(path)))
-        with pytest.raises(InvalidConfigError, match=f"`init` .* weights, but {path}: {cause}"):
+    for path, cause in (
+        (str(tmp_path), "Is a directory"),
+        (str(tmp_path / "no.pt"), "No such file"),
+        ("\0", "embedded null"),
+        ("\ud800", ".*surrogates"),
+    ):
+        config = replace(two_experts(), model=ModelConfig(init=path))
+        law = f"`init` .* weights, but got {re.escape(repr(path))}: {cause}"
+        with pytest.raises(InvalidConfigError, match=law):
             pinned(config)

@@ -126,7 +126,7 @@ def test_a_training_begins_from_weights_and_needs_them_to_go_on(
     with pytest.raises(InvalidConfigError, match=r"weights\.pt` must be as it was when the run"):
         resume(folder)
     weights.unlink()
-    with pytest.raises(InvalidConfigError, match=r"`init` .* weights, but \S+: No such file"):
+    with pytest.raises(InvalidConfigError, match=r"`init` .* weights, but got \S+: No such file"):
         resume(folder)
     weights.write_bytes(content)
     resumed = resume(folder)
