@@ -33,7 +33,7 @@ from benchmarks.simulated_loop import run_here
 from benchmarks.simulator import WarmupsInMemory
 from benchmarks.tasks import Task
 from generalist_core.config import TrainConfig
-from search.config import Growing, SuccessiveHalving
+from search.config import Growing, Population, SuccessiveHalving, SweepConfig
 from search.files import read_json, write_json
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.early_stopping import Rungs
@@ -55,6 +55,7 @@ class Method:
     shares: bool = True
     stops: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
     grows: Growing | None = None
+    population: Population | None = None
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
@@ -68,6 +69,7 @@ METHODS = {
     "plain, stopping": dataclasses.replace(PLAIN, stops=SuccessiveHalving()),
     "fixed lengths": Method(),
     "lineages": LINEAGES,
+    "population": dataclasses.replace(LINEAGES, population=Population()),
     "lineages, random": dataclasses.replace(LINEAGES, sampler="random"),
     "lineages, no release curve": dataclasses.replace(LINEAGES, releases=False),
     "lineages, no sharing": dataclasses.replace(LINEAGES, shares=False),
@@ -143,8 +145,14 @@ def search(cell: Cell, task: Task, front: FoundFront) -> Results:
         return fixing(sampler_of(suggestion), method.fixed)
 
     ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names, sampler_of=fixed_sampler_of)
-    growing = method.grows or Growing()
-    proposer = build_proposer(ledger, space, base, growing, lambda: task.images)
+    request = SweepConfig(
+        base=base,
+        growing=method.grows or Growing(),
+        population=method.population,
+        sampler=method.sampler,
+        seed=cell.seed,
+    )
+    proposer = build_proposer(ledger, space, request, lambda: task.images)
     proposer.enqueue_first()
     tester = FrontTester(task, front)
     searcher = Searcher(

@@ -159,7 +159,9 @@ class SimulatedTrainer(AbstractTrainer):
         return self.world.n_train
 
     def learn(self, experts: Sequence[Expert], *_: Any) -> list[float]:
-        """Count the cost; what experts know follows from their epochs."""
+        """Count the cost; what experts know follows from their epochs and latest settings."""
+        for expert in experts:
+            expert.begin_epoch()
         costs = (update_cost(expert.config) for expert in experts)
         self.forward_images += self.world.n_train * sum(costs)
         return [0.0] * len(experts)

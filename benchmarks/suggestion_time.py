@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.simulator import SimulatedTrainer, World
 from generalist_core.config.presets import short
 from generalist_core.training.evaluator import OperatingPoint
-from search.config import Growing
+from search.config import SweepConfig
 from search.scheduling.proposers import build_proposer
 from search.study.ledger import Ledger
 from search.study.samplers import BUILDERS, N_STARTUP, build_samplers
@@ -42,7 +42,8 @@ def main() -> None:
         sampler = build_samplers(options.sampler, seed=0, n_startup=N_STARTUP)
         storage = open_storage(None, Path(folder) / "study.journal")
         ledger = Ledger(storage, base.evaluation.objective_names, sampler_of=sampler)
-        proposer = build_proposer(ledger, SPACES[options.space], base, Growing(), world.images)
+        request = SweepConfig(base=base, sampler=options.sampler)
+        proposer = build_proposer(ledger, SPACES[options.space], request, world.images)
         asking, telling = [], []
         for trial in range(1, options.trials + 1):
             began = time.perf_counter()

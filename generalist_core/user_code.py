@@ -99,7 +99,15 @@ def pinned(config: TrainConfig, *, has_model: bool = False) -> TrainConfig:
         InvalidConfigError: a file cannot be read, or is not the one that was pinned before.
     """
     experts = tuple(
-        replace(expert, attack=_pin(expert.attack), loss=_pin(expert.loss))
+        replace(
+            expert,
+            attack=_pin(expert.attack),
+            loss=_pin(expert.loss),
+            earlier=tuple(
+                replace(past, attack=_pin(past.attack), loss=_pin(past.loss))
+                for past in expert.earlier
+            ),
+        )
         for expert in config.experts
     )
     attacks = tuple(

@@ -179,6 +179,26 @@ class Growing:
 
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
+class Population:
+    """How a population of lineages is trained, see `search.scheduling.population`.
+
+    Each of `n_members` takes steps that cost `step_cost` forward images per training image. A
+    member of the worst `replaced` takes over one of as many best, and changes each of its
+    hyperparameters by a quarter, up or down, or draws it anew with the probability `resampled`.
+    """
+
+    n_members: Positive[int] = 8
+    step_cost: Positive[float] = 36.0
+    replaced: Positive[float] = 0.25
+    resampled: BelowOne = 0.25
+
+    def __post_init__(self) -> None:
+        require(self.n_members >= 2, "n_members >= 2", f"n_members={self.n_members}")
+        require(self.replaced <= 0.5, "replaced <= 0.5", f"replaced={self.replaced}")
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_checked_fields
 class Floor:
     """The least accuracy of interest in an objective; the hypervolume counts from there."""
 
@@ -210,13 +230,14 @@ class SweepConfig:
     folder. `repeats` trains every configuration on the front again, with that many other seeds.
     `at_least` is the region of interest: it directs the sampler, and the hypervolume counts from
     there. Trials share their experts' warm-ups, in the output folder or in the store `warmups`,
-    which other sweeps may use too. In a space with lineages `growing` says how these grow; in any
-    other `early_stopping` ends weak trials (None: off). No trial begins once all `trials` have
-    begun, or once those that ran and run have cost `budget` forward images. `stop_when` ends the
-    sweep before, and so does a small space, in which no configuration is trained twice; the sampler
-    `grid` with trials=None trains all of them. `warm_start` names folders of earlier sweeps, or CSV
-    files, from whose points the sampler learns first. With a `round_size` a sweep gives the same
-    points whatever the timing, see `search.scheduling.searcher.Rules`.
+    which other sweeps may use too. In a space with lineages `growing` says how these grow, unless
+    they are the members of a `population`; in any other `early_stopping` ends weak trials (None:
+    off). No trial begins once all `trials` have begun, or once those that ran and run have cost
+    `budget` forward images. `stop_when` ends the sweep before, and so does a small space, in which
+    no configuration is trained twice; the sampler `grid` with trials=None trains all of them.
+    `warm_start` names folders of earlier sweeps, or CSV files, from whose points the sampler learns
+    first. With a `round_size` a sweep gives the same points whatever the timing, see
+    `search.scheduling.searcher.Rules`.
     """
 
     base: TrainConfig
@@ -235,6 +256,7 @@ class SweepConfig:
     shares_warmups: bool = True
     warmups: WarmupConfig | None = None
     growing: Growing = field(default_factory=Growing)
+    population: Population | None = None
     early_stopping: SuccessiveHalving | None = field(default_factory=SuccessiveHalving)
     limits: Limits = field(default_factory=Limits)
     round_size: Positive[int] | None = None

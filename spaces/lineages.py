@@ -14,7 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from generalist_core.config import PGD, ExpertConfig, RatioSchedule, TrainConfig
+from generalist_core.config import (
+    PGD,
+    EarlierSettings,
+    ExpertConfig,
+    RatioSchedule,
+    TrainConfig,
+)
 from generalist_core.config.codec import replace_at, value_at
 from generalist_core.config.mixing import vertex
 from generalist_core.validation import InvalidConfigError
@@ -168,6 +174,20 @@ def as_lineage(config: TrainConfig, start: int, epochs: int) -> TrainConfig:
         config = replace_at(config, f"experts.{expert.name}.schedule", rates)
     ratio = RatioSchedule(knots=tuple(knots), values=(config.mixing.ratio.values[0],) * 3)
     return replace(config, mixing=replace(config.mixing, ratio=ratio))
+
+
+def continued(config: TrainConfig, before: TrainConfig) -> TrainConfig:
+    """`config` whose lineage continues that of `before`; if it has other settings, with these."""
+    robust, past = robust_of(config), robust_of(before)
+    settings = {"attack": past.attack, "loss": past.loss, "optimizer": past.optimizer}
+    earlier = past.earlier
+    if any(getattr(robust, name) != value for name, value in settings.items()):
+        earlier += (EarlierSettings(until=before.sync.start_epoch, **settings),)  # type: ignore[arg-type]
+    experts = (
+        replace(expert, earlier=earlier) if expert is robust else expert
+        for expert in config.experts
+    )
+    return replace(config, experts=tuple(experts))
 
 
 def begins_as(config: TrainConfig, expert: str) -> TrainConfig:

@@ -31,7 +31,13 @@ from generalist_core.config.losses import (
 from generalist_core.config.mixing import MixingConfig, Ratio, RatioSchedule, SyncConfig, as_weights
 from generalist_core.config.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from generalist_core.config.schedules import Constant, Cosine, OneCycle, PiecewiseLinear, Schedule
-from generalist_core.config.train import PRECISIONS, ExpertConfig, Precision, TrainConfig
+from generalist_core.config.train import (
+    PRECISIONS,
+    EarlierSettings,
+    ExpertConfig,
+    Precision,
+    TrainConfig,
+)
 from generalist_core.validation import InvalidConfigError
 
 __all__ = [
@@ -53,6 +59,7 @@ __all__ = [
     "CustomLoss",
     "CutMix",
     "DataConfig",
+    "EarlierSettings",
     "EvaluationConfig",
     "ExpertConfig",
     "InvalidConfigError",

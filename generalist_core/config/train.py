@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from generalist_core.config.attacks import PGD, Attack, CustomAttack, SeveralAttacks
@@ -14,6 +14,17 @@ from generalist_core.config.mixing import MixingConfig, Ratio, SyncConfig, as_we
 from generalist_core.config.optimizers import SGD, Optimizer
 from generalist_core.config.schedules import Constant, Schedule
 from generalist_core.validation import InvalidConfigError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_checked_fields
+class EarlierSettings:
+    """What an expert trained with up to epoch `until`, when other settings took over."""
+
+    until: Positive[int]
+    attack: Attack | None = None
+    loss: Loss = field(default_factory=CrossEntropy)
+    optimizer: Optimizer = field(default_factory=SGD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,10 @@ class ExpertConfig:
     schedule is scaled by a line through the steps that reaches 1 at the last one: by 1/n, 2/n, ...,
     1 (Goyal et al. 2017). With `max_gradient_norm` the gradient of all parameters together is
     scaled down before each step to that Euclidean norm, if it is longer (Pascanu et al. 2013).
+
+    `earlier` are the settings of former epochs, in their order. An expert whose settings changed
+    while it was trained, as in population-based training (Jaderberg et al. 2017, arXiv 1711.09846),
+    is so the same expert if it is trained anew. The optimizer keeps its state.
     """
 
     name: str
@@ -44,6 +59,7 @@ class ExpertConfig:
     label_smoothing: BelowOne = 0.0
     batch_augmentation: MixUp | CutMix | None = None
     rests: bool = False
+    earlier: tuple[EarlierSettings, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "global":
@@ -69,6 +85,39 @@ class ExpertConfig:
                 f"expert {self.name!r}. Use CrossEntropy, TRADES or a custom loss, and an attack "
                 "on the cross-entropy or on kl."
             )
+        self._check_earlier()
+
+    def at(self, epoch: int) -> ExpertConfig:
+        """The expert as it trains in `epoch`, without settings of other epochs."""
+        if not self.earlier:
+            return self
+        past = next((past for past in self.earlier if epoch < past.until), None)
+        now = past or self
+        return replace(self, attack=now.attack, loss=now.loss, optimizer=now.optimizer, earlier=())
+
+    def _check_earlier(self) -> None:
+        """Check that the epochs grow, and that the state of the expert suits all its settings."""
+        ends = [past.until for past in self.earlier]
+        if sorted(set(ends)) != ends:
+            raise InvalidConfigError(
+                f"The epochs of `earlier` settings must grow, but got until={ends} for expert "
+                f"{self.name!r}."
+            )
+        for past in self.earlier:
+            self.at(past.until - 1)
+            pairs = ((past.attack, self.attack), (past.loss, self.loss))
+            fixed = (SeveralAttacks, CustomAttack, CustomLoss)
+            differs = [
+                type(past.optimizer) is not type(self.optimizer),
+                type(past.attack) is not type(self.attack),
+                *(a != b and any(isinstance(part, fixed) for part in (a, b)) for a, b in pairs),
+            ]
+            if any(differs):
+                raise InvalidConfigError(
+                    "`earlier` settings must have the kinds of optimizer and attack of the later "
+                    "ones, and the same custom or combined parts, but got "
+                    f"{past} for expert {self.name!r}. Train it anew with these settings."
+                )
 
     def _part_of_one_label(self) -> object:
         """The loss or attack that is not defined for images of which two labels are true."""

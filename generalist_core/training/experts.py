@@ -39,7 +39,8 @@ class Expert:
     `contribution` is the expert's part of the global learner before the first sync: an average of
     `relative_weight * source`, so that the global learner is the sum of all contributions, each of
     which depends on one expert alone. `epoch` is the number of epochs it was trained for, and
-    `adopted_epochs` the number of those that were trained elsewhere. `errors` are the running
+    `adopted_epochs` the number of those that were trained elsewhere. Of its `settings`, `config` is
+    what the last epoch begun trained with. `errors` are the running
     averages of its errors under each of several attacks, if these are drawn by them.
     """
 
@@ -53,7 +54,8 @@ class Expert:
         shape: Shape,
     ) -> None:
         """Take over `model` of images (c, h, w); of `run`, averaging and how to step matter."""
-        self.config = config
+        self.settings = config
+        self.config = config = config.at(0)
         self.mixing = run.mixing
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
         self.n_accumulations = run.n_accumulations
@@ -76,6 +78,17 @@ class Expert:
     def source(self) -> list[Tensor]:
         """The weights that enter the mixture: the average, or the expert's weights themselves."""
         return self.average.weights if self.mixing.source == "averages" else self.weights
+
+    def begin_epoch(self) -> bool:
+        """Take on the settings of this epoch; returns whether they are others than before."""
+        now = self.settings.at(self.epoch)
+        if now == self.config:
+            return False
+        self.config = now
+        fresh = build_optimizer(now.optimizer, self.model.parameters())
+        for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})
+        return True
 
     def update(self, x: Tensor, y: Tensor, noise: Noise, *, lr: Number, rate: Number) -> Tensor:
         """One update on a batch, at a learning rate and a rate of the average; the mean loss.
@@ -216,6 +229,7 @@ class Expert:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, which has no contribution in co-training."""
         self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
+        self.config = self.settings.at(max(0, self.epoch - 1))
         self.errors = list(state.get("errors", self.errors))
         load_state(self.model, state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))

@@ -246,6 +246,9 @@ class GeneralistTrainer(AbstractTrainer):
         synced = self.config.sync.is_sync(epoch)
         if synced and self.config.sync.at == "boundary":
             self._sync()
+        for expert in experts:
+            if expert.begin_epoch():
+                self._recorded = None
         if self._recorded is not None and self._recorded.has_moved:
             self._recorded = None
         losses, batches = [], self.batches(epoch) if batches is None else batches

@@ -9,6 +9,7 @@ part of a key.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ VERSION = 5
 """To be raised with every change of this package that changes the bits of a training."""
 
 
-LATER = ("schedule", "lr_warmup_epochs", "rests")
+LATER = ("schedule", "lr_warmup_epochs", "rests", "earlier")
 """The settings of an expert of which only what they do up to an epoch is in a key."""
 
 
@@ -97,9 +98,10 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
     """The names of an expert's states after 0, 1, ..., `sync.start_epoch` epochs, by content.
 
     Each key is chained to the one before it by what its epoch adds: the factors of the learning
-    rate at each step, and the weight in the contribution. So a state is shared by all runs that
-    agree up to its epoch, whatever their first sync, length or later rates; equal keys mean equal
-    bits on the CPU. Evaluation, syncs, other experts and a constant ratio are in no key.
+    rate at each step, the weight in the contribution, and settings that are new. So a state is
+    shared by all runs that agree up to its epoch, whatever their first sync, length, later rates or
+    later settings; equal keys mean equal bits on the CPU. Evaluation, syncs, other experts and a
+    constant ratio are in no key.
 
     Raises:
         InvalidConfigError: the model has no fingerprint, so that none could be told to be equal.
@@ -110,7 +112,6 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             "sharing off, or remove from the model what the log names."
         )
     index, chosen = next((i, e) for i, e in enumerate(config.experts) if e.name == expert)
-    settings = to_dict(chosen)
     mixing = config.mixing
     key = json_digest(
         {
@@ -129,16 +130,23 @@ def state_keys(config: TrainConfig, expert: str, origin: Origin) -> tuple[str, .
             ],
             "parts": config.n_accumulations,
             "averaging": [mixing.source, mixing.decay, mixing.decay_warmup],
-            "expert": {n: value for n, value in settings.items() if n not in LATER},
+            "expert": _settings(chosen, 0),
         }
     )
     keys = [key]
     for epoch, weights in enumerate(contribution_weights(config)):
-        key = json_digest(
-            [key, weights[index], _rate_factors(config, chosen, epoch, origin.n_batches)]
-        )
+        added: list[Any] = [weights[index], _rate_factors(config, chosen, epoch, origin.n_batches)]
+        if any(past.until == epoch for past in chosen.earlier):
+            added.append(_settings(chosen, epoch))
+        key = json_digest([key, *added])
         keys.append(key)
     return tuple(keys)
+
+
+def _settings(expert: ExpertConfig, epoch: int) -> dict[str, Any]:
+    """What an expert trains with in an epoch, apart from its learning rates."""
+    settings = to_dict(expert.at(epoch))
+    return {name: value for name, value in settings.items() if name not in LATER}
 
 
 def _rate_factors(

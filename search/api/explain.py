@@ -22,6 +22,7 @@ from search.scheduling.early_stopping import Decision, decide, epoch_of, rung_re
 from search.study.folder import Sweep
 from search.study.records import TrialRecord
 from search.wording import PROGRAM, command_text, plural, value_text
+from spaces.lineages import robust_of
 
 N_TRACE_LINES = 6
 
@@ -79,11 +80,24 @@ def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     else:
         n_ended = plural(record.asked_after, "trial")
         yield f"Suggested by the sampler ({sweep.config.sampler}) when {n_ended} had ended."
+    yield from _taken_over(record)
     base = "the sweep's base configuration"
     yield f"It differs from {base} in" if rows else f"No parameter differs from {base}."
     yield from _table(rows)
     if record.config is None:
         yield "The space did not make a valid configuration from this suggestion."
+
+
+def _taken_over(record: TrialRecord) -> Iterator[str]:
+    """Which member of a population it is a step of, and when its settings changed."""
+    if record.member is None or record.config is None:
+        return
+    robust = robust_of(from_dict(record.config, TrainConfig))
+    text = f"A step of member {record.member} of the population"
+    if robust.earlier:
+        ends = ", ".join(str(past.until) for past in robust.earlier)
+        text += f", whose {robust.name} expert had other settings up to epoch {ends}"
+    yield f"{text}."
 
 
 def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | None:

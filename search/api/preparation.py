@@ -18,7 +18,7 @@ from search.config import CustomParts, Resources, SweepConfig
 from search.files import make_folder, require_new
 from search.running.housekeeping import Room, free_bytes, room_of
 from search.running.preflight import check_that_it_can_start, require_apart
-from search.scheduling.proposers import has_lineages
+from search.scheduling.proposers import has_lineages, require_lineages
 from search.study.folder import pinned_space
 from search.study.records import Observation
 from search.study.storage import absolute_url
@@ -165,6 +165,7 @@ def prepare(
         pins = pinned_space(config, given)
         for make in (paper_suggestion, base_suggestion):
             make(space, config.base)
+        require_lineages(config, space)
         n_configurations = grid_size(space, config.base) if config.sampler == "grid" else None
     earlier = [
         seen for name in config.warm_start for seen in earlier_observations(Path(name), config)

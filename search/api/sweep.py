@@ -42,9 +42,9 @@ from search.running.session import (
     write_errors_explained,
 )
 from search.running.trial import cached_dataset, read_metrics
+from search.scheduling.branching import BranchingProposer
 from search.scheduling.callbacks import Callback, Callbacks, MayFail
 from search.scheduling.early_stopping import Rungs
-from search.scheduling.lineages import LineageProposer
 from search.scheduling.proposers import build_proposer
 from search.scheduling.searcher import Rules, Searcher
 from search.study.folder import (
@@ -282,9 +282,9 @@ def _searcher(
     config, files, ledger = sweep.config, sweep.files, sweep.ledger
     space, base = sweep.custom.space or load_space(config.space), config.base
     data = lambda: sweep.custom.data or cached_dataset(base.data)  # noqa: E731
-    proposer = build_proposer(ledger, space, base, config.growing, data, sampler=config.sampler)
+    proposer = build_proposer(ledger, space, config, data)
     proposer.enqueue_first()
-    stops = not isinstance(proposer, LineageProposer)
+    stops = not isinstance(proposer, BranchingProposer)
     rules = Rules(
         rungs=Rungs(config.early_stopping) if config.early_stopping and stops else None,
         stop_when=config.stop_when,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from generalist_core.config import TrainConfig
 from generalist_core.validation import InvalidConfigError
@@ -11,6 +12,7 @@ from search.cli.option_groups import given, option
 from search.cli.options import LOCAL, FailureOptions, ResourceOptions
 from search.config import (
     Floor,
+    Population,
     StopWhenDone,
     SuccessiveHalving,
     SweepConfig,
@@ -33,6 +35,10 @@ class SearchOptions:
     sampler: str | None = option(
         "tpe (default), nsga2, nsga3, gp, random, or grid: all configurations of a small space",
         "SAMPLER",
+    )
+    strategy: Literal["growing", "population"] | None = option(
+        "how lineages are trained: the best grow (growing, the default), or as a population, in "
+        "which the worst take over the best and explore from there"
     )
     search_seed: int | None = option("seed of the sampler; default 0", "N")
     time_budget: float | None = option("stop after S seconds", "S")
@@ -92,6 +98,9 @@ def build_request(
         changes.setdefault("space", "lineages" if fits_lineages(base) else "full")
         if search.budget is not None or search.sampler == "grid":
             changes.setdefault("trials", None)
+    if search.strategy is not None:
+        population = request.population or Population()
+        changes["population"] = population if search.strategy == "population" else None
     if search.at_least:
         changes["at_least"] = tuple(_floor(text) for text in search.at_least)
     if search.warm_start:

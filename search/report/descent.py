@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from generalist_core.config import TrainConfig
-from generalist_core.config.codec import from_dict
+from generalist_core.config import Constant, TrainConfig
+from generalist_core.config.codec import from_dict, to_dict
 from search.study.records import TrialRecord
-from spaces.lineages import LENGTH, START, lineage_params
+from spaces.lineages import LENGTH, START, robust_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +25,24 @@ def ancestors(records: Iterable[TrialRecord]) -> dict[str, Ancestor]:
     """The ancestor of each trial that continues a lineage.
 
     It is the first trial that left the lineage after as many epochs, or else after the most epochs
-    that are fewer. Failed trials are nobody's ancestors, because they may have trained nothing.
+    that are fewer; where other settings took over, also those of the lineage before. Failed trials
+    are nobody's ancestors, because they may have trained nothing.
     """
     lineages: dict[str, dict[int, str]] = {}
     found: dict[str, Ancestor] = {}
     for record in records:
-        name = record.config and lineage_of(record.params, record.config)
-        if not name:
+        if not _is_branch(record.params) or record.config is None:
             continue
-        stages, start = lineages.setdefault(name, {}), record.params[START]
-        reached = [epochs for epochs in stages if epochs <= start]
-        if reached:
-            found[record.trial] = Ancestor(trial=stages[max(reached)], epochs=max(reached))
+        whole = list(_lineages(from_dict(record.config, TrainConfig)))
+        for name, end in whole:
+            stages = lineages.get(name, {})
+            reached = [epochs for epochs in stages if epochs <= end]
+            if reached:
+                found[record.trial] = Ancestor(trial=stages[max(reached)], epochs=max(reached))
+                break
         if record.state != "failed":
-            stages.setdefault(start, record.trial)
+            name, start = whole[0]
+            lineages.setdefault(name, {}).setdefault(start, record.trial)
     return found
 
 
@@ -47,6 +51,24 @@ def lineage_of(params: Mapping[str, Any], config: Mapping[str, Any]) -> str | No
 
     `config` is the JSON form of the trial's configuration.
     """
-    if not {LENGTH, START} <= set(params):
+    if not _is_branch(params):
         return None
-    return json.dumps(lineage_params(params, from_dict(config, TrainConfig)), sort_keys=True)
+    return next(_lineages(from_dict(config, TrainConfig)))[0]
+
+
+def _is_branch(params: Mapping[str, Any]) -> bool:
+    return {LENGTH, START} <= set(params)
+
+
+def _lineages(config: TrainConfig) -> Iterator[tuple[str, int]]:
+    """The lineage, and those before its settings changed, each with the epochs it was trained."""
+    robust, mixing = replace(robust_of(config), schedule=Constant(), rests=False), config.mixing
+    end = config.sync.start_epoch
+    for number in reversed(range(len(robust.earlier) + 1)):
+        if number < len(robust.earlier):
+            past = robust.earlier[number]
+            end = past.until
+            settings = {"attack": past.attack, "loss": past.loss, "optimizer": past.optimizer}
+            robust = replace(robust, **settings, earlier=robust.earlier[:number])  # type: ignore[arg-type]
+        averaging = [mixing.source, mixing.decay, mixing.decay_warmup]
+        yield json.dumps([to_dict(robust), averaging], sort_keys=True), end

@@ -15,37 +15,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from generalist_core.config import Ratio, TrainConfig
-from generalist_core.config.codec import from_dict, replace_at
+from generalist_core.config import TrainConfig
+from generalist_core.config.codec import from_dict
 from generalist_core.config.mixing import vertex
 from generalist_core.training.cost import update_cost
 from search.config import Growing
 from search.front.points import FrontPoint, by_trial
-from search.scheduling.proposer import Proposer, Suggestion
+from search.scheduling.branching import BranchingProposer
 from search.study.ledger import Ledger
 from search.study.records import ExhaustedError, Proposal
-from spaces import Space, Trial, base_suggestion, paper_suggestion
-from spaces.lineages import (
-    LENGTH,
-    LINEAGE,
-    START,
-    WithLength,
-    begins_as,
-    lineage_params,
-    robust_experts,
-    robust_of,
-)
-from spaces.release_ratio import ratio_params
-
-FEW_STEPS = 2
-"""Steps of PGD, each as long as the radius, that train an expert about as robust as 10 do."""
-
-LOW_BETA = 1.0
-"""TRADES with this weight of its divergence gives up less natural accuracy than PGD training."""
+from spaces import Space
+from spaces.lineages import lineage_params, robust_of
 
 
 @dataclass(kw_only=True)
@@ -86,7 +70,7 @@ class Lineage:
         return len(judged) - max(paid, default=0)
 
 
-class LineageProposer(Proposer):
+class LineageProposer(BranchingProposer):
     """Grows lineages, and begins new ones when none may grow."""
 
     def __init__(
@@ -101,13 +85,7 @@ class LineageProposer(Proposer):
 
         `point_cost` is what an operating point costs, in forward images per training image.
         """
-        super().__init__(ledger, space, base)
-        self.point_cost = point_cost
-        chooses = LINEAGE in base_suggestion(space, base)[0]
-        self.robust = robust_experts(base) if chooses else (robust_of(base),)
-        # what every further branch releases, all experts and the sampled mixture, costs no more
-        # than a stage does
-        self.fewest_points = len(base.experts) + 1
+        super().__init__(ledger, space, base, first_cost=growing.first_cost, point_cost=point_cost)
         self.growing = growing
         self.lineages: list[Lineage] = []
         self.stage_of: dict[str, tuple[Lineage, Stage]] = {}
@@ -127,23 +105,13 @@ class LineageProposer(Proposer):
         """
         grow, branch = (partial(self._from, choose) for choose in (self._to_grow, self._to_branch))
         begins = self._is_beginning
-        ways = (self._new, grow, branch) if begins else (grow, branch, self._new)
+        new = partial(self.new_lineage, len(self.lineages))
+        ways = (new, grow, branch) if begins else (grow, branch, new)
         for way in ways:
             with contextlib.suppress(ExhaustedError):
                 if (proposal := way()) is not None:
                     return self._begin(proposal)
         raise ExhaustedError("all lineages of the space were begun, and none of them may grow")
-
-    def _new(self) -> Proposal:
-        """The first branch of a new lineage, of each norm in turn as far as it has untried ones."""
-        n_begun, n_experts = len(self.lineages), len(self.base.experts)
-        for n in range(n_begun, n_begun + len(self.robust)):
-            name = self.robust[n % len(self.robust)].name
-            ratio = ratio_params(self._vertex(name), n_experts)
-            with contextlib.suppress(ExhaustedError):
-                fixed = {LINEAGE: name, **self._alone, **ratio}
-                return self.ledger.ask(self._first_stage, self.base, fixed=fixed)
-        raise ExhaustedError("all lineages of the space were begun")
 
     def _from(self, choose: Callable[[], tuple[Lineage, int] | None]) -> Proposal | None:
         """A branch of the lineage and stage that are chosen; None if none is."""
@@ -151,77 +119,14 @@ class LineageProposer(Proposer):
         if chosen is None:
             return None
         lineage, epochs = chosen
-        space = partial(self._further_stage, lineage, epochs)
-        return self.ledger.ask(space, self.base, fixed=lineage.params)
-
-    @property
-    def _alone(self) -> dict[str, Any]:
-        """The parameters of the shortest branch, which says nothing but how good its lineage is."""
-        return {LENGTH: 1, **{f"experts.{robust.name}.rests": True for robust in self.robust}}
-
-    def _vertex(self, expert: str) -> Ratio:
-        """The ratio of the expert of that name alone."""
-        names = [known.name for known in self.base.experts]
-        return vertex(names.index(expert), len(names))
-
-    def _first_stage(self, trial: Trial, base: TrainConfig) -> TrainConfig:
-        """The space, where the lineage has the epochs of a first stage and is released alone.
-
-        Of the others the one with the cheapest steps is trained, as not all experts may rest.
-        """
-        cost = self.growing.first_cost
-        paid_for = WithLength(trial, base, lambda robust: max(1, round(cost / update_cost(robust))))
-        config = self.space(paid_for, base)
-        ratio = self._vertex(config.lineage)
-        alone = replace(config.evaluation, release_ratios=(ratio,), n_refinements=0)
-        others = [expert for expert in config.experts if expert.name != config.lineage]
-        trained = min(others, key=update_cost)
-        experts = tuple(replace(expert, rests=expert is not trained) for expert in config.experts)
-        return replace(config, evaluation=alone, experts=experts)
-
-    def _further_stage(
-        self, lineage: Lineage, epochs: int, trial: Trial, base: TrainConfig
-    ) -> TrainConfig:
-        """The space, where the lineage has these epochs.
-
-        The curve is refined as far as that costs no more than half of what the stage did. An expert
-        that rests is not judged again.
-        """
-        config = self.space(WithLength(trial, base, lambda _: epochs), base)
-        ratios = config.evaluation.release_ratios
-        if robust_of(config).rests and any(s.alone for s in lineage.stages if s.epochs == epochs):
-            ratios = tuple(ratio for ratio in ratios if ratio != self._vertex(config.lineage))
         before = max((s.epochs for s in lineage.stages if s.epochs < epochs), default=0)
-        n_points = int((epochs - before) * lineage.cost / (2 * self.point_cost))
-        n_refinements = min(max(n_points - self.fewest_points, 0), config.evaluation.n_refinements)
-        fine = replace(config.evaluation, release_ratios=ratios, n_refinements=n_refinements)
-        return replace(config, evaluation=fine)
-
-    def first(self) -> list[Suggestion]:
-        """The robust experts of the base, with few attack steps, one on TRADES, and the paper's.
-
-        Each is released alone, so the first one is plain adversarial training.
-        """
-        names = [robust.name for robust in self.robust]
-        bases = {name: begins_as(self.base, name) for name in names}
-        loss = {"type": "TRADES", "beta": LOW_BETA}
-        trades = replace_at(bases[names[0]], f"experts.{names[0]}.loss", loss)
-        plain = {name: base_suggestion(self.space, base)[0] for name, base in bases.items()}
-        gentle, _ = base_suggestion(self.space, trades)
-        paper, _ = paper_suggestion(self.space, bases[names[0]])
-        suggested = [
-            *plain.items(),
-            *((name, _with_few_steps(params, name)) for name, params in plain.items()),
-            (names[0], _with_few_steps(gentle, names[0])),
-            (paper.get(LINEAGE, names[0]), paper),
-        ]
-        different: list[Suggestion] = []
-        for expert, params in suggested:
-            wanted = {name: self._alone.get(name, value) for name, value in params.items()}
-            wanted.pop(START, None)
-            suggestion = wanted, self._vertex(expert)
-            different += [suggestion] if suggestion not in different else []
-        return different
+        space = partial(
+            self.further_stage,
+            epochs_of=lambda _: epochs,
+            spent=(epochs - before) * lineage.cost,
+            is_known=any(stage.alone for stage in lineage.stages if stage.epochs == epochs),
+        )
+        return self.ledger.ask(space, self.base, fixed=lineage.params)
 
     def completed(self, trial: str) -> None:
         """Take in the points of a trial, and whether they made the front grow."""
@@ -340,9 +245,3 @@ def _have_lineage_alone(points: Sequence[FrontPoint]) -> bool:
     robust = robust_of(config)
     alone = vertex(config.experts.index(robust), len(config.experts))
     return robust.rests and alone in [point.mixing_ratio for point in points]
-
-
-def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:
-    """The parameters, with few steps where the space asks for the expert's."""
-    few = {f"experts.{expert}.attack.steps": FEW_STEPS}
-    return {**params, **few} if few.keys() <= params.keys() else params

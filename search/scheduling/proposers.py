@@ -1,4 +1,4 @@
-"""Which proposer a space and a sampler need."""
+"""Which proposer a request needs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.training.cost import evaluation_cost
-from search.config import Growing
+from generalist_core.validation import InvalidConfigError
+from search.config import SweepConfig
 from search.scheduling.grid import GridProposer
 from search.scheduling.lineages import LineageProposer
+from search.scheduling.population import PopulationProposer
 from search.scheduling.proposer import Proposer, SamplingProposer
 from search.study.ledger import Ledger
 from spaces import Space, base_suggestion
@@ -21,25 +23,40 @@ def has_lineages(space: Space, base: TrainConfig) -> bool:
     return LENGTH in base_suggestion(space, base)[0]
 
 
-def build_proposer(
-    ledger: Ledger,
-    space: Space,
-    base: TrainConfig,
-    growing: Growing,
-    data: Callable[[], Dataset],
-    *,
-    sampler: str = "tpe",
-) -> Proposer:
-    """The proposer that the space is made for; only for lineages is the `data` called for.
+def require_lineages(config: SweepConfig, space: Space) -> None:
+    """Check that a request for a population has lineages, which are its members.
 
-    The sampler `grid` has its own, for any space.
+    Raises:
+        InvalidConfigError: it has none.
     """
-    if sampler == "grid":
+    is_grid = config.sampler == "grid"
+    if config.population is not None and (is_grid or not has_lineages(space, config.base)):
+        what = "--sampler grid" if is_grid else f"--space {config.space}"
+        raise InvalidConfigError(
+            f"A population must have lineages as its members, but got {what}. Search `lineages` or "
+            "`branches` with another sampler, or leave the population out."
+        )
+
+
+def build_proposer(
+    ledger: Ledger, space: Space, config: SweepConfig, data: Callable[[], Dataset]
+) -> Proposer:
+    """The proposer of a request in its space; only for lineages is the `data` called for.
+
+    The sampler `grid` has its own, for any space. Raises as `require_lineages`.
+    """
+    require_lineages(config, space)
+    base = config.base
+    if config.sampler == "grid":
         return GridProposer(ledger, space, base)
-    if has_lineages(space, base):
-        images = data()
-        n_judged = len(images.validation)
-        n_images = min(base.evaluation.n_images or n_judged, n_judged)
-        cost = evaluation_cost(base.evaluation) * n_images / len(images.train)
-        return LineageProposer(ledger, space, base, growing, cost)
-    return SamplingProposer(ledger, space, base)
+    if not has_lineages(space, base):
+        return SamplingProposer(ledger, space, base)
+    images = data()
+    n_judged = len(images.validation)
+    n_images = min(base.evaluation.n_images or n_judged, n_judged)
+    cost = evaluation_cost(base.evaluation) * n_images / len(images.train)
+    if config.population is not None:
+        return PopulationProposer(
+            ledger, space, base, config.population, point_cost=cost, seed=config.seed
+        )
+    return LineageProposer(ledger, space, base, config.growing, cost)

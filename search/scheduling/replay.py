@@ -36,9 +36,7 @@ def _asked_again(
     sweep: Sweep, space: Space, trial: str, data: Callable[[], Dataset]
 ) -> Mapping[str, Any]:
     past, config = sweep.ledger.before(trial), sweep.config
-    proposer = build_proposer(
-        past, space, config.base, config.growing, data, sampler=config.sampler
-    )
+    proposer = build_proposer(past, space, config, data)
     proposer.enqueue_first()
     with contextlib.suppress(RejectedError):
         proposer.propose()

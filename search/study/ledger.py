@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -202,7 +203,12 @@ class Ledger:
         self.sampling.enqueue({**params, **ratio_params(ratio, n_experts)})
 
     def ask(
-        self, space: Space, base: TrainConfig, fixed: Mapping[str, Any] | None = None
+        self,
+        space: Space,
+        base: TrainConfig,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        member: int | None = None,
     ) -> Proposal:
         """The next trial to run; the sampler suggests the parameters that are not in `fixed`.
 
@@ -218,13 +224,13 @@ class Ledger:
         for attempt in range(MAX_ATTEMPTS):
             proposal = self._suggested(name, space, base, fixed, attempt)
             if not self.results.was_tried(proposal.config):
-                return self._begun(proposal)
+                return self._begun(proposal, member)
         try:
             params = self.results.untried(space, base, fixed)
         except NoGridError as error:
             reason = "the sampler keeps suggesting what was tried before"
             raise self._rejected(name, reason) from error
-        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS))
+        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS), member)
 
     def _suggested(
         self,
@@ -244,10 +250,11 @@ class Ledger:
             raise self._rejected(name, reason) from error
         return Proposal(trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params))
 
-    def _begun(self, proposal: Proposal) -> Proposal:
-        config = to_dict(proposal.config)
-        self._record(proposal.trial, {"config": config, "mixing_ratio": proposal.mixing_ratio})
-        return proposal
+    def _begun(self, proposal: Proposal, member: int | None) -> Proposal:
+        of_member = {} if member is None else {"member": member}
+        attributes = {"config": to_dict(proposal.config), "mixing_ratio": proposal.mixing_ratio}
+        self._record(proposal.trial, {**attributes, **of_member})
+        return replace(proposal, member=member)
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})

@@ -12,12 +12,16 @@ from search.study.failures import Failure
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A trial to run: its id, its configuration, and the release ratio that was suggested."""
+    """A trial to run: its id, its configuration, and the release ratio that was suggested.
+
+    `member` is the one of a population that it is a step of.
+    """
 
     trial: str
     config: TrainConfig
     mixing_ratio: Ratio
     params: Mapping[str, Any]
+    member: int | None = None
 
 
 State = Literal["completed", "stopped early", "failed", "unfinished"]
@@ -29,7 +33,7 @@ class TrialRecord:
 
     `asked_after` trials had ended when it was asked. `is_given` says that its parameters, or some
     of them, were given and not suggested by the sampler. `config` is None if the space made none;
-    `stopped_at` is the epoch after which the trial was stopped early.
+    `stopped_at` is the epoch after which the trial was stopped early. `member` is as in `Proposal`.
     """
 
     trial: str
@@ -41,6 +45,7 @@ class TrialRecord:
     cost: Mapping[str, float]
     stopped_at: int | None
     failure: Failure | None
+    member: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

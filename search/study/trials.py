@@ -2,9 +2,10 @@
 
 What Optuna has no field for is stored in the attributes of a trial. One that was asked has its id
 `trial`, `asked_after` (how many trials had ended by then), its `config` and its `mixing_ratio`.
-Once it has ended it also has `told_as` (how many had ended before it), its `cost`, and how it
-ended. A `sibling` holds another mixture of a trial. An observation made elsewhere has an `origin`.
-The `points` of a completed trial are all that it released, and alone hold its global learner.
+One of a population has its `member`. Once it has ended it also has `told_as` (how many had ended
+before it), its `cost`, and how it ended. A `sibling` holds another mixture of a trial. An
+observation made elsewhere has an `origin`. The `points` of a completed trial are all that it
+released, and alone hold its global learner.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ def proposal_of(trial: FrozenTrial) -> Proposal:
         config=from_dict(trial.user_attrs["config"], TrainConfig),
         mixing_ratio=as_ratio(trial.user_attrs["mixing_ratio"]),
         params=trial.params,
+        member=trial.user_attrs.get("member"),
     )
 
 
@@ -151,6 +153,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         cost=attributes["cost"] if trial.state.is_finished() else {},
         stopped_at=attributes["stopped_at"] if state == "stopped early" else None,
         failure=failure_of(trial) if state == "failed" else None,
+        member=attributes.get("member"),
     )
 
 
@@ -240,8 +243,8 @@ def as_of(trial: FrozenTrial, n_told: int) -> FrozenTrial:
     attributes = trial.user_attrs
     if "origin" in attributes or (trial.state.is_finished() and attributes["told_as"] < n_told):
         return trial
-    keys = ("trial", "asked_after", "config", "mixing_ratio")
-    return as_running(trial, {key: attributes[key] for key in keys})
+    keys = ("trial", "asked_after", "config", "mixing_ratio", "member")
+    return as_running(trial, {key: attributes[key] for key in keys if key in attributes})
 
 
 def growth_of(

@@ -24,7 +24,7 @@ from generalist_core.config.presets import short
 from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.warmups import warming, warmup_keys
-from search.config import Growing, SuccessiveHalving
+from search.config import SuccessiveHalving, SweepConfig
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Decision, Rungs
@@ -132,7 +132,7 @@ def search(
     function = SPACES[space] if isinstance(space, str) else space
     built = build_samplers(sampler, seed=seed, n_startup=N_STARTUP)
     ledger = Ledger(InMemoryStorage(), base.evaluation.objective_names, sampler_of=built)
-    proposer = build_proposer(ledger, function, base, Growing(), WORLD.images)
+    proposer = build_proposer(ledger, function, SweepConfig(base=base), WORLD.images)
     proposer.enqueue_first()
     searcher = Searcher(
         proposer,

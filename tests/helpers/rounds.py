@@ -16,7 +16,7 @@ from generalist_core.config.codec import replace_at
 from generalist_core.config.presets import short
 from generalist_core.training.trainer import Metrics
 from generalist_core.validation import InvalidConfigError
-from search.config import Growing, SuccessiveHalving
+from search.config import Population, SuccessiveHalving, SweepConfig
 from search.running.trial import Training, with_release_ratio
 from search.scheduling.callbacks import Callback
 from search.scheduling.early_stopping import Rungs
@@ -124,6 +124,7 @@ class Search:
     round_size: int | None = 3
     n_trials: int = 11
     budget: float = math.inf
+    population: Population | None = None
     warmups: WarmupsInMemory | None = None
     eta: float = 2.0
     storage: BaseStorage = field(default_factory=InMemoryStorage)
@@ -149,9 +150,8 @@ class Search:
     def _searcher(self, n_epochs: int | None) -> tuple[Ledger, Searcher]:
         ledger = self.ledger()
         unfinished = ledger.resume()
-        proposer = build_proposer(
-            ledger, self.space, BASE, Growing(), WORLD.images, sampler=self.sampler
-        )
+        request = SweepConfig(base=BASE, sampler=self.sampler, population=self.population)
+        proposer = build_proposer(ledger, self.space, request, WORLD.images)
         proposer.enqueue_first()
         rungs = Rungs(SuccessiveHalving(eta=self.eta))
         searcher = Searcher(

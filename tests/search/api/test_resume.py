@@ -17,12 +17,15 @@ from generalist_core.config import DataConfig, ModelConfig
 from generalist_core.config.presets import short
 from generalist_core.training.cost import update_cost
 from generalist_core.validation import InvalidConfigError
+from search.api.explain import explain
 from search.api.sweep import CHANGEABLE, resume, sweep
+from search.api.train import train
 from search.config import (
     CustomParts,
     Floor,
     Growing,
     Limits,
+    Population,
     Resources,
     SuccessiveHalving,
     SweepConfig,
@@ -67,6 +70,7 @@ CHANGES: dict[str, Any] = {
     "warm_start": ("elsewhere.csv",),
     "shares_warmups": False,
     "growing": Growing(eta=2),
+    "population": Population(),
     "early_stopping": SuccessiveHalving(eta=2),
     "round_size": 2,
 }
@@ -236,6 +240,39 @@ def test_lineages_grow_on_what_was_trained(tmp_path: Path) -> None:
     cost = found.results.asked()[3].user_attrs["cost"]
     assert cost["reused_forward_images"] == 16 * starts[grown] * update_cost(robust[grown])
     assert replay(replace(found, custom=CustomParts(data=DATA)), SPACES["branches"]) == []
+
+
+@pytest.mark.parametrize("n_members", [2, 3])
+def test_members_of_a_population_go_on_from_what_was_trained(
+    tmp_path: Path, n_members: int
+) -> None:
+    """A training of what a step was configured to be, from its beginning, gives the same points.
+
+    `resume` goes on with the same members.
+    """
+    request = SweepConfig(
+        base=tiny_config(),
+        trials=3 * n_members,
+        population=Population(n_members=n_members, step_cost=9, replaced=0.5),
+        resources=Resources(local=True),
+    )
+    sweep(replace(request, trials=n_members + 1), tmp_path / "out", data=DATA)
+    found = resume(tmp_path / "out", request, data=DATA)
+    whole = sweep(request, tmp_path / "whole", data=DATA)
+    assert found.front == whole.front
+    assert replay(replace(found, custom=CustomParts(data=DATA)), SPACES["lineages"]) == []
+    proposals = found.results.proposals()
+    assert [p.member for p in proposals[: n_members + 1]] == [*range(n_members), 0]
+    taken = [p for p in proposals if p.config.experts[1].earlier]
+    assert taken
+    assert found.results.cost()["reused_forward_images"] > 0
+    last = taken[-1]
+    alone = train(last.config, tmp_path / "alone", data=DATA)
+    points = {p.mixing_ratio: p.accuracies for p in alone.points}
+    for point in found.results.points():
+        if point.trial == last.trial and point.mixing_ratio in points:
+            assert point.accuracies == points[point.mixing_ratio]
+    assert "of the population, whose robust expert had other settings" in explain(found, last.trial)
 
 
 def trial_costs(found: Sweep) -> list[float]:

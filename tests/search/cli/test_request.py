@@ -10,7 +10,14 @@ from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.cli.options import FailureOptions, ResourceOptions
 from search.cli.request import SearchOptions, build_request
-from search.config import Floor, Resources, StopWhenDone, SuccessiveHalving, SweepConfig
+from search.config import (
+    Floor,
+    Population,
+    Resources,
+    StopWhenDone,
+    SuccessiveHalving,
+    SweepConfig,
+)
 from tests.helpers.problems import three_experts, with_expert
 
 
@@ -60,6 +67,20 @@ def test_every_option_has_its_field() -> None:
     assert request.stop_when == StopWhenDone(min_growth=0.1, within_cost=1e6)
     assert requested(SearchOptions(early_stopping=False)).early_stopping is None
     assert requested(SearchOptions(local=True)).resources == Resources(local=True)
+    assert requested(SearchOptions(strategy="population")).population == Population()
+    assert requested(SearchOptions(strategy="growing")) == SweepConfig(base=short())
+
+
+def test_a_strategy_keeps_or_drops_the_population_of_a_file() -> None:
+    before = SweepConfig(base=short(), population=Population(n_members=5))
+    options = before.base, FailureOptions(), ResourceOptions()
+    for strategy, population in (
+        (None, before.population),
+        ("population", before.population),
+        ("growing", None),
+    ):
+        search = SearchOptions(strategy=strategy)  # type: ignore[arg-type]
+        assert build_request(search, *options, before=before).population == population
 
 
 @pytest.mark.parametrize(

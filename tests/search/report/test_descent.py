@@ -8,7 +8,7 @@ from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
 from search.report.descent import Ancestor, ancestors
 from spaces import Trial, tune_int
-from spaces.lineages import START, branch
+from spaces.lineages import START, branch, continued
 from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
 from tests.helpers.reports import ledger_of, page_of
 
@@ -39,6 +39,25 @@ def test_a_trial_continues_the_longest_lineage_that_reaches_its_start(tmp_path: 
     assert {"trial-0000", "trial-0001", "trial-0002"} == {a for a in page.anchors if "trial-" in a}
     assert page.anchors <= page.ids
     assert "0002 at epoch 4" in page.text
+
+
+def test_where_other_settings_took_over_it_continues_the_lineage_before() -> None:
+    """As it was in that epoch, and not as it went on; then its own."""
+    ledger = new_ledger()
+    first = ledger.ask(few_lineages, short(), {STEPS: 2, START: 3})
+    other = ledger.ask(few_lineages, short(), {STEPS: 2, START: 8})
+
+    def taken_over(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return continued(few_lineages(trial, base), first.config)
+
+    taken = [ledger.ask(taken_over, short(), {STEPS: 4, START: start}) for start in (5, 9)]
+    for proposal in (first, other, *taken):
+        ledger.tell_released(proposal.trial, release(proposal), COST)
+    assert ancestors(ledger.results.records()) == {
+        other.trial: Ancestor(trial=first.trial, epochs=3),
+        taken[0].trial: Ancestor(trial=first.trial, epochs=3),
+        taken[1].trial: Ancestor(trial=taken[0].trial, epochs=5),
+    }
 
 
 def test_a_sweep_without_lineages_has_no_ancestors(tmp_path: Path) -> None:

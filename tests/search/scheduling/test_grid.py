@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generalist_core.config.presets import short
+from search.config import SweepConfig
 from search.scheduling.grid import GridProposer
 from search.scheduling.proposers import build_proposer
 from search.study.failures import Failure
@@ -48,8 +49,9 @@ def test_the_sampler_grid_has_its_proposer_for_any_space() -> None:
     def no_data() -> None:
         raise AssertionError
 
+    request = SweepConfig(base=short(), sampler="grid")
     for space in (small, SPACES["smoke"], SPACES["lineages"]):
-        build = lambda: build_proposer(new_ledger(), space, short(), None, no_data, sampler="grid")  # type: ignore[arg-type] # noqa: E731, B023
+        build = lambda: build_proposer(new_ledger(), space, request, no_data)  # type: ignore[arg-type] # noqa: E731, B023
         if space is small:
             assert isinstance(build(), GridProposer)
         else:

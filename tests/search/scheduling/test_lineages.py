@@ -13,12 +13,8 @@ from generalist_core.config.presets import generalist_plus_plus, short
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS, Growing
-from search.scheduling.lineages import (
-    FEW_STEPS,
-    LOW_BETA,
-    Lineage,
-    LineageProposer,
-)
+from search.scheduling.branching import FEW_STEPS, LOW_BETA
+from search.scheduling.lineages import Lineage, LineageProposer
 from search.study.ledger import Ledger
 from search.study.records import Proposal, RejectedError
 from spaces import SPACES, Space, Trial

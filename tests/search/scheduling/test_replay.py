@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.config import CustomParts, SweepConfig
+from search.config import CustomParts, Population, SweepConfig
 from search.scheduling.replay import replay
 from search.study.folder import Sweep
 from search.study.samplers import N_STARTUP, build_samplers
@@ -23,16 +23,24 @@ from tests.helpers.rounds import (
 
 
 def as_sweep(search: Search) -> Sweep:
-    config = SweepConfig(base=BASE, trials=search.n_trials, sampler=search.sampler)
+    config = SweepConfig(
+        base=BASE, trials=search.n_trials, sampler=search.sampler, population=search.population
+    )
     custom = CustomParts(data=WORLD.images())
     return Sweep(folder=Path("nowhere"), config=config, ledger=search.ledger(), custom=custom)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 3])
-@pytest.mark.parametrize("space", [picky, picky_lineages])
-def test_the_record_gives_every_suggestion_again(n_workers: int, space: Space) -> None:
-    search = Search(n_workers, "tpe", space, seed=1, round_size=None).run(20).run()
+@pytest.mark.parametrize(
+    ("space", "population"),
+    [(picky, None), (picky_lineages, None), (picky_lineages, Population(n_members=3))],
+)
+def test_the_record_gives_every_suggestion_again(
+    n_workers: int, space: Space, population: Population | None
+) -> None:
+    search = Search(n_workers, "tpe", space, seed=1, round_size=None, population=population)
+    search.run(20).run()
     assert replay(as_sweep(search), space) == []
 
 

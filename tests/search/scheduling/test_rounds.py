@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.simulator import WarmupsInMemory
 from generalist_core.config.codec import to_json
+from search.config import Population
 from spaces import SPACES, Space
 from tests.helpers.rounds import Search, few_warmups, picky, picky_lineages, small, small_lineages
 
@@ -63,6 +64,31 @@ def test_in_rounds_an_interruption_changes_nothing(
     expected = outcome(whole)
     for cut in range(n_workers, n_epochs, every):
         assert outcome(Search(n_workers, sampler, space, seed).run(cut).run()) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_so_it_is_with_a_population(n_workers: int) -> None:
+    """Of which a member that the space refuses begins anew, and one that was stopped takes over."""
+
+    def search(n_workers: int) -> Search:
+        population, warmups = Population(n_members=3, replaced=0.4), WarmupsInMemory()
+        return Search(
+            n_workers,
+            "tpe",
+            picky_lineages,
+            population=population,
+            n_trials=16,
+            warmups=warmups,
+        )
+
+    whole = search(2).run()
+    expected = outcome(whole)
+    configs = [proposal.config for proposal in whole.ledger().results.proposals()]
+    assert any(config.experts[1].earlier for config in configs)
+    assert whole.ledger().results.cost()["reused_forward_images"] > 0
+    for cut in range(1, sum(map(len, whole.metrics.values())), 9):
+        assert outcome(search(n_workers).run(cut).run()) == expected
 
 
 @pytest.mark.slow
@@ -124,7 +150,7 @@ def test_a_budget_counts_what_runs(space: Space) -> None:
 
 @pytest.mark.parametrize(
     ("sampler", "space", "n"),
-    [("random", small, 9), ("tpe", small, 9), ("grid", small, 9), ("random", small_lineages, 11)],
+    [("random", small, 9), ("tpe", small, 9), ("grid", small, 9), ("random", small_lineages, 10)],
 )
 def test_in_rounds_a_small_space_is_trained_once_however_it_is_interrupted(
     sampler: str, space: Space, n: int

@@ -1,0 +1,209 @@
+"""A population: members step by step, the worst take over the best, and nobody waits in vain."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from generalist_core.config import EarlierSettings, TrainConfig
+from generalist_core.config.presets import generalist_plus_plus, short
+from generalist_core.training.cost import update_cost
+from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.validation import InvalidConfigError
+from search.config import SAMPLERS, Population, SweepConfig
+from search.scheduling.population import PopulationProposer, moved
+from search.scheduling.proposers import build_proposer
+from search.study.ledger import Ledger
+from search.study.records import Proposal
+from spaces import SPACES, Space
+from spaces.lineages import lineage_params, robust_of
+from tests.helpers.ledgers import COST, PLANTED, new_ledger
+from tests.helpers.problems import tiny_dataset
+
+BASE = short()
+FOUR = Population(n_members=4, step_cost=36)
+
+
+def proposer_of(
+    population: Population = FOUR,
+    *,
+    space: Space = SPACES["lineages"],
+    base: TrainConfig = BASE,
+    sampler: str = "random",
+    ledger: Ledger | None = None,
+) -> PopulationProposer:
+    ledger = ledger or new_ledger(sampler)
+    return PopulationProposer(ledger, space, base, population, point_cost=2.0, seed=0)
+
+
+def finish(proposer: PopulationProposer, proposal: Proposal, quality: float) -> None:
+    """Release one point whose hypervolume is `quality`."""
+    accuracies = {"natural": 0.9, "robust": quality / 0.9}
+    ratio = proposal.mixing_ratio
+    point = OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=100, epoch=3)
+    proposer.ledger.tell_released(proposal.trial, [point], COST)
+    proposer.completed(proposal.trial)
+
+
+def begun(proposer: PopulationProposer, qualities: list[float]) -> list[Proposal]:
+    """The first steps of the members, which reached these qualities."""
+    trials = [proposer.propose() for _ in qualities]
+    for trial, quality in zip(trials, qualities, strict=True):
+        finish(proposer, trial, quality)
+    return trials
+
+
+def settings(config: TrainConfig) -> tuple[object, ...]:
+    robust = robust_of(config)
+    return robust.attack, robust.loss, robust.optimizer
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:-1])
+def test_members_begin_with_the_first_lineages_and_take_steps_of_equal_cost(sampler: str) -> None:
+    proposer = proposer_of(Population(n_members=6, step_cost=36), sampler=sampler)
+    proposer.enqueue_first()
+    trials = [proposer.propose() for _ in range(6)]
+    assert [trial.member for trial in trials] == list(range(6))
+    assert settings(trials[0].config) == settings(BASE)
+    for trial in trials:
+        cost = update_cost(robust_of(trial.config))
+        n_epochs = trial.config.sync.start_epoch
+        assert n_epochs == 1 or abs(n_epochs * cost - 36) <= cost / 2 + n_epochs
+        assert trial.config.evaluation.release_ratios == (1.0,)
+        finish(proposer, trial, 0.5)
+    for number in range(6):
+        step = proposer.propose()
+        assert step.member == number
+        before = trials[number].config.sync.start_epoch
+        taken = step.config.sync.start_epoch - before
+        assert taken >= 1
+        assert len(step.config.evaluation.release_ratios) >= 2
+
+
+def test_the_worst_takes_over_the_best_and_explores_from_there() -> None:
+    proposer = proposer_of()
+    first = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    steps = [proposer.propose() for _ in range(4)]
+    for number in (0, 1, 3):
+        assert lineage_params(steps[number].params, steps[number].config) == lineage_params(
+            first[number].params, first[number].config
+        )
+        assert robust_of(steps[number].config).earlier == ()
+    taken, best = steps[2].config, first[1].config
+    attack, loss, optimizer = settings(best)
+    past = EarlierSettings(
+        until=best.sync.start_epoch,
+        attack=attack,  # type: ignore[arg-type]
+        loss=loss,  # type: ignore[arg-type]
+        optimizer=optimizer,  # type: ignore[arg-type]
+    )
+    assert robust_of(taken).earlier == (past,)
+    assert settings(taken) != settings(best)
+    assert type(robust_of(taken).optimizer) is type(optimizer)
+    assert taken.sync.start_epoch > best.sync.start_epoch
+    assert taken.mixing.decay == best.mixing.decay
+
+
+def test_takers_share_alike_and_what_they_took_over_grows() -> None:
+    """In a long run the lineage of a member is all that it went through."""
+    proposer = proposer_of()
+    begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for n in range(40):
+        finish(proposer, proposer.propose(), 0.3 + 0.1 * (n * 7 % 5))
+    steps = Counter(proposal.member for proposal in proposer.ledger.results.proposals())
+    assert set(steps.values()) == {11}
+    longest = max(
+        (robust_of(p.config) for p in proposer.ledger.results.proposals()),
+        key=lambda robust: len(robust.earlier),
+    )
+    assert len(longest.earlier) >= 3
+
+
+def test_a_member_whose_step_failed_takes_over_and_without_any_other_begins_anew() -> None:
+    proposer = proposer_of()
+    trials = [proposer.propose() for _ in range(4)]
+    proposer.ledger.tell_failed(trials[0].trial, PLANTED)
+    anew = proposer.propose()
+    assert (anew.member, robust_of(anew.config).earlier) == (0, ())
+    finish(proposer, trials[2], 0.5)
+    proposer.ledger.tell_failed(anew.trial, PLANTED)
+    proposer.propose()
+    assert proposer.members[2].n_steps == 2
+    taken = proposer.propose()
+    assert taken.member == 0
+    assert robust_of(taken.config).earlier[0].until == trials[2].config.sync.start_epoch
+
+
+def test_no_worker_waits() -> None:
+    """More workers than members let the population grow."""
+    proposer = proposer_of()
+    assert [proposer.propose().member for _ in range(6)] == list(range(6))
+    begun_again = proposer_of(ledger=proposer.ledger)
+    assert begun_again.propose().member == 6
+
+
+def test_it_continues_from_what_the_ledger_records() -> None:
+    proposer = proposer_of()
+    begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    for n in range(9):
+        step = proposer.propose()
+        if n % 4 == 1:
+            proposer.ledger.tell_failed(step.trial, PLANTED)
+        elif n % 4 != 2:
+            finish(proposer, step, 0.2 + 0.1 * n)
+    again = proposer_of(ledger=proposer.ledger)
+    assert again.members == proposer.members
+    assert again.propose() == proposer_of(ledger=proposer.ledger.before("0013")).propose()
+
+
+def test_several_norms_keep_their_lineage() -> None:
+    base = generalist_plus_plus("natural", "linf", "l2")
+    proposer = proposer_of(base=base)
+    trials = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    assert {trial.config.lineage for trial in trials} == {"linf", "l2"}
+    steps = [proposer.propose() for _ in range(3)]
+    assert steps[2].config.lineage == trials[1].config.lineage
+    assert [step.config.lineage for step in steps[:2]] == [t.config.lineage for t in trials[:2]]
+
+
+def test_a_number_moves_by_a_quarter_within_its_range() -> None:
+    rate = FloatDistribution(0.01, 0.5, log=True)
+    assert moved(0.1, rate, 1) == pytest.approx(0.125)
+    assert moved(0.1, rate, -1) == pytest.approx(0.075)
+    assert moved(0.45, rate, 1) == 0.5
+    steps = IntDistribution(2, 12)
+    assert [moved(n, steps, 1) for n in (2, 3, 8, 12)] == [3, 4, 10, 12]
+    assert [moved(n, steps, -1) for n in (2, 3, 8, 12)] == [2, 2, 6, 9]
+    assert all(isinstance(moved(n, steps, 1), int) for n in (2, 3, 8, 12))
+    assert moved(0.5, FloatDistribution(0.0, 1.0, step=0.1), 1) == pytest.approx(0.6)
+    assert moved("a", CategoricalDistribution(["a", "b"]), 1) == "a"
+
+
+def test_a_small_space_ends() -> None:
+    proposer = proposer_of(space=SPACES["branches"], base=BASE)
+    assert len(proposer.first()) <= 4
+    seen = set()
+    for _ in range(30):
+        trial = proposer.propose()
+        seen.add(str(trial.config))
+        finish(proposer, trial, 0.5)
+    assert len(seen) == 30
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"space": "full"}, {"sampler": "grid"}, {"space": "mixing"}], ids=str
+)
+def test_a_population_needs_lineages(wrong: dict[str, str]) -> None:
+    config = SweepConfig(base=BASE, population=Population(), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfigError, match="must have lineages as its members"):
+        build_proposer(new_ledger(), SPACES[config.space], config, tiny_dataset)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_members": 1}, {"replaced": 0.6}, {"resampled": 1.0}, {"step_cost": 0.0}], ids=str
+)
+def test_numbers_that_make_no_population_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidConfigError, match=next(iter(wrong))):
+        Population(**wrong)  # type: ignore[arg-type]
