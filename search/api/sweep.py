@@ -221,9 +221,10 @@ def _run(
     folder, config, results = sweep.folder, sweep.config, sweep.results
     quiet = contextlib.nullcontext() if debug else redirect_output(sweep.files.log, console)
     view = Lines(console) if debug else view_of(console, results, config)
-    run_trials, workers = _runner(config.resources, raises=debug)
+    resources = Resources(local=True) if _is_over(sweep, unfinished) else config.resources
+    run_trials, workers = _runner(resources, raises=debug)
     sweep.ledger.note_end(has_ended=False)
-    if not config.resources.local:
+    if not resources.local:
         say_stage(console, "starting Ray")
     with quiet, drawing(view), workers as n_workers:
         searcher = _searcher(sweep, unfinished, n_workers, view, callbacks)
@@ -250,6 +251,17 @@ def _run(
         raise interrupted(folder)
     sweep.ledger.note_end(has_ended=True)
     return sweep
+
+
+def _is_over(sweep: Sweep, unfinished: Sequence[Proposal]) -> bool:
+    """Whether all trials have ended, so that no worker is needed."""
+    config, results = sweep.config, sweep.results
+    ends = (
+        (config.trials, results.n_asked),
+        (config.budget, results.cost()["forward_images"]),
+    )
+    is_full = any(end is not None and reached >= end for end, reached in ends)
+    return is_full and not unfinished and not config.repeats
 
 
 def _end_text(config: SweepConfig) -> str:

@@ -266,6 +266,7 @@ def _verify_here(
         for job in jobs:
             results[job.name] = PointVerifier(job, data, model).run(bar)
             bar.advance(whole)
+            _say(console, job.name, results[job.name])
     return results
 
 
@@ -283,5 +284,11 @@ def _verify_on_ray(
         for job, outcome in map_on_ray(run_job, jobs, resources=resources, limits=limits, **shared):
             if isinstance(outcome, Failure):
                 raise WorkerError(f"Point {job.name} could not be verified: {outcome.reason}")
-            console.print(f"point {job.name}  verified", soft_wrap=True)
+            _say(console, job.name, outcome)
             yield job.name, outcome
+
+
+def _say(console: Console, name: str, result: Mapping[str, Any]) -> None:
+    """A line for a point that is verified."""
+    measured = "  ".join(f"{n} {100 * accuracy:.1f} %" for n, accuracy in result["test"].items())
+    console.print(f"point {name}  {measured}", soft_wrap=True, highlight=False)

@@ -280,6 +280,20 @@ def trial_costs(found: Sweep) -> list[float]:
     return [trial.user_attrs["cost"]["forward_images"] for trial in asked]
 
 
+@pytest.mark.parametrize("end", [{"trials": 2}, {"trials": None, "budget": 1.0}], ids=str)
+def test_a_sweep_that_is_over_is_reported_without_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: dict[str, Any]
+) -> None:
+    request = SweepConfig(base=tiny_config(), space="smoke", resources=Resources(local=True), **end)
+    folder = sweep(request, tmp_path / "out", data=DATA).folder
+    (folder / "report.html").unlink()
+    begun: list[Resources] = []
+    monkeypatch.setattr("search.running.ray_cluster.running_ray", begun.append)
+    resume(folder, replace(request, resources=Resources()), data=DATA)
+    assert not begun
+    assert (folder / "report.html").is_file()
+
+
 def test_a_budget_ends_a_sweep_and_a_larger_one_continues_it(tmp_path: Path) -> None:
     request = SweepConfig(
         base=tiny_config(), space="smoke", trials=3, resources=Resources(local=True)

@@ -51,8 +51,14 @@ def plain(document: dict[str, Any]) -> Any:
 
 
 def test_test_accuracies_stand_beside_those_of_validation(swept: Sweep) -> None:
-    document = verify(swept, REQUEST)
+    said = io.StringIO()
+    document = verify(swept, REQUEST, console=Console(file=said))
     assert plain(document) == plain(read_sealed_json(swept.folder / "verified.json"))
+    for row in document["points"]:
+        natural, robust = (100 * row["test"][name] for name in OBJECTIVES)
+        assert f"point {row['name']}  natural {natural:.1f} %  robust {robust:.1f} %\n" in (
+            said.getvalue()
+        )
     points = {point.name: point for point in swept.front.points}
     assert [row["name"] for row in document["points"]] == list(points)
     for row in document["points"]:
