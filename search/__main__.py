@@ -9,7 +9,6 @@ from search.interruption import (
     do_nothing,
     end_at_once,
     interruptible,
-    on_interruption,
     was_interrupted,
 )
 from search.streams import set_usable_streams
@@ -19,9 +18,9 @@ def main() -> int:
     """Run one command; returns the exit code. Signals are handled from here on."""
     set_usable_streams()
     adopt_orphans()
-    with interruptible(end_at_once):
-        with on_interruption(do_nothing):
-            from search.cli.main import main as run
+    with interruptible(end_at_once, answer=do_nothing):
+        from search.cli.main import main as run
+
         code = run()
         if was_interrupted():  # threads of libraries could make the exit long, or crash it
             end_at_once()

@@ -59,9 +59,9 @@ def do_nothing() -> None:
 class _Interruption:
     """The first signal, once it has come, and what answers it and a second one."""
 
-    def __init__(self, at_once: Callable[[], object]) -> None:
+    def __init__(self, at_once: Callable[[], object], answer: Callable[[], object]) -> None:
         self.came_at: float | None = None
-        self.answer: Callable[[], object] = raise_interrupted
+        self.answer = answer
         self.at_once = at_once
         self.unsaid = threading.Lock()
         self.stderr = _duplicate(2)  # `sys.stderr` may be in use, or redirected
@@ -110,17 +110,20 @@ _current: _Interruption | None = None
 
 
 @contextlib.contextmanager
-def interruptible(at_once: Callable[[], object] = raise_keyboard_interrupt) -> Iterator[None]:
+def interruptible(
+    at_once: Callable[[], object] = raise_keyboard_interrupt,
+    answer: Callable[[], object] = raise_interrupted,
+) -> Iterator[None]:
     """Acknowledge and answer signals in the block; afterwards their handlers are as before.
 
-    The first signal raises `Interrupted`, or does what `on_interruption` says, and a second one
-    calls `at_once`. Within another such block it does nothing.
+    The first signal calls `answer`, or what `on_interruption` says, and a second one calls
+    `at_once`. Within another such block it does nothing.
     """
     global _current  # noqa: PLW0603 - a process has one set of handlers
     if _current is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _current = _Interruption(at_once)
+    _current = _Interruption(at_once, answer)
     numbers = [signal.Signals[name] for name in SIGNALS if name in signal.Signals.__members__]
     heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _current.handle) for number in heeded}

@@ -60,7 +60,17 @@ def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
     """
     natural, robust = _pair(config)
     judged = config.evaluation.attacks[0].attack
-    experts = [replace(robust, name=n, attack=_in_norm(robust.attack, n, radii)) for n in radii]
+    experts = [
+        replace(
+            robust,
+            name=n,
+            attack=_in_norm(robust.attack, n, radii),
+            earlier=tuple(
+                replace(past, attack=_in_norm(past.attack, n, radii)) for past in robust.earlier
+            ),
+        )
+        for n in radii
+    ]
     attacks = [NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii]
     ratio = config.mixing.ratio
     shared = replace(ratio, values=tuple(_shared(value, len(radii)) for value in ratio.values))

@@ -11,7 +11,7 @@ from generalist_core.config.evaluation import EvaluationConfig
 from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
 from generalist_core.config.losses import MART, CrossEntropy, CustomLoss, CutMix, Loss, MixUp
 from generalist_core.config.mixing import MixingConfig, Ratio, SyncConfig, as_weights
-from generalist_core.config.optimizers import SGD, Optimizer
+from generalist_core.config.optimizers import SGD, Optimizer, RMSprop
 from generalist_core.config.schedules import Constant, Schedule
 from generalist_core.validation import InvalidConfigError, require
 
@@ -111,11 +111,13 @@ class ExpertConfig:
                 type(past.optimizer) is not type(self.optimizer),
                 type(past.attack) is not type(self.attack),
                 *(a != b and any(isinstance(part, fixed) for part in (a, b)) for a, b in pairs),
+                _has_momentum(past.optimizer) != _has_momentum(self.optimizer),
             ]
             if any(differs):
                 raise InvalidConfigError(
                     "`earlier` settings must have the kinds of optimizer and attack of the later "
-                    "ones, and the same custom or combined parts, but got "
+                    "ones, RMSprop with momentum or without, and the same custom or combined "
+                    "parts, but got "
                     f"{past} for expert {self.name!r}. Train it anew with these settings."
                 )
 
@@ -128,6 +130,11 @@ class ExpertConfig:
             if isinstance(part, PGD) and part.loss == "margin":
                 return part
         return None
+
+
+def _has_momentum(optimizer: Optimizer) -> bool:
+    """Whether it is an RMSprop whose state has a momentum: torch makes it in the first step."""
+    return isinstance(optimizer, RMSprop) and optimizer.momentum > 0
 
 
 Precision = Literal["auto", "float32", "float64", "tfloat32", "tfloat32-convolutions", "bfloat16"]
@@ -216,6 +223,14 @@ class TrainConfig:
             f"start_epoch={self.sync.start_epoch}, epochs={self.epochs}",
             "Without a sync the experts would never restart from the mixture.",
         )
+
+        for expert in self.experts:
+            if expert.earlier and expert.earlier[-1].until >= self.epochs:
+                raise InvalidConfigError(
+                    "`earlier` settings must end before the last epoch, but got until="
+                    f"{expert.earlier[-1].until} for expert {expert.name!r} and "
+                    f"epochs={self.epochs}. Train for longer, or leave them out."
+                )
 
     @property
     def cotraining_epochs(self) -> int:

@@ -12,7 +12,7 @@ from generalist_core.data.splits import Batch
 from generalist_core.randomness import Noise
 from generalist_core.training.averaging import Weights
 from generalist_core.training.best_boundary import BestBoundary
-from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
+from generalist_core.training.cost import FORWARD, evaluation_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.experts import Expert
 from generalist_core.training.release import refined
@@ -218,10 +218,7 @@ class AbstractTrainer(ABC):
     @property
     def reused_forward_images(self) -> int:
         """What adopted warm-ups saved; `forward_images` plus this is the cost of training alone."""
-        return sum(
-            expert.adopted_epochs * self.n_images_per_epoch * update_cost(expert.config)
-            for expert in self.experts
-        )
+        return sum(expert.adopted_cost for expert in self.experts) * self.n_images_per_epoch
 
     def _released(self, released: Released) -> OperatingPoint:
         accuracies, n_images = self.judge_released(released), self.n_images

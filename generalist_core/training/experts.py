@@ -39,8 +39,9 @@ class Expert:
     `contribution` is the expert's part of the global learner before the first sync: an average of
     `relative_weight * source`, so that the global learner is the sum of all contributions, each of
     which depends on one expert alone. `epoch` is the number of epochs it was trained for, and
-    `adopted_epochs` the number of those that were trained elsewhere. Of its `settings`, `config` is
-    what the last epoch begun trained with. `errors` are the running
+    `adopted_cost` what those that were trained elsewhere would have cost, in forward images per
+    training image. Of its `settings`, `config` is what the last epoch begun trained with. `errors`
+    are the running
     averages of its errors under each of several attacks, if these are drawn by them.
     """
 
@@ -72,7 +73,7 @@ class Expert:
         self.augment = _batch_augmentation(config.batch_augmentation, n_classes)
         self.errors = _first_errors(config.attack)
         self.epoch = 0
-        self.adopted_epochs = 0
+        self.adopted_cost = 0
 
     @property
     def source(self) -> list[Tensor]:
@@ -82,13 +83,12 @@ class Expert:
     def begin_epoch(self) -> bool:
         """Take on the settings of this epoch; returns whether they are others than before."""
         now = self.settings.at(self.epoch)
-        if now == self.config:
-            return False
-        self.config = now
-        fresh = build_optimizer(now.optimizer, self.model.parameters())
-        for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
-            group.update({name: value for name, value in new.items() if name != "params"})
-        return True
+        has_changed, self.config = now != self.config, now
+        if self.settings.earlier:  # a state that was loaded may hold those of another epoch
+            fresh = build_optimizer(now.optimizer, self.model.parameters())
+            for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
+                group.update({name: value for name, value in new.items() if name != "params"})
+        return has_changed
 
     def update(self, x: Tensor, y: Tensor, noise: Noise, *, lr: Number, rate: Number) -> Tensor:
         """One update on a batch, at a learning rate and a rate of the average; the mean loss.
@@ -218,7 +218,7 @@ class Expert:
         """Everything, as tensors and numbers."""
         return {
             "epoch": self.epoch,
-            "adopted_epochs": self.adopted_epochs,
+            "adopted_cost": self.adopted_cost,
             "errors": list(self.errors),
             "model": state_of(self.model),
             "optimizer": self.optimizer.state_dict(),
@@ -228,8 +228,7 @@ class Expert:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, which has no contribution in co-training."""
-        self.epoch, self.adopted_epochs = state["epoch"], state["adopted_epochs"]
-        self.config = self.settings.at(max(0, self.epoch - 1))
+        self.epoch, self.adopted_cost = state["epoch"], state["adopted_cost"]
         self.errors = list(state.get("errors", self.errors))
         load_state(self.model, state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))

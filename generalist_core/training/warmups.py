@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
+from generalist_core.training.cost import update_cost
 from generalist_core.training.warmup_keys import state_keys
 from generalist_core.validation import InvalidConfigError
 
@@ -53,7 +54,7 @@ def warmup_state(trainer: AbstractTrainer, name: str) -> dict[str, Any]:
             f"{trainer.epoch}."
         )
     state = trainer.expert(name).state_dict()
-    del state["adopted_epochs"]
+    del state["adopted_cost"]
     return {"expert": name, **state}
 
 
@@ -74,5 +75,5 @@ def adopt_warmup(trainer: AbstractTrainer, name: str, state: Mapping[str, Any]) 
             f"The warm-up must be of an epoch from {expert.epoch} to the first sync at {start}, "
             f"for an expert that is before it, but got epoch {epoch}."
         )
-    adopted = expert.adopted_epochs + epoch - expert.epoch
-    expert.load_state_dict({**state, "adopted_epochs": adopted})
+    costs = (update_cost(expert.settings.at(each)) for each in range(expert.epoch, epoch))
+    expert.load_state_dict({**state, "adopted_cost": expert.adopted_cost + sum(costs)})

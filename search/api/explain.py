@@ -17,6 +17,7 @@ from search.config import SuccessiveHalving
 from search.files import read_if_intact
 from search.folders import TrialFolder
 from search.front.points import interval_text, trial_id
+from search.report.descent import ancestors
 from search.running.trial import latest_epoch, read_metrics
 from search.scheduling.early_stopping import Decision, decide, epoch_of, rung_results
 from search.study.folder import Sweep
@@ -80,7 +81,7 @@ def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
     else:
         n_ended = plural(record.asked_after, "trial")
         yield f"Suggested by the sampler ({sweep.config.sampler}) when {n_ended} had ended."
-    yield from _taken_over(record)
+    yield from _continues(sweep, record)
     base = "the sweep's base configuration"
     yield f"It differs from {base} in" if rows else f"No parameter differs from {base}."
     yield from _table(rows)
@@ -88,16 +89,17 @@ def _proposal(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
         yield "The space did not make a valid configuration from this suggestion."
 
 
-def _taken_over(record: TrialRecord) -> Iterator[str]:
-    """Which member of a population it is a step of, and when its settings changed."""
-    if record.member is None or record.config is None:
+def _continues(sweep: Sweep, record: TrialRecord) -> Iterator[str]:
+    """Which lineage it goes on with, whether by its settings, and as which member."""
+    if record.member is not None:
+        yield f"A step of member {record.member} of the population."
+    ancestor = ancestors(sweep.results.records()).get(record.trial)
+    if ancestor is None or record.config is None:
         return
-    robust = robust_of(from_dict(record.config, TrainConfig))
-    text = f"A step of member {record.member} of the population"
-    if robust.earlier:
-        ends = ", ".join(str(past.until) for past in robust.earlier)
-        text += f", whose {robust.name} expert had other settings up to epoch {ends}"
-    yield f"{text}."
+    earlier = robust_of(from_dict(record.config, TrainConfig)).earlier
+    is_other = bool(earlier) and earlier[-1].until == ancestor.epochs
+    settings = ", with other settings" if is_other else ""
+    yield f"It goes on from trial {ancestor.trial} at epoch {ancestor.epochs}{settings}."
 
 
 def _difference(sweep: Sweep, record: TrialRecord, name: str) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from search.wording import plural
 from spaces import Space, base_suggestion, load_space, paper_suggestion
 from spaces.grid import grid_size
 from spaces.parameters import Choices, Range, explored
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,7 @@ def prepare(
     Raises:
         InvalidConfigError: a setting that cannot work.
     """
-    config = pinned_request(config)
+    config = _without_earlier(pinned_request(config))
     require_apart(folder, config.warmups)
     with running_user_code(f"space {config.space}"):
         given, space = space, space or load_space(config.space)
@@ -179,6 +182,19 @@ def prepare(
     return Prepared(
         config=config, space=space, earlier=earlier, pins=pins, n_configurations=n_configurations
     )
+
+
+def _without_earlier(config: SweepConfig) -> SweepConfig:
+    """The request, whose base has no settings of earlier epochs: trials begin with their own."""
+    names = [expert.name for expert in config.base.experts if expert.earlier]
+    if not names:
+        return config
+    log.warning(
+        "Trials begin with settings of their own: `earlier` of %s is left out of the base.",
+        ", ".join(names),
+    )
+    experts = tuple(replace(expert, earlier=()) for expert in config.base.experts)
+    return replace(config, base=replace(config.base, experts=experts))
 
 
 def require_ray(resources: Resources) -> None:

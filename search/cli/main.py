@@ -20,6 +20,7 @@ from search.cli import commands, overview
 from search.cli.going_on import AGAIN
 from search.errors import SweepInterruptedError, WorkerError
 from search.interruption import (
+    do_nothing,
     end_at_once,
     interruptible,
     on_interruption,
@@ -82,7 +83,7 @@ click.version_option(package_name=PROGRAM)(program)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    with interruptible(end_at_once):
+    with interruptible(end_at_once, answer=do_nothing):
         try:
             with on_interruption(raise_interrupted):
                 code = _code_of(words)

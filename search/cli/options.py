@@ -342,7 +342,9 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
     """The configuration with this radius for every attack."""
-    attacked = [f"experts.{e.name}" for e in config.experts if e.attack is not None]
+    robust = [expert for expert in config.experts if expert.attack is not None]
+    attacked = [f"experts.{expert.name}" for expert in robust]
+    attacked += [f"experts.{e.name}.earlier.{n}" for e in robust for n in range(len(e.earlier))]
     judged = [f"evaluation.attacks.{named.name}" for named in config.evaluation.attacks]
     return replace_all(
         config, [(f"{place}.attack.epsilon", epsilon) for place in attacked + judged]

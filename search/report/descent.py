@@ -10,7 +10,7 @@ from typing import Any
 from generalist_core.config import Constant, TrainConfig
 from generalist_core.config.codec import from_dict, to_dict
 from search.study.records import TrialRecord
-from spaces.lineages import LENGTH, START, robust_of
+from spaces.lineages import LENGTH, START, lineage_params, robust_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def ancestors(records: Iterable[TrialRecord]) -> dict[str, Ancestor]:
     for record in records:
         if not _is_branch(record.params) or record.config is None:
             continue
-        whole = list(_lineages(from_dict(record.config, TrainConfig)))
+        whole = list(_lineages(record.params, from_dict(record.config, TrainConfig)))
         for name, end in whole:
             stages = lineages.get(name, {})
             reached = [epochs for epochs in stages if epochs <= end]
@@ -53,22 +53,19 @@ def lineage_of(params: Mapping[str, Any], config: Mapping[str, Any]) -> str | No
     """
     if not _is_branch(params):
         return None
-    return next(_lineages(from_dict(config, TrainConfig)))[0]
+    return next(_lineages(params, from_dict(config, TrainConfig)))[0]
 
 
 def _is_branch(params: Mapping[str, Any]) -> bool:
     return {LENGTH, START} <= set(params)
 
 
-def _lineages(config: TrainConfig) -> Iterator[tuple[str, int]]:
+def _lineages(params: Mapping[str, Any], config: TrainConfig) -> Iterator[tuple[str, int]]:
     """The lineage, and those before its settings changed, each with the epochs it was trained."""
-    robust, mixing = replace(robust_of(config), schedule=Constant(), rests=False), config.mixing
-    end = config.sync.start_epoch
-    for number in reversed(range(len(robust.earlier) + 1)):
-        if number < len(robust.earlier):
-            past = robust.earlier[number]
-            end = past.until
-            settings = {"attack": past.attack, "loss": past.loss, "optimizer": past.optimizer}
-            robust = replace(robust, **settings, earlier=robust.earlier[:number])  # type: ignore[arg-type]
-        averaging = [mixing.source, mixing.decay, mixing.decay_warmup]
-        yield json.dumps([to_dict(robust), averaging], sort_keys=True), end
+    whole = replace(robust_of(config), schedule=Constant(), rests=False)
+    path = f"experts.{whole.name}."
+    beside = {n: v for n, v in lineage_params(params, config).items() if not n.startswith(path)}
+    ends = [*(past.until for past in whole.earlier), config.sync.start_epoch]
+    for number, end in reversed(list(enumerate(ends))):
+        robust = replace(whole.at(end - 1), earlier=whole.earlier[:number])
+        yield json.dumps([to_dict(robust), beside], sort_keys=True), end

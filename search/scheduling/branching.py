@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from generalist_core.config import ExpertConfig, Ratio, TrainConfig
@@ -126,8 +127,7 @@ class BranchingProposer(Proposer):
 
         Of the others the one with the cheapest steps is trained, as not all experts may rest.
         """
-        cost = self.first_cost
-        paid_for = WithLength(trial, base, lambda robust: max(1, round(cost / update_cost(robust))))
+        paid_for = WithLength(trial, base, partial(epochs_for, self.first_cost))
         config = self.space(paid_for, base)
         ratio = self._vertex(config.lineage)
         alone = replace(config.evaluation, release_ratios=(ratio,), n_refinements=0)
@@ -145,6 +145,11 @@ class BranchingProposer(Proposer):
         """The ratio of the expert of that name alone."""
         names = [known.name for known in self.base.experts]
         return vertex(names.index(expert), len(names))
+
+
+def epochs_for(cost: float, robust: ExpertConfig) -> int:
+    """The epochs of an expert that cost about so many forward images per training image."""
+    return max(1, round(cost / update_cost(robust)))
 
 
 def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -222,15 +221,15 @@ class Ledger:
         """
         name = trial_id(self.results.n_asked)
         for attempt in range(MAX_ATTEMPTS):
-            proposal = self._suggested(name, space, base, fixed, attempt)
+            proposal = self._suggested(name, space, base, fixed, attempt, member)
             if not self.results.was_tried(proposal.config):
-                return self._begun(proposal, member)
+                return self._begun(proposal)
         try:
             params = self.results.untried(space, base, fixed)
         except NoGridError as error:
             reason = "the sampler keeps suggesting what was tried before"
             raise self._rejected(name, reason) from error
-        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS), member)
+        return self._begun(self._suggested(name, space, base, params, MAX_ATTEMPTS, member))
 
     def _suggested(
         self,
@@ -239,6 +238,7 @@ class Ledger:
         base: TrainConfig,
         fixed: Mapping[str, Any] | None,
         attempt: int,
+        member: int | None,
     ) -> Proposal:
         self.sampling.tell(name, [])
         asked = self.sampling.ask(name, fixed, attempt)
@@ -248,13 +248,19 @@ class Ledger:
         except ValueError as error:
             reason = f"the space made an invalid configuration: {error}"
             raise self._rejected(name, reason) from error
-        return Proposal(trial=name, config=config, mixing_ratio=ratio, params=dict(asked.params))
+        return Proposal(
+            trial=name,
+            config=config,
+            mixing_ratio=ratio,
+            params=dict(asked.params),
+            member=member,
+        )
 
-    def _begun(self, proposal: Proposal, member: int | None) -> Proposal:
-        of_member = {} if member is None else {"member": member}
+    def _begun(self, proposal: Proposal) -> Proposal:
+        of_member = {} if proposal.member is None else {"member": proposal.member}
         attributes = {"config": to_dict(proposal.config), "mixing_ratio": proposal.mixing_ratio}
         self._record(proposal.trial, {**attributes, **of_member})
-        return replace(proposal, member=member)
+        return proposal
 
     def _rejected(self, name: str, reason: str) -> RejectedError:
         self._record(name, {})

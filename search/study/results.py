@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist_core.config import TrainConfig
-from generalist_core.config.codec import to_dict
+from generalist_core.config.codec import from_dict, to_dict
+from generalist_core.validation import InvalidConfigError
 from search.front.front import Front
 from search.front.points import FrontPoint
 from search.study.failures import Failure
@@ -67,7 +69,7 @@ class Results:
         name = name_of(trial)
         if name is not None:
             self._numbers[name] = trial.number
-            self._configs[name] = trial.user_attrs.get("config")
+            self._configs[name] = _in_present_form(trial.user_attrs.get("config"))
             self._trained.setdefault(_key_of(self._configs[name], **_SAME), set()).add(name)
 
     def add_ended(self, trials: Sequence[FrozenTrial]) -> None:
@@ -205,6 +207,13 @@ class Results:
             )
             for trial in completed
         ]
+
+
+def _in_present_form(config: Any) -> Any:
+    """A configuration with all fields that it has by now; one that is none stays as it is."""
+    with contextlib.suppress(InvalidConfigError):
+        return to_dict(from_dict(config, TrainConfig))
+    return config
 
 
 def _key_of(config: Any, **changes: Any) -> str:

@@ -59,6 +59,15 @@ def test_the_first_signal_is_acknowledged_and_raised(
     assert capfd.readouterr().err.startswith(f"generalist-search: {name}: ending in order")
 
 
+def test_a_command_that_is_not_in_its_stride_leaves_the_first_signal_for_later() -> None:
+    """Between the handlers and the command there is nobody who would take what is raised."""
+    with interruptible(answer=do_nothing):
+        signal.raise_signal(signal.SIGHUP)
+        assert was_interrupted()
+        with pytest.raises(Interrupted), on_interruption(raise_interrupted):
+            pytest.fail("The block was entered.")
+
+
 def test_a_second_signal_ends_at_once_unless_it_is_the_same(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,16 +96,21 @@ def test_a_naturally_trained_net_falls() -> None:
     assert result.worst_case_accuracy < 0.02
 
 
+@pytest.mark.slow
 def test_pgd_in_l1_comes_near_apgd_on_a_net_that_is_robust_in_another_norm() -> None:
-    """Both with five starts; in the ball alone, PGD leaves 8 points more."""
+    """Both with five starts, APGD with 50 steps; in the ball alone, PGD leaves 8 points more."""
     net = robust_net(PGD(epsilon=0.1, steps=3, relative_step_size=0.7))
     left = {
-        name: run_suite(net, digits(60), suite(name, norm="l1", epsilon=2.0, n_iterations=50))
+        name: [
+            run_suite(net, digits(300), suite(name, norm="l1", epsilon=radius, n_iterations=50))
+            for radius in (1.0, 1.5, 2.0)
+        ]
         for name in ("pgd-20x5", "apgd-ce")
     }
-    apgd = left["apgd-ce"].worst_case_accuracy
-    assert 0.05 < apgd < 0.5
-    assert left["pgd-20x5"].worst_case_accuracy <= apgd + 0.03
+    pgd, apgd = ([each.worst_case_accuracy for each in results] for results in left.values())
+    assert 0.05 < apgd[2] < apgd[0] < 0.8
+    assert max(p - a for p, a in zip(pgd, apgd, strict=True)) < 0.05
+    assert sum(pgd) / 3 <= sum(apgd) / 3 + 0.02
 
 
 @pytest.mark.parametrize(("n_classes", "left_out"), [(2, {"apgd-dlr", "apgd-t"}), (3, {"apgd-t"})])

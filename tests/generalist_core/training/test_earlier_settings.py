@@ -19,11 +19,13 @@ from generalist_core.config import (
     CustomAttack,
     CustomLoss,
     EarlierSettings,
+    RMSprop,
     SeveralAttacks,
     SyncConfig,
     TrainConfig,
 )
 from generalist_core.config.codec import from_json, to_json
+from generalist_core.config.norms import with_norms
 from generalist_core.training.cost import update_cost
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import adopt_warmup, train_warmup, warmup_keys, warmup_state
@@ -127,6 +129,15 @@ def test_what_is_adopted_continues_with_new_settings() -> None:
     )
 
 
+def test_what_was_adopted_saved_what_its_epochs_cost() -> None:
+    donor, trainer = start(THROUGH), start(THROUGH)
+    for _ in range(4):
+        train_warmup(donor, "robust")
+    for epoch in (2, 4):
+        adopt_warmup(trainer, "robust", warmed(THROUGH, None, epoch))
+    assert trainer.reused_forward_images == donor.forward_images
+
+
 def test_each_epoch_costs_and_reports_what_its_settings_say() -> None:
     trainer = start(THROUGH)
     for settings in (FIRST, SECOND, SECOND, THIRD):
@@ -169,6 +180,7 @@ SUM = SeveralAttacks(parts=NORM_ATTACKS[:2], combine="average")
             {"attack": CustomAttack(function=CUSTOM, epsilon=0.2, forward_images=1)},
         ),
         ({}, {"attack": None, "loss": MART()}),
+        ({"optimizer": RMSprop(momentum=0.9)}, {"optimizer": RMSprop(momentum=0.0)}),
     ],
     ids=str,
 )
@@ -181,3 +193,15 @@ def test_epochs_must_grow() -> None:
     with pytest.raises(InvalidConfigError, match="must grow, but got until=\\[3, 3\\]"):
         run(FIRST, EarlierSettings(until=3, **SECOND), EarlierSettings(until=3, **THIRD))
     assert ROBUST.at(7) is ROBUST
+
+
+def test_they_end_before_the_training_does() -> None:
+    with pytest.raises(InvalidConfigError, match="must end before the last epoch, but got until=6"):
+        run(FIRST, EarlierSettings(until=6, **SECOND))
+
+
+def test_norms_are_set_at_all_times() -> None:
+    config = run(FIRST, EarlierSettings(until=1, **SECOND))
+    expert = with_norms(config, {"l2": 0.5}).experts[1]
+    attacks = [past.attack for past in (expert, *expert.earlier)]
+    assert [(a.norm, a.epsilon) for a in attacks if isinstance(a, PGD)] == [("l2", 0.5)] * 2

@@ -12,11 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from generalist_core.config import SGD, CustomAttack, CustomLoss, MixUp, RMSprop, TrainConfig
+from generalist_core.config import (
+    PGD,
+    SGD,
+    CustomAttack,
+    CustomLoss,
+    EarlierSettings,
+    MixUp,
+    RMSprop,
+    TrainConfig,
+)
 from generalist_core.randomness import GeneratorNoise
 from generalist_core.training import trainer as trainer_module
 from generalist_core.training.recording import HeldNoise, Replay, side_by_side, why_not_recorded
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.training.warmups import adopt_warmup, train_warmup, warmup_state
 from tests.helpers.problems import (
     RUNS,
     largest_difference,
@@ -24,6 +34,7 @@ from tests.helpers.problems import (
     noise,
     same_bits,
     start,
+    synced,
     tiny_dataset,
     train_to,
     two_experts,
@@ -100,7 +111,10 @@ def furthest(one: GeneralistTrainer, other: GeneralistTrainer) -> float:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_run_ends_as_one_that_is_not(recorder: Recorder, name: str) -> None:
+    """In float64 where the run has no precision of its own: attacks magnify rounding."""
     config = long(RUNS[name])
+    if config.precision == "float32":
+        config = dataclasses.replace(config, precision="float64")
     plain, recorded = start(config), recording(recorder, config)
     for _ in range(config.epochs):
         losses = [trainer.train_epoch() for trainer in (plain, recorded)]
@@ -138,6 +152,26 @@ def test_a_step_is_recorded_anew_when_tensors_have_moved(
         trainer.train_epoch()
     assert recorder.n_recorded == before + 1
     assert furthest(plain, recorded) < 1e-4
+
+
+def test_a_step_is_recorded_anew_when_settings_change(recorder: Recorder) -> None:
+    """While it is trained, or with a state that is loaded."""
+    few, many = PGD(epsilon=0.1, steps=2), PGD(epsilon=0.1, steps=5)
+    optimizer = SGD(lr=0.05, momentum=0.0)
+    past = EarlierSettings(until=2, attack=few, optimizer=optimizer)
+    config = with_expert(
+        long(synced(start_epoch=4)), "robust", attack=many, optimizer=optimizer, earlier=(past,)
+    )
+    plain, recorded = start(config), recording(recorder, config)
+    ahead = start(config)
+    for trainer, n_epochs in ((plain, 4), (recorded, 1), (ahead, 3)):
+        for _ in range(n_epochs):
+            train_warmup(trainer, "robust")
+    adopt_warmup(recorded, "robust", copy.deepcopy(warmup_state(ahead, "robust")))
+    train_warmup(recorded, "robust")
+    assert recorder.n_recorded == 2
+    states = [trainer.expert("robust").weights for trainer in (plain, recorded)]
+    assert largest_difference(*states) < 1e-4
 
 
 def test_batches_of_another_size_are_recorded_anew(recorder: Recorder) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import search
+from generalist_core.config import PGD, SGD, EarlierSettings
 from generalist_core.models.build import build_model
 from generalist_core.models.state import averaged_tensors
 from generalist_core.training.cost import evaluation_cost
@@ -18,6 +19,7 @@ from search.config import Resources, SweepConfig
 from search.errors import SweepFolderError
 from search.running.housekeeping import room_needed
 from spaces import SPACES
+from tests.helpers.problems import with_expert
 from tests.helpers.tiny import tiny_config
 
 REQUEST = SweepConfig(
@@ -68,6 +70,13 @@ def test_what_a_sweep_refuses_is_refused(tmp_path: Path) -> None:
         rehearse(REQUEST, tmp_path)
     with pytest.raises(InvalidConfigError, match="`space` must be one of"):
         rehearse(replace(REQUEST, space="none"), tmp_path / "out")
+
+
+def test_trials_begin_with_settings_of_their_own(tmp_path: Path) -> None:
+    """A base that a population found has settings of earlier epochs, which are its own."""
+    past = EarlierSettings(until=1, attack=PGD(epsilon=0.2, steps=3), optimizer=SGD(lr=0.3))
+    base = with_expert(tiny_config(), "robust", earlier=(past,))
+    assert rehearse(SweepConfig(base=base), tmp_path / "out").config.base == tiny_config()
 
 
 def test_a_grid_has_a_size_and_costs_no_more_than_its_configurations(tmp_path: Path) -> None:

@@ -272,7 +272,9 @@ def test_members_of_a_population_go_on_from_what_was_trained(
     for point in found.results.points():
         if point.trial == last.trial and point.mixing_ratio in points:
             assert point.accuracies == points[point.mixing_ratio]
-    assert "of the population, whose robust expert had other settings" in explain(found, last.trial)
+    story = explain(found, last.trial)
+    assert f"A step of member {last.member} of the population." in story
+    assert ", with other settings." in story
 
 
 def trial_costs(found: Sweep) -> list[float]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from generalist_core.config import FGSM, TrainConfig
+from generalist_core.config import FGSM, PGD, EarlierSettings, TrainConfig
 from generalist_core.config.codec import to_json, value_at
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.cli.main import main
 from search.cli.options import (
@@ -22,6 +23,7 @@ from search.cli.options import (
     build_suite,
 )
 from search.config import Limits, Resources
+from tests.helpers.problems import with_expert
 from tests.helpers.tiny import tiny_config
 
 
@@ -118,6 +120,16 @@ def test_the_radius_of_a_norm_is_that_of_the_data_that_are_set() -> None:
     assert built("data.name=mnist", norms={"l2": None}).experts[1].attack.epsilon == 2.0  # type: ignore[union-attr]
     with pytest.raises(InvalidConfigError, match="l2 alone for mnist at image_size=14"):
         built("data.image_size=14", norms={"l2": None}, data="mnist")
+
+
+def test_a_radius_holds_at_all_times() -> None:
+    past = EarlierSettings(until=1, attack=PGD(epsilon=0.2, steps=3))
+    before = with_expert(short(), "robust", earlier=(past,))
+    expert = build_config(ProblemOptions(epsilon=0.1), before=before).experts[1]
+    assert [value_at(expert, path) for path in ("attack.epsilon", "earlier.0.attack.epsilon")] == [
+        0.1,
+        0.1,
+    ]
 
 
 def test_one_radius_for_all_norms_is_refused() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from generalist_core.config import TrainConfig
 from generalist_core.config.presets import short
-from search.report.descent import Ancestor, ancestors
+from search.report.descent import Ancestor, ancestors, lineage_of
 from spaces import Trial, tune_int
 from spaces.lineages import START, branch, continued
 from tests.helpers.ledgers import COST, PLANTED, new_ledger, release
@@ -39,6 +39,19 @@ def test_a_trial_continues_the_longest_lineage_that_reaches_its_start(tmp_path: 
     assert {"trial-0000", "trial-0001", "trial-0002"} == {a for a in page.anchors if "trial-" in a}
     assert page.anchors <= page.ids
     assert "0002 at epoch 4" in page.text
+
+
+def test_settings_beside_the_expert_make_another_lineage() -> None:
+    def with_batches(trial: Trial, base: TrainConfig) -> TrainConfig:
+        return few_lineages(trial, tune_int(trial, base, "batch_size", 16, 32, step=16))
+
+    ledger = new_ledger()
+    for size in (16, 32, 16):
+        proposal = ledger.ask(with_batches, short(), {STEPS: 2, "batch_size": size})
+        ledger.tell_released(proposal.trial, release(proposal), COST)
+    assert set(ancestors(ledger.results.records())) <= {"0002"}
+    names = {lineage_of(record.params, record.config or {}) for record in ledger.results.records()}
+    assert len(names) == 2
 
 
 def test_where_other_settings_took_over_it_continues_the_lineage_before() -> None:

@@ -468,7 +468,7 @@ def test_processes_that_want_the_same_train_each_stretch_once(tmp_path: Path) ->
 
 def state_of(expert: Mapping[str, Any]) -> dict[str, Any]:
     """The state of an expert, without the number of epochs that it adopted."""
-    return {key: value for key, value in expert.items() if key != "adopted_epochs"}
+    return {key: value for key, value in expert.items() if key != "adopted_cost"}
 
 
 # Damage

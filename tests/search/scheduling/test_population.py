@@ -6,20 +6,21 @@ from collections import Counter
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import InMemoryStorage
 
 from generalist_core.config import EarlierSettings, TrainConfig
 from generalist_core.config.presets import generalist_plus_plus, short
 from generalist_core.training.cost import update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
-from search.config import SAMPLERS, Population, SweepConfig
+from search.config import SAMPLERS, Floor, Population, SweepConfig
 from search.scheduling.population import PopulationProposer, moved
 from search.scheduling.proposers import build_proposer
 from search.study.ledger import Ledger
 from search.study.records import Proposal
-from spaces import SPACES, Space
-from spaces.lineages import lineage_params, robust_of
-from tests.helpers.ledgers import COST, PLANTED, new_ledger
+from spaces import SPACES, Space, Trial, tune_float
+from spaces.lineages import branch, lineage_params, robust_of
+from tests.helpers.ledgers import COST, OBJECTIVES, PLANTED, new_ledger
 from tests.helpers.problems import tiny_dataset
 
 BASE = short()
@@ -106,34 +107,81 @@ def test_the_worst_takes_over_the_best_and_explores_from_there() -> None:
     assert taken.mixing.decay == best.mixing.decay
 
 
-def test_takers_share_alike_and_what_they_took_over_grows() -> None:
+def test_members_are_compared_after_as_many_steps() -> None:
+    """Later steps release whole curves, so whoever decides late would always be the worst."""
+    proposer = proposer_of()
+    begun(proposer, [0.3, 0.1, 0.2, 0.4])
+    steps = []
+    for quality in (0.7, 0.6, 0.5, 0.8):
+        steps.append(proposer.propose())
+        finish(proposer, steps[-1], quality)
+    assert [bool(robust_of(step.config).earlier) for step in steps] == [False, True, False, False]
+
+
+def test_of_two_members_the_worse_one_takes_over() -> None:
+    proposer = proposer_of(Population(n_members=2))
+    begun(proposer, [0.1, 0.3])
+    steps = [proposer.propose(), proposer.propose()]
+    assert [bool(robust_of(step.config).earlier) for step in steps] == [True, False]
+
+
+def test_below_the_floors_members_are_compared_all_the_same() -> None:
+    floor = Floor(objective="natural", accuracy=0.95)
+    proposer = proposer_of(ledger=Ledger(InMemoryStorage(), OBJECTIVES, floors=[floor]))
+    begun(proposer, [0.1, 0.3, 0.2, 0.4])
+    steps = [proposer.propose() for _ in range(4)]
+    assert [bool(robust_of(step.config).earlier) for step in steps] == [True, False, False, False]
+
+
+def test_what_was_taken_over_grows() -> None:
     """In a long run the lineage of a member is all that it went through."""
     proposer = proposer_of()
     begun(proposer, [0.3, 0.6, 0.1, 0.5])
     for n in range(40):
         finish(proposer, proposer.propose(), 0.3 + 0.1 * (n * 7 % 5))
-    steps = Counter(proposal.member for proposal in proposer.ledger.results.proposals())
-    assert set(steps.values()) == {11}
-    longest = max(
-        (robust_of(p.config) for p in proposer.ledger.results.proposals()),
-        key=lambda robust: len(robust.earlier),
-    )
-    assert len(longest.earlier) >= 3
+    proposals = proposer.ledger.results.proposals()
+    assert set(Counter(proposal.member for proposal in proposals).values()) == {11}
+    assert max(len(robust_of(proposal.config).earlier) for proposal in proposals) >= 3
 
 
-def test_a_member_whose_step_failed_takes_over_and_without_any_other_begins_anew() -> None:
+def test_what_a_lineage_cannot_change_is_taken_over_as_it_is() -> None:
+    """Or its weights would not be those of the lineage that is taken over."""
+
+    def smooth(trial: Trial, base: TrainConfig) -> TrainConfig:
+        path = "experts.robust.label_smoothing"
+        return branch(trial, tune_float(trial, base, path, 0.0, 0.2))
+
+    proposer = proposer_of(space=smooth)
+    first = begun(proposer, [0.3, 0.6, 0.1, 0.5])
+    taken = [proposer.propose() for _ in range(3)][2]
+    smoothing = robust_of(first[1].config).label_smoothing
+    assert robust_of(taken.config).label_smoothing == smoothing
+
+
+def test_a_member_whose_step_failed_goes_on_from_another() -> None:
+    """However good it was before."""
     proposer = proposer_of()
-    trials = [proposer.propose() for _ in range(4)]
-    proposer.ledger.tell_failed(trials[0].trial, PLANTED)
-    anew = proposer.propose()
-    assert (anew.member, robust_of(anew.config).earlier) == (0, ())
-    finish(proposer, trials[2], 0.5)
-    proposer.ledger.tell_failed(anew.trial, PLANTED)
-    proposer.propose()
-    assert proposer.members[2].n_steps == 2
+    begun(proposer, [0.7, 0.3, 0.5, 0.4])
+    steps = [proposer.propose() for _ in range(4)]
+    proposer.ledger.tell_failed(steps[0].trial, PLANTED)
+    for step, quality in zip(steps[1:], (0.3, 0.5, 0.4), strict=True):
+        finish(proposer, step, quality)
     taken = proposer.propose()
     assert taken.member == 0
-    assert robust_of(taken.config).earlier[0].until == trials[2].config.sync.start_epoch
+    assert robust_of(taken.config).earlier[-1].until == steps[2].config.sync.start_epoch
+    assert taken.config.sync.start_epoch > steps[2].config.sync.start_epoch
+
+
+def test_members_begin_anew_until_one_has_completed_a_step() -> None:
+    proposer = proposer_of(Population(n_members=2))
+    for n in range(6):
+        trial = proposer.propose()
+        assert trial.member == n % 2
+        assert trial.config.evaluation.release_ratios == (1.0,)
+        proposer.ledger.tell_failed(trial.trial, PLANTED)
+    finish(proposer, proposer.propose(), 0.5)
+    proposer.ledger.tell_failed(proposer.propose().trial, PLANTED)
+    assert len(proposer.propose().config.evaluation.release_ratios) >= 2
 
 
 def test_no_worker_waits() -> None:

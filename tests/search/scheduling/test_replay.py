@@ -42,6 +42,8 @@ def test_the_record_gives_every_suggestion_again(
     search = Search(n_workers, "tpe", space, seed=1, round_size=None, population=population)
     search.run(20).run()
     assert replay(as_sweep(search), space) == []
+    robust = [p.config.experts[1] for p in search.ledger().results.proposals()]
+    assert any(expert.earlier for expert in robust) == (population is not None)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import pytest
 from optuna.storages import InMemoryStorage
 
@@ -9,6 +12,7 @@ from generalist_core.config.presets import short
 from search.config import Floor
 from search.front.front import Front
 from search.study.ledger import Ledger
+from search.study.results import Results
 from spaces import SPACES
 from tests.helpers.ledgers import COST, PLANTED, new_ledger, release, told_out_of_order
 from tests.helpers.points import OBJECTIVES
@@ -22,6 +26,19 @@ def test_costs_add_up_over_all_ends() -> None:
     ledger.tell_failed(failed.trial, PLANTED, COST)
     ledger.tell_failed(lost.trial, PLANTED)
     assert ledger.results.cost() == {name: 3 * value for name, value in COST.items()}
+
+
+def test_a_configuration_of_before_a_field_was_there_counts_as_tried() -> None:
+    """As a sweep that an older version began holds them."""
+    ledger = new_ledger()
+    proposal = ledger.ask(SPACES["smoke"], short())
+    asked = copy.deepcopy(ledger.results.trial(proposal.trial))
+    for expert in asked.user_attrs["config"]["experts"]:
+        del expert["earlier"]
+    results = Results(ledger.study, ledger.goals)
+    results.add_asked(asked)
+    assert results.was_tried(proposal.config)
+    assert not results.was_tried(dataclasses.replace(proposal.config, seed=7))
 
 
 @pytest.mark.parametrize("seed", range(5))
