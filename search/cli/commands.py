@@ -75,7 +75,7 @@ def run_sweep(
     output.say_starting()
     from search.cli import printing
 
-    before = description.file
+    before = description.file.request if description.file else None
     base = build_config(problem, training, before.base if before else None)
     request = build_request(options, base, failures, resources, before=before)
     if training.epochs is not None:
@@ -86,6 +86,8 @@ def run_sweep(
         printing.print_rehearsal(search.rehearse(request, training.folder()), output)
     else:
         folder, console = training.folder(), output.console()
+        if description.file is not None and description.file.images is not None:
+            printing.warn_of_other_images(request, description.file.images)
         sweep = search.sweep(request, folder, console=console, debug=output.debug)
         printing.print_finished(sweep, output)
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from generalist_core.config import TrainConfig
 from generalist_core.config.mixing import GLOBAL
 from generalist_core.data.splits import Dataset
+from generalist_core.fingerprints import images_digest
 from generalist_core.training.trainer import Metrics
 from search.api.evaluate import suite_table
 from search.api.preparation import Rehearsal
@@ -32,6 +33,7 @@ from search.front.points import accuracies_text, point_to_dict
 from search.front.redraws import MEANING, kept_shares, picked_share
 from search.report.console_table import console_table
 from search.report.write import front_document
+from search.running.trial import cached_dataset
 from search.scheduling.proposers import has_lineages
 from search.study.folder import Sweep
 from search.wording import PROGRAM, command_text, plural, printable
@@ -118,6 +120,16 @@ def warn_of_searched_lengths(config: SweepConfig) -> None:
             "The space %s searches how long a training is, so --epochs does not bound it. Give a "
             "--budget, or take a space of a fixed length, such as --space mixing.",
             config.space,
+        )
+
+
+def warn_of_other_images(config: SweepConfig, digest: str) -> None:
+    """Warn if the train and validation images are not those of that digest, of an earlier sweep."""
+    data = cached_dataset(config.base.data)
+    if images_digest(data.train, data.validation) != digest:
+        log.warning(
+            "The train and validation images are not those of the sweep in --file: accuracies "
+            "cannot be compared with its own."
         )
 
 

@@ -30,7 +30,15 @@ NO_KEYS = ("file", "print_file", "dry_run")
 _PREFIX = re.compile(r"^\w+?__")
 
 
-def _take_file(context: click.Context, _: click.Parameter, path: Path | None) -> SweepConfig | None:
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A request in a file, and the digest of the images that its sweep used, if it has begun."""
+
+    request: SweepConfig
+    images: str | None
+
+
+def _take_file(context: click.Context, _: click.Parameter, path: Path | None) -> Described | None:
     """Take the options of a file as defaults; returns the request in it."""
     if path is None:
         return None
@@ -59,7 +67,7 @@ class DescriptionOptions:
 
     TITLE = "Description"
 
-    file: SweepConfig | None = option(
+    file: Described | None = option(
         "take options from this file, YAML or JSON, or a sweep.json; other options win over it",
         "FILE",
         type=click.Path(path_type=Path),
@@ -101,7 +109,7 @@ def file_text(request: SweepConfig) -> str:
     return text
 
 
-def _request(document: Mapping[str, Any], path: Path) -> SweepConfig:
+def _request(document: Mapping[str, Any], path: Path) -> Described:
     """The request in a file, without its storage."""
     from search.study.folder import FORMAT
 
@@ -117,9 +125,11 @@ def _request(document: Mapping[str, Any], path: Path) -> SweepConfig:
             "passed from Python. Begin it from there."
         )
     try:
-        return replace(from_dict(document["request"], SweepConfig), storage=None)
+        request = replace(from_dict(document["request"], SweepConfig), storage=None)
     except InvalidConfigError as error:
         raise InvalidConfigError(f"{path} must hold a valid request, but: {error}") from error
+    pins = document.get("pins")
+    return Described(request=request, images=pins.get("images") if isinstance(pins, dict) else None)
 
 
 def _is_key(parameter: click.Parameter) -> bool:

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from generalist_core.config.codec import replace_at, to_dict
 from generalist_core.config.presets import short
+from generalist_core.fingerprints import images_digest
 from generalist_core.validation import InvalidConfigError
 from search.cli.main import main, program
 from search.cli.sweep_file import file_text, read_document
 from search.config import Floor, Growing, Limits, Resources, SweepConfig, WarmupConfig
+from search.running.trial import cached_dataset
 from tests.helpers.command_line import TINY
+from tests.helpers.tiny import tiny_config
 
 
 @pytest.fixture
@@ -274,3 +277,18 @@ def test_a_document_is_no_yaml_of_other_types(tmp_path: Path) -> None:
     file.write_text('{"trials": 1, "trials": 2}')
     with pytest.raises(InvalidConfigError, match="more than once"):
         read_document(file)
+
+
+def test_other_images_than_those_of_the_sweep_are_told(
+    two_trials: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = json.loads((two_trials / "sweep.json").read_text())
+    data = cached_dataset(tiny_config().data)
+    for digest, n_warnings in ((images_digest(data.train, data.validation), 0), ("other", 1)):
+        stored["pins"] = {"images": digest}
+        file = written(tmp_path, json.dumps(stored), "sweep.json")
+        caplog.clear()
+        arguments = ["sweep", "--file", file, "--local", "--trials", "1", "--quiet"]
+        assert main([*arguments, "--out", str(tmp_path / digest)]) == 0
+        told = [record for record in caplog.records if "are not those" in record.message]
+        assert len(told) == n_warnings
