@@ -33,10 +33,13 @@ def _gp(seed: int, n_startup: int) -> BaseSampler:
     return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
 
 
+N_PARENTS = 8
+"""The population of NSGA. Until it is complete all is random: in most sweeps with Optuna's 50."""
+
 BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
-    "nsga2": lambda seed, _: NSGAIISampler(seed=seed),
-    "nsga3": lambda seed, _: NSGAIIISampler(seed=seed),
+    "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=N_PARENTS),
+    "nsga3": lambda seed, _: NSGAIIISampler(seed=seed, population_size=N_PARENTS),
     "gp": _gp,
     "random": lambda seed, _: RandomSampler(seed=seed),
     "grid": lambda seed, _: RandomSampler(seed=seed),  # `GridProposer` gives all parameters

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from optuna.samplers import TPESampler
 
+from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS
-from search.study.samplers import BUILDERS, build_samplers
+from search.study.samplers import BUILDERS, N_PARENTS, build_samplers
+from spaces import SPACES
+from tests.helpers.ledgers import COST, new_ledger, release
 
 
 def test_every_sampler_that_can_be_asked_for_can_be_built() -> None:
@@ -25,3 +28,18 @@ def test_a_sampler_is_new_for_each_suggestion() -> None:
     first, again = sampler_of("0000"), sampler_of("0000")
     assert isinstance(first, TPESampler)
     assert first is not again
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_nsga_breeds_within_a_short_sweep(sampler: str) -> None:
+    """Children have values of their parents; with Optuna's population there are none before 50."""
+    ledger, known, inherited = new_ledger(sampler), set[float](), 0
+    for number in range(20):
+        proposal = ledger.ask(SPACES["full"], short())
+        values = {value for value in proposal.params.values() if isinstance(value, float)}
+        if number < N_PARENTS:
+            assert not values & known
+        inherited += len(values & known)
+        known |= values
+        ledger.tell_released(proposal.trial, release(proposal), COST)
+    assert inherited > 10
