@@ -74,9 +74,11 @@ def plot(results: Results, path: Path, methods: Sequence[str]) -> None:
                 if not keys:
                     continue
                 runs = np.array([_reached(results, key, measure, fractions) for key in keys])
-                (line,) = axis.plot(fractions, runs.mean(0), label=f"{method} ({len(keys)} seeds)")
+                color = f"C{methods.index(method)}"
+                label = f"{method} ({len(keys)} seeds)"
+                axis.plot(fractions, runs.mean(0), label=label, color=color)
                 low, high = runs.mean(0) - runs.std(0), runs.mean(0) + runs.std(0)
-                axis.fill_between(fractions, low, high, alpha=0.15, color=line.get_color())
+                axis.fill_between(fractions, low, high, alpha=0.15, color=color)
             axis.set(title=f"{task}, {space}", xlabel="fraction of plain's cost")
             axis.set_ylabel(measure.replace("_", "-") + ", test images")
         row[0].legend(fontsize="small", loc="lower right")
