@@ -50,13 +50,15 @@ class BranchingProposer(Proposer):
         *,
         first_cost: float,
         point_cost: float,
+        most: int | None = None,
     ) -> None:
         """A first stage ends after `first_cost`, and an operating point costs `point_cost`.
 
-        Both are in forward images per training image.
+        Both are in forward images per training image. At most so many lineages are tried before any
+        that the sampler suggests.
         """
         super().__init__(ledger, space, base)
-        self.first_cost, self.point_cost = first_cost, point_cost
+        self.first_cost, self.point_cost, self.most = first_cost, point_cost, most
         chooses = LINEAGE in base_suggestion(space, base)[0]
         self.robust = robust_experts(base) if chooses else (robust_of(base),)
         # what every further branch releases: all experts and the sampled mixture
@@ -86,7 +88,7 @@ class BranchingProposer(Proposer):
             wanted.pop(START, None)
             suggestion = wanted, self._vertex(expert)
             different += [suggestion] if suggestion not in different else []
-        return different
+        return different[: self.most]
 
     def new_lineage(self, n_begun: int, *, member: int | None = None) -> Proposal:
         """The first branch of a new lineage, of each norm in turn as far as it has untried ones."""

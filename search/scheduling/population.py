@@ -20,12 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from generalist_core.config import TrainConfig
 from generalist_core.randomness import derive_seed
@@ -33,9 +27,9 @@ from search.config import Population
 from search.front.front import Front
 from search.front.points import FrontPoint, by_trial, trial_id
 from search.scheduling.branching import BranchingProposer, epochs_for
-from search.scheduling.proposer import Suggestion
 from search.study.ledger import Ledger
 from search.study.records import ExhaustedError, Proposal
+from search.study.samplers import moved
 from spaces import Space, Trial
 from spaces.lineages import continued, lineage_params, robust_of
 
@@ -73,7 +67,12 @@ class PopulationProposer(BranchingProposer):
         `seed` draws what is taken over and explored.
         """
         super().__init__(
-            ledger, space, base, first_cost=population.step_cost, point_cost=point_cost
+            ledger,
+            space,
+            base,
+            first_cost=population.step_cost,
+            point_cost=point_cost,
+            most=population.n_members,
         )
         self.population = population
         self.seed = seed
@@ -83,10 +82,6 @@ class PopulationProposer(BranchingProposer):
             self._begin(proposal)
             if proposal.trial in released:
                 self._completed(proposal.trial, released[proposal.trial])
-
-    def first(self) -> list[Suggestion]:
-        """As many of the first lineages as there are members."""
-        return super().first()[: self.population.n_members]
 
     def propose(self) -> Proposal:
         """The first step of a new member, or the next one of the member that took the fewest.
@@ -170,17 +165,3 @@ class PopulationProposer(BranchingProposer):
             else:
                 given[name] = moved(given[name], distributions[name], int(rng.choice([-1, 1])))
         return given
-
-
-def moved(value: Any, distribution: BaseDistribution, sign: int) -> Any:
-    """A number a quarter of itself above (sign 1) or below (-1), within its range; a choice as is.
-
-    A whole number moves by 1 at least.
-    """
-    if isinstance(distribution, CategoricalDistribution):
-        return value
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    change = abs(value) / 4
-    if distribution.step:
-        change = distribution.step * max(1, round(change / distribution.step))
-    return min(max(value + sign * change, distribution.low), distribution.high)

@@ -8,6 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -83,3 +89,17 @@ def experimental() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
+
+
+def moved(value: Any, distribution: BaseDistribution, sign: int) -> Any:
+    """A number a quarter of itself above (sign 1) or below (-1), within its range; a choice as is.
+
+    A whole number moves by 1 at least.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return value
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    change = abs(value) / 4
+    if distribution.step:
+        change = distribution.step * max(1, round(change / distribution.step))
+    return min(max(value + sign * change, distribution.low), distribution.high)

@@ -37,7 +37,7 @@ test_the_own_value_is_accepted = acceptance_of_own(CLASSES, REQUIRED)
 
 
 def test_every_configuration_is_checked() -> None:
-    assert len(CLASSES) == 9
+    assert len(CLASSES) == 10
 
 
 BROKEN: list[Broken] = [

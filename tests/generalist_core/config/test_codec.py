@@ -17,11 +17,13 @@ from generalist_core.config import (
     FGSM,
     PGD,
     SGD,
+    TRADES,
     AdamW,
     Constant,
     CustomAttack,
     CustomLoss,
     DataConfig,
+    EarlierSettings,
     InvalidConfigError,
     ModelConfig,
     TrainConfig,
@@ -50,6 +52,11 @@ CONFIGS: dict[str, TrainConfig] = {
         "robust",
         attack=CustomAttack(function="mine.py:attack", epsilon=0.1, forward_images=4),
         loss=CustomLoss(function="mine.py:loss", n_forwards=2),
+    ),
+    "settings that changed": with_expert(
+        two_experts(),
+        "robust",
+        earlier=(EarlierSettings(until=1, attack=PGD(epsilon=0.2), loss=TRADES(beta=0.5)),),
     ),
     "constant per step": with_expert(two_experts(), "robust", schedule=Constant(per_step=True)),
     "normalised": two_experts(
@@ -105,6 +112,7 @@ def test_the_form_is_plain() -> None:
         "label_smoothing",
         "batch_augmentation",
         "rests",
+        "earlier",
     ]
 
 

@@ -32,6 +32,7 @@ from tests.helpers.fields import acceptance_of_own, cases, refusal_of_others
 REQUIRED: dict[str, dict[str, Any]] = {
     "CustomAttack": {"function": "a:b", "epsilon": 0.1, "forward_images": 3},
     "CustomLoss": {"function": "a:b"},
+    "EarlierSettings": {"until": 1},
     "EvaluationConfig": {"attacks": short().evaluation.attacks},
     "ExpertConfig": {"name": "natural"},
     "FGSM": {"epsilon": 0.1},

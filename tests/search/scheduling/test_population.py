@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 
 from generalist_core.config import EarlierSettings, TrainConfig
@@ -14,7 +13,7 @@ from generalist_core.training.cost import update_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS, Floor, Population, SweepConfig
-from search.scheduling.population import PopulationProposer, moved
+from search.scheduling.population import PopulationProposer
 from search.scheduling.proposers import build_proposer
 from search.study.ledger import Ledger
 from search.study.records import Proposal
@@ -214,19 +213,6 @@ def test_several_norms_keep_their_lineage() -> None:
     steps = [proposer.propose() for _ in range(3)]
     assert steps[2].config.lineage == trials[1].config.lineage
     assert [step.config.lineage for step in steps[:2]] == [t.config.lineage for t in trials[:2]]
-
-
-def test_a_number_moves_by_a_quarter_within_its_range() -> None:
-    rate = FloatDistribution(0.01, 0.5, log=True)
-    assert moved(0.1, rate, 1) == pytest.approx(0.125)
-    assert moved(0.1, rate, -1) == pytest.approx(0.075)
-    assert moved(0.45, rate, 1) == 0.5
-    steps = IntDistribution(2, 12)
-    assert [moved(n, steps, 1) for n in (2, 3, 8, 12)] == [3, 4, 10, 12]
-    assert [moved(n, steps, -1) for n in (2, 3, 8, 12)] == [2, 2, 6, 9]
-    assert all(isinstance(moved(n, steps, 1), int) for n in (2, 3, 8, 12))
-    assert moved(0.5, FloatDistribution(0.0, 1.0, step=0.1), 1) == pytest.approx(0.6)
-    assert moved("a", CategoricalDistribution(["a", "b"]), 1) == "a"
 
 
 def test_a_small_space_ends() -> None:
