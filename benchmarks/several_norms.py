@@ -35,9 +35,9 @@ from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import short
 from generalist_core.config.suite import standard_pgd
 from generalist_core.data.splits import n_batches
-from generalist_core.training.cost import update_cost
 from search.cli.values import norms
 from search.running.trial import cached_dataset
+from search.scheduling.branching import epochs_for
 
 Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
 
@@ -94,7 +94,7 @@ def joint(task: Task, combine: Combine, budget: float) -> Trained:
     robust = dataclasses.replace(robust, name="robust", attack=several)
     batch_size = task.config.batch_size
     n_images = n_batches(task.images.train, batch_size) * batch_size
-    epochs = max(1, round(budget / (n_images * update_cost(robust))))
+    epochs = epochs_for(budget / n_images, robust)
     config = dataclasses.replace(
         task.config,
         experts=(natural, robust),

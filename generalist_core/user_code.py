@@ -98,18 +98,7 @@ def pinned(config: TrainConfig, *, has_model: bool = False) -> TrainConfig:
     Raises:
         InvalidConfigError: a file cannot be read, or is not the one that was pinned before.
     """
-    experts = tuple(
-        replace(
-            expert,
-            attack=_pin(expert.attack),
-            loss=_pin(expert.loss),
-            earlier=tuple(
-                replace(past, attack=_pin(past.attack), loss=_pin(past.loss))
-                for past in expert.earlier
-            ),
-        )
-        for expert in config.experts
-    )
+    experts = tuple(expert.mapped(_pin, _pin) for expert in config.experts)
     attacks = tuple(
         replace(named, attack=_pin(named.attack)) for named in config.evaluation.attacks
     )

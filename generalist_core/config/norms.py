@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from generalist_core.config.attacks import FGSM, NORMS, PGD, Norm
 from generalist_core.config.data import DataConfig
@@ -61,15 +62,7 @@ def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
     natural, robust = _pair(config)
     judged = config.evaluation.attacks[0].attack
     experts = [
-        replace(
-            robust,
-            name=n,
-            attack=_in_norm(robust.attack, n, radii),
-            earlier=tuple(
-                replace(past, attack=_in_norm(past.attack, n, radii)) for past in robust.earlier
-            ),
-        )
-        for n in radii
+        replace(robust, name=n).mapped(partial(_in_norm, norm=n, radii=radii)) for n in radii
     ]
     attacks = [NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii]
     ratio = config.mixing.ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -94,6 +95,17 @@ class ExpertConfig:
         past = next((past for past in self.earlier if epoch < past.until), None)
         now = past or self
         return replace(self, attack=now.attack, loss=now.loss, optimizer=now.optimizer, earlier=())
+
+    def mapped(
+        self,
+        attack: Callable[[Attack | None], Attack | None],
+        loss: Callable[[Loss], Loss] = lambda loss: loss,
+    ) -> ExpertConfig:
+        """The expert whose attack and loss, at all times, are what these functions make of them."""
+        earlier = tuple(
+            replace(past, attack=attack(past.attack), loss=loss(past.loss)) for past in self.earlier
+        )
+        return replace(self, attack=attack(self.attack), loss=loss(self.loss), earlier=earlier)
 
     def _check_earlier(self) -> None:
         """Check that the epochs grow, and that the state of the expert suits all its settings."""
@@ -223,7 +235,6 @@ class TrainConfig:
             f"start_epoch={self.sync.start_epoch}, epochs={self.epochs}",
             "Without a sync the experts would never restart from the mixture.",
         )
-
         for expert in self.experts:
             if expert.earlier and expert.earlier[-1].until >= self.epochs:
                 raise InvalidConfigError(

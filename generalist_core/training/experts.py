@@ -41,8 +41,8 @@ class Expert:
     which depends on one expert alone. `epoch` is the number of epochs it was trained for, and
     `adopted_cost` what those that were trained elsewhere would have cost, in forward images per
     training image. Of its `settings`, `config` is what the last epoch begun trained with. `errors`
-    are the running
-    averages of its errors under each of several attacks, if these are drawn by them.
+    are the running averages of its errors under each of several attacks, if these are drawn by
+    them.
     """
 
     def __init__(

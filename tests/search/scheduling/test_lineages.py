@@ -19,7 +19,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal, RejectedError
 from spaces import SPACES, Space, Trial
 from spaces.lineages import LINEAGE, branch, lineage_params
-from tests.helpers.ledgers import COST, PLANTED, new_ledger
+from tests.helpers.ledgers import COST, PLANTED, finish, new_ledger
 from tests.helpers.problems import with_expert
 
 GROWING = Growing(n_first=4, eta=2, first_cost=20, second_cost=60, growth=1.5, patience=2)
@@ -37,15 +37,6 @@ def proposer_of(
     ledger: Ledger | None = None,
 ) -> LineageProposer:
     return LineageProposer(ledger or new_ledger(sampler), space, BASE, growing, POINT_COST)
-
-
-def finish(proposer: LineageProposer, proposal: Proposal, quality: float) -> None:
-    """Release one point whose hypervolume is `quality`."""
-    accuracies = {"natural": 0.9, "robust": quality / 0.9}
-    ratio = proposal.mixing_ratio
-    point = OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=100, epoch=3)
-    proposer.ledger.tell_released(proposal.trial, [point], COST)
-    proposer.completed(proposal.trial)
 
 
 def fail(proposer: LineageProposer, proposal: Proposal) -> None:

@@ -10,7 +10,6 @@ from optuna.storages import InMemoryStorage
 from generalist_core.config import EarlierSettings, TrainConfig
 from generalist_core.config.presets import generalist_plus_plus, short
 from generalist_core.training.cost import update_cost
-from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.validation import InvalidConfigError
 from search.config import SAMPLERS, Floor, Population, SweepConfig
 from search.scheduling.population import PopulationProposer
@@ -19,7 +18,7 @@ from search.study.ledger import Ledger
 from search.study.records import Proposal
 from spaces import SPACES, Space, Trial, tune_float
 from spaces.lineages import branch, lineage_params, robust_of
-from tests.helpers.ledgers import COST, OBJECTIVES, PLANTED, new_ledger
+from tests.helpers.ledgers import OBJECTIVES, PLANTED, finish, new_ledger
 from tests.helpers.problems import tiny_dataset
 
 BASE = short()
@@ -36,15 +35,6 @@ def proposer_of(
 ) -> PopulationProposer:
     ledger = ledger or new_ledger(sampler)
     return PopulationProposer(ledger, space, base, population, point_cost=2.0, seed=0)
-
-
-def finish(proposer: PopulationProposer, proposal: Proposal, quality: float) -> None:
-    """Release one point whose hypervolume is `quality`."""
-    accuracies = {"natural": 0.9, "robust": quality / 0.9}
-    ratio = proposal.mixing_ratio
-    point = OperatingPoint(mixing_ratio=ratio, accuracies=accuracies, n_images=100, epoch=3)
-    proposer.ledger.tell_released(proposal.trial, [point], COST)
-    proposer.completed(proposal.trial)
 
 
 def begun(proposer: PopulationProposer, qualities: list[float]) -> list[Proposal]:
