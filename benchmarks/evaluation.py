@@ -93,7 +93,7 @@ def main() -> None:
     unchecked = replace(suite, n_check_images=0)
     calls: dict[str, Callable[[], Any]] = {
         "PGD-20, textbook": lambda: textbook(model, split, 0).double().mean().item(),
-        "PGD-20, ours": lambda: evaluator.judge(weights)["robust"],
+        "PGD-20, ours": lambda: evaluator.judge(weights).accuracies["robust"],
         "AutoAttack, library": lambda: library(model, split).double().mean().item(),
         "AutoAttack, ours": lambda: run_suite(model, split, suite).worst_case_accuracy,
         "AutoAttack, unchecked": lambda: run_suite(model, split, unchecked).worst_case_accuracy,

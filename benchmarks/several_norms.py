@@ -6,8 +6,9 @@ One run trains a natural expert and one per norm, and releases mixtures and the 
 which the best in `union` on validation images is taken. The others train one expert of the same
 settings on the worst attack for each image (MAX), on the worst in each step (MSD), on the average
 over the attacks (AVG), or on one drawn for each batch, equally or by running errors (E-AT), for as
-many epochs as cost the same. All are judged on test images by PGD-20 in each norm. The table has
-means and standard deviations over seeds, in %, and the cost of training in forward images.
+many epochs as cost the same. All are judged on test images by MultiTargeted with 20 steps in each
+norm. The table has means and standard deviations over seeds, in %, and the cost of training in
+forward images.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from benchmarks.tasks import Candidate, Task, alone, trained_alone
 from generalist_core.config import (
     PGD,
+    MultiTargeted,
     NamedAttack,
     Norm,
     SeveralAttacks,
@@ -33,7 +35,6 @@ from generalist_core.config import (
 from generalist_core.config.evaluation import NATURAL, UNION
 from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import short
-from generalist_core.config.suite import standard_pgd
 from generalist_core.data.splits import n_batches
 from search.cli.values import norms
 from search.running.trial import cached_dataset
@@ -59,9 +60,8 @@ def task_of(base: TrainConfig, radii: Mapping[Norm, float | None]) -> Task:
     known = {norm: radius or usual_radius(base.data, norm) for norm, radius in radii.items()}
     config = with_norms(base, known)
     attacks = tuple(
-        NamedAttack(name=named.name, attack=standard_pgd(attack.norm, attack.epsilon, 20))
-        for named in config.evaluation.attacks
-        if isinstance(attack := named.attack, PGD)
+        NamedAttack(name=norm, attack=MultiTargeted(norm=norm, epsilon=radius, steps=20))
+        for norm, radius in known.items()
     )
     evaluation = dataclasses.replace(
         config.evaluation,

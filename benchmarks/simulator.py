@@ -35,7 +35,7 @@ from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer
-from generalist_core.training.cost import update_cost
+from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
 from generalist_core.training.experts import Expert
 from generalist_core.training.warmup_keys import Origin
 
@@ -176,18 +176,28 @@ class SimulatedTrainer(AbstractTrainer):
         return self.world.mixed(self.config, ratio, self.release_epoch)
 
     def judge(self, learner: str, *, attacked: bool) -> Mapping[str, float]:
-        """The accuracies of an expert or the global learner on a sample of images."""
+        """The accuracies of an expert or the global learner on a sample of images.
+
+        The cost is counted.
+        """
         if learner == "global":
             epoch = self.epoch
             true = self.world.mixed(self.config, None, epoch)
         else:
             epoch = self.expert(learner).epoch
             true = self.world.alone(self.expert(learner).config, epoch)
-        seen = self._seen(true, self.n_images_during_training, learner, epoch)
+        n_images = self.n_images_during_training
+        cost = evaluation_cost(self.config.evaluation) if attacked else FORWARD
+        self.forward_images += n_images * cost
+        seen = self._seen(true, n_images, learner, epoch)
         return seen if attacked else {"natural": seen["natural"]}
 
     def judge_released(self, released: Released) -> Mapping[str, float]:
-        """The accuracies of a mixture, or of the global learner, on a sample of images."""
+        """The accuracies of a mixture, or of the global learner, on a sample of images.
+
+        The cost is counted.
+        """
+        self.forward_images += self.n_images * evaluation_cost(self.config.evaluation)
         ratio = None if released == GLOBAL else released
         return self._seen(self.true_accuracies(ratio), self.n_images, "release")
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from benchmarks.simulator import SimulatedTrainer, World
 from generalist_core.config import DataConfig, Ratio, TrainConfig
 from generalist_core.config.codec import replace_at
+from generalist_core.config.evaluation import NATURAL
 from generalist_core.config.mixing import GLOBAL
 from generalist_core.config.presets import short
 from generalist_core.data.splits import Dataset, Split
@@ -94,8 +95,12 @@ class Task:
             return Candidate(validated=point.accuracies, test=lambda: true)
         assert isinstance(trainer, GeneralistTrainer)
         weights = [tensor.clone() for tensor in trainer.released(released)]
-        test = functools.partial(self.tester(trainer).judge, weights)
-        return Candidate(validated=point.accuracies, test=test, weights=weights)
+        tester = self.tester(trainer)
+        return Candidate(
+            validated=point.accuracies,
+            test=lambda: tester.judge(weights).accuracies,
+            weights=weights,
+        )
 
     def tester(self, trainer: GeneralistTrainer) -> Evaluator:
         """Judges weights on the test images as the trainer does on the validation images."""
@@ -113,7 +118,8 @@ class Task:
             return trainer.world.alone(self.config.experts[1], self.config.epochs)[0]
         trained_alone(trainer, self.config.epochs - 1)
         assert isinstance(trainer, GeneralistTrainer)
-        return self.tester(trainer).judge(trainer.mixture(1.0), attacked=False)["natural"]
+        judged = self.tester(trainer).judge(trainer.mixture(1.0), attacked=False)
+        return judged.accuracies[NATURAL]
 
     def lineage(self, start: int, epochs: int = 1, *, steps: int | None = None) -> TrainConfig:
         """The base's robust expert at a constant rate until `start`, then `epochs` of a branch.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generalist_core.config import FGSM, PGD, CustomAttack, TrainConfig
+from generalist_core.config import FGSM, PGD, CustomAttack, MultiTargeted, TrainConfig
 from generalist_core.config.fields import (
     AboveOne,
     BelowOne,
@@ -310,7 +310,7 @@ class VerifyConfig:
     def __post_init__(self) -> None:
         self.suite(PGD(epsilon=0.0))
 
-    def suite(self, attack: PGD | FGSM | CustomAttack) -> SuiteConfig:
+    def suite(self, attack: FGSM | PGD | MultiTargeted | CustomAttack) -> SuiteConfig:
         """The attack suite in the ball of an objective's attack."""
         return SuiteConfig(
             norm=attack.norm,

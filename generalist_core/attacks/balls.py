@@ -127,17 +127,14 @@ ROUNDING = 1e-6
 BALLS: dict[Norm, Ball] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
-def radius_factors(norm: Norm, steps: int) -> list[float]:
-    """The radius of the ball that each of an attack's steps begins in, over its own radius.
+def shrinking(steps: int) -> list[float]:
+    """The radius of the ball that each step of an attack begins in, over the attack's own.
 
-    In L1 they are 3, then 2, and 1 for the last 40 % of the steps, as in APGD (Croce & Hein 2021,
+    They are 3, then 2, and 1 for the last 40 % of the steps, as in APGD in L1 (Croce & Hein 2021,
     section 4.3): sparse steps from the small ball alone miss pixels that matter together.
     """
     left = range(steps, 0, -1)
-    return [
-        1.0 if norm != "l1" or n <= max(1, 0.4 * steps) else 2.0 if n <= 0.7 * steps else 3.0
-        for n in left
-    ]
+    return [1.0 if n <= max(1, 0.4 * steps) else 2.0 if n <= 0.7 * steps else 3.0 for n in left]
 
 
 def norms(delta: Tensor, p: float) -> Tensor:

@@ -16,9 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generalist_core.attacks.balls import BALLS, Linf, normalised, radius_factors
+from generalist_core.attacks.balls import BALLS, Ball, Linf, normalised, shrinking
 from generalist_core.attacks.custom import custom_attack
-from generalist_core.config import FGSM, NFGSM, PGD, Attack, CustomAttack, SeveralAttacks
+from generalist_core.config import (
+    FGSM,
+    NFGSM,
+    PGD,
+    Attack,
+    CustomAttack,
+    MultiTargeted,
+    SeveralAttacks,
+)
 from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
 
@@ -41,6 +49,8 @@ def perturb(attack: Attack, logits_of: Logits, x: Tensor, y: Tensor, noise: Nois
             return n_fgsm(attack, logits_of, x, y, noise)
         case PGD():
             return pgd(attack, logits_of, x, y, noise)
+        case MultiTargeted():
+            return multi_targeted(attack, logits_of, x, y, noise)
         case SeveralAttacks():
             return several(attack, logits_of, x, y, noise)
         case CustomAttack():
@@ -69,25 +79,68 @@ def n_fgsm(attack: NFGSM, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise)
 def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
     """Projected gradient ascent on the attack's loss (Madry et al. 2018, section 2.1).
 
-    It begins in the larger ball of `radius_factors`, with steps in proportion, and shrinks it.
+    In L1 it begins in the larger ball of `shrinking`, with steps in proportion.
     """
-    ball, epsilon = BALLS[attack.norm], attack.epsilon
-    factors = radius_factors(attack.norm, attack.steps)
+    ball = BALLS[attack.norm]
+    factors = shrinking(attack.steps) if attack.norm == "l1" else [1.0] * attack.steps
+    path = [(factor * attack.epsilon, factor * attack.step_size) for factor in factors]
     loss = attack_loss(attack, logits_of, x, y)
-    delta, velocity = torch.zeros_like(x), torch.zeros_like(x)
+    delta = torch.zeros_like(x)
     if attack.random_start:
         # TRADES starts near the image (Zhang et al. 2019, their code), in every norm.
-        near = attack.loss == "kl"
-        first = factors[0] * epsilon
+        near, (first, _) = attack.loss == "kl", path[0]
         start = 0.001 * noise.normal(x) if near else ball.start(x, first, noise)
         delta = ball.project(start, x, first)
-    for factor, following in pairwise([*factors, 1.0]):
+    return ascended(ball, logits_of, x, delta, loss, path, attack.momentum)
+
+
+def ascended(
+    ball: Ball,
+    logits_of: Logits,
+    x: Tensor,
+    delta: Tensor,
+    loss: AttackLoss,
+    path: Sequence[tuple[float, float]],
+    momentum: float = 0.0,
+) -> Tensor:
+    """`x + delta` after steps along `path`: the radius of the ball, and the size, of each."""
+    velocity = torch.zeros_like(x)
+    for (radius, size), (following, _) in pairwise([*path, path[-1]]):
         direction = input_gradient(logits_of, x + delta, loss)
-        if attack.momentum > 0:
-            direction = velocity = attack.momentum * velocity + normalised(direction, 1)
-        step = attack.step_size * ball.steepest(direction, x, delta, factor * epsilon)
-        delta = ball.project(delta + factor * step, x, following * epsilon)
+        if momentum > 0:
+            direction = velocity = momentum * velocity + normalised(direction, 1)
+        step = size * ball.steepest(direction, x, delta, radius)
+        delta = ball.project(delta + step, x, following)
     return (x + delta).clamp(0, 1)
+
+
+def multi_targeted(
+    attack: MultiTargeted, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise
+) -> Tensor:
+    """The images that are misclassified at last, towards one class after the other.
+
+    Gowal et al. 2019, "An Alternative Surrogate Loss for PGD-based Adversarial Testing". The noise
+    of an image does not depend on what becomes of others.
+    """
+    ball, steps = BALLS[attack.norm], attack.steps
+    factors = [1.0] * steps if attack.norm == "linf" else shrinking(steps)
+    sizes = [attack.first_step_size * (1 - step / steps) for step in range(steps)]
+    path = [(f * attack.epsilon, f * size) for f, size in zip(factors, sizes, strict=True)]
+    first, _ = path[0]
+    reached = x.clone()
+    with torch.no_grad():
+        logits = logits_of(x)
+    left = (logits.argmax(1) == y).nonzero()[:, 0]
+    targets = logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
+    for target in targets[:, :-1].unbind(1)[: attack.n_targets]:
+        delta = ball.project(ball.start(x, first, noise), x, first)
+        if len(left) > 0:
+            loss = lead_of(target[left], y[left])
+            crafted = ascended(ball, logits_of, x[left], delta[left], loss, path)
+            reached[left] = crafted
+            with torch.no_grad():
+                left = left[logits_of(crafted).argmax(1) == y[left]]
+    return reached
 
 
 def several(
@@ -165,6 +218,11 @@ def attack_loss(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor) -> AttackL
 def cross_entropy_of(y: Tensor) -> AttackLoss:
     """The summed cross-entropy against labels `y`."""
     return lambda logits: F.cross_entropy(logits, y, reduction="sum")
+
+
+def lead_of(target: Tensor, y: Tensor) -> AttackLoss:
+    """How far the logits of classes `target`, (n,), lie above the true ones, summed."""
+    return lambda logits: (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).sum()
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:

@@ -83,6 +83,34 @@ class PGD:
         return 3 * length if self.norm == "l1" else length
 
 
+@dataclass(frozen=True, kw_only=True)
+@with_checked_fields
+class MultiTargeted:
+    """Gradient ascent towards one wrong class after the other (Gowal et al. 2019).
+
+    The classes are the `n_targets` with the largest wrong logits at the image, in this order. For
+    each, `steps` steps raise its logit over the true one from a uniform start. Their lengths fall
+    evenly from 2 epsilon (6 epsilon in L1) towards zero, and in L2 and L1 the ball shrinks as in
+    `PGD` in L1: small steps in the small ball miss much where gradients are masked in one norm, as
+    those of experts that were trained in another. Images that are misclassified are attacked no
+    further, so it costs little more than PGD with as many steps. It is for evaluation, not for
+    training.
+    """
+
+    epsilon: float
+    norm: Norm = "linf"
+    steps: Positive[int] = 10
+    n_targets: Positive[int] = 3
+
+    def __post_init__(self) -> None:
+        require_ball(self.norm, self.epsilon)
+
+    @property
+    def first_step_size(self) -> float:
+        """The length of the first step in the norm."""
+        return (6 if self.norm == "l1" else 2) * self.epsilon
+
+
 DRAWN = ("random", "adaptive")
 """The ways to combine several attacks in which one is drawn for each batch."""
 
@@ -131,8 +159,9 @@ class SeveralAttacks:
 class CustomAttack:
     """A custom attack: a function named `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
 
-    It must stay in the ball. `forward_images` is the most that an adversarial image may cost, and
-    what is charged for it: 1 per forward and 1 more per input gradient. `digest` is the digest of
+    It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 per
+    forward and 1 more per input gradient. Training is charged that, an evaluation what was spent.
+    `digest` is the digest of
     the file, which a run fills in when it begins: a function whose file has changed is refused.
     """
 
@@ -146,7 +175,7 @@ class CustomAttack:
         require_ball(self.norm, self.epsilon)
 
 
-Attack = FGSM | NFGSM | PGD | SeveralAttacks | CustomAttack
+Attack = FGSM | NFGSM | PGD | MultiTargeted | SeveralAttacks | CustomAttack
 
 
 def require_ball(norm: str, epsilon: float) -> None:

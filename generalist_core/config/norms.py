@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from generalist_core.config.attacks import FGSM, NORMS, PGD, Norm
+from generalist_core.config.attacks import FGSM, NORMS, PGD, Attack, MultiTargeted, Norm
 from generalist_core.config.data import DataConfig
 from generalist_core.config.evaluation import NamedAttack
 from generalist_core.config.mixing import Ratio, as_weights, rounded, vertex
@@ -51,9 +51,10 @@ def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
     """`config` with a robust expert for each norm of `radii` in place of its only one.
 
     Each has the settings of that one, with its attack in another norm and radius, and the name of
-    its norm. They share its weight in the schedule of the mixing ratio equally. The attacks of the
-    evaluation are the evaluation's first one in each norm and radius, and each expert alone and the
-    mixture of equal weights are released.
+    its norm. They share its weight in the schedule of the mixing ratio equally. Each expert alone
+    and the mixture of equal weights are released. The evaluation's first attack is made in each
+    norm, from PGD as MultiTargeted with as many steps: PGD overstates robustness in other norms
+    than a model was trained in.
 
     Raises:
         InvalidConfigError: there is not one natural and one robust expert, in this order; an attack
@@ -64,6 +65,8 @@ def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
     experts = [
         replace(robust, name=n).mapped(partial(_in_norm, norm=n, radii=radii)) for n in radii
     ]
+    if isinstance(judged, PGD):
+        judged = MultiTargeted(epsilon=judged.epsilon, steps=judged.steps)
     attacks = [NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii]
     ratio = config.mixing.ratio
     shared = replace(ratio, values=tuple(_shared(value, len(radii)) for value in ratio.values))
@@ -103,12 +106,13 @@ def _pair(config: TrainConfig) -> tuple[ExpertConfig, ExpertConfig]:
     return natural, robust
 
 
-def _in_norm(attack: object, norm: Norm, radii: Mapping[Norm, float]) -> PGD | FGSM:
+def _in_norm(attack: Attack | None, norm: Norm, radii: Mapping[Norm, float]) -> Attack:
     """The attack in another norm and radius."""
     require_one_of("norm", norm, NORMS)
-    if not isinstance(attack, PGD | FGSM):
+    if not isinstance(attack, PGD | FGSM | MultiTargeted):
         raise InvalidConfigError(
-            f"An attack must be PGD or FGSM to be set in another norm, but got {attack}."
+            "An attack must be PGD, FGSM or MultiTargeted to be set in another norm, but got "
+            f"{attack}."
         )
     return replace(attack, norm=norm, epsilon=radii[norm])
 

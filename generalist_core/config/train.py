@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from generalist_core.config.attacks import PGD, Attack, CustomAttack, SeveralAttacks
+from generalist_core.config.attacks import (
+    PGD,
+    Attack,
+    CustomAttack,
+    MultiTargeted,
+    SeveralAttacks,
+)
 from generalist_core.config.data import DataConfig, ModelConfig
 from generalist_core.config.evaluation import EvaluationConfig
 from generalist_core.config.fields import BelowOne, NotNegative, Positive, with_checked_fields
@@ -78,6 +84,11 @@ class ExpertConfig:
             raise InvalidConfigError(
                 "TRADES and MART must have an attack, but got "
                 f"attack=None for expert {self.name!r}."
+            )
+        if isinstance(self.attack, MultiTargeted):
+            raise InvalidConfigError(
+                "The attack of an expert must be one for training, but got "
+                f"{self.attack} for expert {self.name!r}. Train on PGD; evaluate under this."
             )
         if self.batch_augmentation is not None and (part := self._part_of_one_label()) is not None:
             raise InvalidConfigError(

@@ -12,7 +12,6 @@ from generalist_core.data.splits import Batch
 from generalist_core.randomness import Noise
 from generalist_core.training.averaging import Weights
 from generalist_core.training.best_boundary import BestBoundary
-from generalist_core.training.cost import FORWARD, evaluation_cost
 from generalist_core.training.evaluator import OperatingPoint
 from generalist_core.training.experts import Expert
 from generalist_core.training.release import refined
@@ -72,12 +71,15 @@ class AbstractTrainer(ABC):
         """The accuracies of an expert's average, or of the learner "global".
 
         They are those on `n_images_during_training` images; without `attacked` there is only the
-        natural one.
+        natural one. The cost is counted.
         """
 
     @abstractmethod
     def judge_released(self, released: Released) -> Mapping[str, float]:
-        """The accuracies, on `n_images` images, of what is released from `release_epoch`."""
+        """The accuracies, on `n_images` images, of what is released from `release_epoch`.
+
+        The cost is counted.
+        """
 
     @property
     def n_images(self) -> int:
@@ -221,19 +223,15 @@ class AbstractTrainer(ABC):
         return sum(expert.adopted_cost for expert in self.experts) * self.n_images_per_epoch
 
     def _released(self, released: Released) -> OperatingPoint:
-        accuracies, n_images = self.judge_released(released), self.n_images
-        self.forward_images += n_images * evaluation_cost(self.config.evaluation)
         return OperatingPoint(
             mixing_ratio=released,
-            accuracies=accuracies,
-            n_images=n_images,
+            accuracies=self.judge_released(released),
+            n_images=self.n_images,
             epoch=self.release_epoch,
         )
 
     def _accuracies(self, learner: str, *, attacked: bool) -> Metrics:
         accuracies = self.judge(learner, attacked=attacked)
-        cost = evaluation_cost(self.config.evaluation) if attacked else FORWARD
-        self.forward_images += self.n_images_during_training * cost
         return {f"accuracy/{learner}/{name}": value for name, value in accuracies.items()}
 
     def _epoch_metrics(

@@ -17,6 +17,7 @@ from generalist_core.config import (
     CustomLoss,
     EvaluationConfig,
     ExpertConfig,
+    MultiTargeted,
     SeveralAttacks,
 )
 from generalist_core.config.attacks import DRAWN
@@ -30,9 +31,15 @@ UPDATE = 3
 
 
 def attack_cost(attack: Attack) -> int:
-    """The cost of crafting one adversarial image; a custom attack declares its cost."""
+    """The most that crafting one adversarial image costs; a custom attack declares it.
+
+    Only MultiTargeted and custom attacks may cost less.
+    """
     if isinstance(attack, CustomAttack):
         return attack.forward_images
+    if isinstance(attack, MultiTargeted):
+        step = FORWARD + INPUT_GRADIENT
+        return FORWARD + attack.n_targets * (attack.steps * step + FORWARD)
     if isinstance(attack, SeveralAttacks):
         costs = [attack_cost(part) for part in attack.parts]
         crafting = costs[0] if attack.combine in ("steepest", *DRAWN) else sum(costs)
@@ -60,5 +67,5 @@ def update_cost(expert: ExpertConfig) -> int:
 
 
 def evaluation_cost(evaluation: EvaluationConfig) -> int:
-    """The cost of judging one image: natural accuracy, and each attack with its classification."""
+    """The most that judging an image costs: natural, and each attack with its classification."""
     return FORWARD + sum(attack_cost(a.attack) + FORWARD for a in evaluation.attacks)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from generalist_core.attacks.gradient import perturb
+from generalist_core.attacks.counting import Counted
+from generalist_core.attacks.gradient import Logits, perturb
 from generalist_core.config import Attack, EvaluationConfig, Precision
 from generalist_core.config.evaluation import MEAN, NATURAL, UNION
 from generalist_core.config.mixing import Released
@@ -17,6 +18,7 @@ from generalist_core.device import full_precision, resolve_precision
 from generalist_core.models.folding import Folded, folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, overwrite
+from generalist_core.training.cost import FORWARD
 from generalist_core.training.forward import forward_of
 
 
@@ -31,6 +33,14 @@ class OperatingPoint:
     accuracies: Mapping[str, float]
     n_images: int
     epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The accuracies of a learner by objective, and what it cost to know them."""
+
+    accuracies: Mapping[str, float]
+    forward_images: int
 
 
 class Evaluator:
@@ -51,7 +61,8 @@ class Evaluator:
         c, h, w = split.images.shape[1:]
         self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
         self.crafting: Folded | None = None
-        if self.folded and crafts_in(config, dtype, split.images.device) == "bfloat16":
+        self.device = split.images.device
+        if self.folded and crafts_in(config, dtype, self.device) == "bfloat16":
             self.crafting = folded(model, (c, h, w), torch.bfloat16)
         self.split = split
         self.config = config
@@ -60,7 +71,7 @@ class Evaluator:
 
     def judge(
         self, weights: Weights, *, n_images: int | None = None, attacked: bool = True
-    ) -> dict[str, float]:
+    ) -> Judgement:
         """The accuracy in each objective on the first `n_images` images (all if None).
 
         Without `attacked`, only the natural objective is judged.
@@ -69,18 +80,20 @@ class Evaluator:
         overwrite(self.model, weights)
         model = up_to_date(self.folded, self.model)
         if attacked:
-            attacked_form = up_to_date(self.crafting, model)
+            crafting = up_to_date(self.crafting, model)
+            logits_of = Counted(attacked_form(crafting, self.config, self.dtype, self.device))
             verdicts = evaluate(
-                model,
-                images,
-                self.config,
-                seed=self.seed,
-                dtype=self.dtype,
-                crafting=attacked_form,
+                model, images, self.config, seed=self.seed, dtype=self.dtype, crafting=logits_of
             )
+            cost = logits_of.forward_images + logits_of.gradient_images
         else:
             verdicts = {NATURAL: correct(model, images, self.config.batch_size, self.dtype)}
-        return accuracies(verdicts, self.config.objective_names if attacked else (NATURAL,))
+            cost = 0
+        names = self.config.objective_names if attacked else (NATURAL,)
+        return Judgement(
+            accuracies=accuracies(verdicts, names),
+            forward_images=cost + len(verdicts) * len(images) * FORWARD,
+        )
 
 
 def crafts_in(config: EvaluationConfig, dtype: torch.dtype, device: torch.device) -> Precision:
@@ -97,26 +110,30 @@ def evaluate(
     *,
     seed: int,
     dtype: torch.dtype,
-    crafting: nn.Module | None = None,
+    crafting: Logits | None = None,
 ) -> dict[str, Tensor]:
     """Verdicts, natural and by attack: for each image, (n,), whether it is classified correctly.
 
     The model should be in eval mode. The noise of each attack depends only on `seed` and its
     name, so that models are compared under the same noise. Attacks follow the gradients of
-    `crafting`, another form of the model (by default itself), in the precision of `config`.
+    `crafting`, by default the `attacked_form` of the model.
     """
     device, size = split.images.device, config.batch_size
+    tf32 = crafts_in(config, dtype, device) == "tfloat32"
+    logits_of = crafting or attacked_form(model, config, dtype, device)
     verdicts = {NATURAL: correct(model, split, size, dtype)}
     for named in config.attacks:
         noise = GeneratorNoise(generator(device, seed, "evaluation", named.name))
-        attack = Crafting(
-            attack=named.attack,
-            noise=noise,
-            model=model if crafting is None else crafting,
-            precision=crafts_in(config, dtype, device),
-        )
+        attack = Crafting(attack=named.attack, noise=noise, logits_of=logits_of, tf32=tf32)
         verdicts[named.name] = correct(model, split, size, dtype, crafting=attack)
     return verdicts
+
+
+def attacked_form(
+    model: nn.Module, config: EvaluationConfig, dtype: torch.dtype, device: torch.device
+) -> Logits:
+    """The forward that attacks follow: of the model, in the precision of `config`."""
+    return forward_of(model, autocasts=crafts_in(config, dtype, device) == "bfloat16")
 
 
 def accuracies(verdicts: Mapping[str, Tensor], objectives: Sequence[str]) -> dict[str, float]:
@@ -133,20 +150,17 @@ def accuracies(verdicts: Mapping[str, Tensor], objectives: Sequence[str]) -> dic
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Crafting:
-    """How adversarial images are made: by an attack on a form of the model, in a precision."""
+    """How adversarial images are made: by an attack on a form of the model, with TF32 or not."""
 
     attack: Attack
     noise: Noise
-    model: nn.Module
-    precision: Precision
+    logits_of: Logits
+    tf32: bool = False
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The adversarial images of `x`, in its own precision."""
-        autocasts, tf32 = self.precision == "bfloat16", self.precision == "tfloat32"
-        with full_precision(x.device, tf32=tf32):
-            return perturb(
-                self.attack, forward_of(self.model, autocasts=autocasts), x, y, self.noise
-            )
+        with full_precision(x.device, tf32=self.tf32):
+            return perturb(self.attack, self.logits_of, x, y, self.noise)
 
 
 def correct(

@@ -26,7 +26,7 @@ from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, gener
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
 from generalist_core.training.averaging import Average, Number, Weights, all_finite, mix, named
 from generalist_core.training.cost import update_cost
-from generalist_core.training.evaluator import Evaluator
+from generalist_core.training.evaluator import Evaluator, Judgement
 from generalist_core.training.experts import Expert, initial_model
 from generalist_core.training.recording import (
     Record,
@@ -155,11 +155,15 @@ class GeneralistTrainer(AbstractTrainer):
         is_global = learner == "global"
         weights = self.global_learner if is_global else self.expert(learner).average.weights
         n_images = self.n_images_during_training
-        return self.evaluator.judge(weights, n_images=n_images, attacked=attacked)
+        return self._counted(self.evaluator.judge(weights, n_images=n_images, attacked=attacked))
 
     def judge_released(self, released: Released) -> Mapping[str, float]:
         """The accuracies of a mixture or the global learner, on the images for such points."""
-        return self.evaluator.judge(self.released(released), n_images=self.n_images)
+        return self._counted(self.evaluator.judge(self.released(released), n_images=self.n_images))
+
+    def _counted(self, judgement: Judgement) -> Mapping[str, float]:
+        self.forward_images += judgement.forward_images
+        return judgement.accuracies
 
     def mixture(self, ratio: Ratio) -> Weights:
         """The experts' averages of `release_epoch`, mixed by `ratio`."""

@@ -31,6 +31,7 @@ from generalist_core.config import (
     MixingConfig,
     MixUp,
     ModelConfig,
+    MultiTargeted,
     NamedAttack,
     OneCycle,
     PiecewiseLinear,
@@ -143,6 +144,11 @@ BOUNDED_ATTACKS: list[FGSM | PGD] = [
         PGD(epsilon=epsilon, norm=norm, steps=4, momentum=1.0, loss="margin"),
         PGD(epsilon=epsilon, norm=norm, steps=3, loss="kl"),
     )
+]
+
+TARGETED = [
+    MultiTargeted(epsilon=epsilon, norm=norm, steps=3, n_targets=2)
+    for norm, epsilon in RADII.items()
 ]
 
 ATTACKS: list[Attack] = [

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import kstest
 from torch import Tensor
 
-from generalist_core.attacks.balls import BALLS, L1, into_box, normalised, radius_factors
+from generalist_core.attacks.balls import BALLS, L1, into_box, normalised, shrinking
 from tests.helpers.problems import RADII, lengths, noise, random_images
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
@@ -81,8 +81,7 @@ def test_the_l1_step_spends_no_more_pixels_than_the_room_makes_necessary() -> No
     ],
 )
 def test_the_last_steps_are_taken_in_the_ball_itself(steps: int, factors: list[float]) -> None:
-    assert radius_factors("l1", steps) == factors
-    assert radius_factors("linf", steps) == radius_factors("l2", steps) == [1] * steps
+    assert shrinking(steps) == factors
 
 
 @pytest.mark.parametrize("size", [0.01, 0.1, 10.0])

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from generalist_core.attacks.balls import BALLS
+from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import (
+    Logits,
     cross_entropy_of,
     drawn,
     input_gradient,
@@ -18,7 +20,15 @@ from generalist_core.attacks.gradient import (
     n_gradients,
     perturb,
 )
-from generalist_core.config import FGSM, NFGSM, PGD, Attack, ModelConfig, SeveralAttacks
+from generalist_core.config import (
+    FGSM,
+    NFGSM,
+    PGD,
+    Attack,
+    ModelConfig,
+    MultiTargeted,
+    SeveralAttacks,
+)
 from generalist_core.config.suite import standard_pgd
 from generalist_core.models.build import build_model
 from tests.helpers.problems import (
@@ -26,6 +36,7 @@ from tests.helpers.problems import (
     BOUNDED_ATTACKS,
     NORM_ATTACKS,
     RADII,
+    TARGETED,
     Counting,
     LinearNet,
     clones,
@@ -46,9 +57,9 @@ def conv_net(dtype: torch.dtype) -> nn.Module:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), FLOATS)
-@pytest.mark.parametrize("attack", BOUNDED_ATTACKS, ids=str)
+@pytest.mark.parametrize("attack", [*BOUNDED_ATTACKS, *TARGETED], ids=str)
 def test_adversarial_images_stay_in_ball_and_box(
-    attack: FGSM | PGD, dtype: torch.dtype, tolerance: float
+    attack: FGSM | PGD | MultiTargeted, dtype: torch.dtype, tolerance: float
 ) -> None:
     x = random_images(5, 2, 4, 4, dtype=dtype)
     x[0] = x[0].round()
@@ -217,6 +228,74 @@ def test_n_fgsm_without_noise_is_fgsm() -> None:
     torch.testing.assert_close(without_noise, perturb(FGSM(epsilon=0.1), model, x, Y, noise()))
 
 
+FACTORS = {"linf": [1.0] * 10, "l2": [3.0] * 3 + [2.0] * 3 + [1.0] * 4}
+FACTORS["l1"] = FACTORS["l2"]
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_a_target_is_approached_by_ever_smaller_steps_in_ever_smaller_balls(norm: str) -> None:
+    """The update of the first target, written out, for images that are right at first."""
+    model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
+    y, epsilon, ball = model(x).argmax(1), 0.1 * RADII[norm], BALLS[norm]
+    target = model(x).topk(2).indices[:, 1]
+    delta = ball.project(ball.start(x, FACTORS[norm][0] * epsilon, noise()), x, 3 * epsilon)
+    for step, factor in enumerate(FACTORS[norm]):
+        moved = (x + delta).requires_grad_()
+        logits = model(moved)
+        (gradient,) = torch.autograd.grad(
+            (logits[range(5), target] - logits[range(5), y]).sum(), moved
+        )
+        length = factor * (1 - step / 10) * (6 if norm == "l1" else 2) * epsilon
+        moved_by = length * ball.steepest(gradient, x, delta, factor * epsilon)
+        delta = ball.project(delta + moved_by, x, [*FACTORS[norm], 1.0][step + 1] * epsilon)
+    attack = MultiTargeted(epsilon=epsilon, norm=norm, n_targets=1)
+    torch.testing.assert_close(perturb(attack, model, x, y, noise()), x + delta)
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_images_are_attacked_until_they_are_misclassified(norm: str) -> None:
+    """Each target breaks some images; the broken ones stay as they are, and cost nothing more."""
+    weight = torch.randn(3, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight[2] *= 5  # the nearest class is not always that of the next logit
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return (images - 0.5).flatten(1) @ weight.T
+
+    x = random_images(90, 2, 4, 4)
+    y = (model(x).argmax(1) + (torch.arange(90) % 5 == 0)) % 3
+    fates, counted = [x], Counted(model)
+    for n_targets in (1, 2, 3):
+        attack = MultiTargeted(epsilon=0.4 * RADII[norm], norm=norm, steps=3, n_targets=n_targets)
+        counted = Counted(model)
+        fates.append(perturb(attack, counted, x, y, noise()))
+    right = [model(images).argmax(1) == y for images in fates]
+    left = [int(each.sum()) for each in right]
+    assert 90 > left[0] == 72 > left[1] > left[2] > 0
+    assert left[3] == left[2]  # of three classes only two are wrong
+    for before, after, fine in zip(fates, fates[1:], right, strict=False):
+        assert torch.equal(before[~fine], after[~fine])
+    assert counted.forward_images == 90 + 4 * (left[0] + left[1])
+    assert counted.gradient_images == 3 * (left[0] + left[1])
+
+
+def test_over_confident_models_are_attacked_by_their_logits() -> None:
+    """The gradient of their cross-entropy is zero in float32, of which PGD knows nothing."""
+    model, x = LinearNet((2, 3, 3), torch.float32), random_images(40, 2, 3, 3, dtype=torch.float32)
+    model.bias.data.fill_(-0.5 * model.weight.sum())
+    y = model(x).argmax(1)
+
+    def confident(images: torch.Tensor) -> torch.Tensor:
+        return 1e6 * model(images)
+
+    def left(attack: Attack, logits_of: Logits) -> int:
+        return int((model(perturb(attack, logits_of, x, y, noise())).argmax(1) == y).sum())
+
+    targeted = MultiTargeted(epsilon=0.1)
+    assert left(targeted, confident) == left(targeted, model) < 20
+    assert left(PGD(epsilon=0.1), model) < 20
+    assert left(PGD(epsilon=0.1), confident) > 30
+
+
 def test_momentum_accumulates_gradients_of_l1_norm_1() -> None:
     """The update of Dong et al. 2018, algorithm 1, written out for two steps."""
     model, x = conv_net(torch.float64), random_images(5, 2, 4, 4)
@@ -245,7 +324,7 @@ def test_the_number_of_gradients_is_as_claimed(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+@pytest.mark.parametrize("attack", [*ATTACKS, *TARGETED], ids=str)
 def test_attacks_touch_nothing(attack: Attack, training: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3).double()).train(training)
     model = model if training else conv_net(torch.float64)
@@ -269,6 +348,7 @@ def test_attacks_touch_nothing(attack: Attack, training: bool) -> None:
     "attack",
     [
         NFGSM(epsilon=0.0),
+        *(dataclasses.replace(attack, epsilon=0.0) for attack in TARGETED),
         *(FGSM(epsilon=0.0, norm=norm) for norm in RADII),
         *(PGD(epsilon=0.0, norm=norm, loss="kl", steps=2) for norm in RADII),
         *(PGD(epsilon=0.0, norm=norm, momentum=0.5, steps=2) for norm in RADII),
@@ -280,7 +360,7 @@ def test_at_radius_0_the_image_comes_back(attack: Attack, dtype: torch.dtype) ->
     assert torch.equal(perturb(attack, conv_net(dtype), x, Y, noise()), x)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+@pytest.mark.parametrize("attack", [*ATTACKS, *TARGETED], ids=str)
 def test_each_image_is_attacked_by_itself(attack: Attack) -> None:
     """With noise that is the same for all, an image's fate does not depend on its batch."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generalist_core.config import FGSM, NFGSM, PGD, SeveralAttacks
+from generalist_core.config import FGSM, NFGSM, PGD, MultiTargeted, SeveralAttacks
 from tests.helpers.refused import Broken, refusal_of
 
 BROKEN: list[Broken] = [
@@ -39,6 +39,9 @@ BROKEN: list[Broken] = [
         "`random_start` must be True with loss='kl'",
         "random_start=False",
     ),
+    (MultiTargeted, {"epsilon": 2.0}, "epsilon <= 1", "epsilon=2.0 for linf"),
+    (MultiTargeted, {"epsilon": 0.1, "steps": 0}, "steps > 0", "steps=0"),
+    (MultiTargeted, {"epsilon": 0.1, "n_targets": 0}, "n_targets > 0", "n_targets=0"),
     (SeveralAttacks, {"parts": (PGD(epsilon=0.1),)}, "`parts` must be two or more", "got 1."),
     (
         SeveralAttacks,

@@ -38,6 +38,7 @@ from generalist_core.config.codec import (
     to_json,
     value_at,
 )
+from generalist_core.config.norms import with_norms
 from generalist_core.config.presets import official, paper, short
 from spaces import SPACES
 from tests.helpers.problems import RUNS, ratio, three_experts, two_experts, with_expert
@@ -47,6 +48,7 @@ CONFIGS: dict[str, TrainConfig] = {
     "preset official": official(),
     "preset paper": paper(),
     "preset short": short(),
+    "several norms": with_norms(short(), {"linf": 0.1, "l2": 0.5}),
     "custom functions": with_expert(
         two_experts(),
         "robust",
@@ -158,12 +160,12 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (
         (*ATTACK, "type"),
         "PDG",
-        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, SeveralAttacks,",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, MultiTargeted,",
     ),
     (
         (*ATTACK, "type"),
         ["PGD"],
-        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, SeveralAttacks,",
+        "TrainConfig.experts.1.attack.type` must be one of FGSM, NFGSM, PGD, MultiTargeted,",
     ),
     (ATTACK, {"type": "PGD"}, "TrainConfig.experts.1.attack` must be complete, but lacks epsilon"),
     (ATTACK, {"epsilon": 0.1}, "TrainConfig.experts.1.attack.type` must be one of"),

@@ -36,6 +36,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "EvaluationConfig": {"attacks": short().evaluation.attacks},
     "ExpertConfig": {"name": "natural"},
     "FGSM": {"epsilon": 0.1},
+    "MultiTargeted": {"epsilon": 0.1},
     "NFGSM": {"epsilon": 0.1},
     "NamedAttack": {"name": "pgd", "attack": PGD(epsilon=0.1)},
     "PGD": {"epsilon": 0.1},

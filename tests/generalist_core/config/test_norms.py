@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from generalist_core.config import NFGSM, DataConfig, ExpertConfig, InvalidConfigError, as_weights
+from generalist_core.config import (
+    FGSM,
+    NFGSM,
+    DataConfig,
+    ExpertConfig,
+    InvalidConfigError,
+    MultiTargeted,
+    NamedAttack,
+    as_weights,
+)
 from generalist_core.config.norms import corners_and_centre, usual_radius, with_norms
 from generalist_core.config.presets import official, paper, short
 
@@ -24,11 +33,10 @@ def test_each_norm_has_an_expert_and_an_objective(preset, norms) -> None:  # typ
     natural, *robust = config.experts
     assert natural == base.experts[0]
     for expert, named in zip(robust, config.evaluation.attacks, strict=True):
-        for attack, origin in (
-            (expert.attack, base.experts[1].attack),
-            (named.attack, base.evaluation.attacks[0].attack),
-        ):
-            assert attack == replace(origin, norm=expert.name, epsilon=radii[expert.name])
+        ball = {"norm": expert.name, "epsilon": radii[expert.name]}
+        steps = base.evaluation.attacks[0].attack.steps
+        assert expert.attack == replace(base.experts[1].attack, **ball)
+        assert named.attack == MultiTargeted(**ball, steps=steps)
         assert replace(expert, name="robust", attack=base.experts[1].attack) == base.experts[1]
     for epoch in range(config.epochs):
         weight = base.weights_at(epoch)[1]
@@ -46,13 +54,23 @@ def test_each_expert_alone_and_equal_weights_are_released(n_experts: int) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    "attack", [FGSM(epsilon=0.3), MultiTargeted(epsilon=0.3, steps=7, n_targets=2)], ids=str
+)
+def test_what_is_not_pgd_is_judged_by_as_it_is(attack: FGSM | MultiTargeted) -> None:
+    base = short()
+    judged = replace(base.evaluation, attacks=(NamedAttack(name="robust", attack=attack),))
+    (named,) = with_norms(replace(base, evaluation=judged), {"l2": 0.5}).evaluation.attacks
+    assert named == NamedAttack(name="l2", attack=replace(attack, norm="l2", epsilon=0.5))
+
+
 def test_what_has_no_pair_of_experts_or_no_other_norm_is_refused() -> None:
     base = short()
     three = with_norms(base, {"linf": 0.1, "l2": 0.5})
     with pytest.raises(InvalidConfigError, match=r"natural expert and then .* natural, linf, l2"):
         with_norms(three, RADII)
     fast = ExpertConfig(name="robust", attack=NFGSM(epsilon=0.1))
-    with pytest.raises(InvalidConfigError, match=r"must be PGD or FGSM .*got NFGSM"):
+    with pytest.raises(InvalidConfigError, match=r"must be PGD, FGSM or .*got NFGSM"):
         with_norms(replace(base, experts=(base.experts[0], fast)), RADII)
     with pytest.raises(InvalidConfigError, match="one of linf, l2, l1, but got 'l3'"):
         with_norms(base, {"l3": 0.1})  # type: ignore[dict-item]

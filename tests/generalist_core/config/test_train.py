@@ -17,6 +17,7 @@ from generalist_core.config import (
     ExpertConfig,
     MixingConfig,
     MixUp,
+    MultiTargeted,
     NamedAttack,
     RatioSchedule,
     SeveralAttacks,
@@ -36,6 +37,12 @@ BROKEN: list[Broken] = [
     (ExpertConfig, {"name": "a.b"}, "identifier", "name='a.b'"),
     (ExpertConfig, {"name": "global"}, "global", "name='global'"),
     (ExpertConfig, {"name": "a", "label_smoothing": 1.0}, "label_smoothing < 1", "smoothing=1.0"),
+    (
+        ExpertConfig,
+        {"name": "a", "attack": MultiTargeted(epsilon=0.1)},
+        "must be one for training",
+        "MultiTargeted(epsilon=0.1",
+    ),
     (ExpertConfig, {"name": "a", "loss": TRADES()}, "TRADES and MART must have an attack", "'a'"),
     (ExpertConfig, {"name": "a", "loss": MART()}, "TRADES and MART must have an attack", "'a'"),
     *(

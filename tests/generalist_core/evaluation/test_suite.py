@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist_core.config import PGD, Norm
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config import PGD, MultiTargeted, Norm
 from generalist_core.config.suite import SuiteConfig, SuitePrecision
 from generalist_core.data.splits import Split
 from generalist_core.evaluation.frozen import frozen
@@ -38,6 +39,7 @@ from tests.helpers.planted import (
     natural_net,
     robust_net,
 )
+from tests.helpers.problems import noise
 
 CPU = torch.device("cpu")
 EPSILONS: dict[Norm, float] = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
@@ -111,6 +113,23 @@ def test_pgd_in_l1_comes_near_apgd_on_a_net_that_is_robust_in_another_norm() -> 
     assert 0.05 < apgd[2] < apgd[0] < 0.8
     assert max(p - a for p, a in zip(pgd, apgd, strict=True)) < 0.05
     assert sum(pgd) / 3 <= sum(apgd) / 3 + 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 0.75)])
+def test_what_judges_several_norms_comes_near_apgd_where_pgd_does_not(
+    norm: Norm, epsilon: float
+) -> None:
+    """On a net that is robust in a smaller ball or another norm, with as many steps as PGD."""
+    net, images = robust_net(PGD(epsilon=0.1, steps=3, relative_step_size=0.7)), digits(300)
+    left = {
+        kind: perturb(kind(norm=norm, epsilon=epsilon), net, images.images, images.labels, noise())
+        for kind in (PGD, MultiTargeted)
+    }
+    pgd, targeted = ((net(x).argmax(1) == images.labels).double().mean() for x in left.values())
+    apgd = run_suite(net, images, suite("apgd-t", norm=norm, epsilon=epsilon, n_iterations=50))
+    assert targeted < apgd.worst_case_accuracy + 0.03
+    assert pgd > targeted + 0.06
 
 
 @pytest.mark.parametrize(("n_classes", "left_out"), [(2, {"apgd-dlr", "apgd-t"}), (3, {"apgd-t"})])

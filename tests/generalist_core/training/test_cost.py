@@ -16,6 +16,7 @@ from generalist_core.config import (
     Attack,
     EvaluationConfig,
     ExpertConfig,
+    MultiTargeted,
     NamedAttack,
     SeveralAttacks,
 )
@@ -37,6 +38,8 @@ BOTH = (PGD10, PGD(epsilon=0.5, norm="l2"))
         (NFGSM(epsilon=0.1), 2),
         (PGD10, 20),
         (KL10, 21),
+        (MultiTargeted(epsilon=0.1), 1 + 3 * 21),
+        (MultiTargeted(epsilon=0.1, steps=4, n_targets=1), 1 + 9),
         (SeveralAttacks(parts=BOTH), 2 * 20 + 2),
         (SeveralAttacks(parts=BOTH, combine="steepest"), 20 + 2 * 10),
         (SeveralAttacks(parts=BOTH, combine="average"), 2 * 20),

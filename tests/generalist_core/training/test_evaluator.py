@@ -10,11 +10,23 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from generalist_core.config import FGSM, PGD, Attack, DataConfig, EvaluationConfig, NamedAttack
+from generalist_core.attacks.counting import Counted
+from generalist_core.attacks.gradient import perturb
+from generalist_core.config import (
+    FGSM,
+    PGD,
+    Attack,
+    DataConfig,
+    EvaluationConfig,
+    MultiTargeted,
+    NamedAttack,
+)
 from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Split
+from generalist_core.randomness import GeneratorNoise, generator
 from generalist_core.training.averaging import weights_of
+from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import (
     Crafting,
     Evaluator,
@@ -52,9 +64,12 @@ def verdicts(*attacks: NamedAttack) -> dict[str, torch.Tensor]:
     return evaluate(MODEL, split(), config, seed=0, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("kind", [PGD, MultiTargeted])
 @pytest.mark.parametrize("norm", RADII)
-def test_a_linear_model_is_robust_where_its_margin_exceeds_the_dual_norm(norm: str) -> None:
-    attack = PGD(epsilon=RADIUS[norm], norm=norm, steps=100)
+def test_a_linear_model_is_robust_where_its_margin_exceeds_the_dual_norm(
+    norm: str, kind: type[PGD | MultiTargeted]
+) -> None:
+    attack = kind(epsilon=RADIUS[norm], norm=norm, steps=100)
     found = verdicts(NamedAttack(name="robust", attack=attack))
     margin = MODEL.margin(split().images, split().labels)
     gain = RADIUS[norm] * lengths(MODEL.ascent(split().labels), DUAL[norm])
@@ -64,7 +79,7 @@ def test_a_linear_model_is_robust_where_its_margin_exceeds_the_dual_norm(norm: s
 
 
 def test_verdicts_do_not_depend_on_the_batch_size() -> None:
-    fgsm = Crafting(attack=FGSM(epsilon=0.02), noise=noise(), model=MODEL, precision="float64")
+    fgsm = Crafting(attack=FGSM(epsilon=0.02), noise=noise(), logits_of=MODEL)
     for crafting in (None, fgsm):
         answers = [
             correct(MODEL, split(), size, torch.float64, crafting=crafting) for size in (7, 60, 500)
@@ -80,7 +95,21 @@ def test_the_first_images_are_judged(n_images: int | None, n: int) -> None:
     model = copy.deepcopy(MODEL)
     evaluator = Evaluator(model, split(), config, seed=0, dtype=torch.float64)
     whole = {name: v[:n].double().mean() for name, v in verdicts(*config.attacks).items()}
-    assert evaluator.judge(clones(weights_of(model)), n_images=n_images) == whole
+    judged = evaluator.judge(clones(weights_of(model)), n_images=n_images)
+    assert judged.accuracies == whole
+    assert judged.forward_images == n * evaluation_cost(config)
+
+
+def test_an_attack_that_spares_images_is_charged_what_it_did() -> None:
+    attack = MultiTargeted(epsilon=RADIUS["l2"], norm="l2", steps=4)
+    config = EvaluationConfig(attacks=(NamedAttack(name="robust", attack=attack),), batch_size=60)
+    model, images = copy.deepcopy(MODEL), split()
+    judged = Evaluator(model, images, config, seed=0, dtype=torch.float64).judge(weights_of(model))
+    counted, cpu = Counted(MODEL), torch.device("cpu")
+    noise = GeneratorNoise(generator(cpu, 0, "evaluation", "robust"))
+    perturb(attack, counted, images.images, images.labels, noise)
+    spent = counted.forward_images + counted.gradient_images
+    assert judged.forward_images == 2 * 60 + spent < 60 * evaluation_cost(config)
 
 
 def images_judged(attack: Attack, name: str, seed: int, others: tuple[NamedAttack, ...]) -> Any:
@@ -129,11 +158,13 @@ def test_judged_are_the_objectives_from_the_verdicts_of_all_attacks() -> None:
     model = copy.deepcopy(MODEL)
     weights = clones(weights_of(model))
     evaluator = Evaluator(model, split(), config, seed=0, dtype=torch.float64)
-    judged = evaluator.judge(weights)
+    judged = evaluator.judge(weights).accuracies
     found = verdicts(*attacks)
     assert judged == accuracies(found, names)
     assert judged["union"] == torch.stack([*found.values()]).all(0).double().mean()
-    assert list(evaluator.judge(weights, attacked=False)) == ["natural"]
+    natural = evaluator.judge(weights, attacked=False)
+    assert list(natural.accuracies) == ["natural"]
+    assert natural.forward_images == 60
 
 
 class Asked(LinearNet):
@@ -202,7 +233,7 @@ def test_judging_in_bfloat16_differs_by_less_than_an_image_in_a_hundred() -> Non
                     fold_batchnorm=folds,
                 )
                 assert (judge.crafting is not None) == (folds and precision == "bfloat16")
-                found[precision] = judge.judge(trainer.mixture(ratio))
+                found[precision] = judge.judge(trainer.mixture(ratio)).accuracies
             full, half = found["float32"], found["bfloat16"]
             assert half["natural"] == full["natural"]
             assert half["robust"] == pytest.approx(full["robust"], abs=0.01)
