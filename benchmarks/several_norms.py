@@ -18,7 +18,6 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from generalist_core.config import (
     SeveralAttacks,
     TrainConfig,
 )
+from generalist_core.config.attacks import Combine
 from generalist_core.config.evaluation import NATURAL, UNION
 from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import short
@@ -39,8 +39,6 @@ from generalist_core.data.splits import n_batches
 from search.cli.values import norms
 from search.running.trial import cached_dataset
 from search.scheduling.branching import epochs_for
-
-Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ from generalist_core.config import (
     EarlierSettings,
     ExpertConfig,
     RatioSchedule,
+    SeveralAttacks,
     TrainConfig,
 )
-from generalist_core.config.codec import replace_at, value_at
+from generalist_core.config.codec import replace_all, replace_at, value_at
 from generalist_core.config.mixing import vertex
 from generalist_core.validation import InvalidConfigError
 from spaces.experts import tune_loss, tune_optimizer
@@ -104,19 +105,35 @@ def chosen(trial: Trial, base: TrainConfig) -> TrainConfig:
 
 
 def tune_steps(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> TrainConfig:
-    """The steps of an expert's PGD, see `with_steps`; any other attack is kept."""
-    if not isinstance(expert.attack, PGD):
+    """The steps of an expert's PGD, or of all it trains on, see `with_steps`; others are kept."""
+    attacks = attacks_with_steps(expert)
+    if not attacks:
         return config
-    steps = trial.suggest_int(f"experts.{expert.name}.attack.steps", 2, 12)
-    return with_steps(config, expert.name, steps)
+    return with_steps(config, expert.name, trial.suggest_int(f"{attacks[0]}.steps", 2, 12))
 
 
 def with_steps(config: TrainConfig, expert: str, steps: int) -> TrainConfig:
     """`config` whose expert trains on PGD of so many steps, which together can cross the ball."""
-    path = f"experts.{expert}.attack"
-    length = max(value_at(config, f"{path}.relative_step_size"), 2 / steps)
-    config = replace_at(config, f"{path}.steps", steps)
-    return replace_at(config, f"{path}.relative_step_size", length)
+    attacks = attacks_with_steps(next(each for each in config.experts if each.name == expert))
+    sizes = [max(value_at(config, f"{path}.relative_step_size"), 2 / steps) for path in attacks]
+    return replace_all(
+        config,
+        [
+            *((f"{path}.steps", steps) for path in attacks),
+            *(
+                (f"{path}.relative_step_size", size)
+                for path, size in zip(attacks, sizes, strict=True)
+            ),
+        ],
+    )
+
+
+def attacks_with_steps(expert: ExpertConfig) -> list[str]:
+    """The paths of the PGD attacks that an expert trains on."""
+    path = f"experts.{expert.name}.attack"
+    if isinstance(expert.attack, SeveralAttacks):
+        return [f"{path}.parts.{index}" for index in range(len(expert.attack.parts))]
+    return [path] if isinstance(expert.attack, PGD) else []
 
 
 def branch(trial: Trial, config: TrainConfig) -> TrainConfig:

@@ -111,6 +111,8 @@ class MultiTargeted:
         return (6 if self.norm == "l1" else 2) * self.epsilon
 
 
+Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
+
 DRAWN = ("random", "adaptive")
 """The ways to combine several attacks in which one is drawn for each batch."""
 
@@ -130,7 +132,7 @@ class SeveralAttacks:
     """
 
     parts: tuple[PGD, ...]
-    combine: Literal["worst", "steepest", "average", "random", "adaptive"] = "worst"
+    combine: Combine = "worst"
 
     def __post_init__(self) -> None:
         if len(self.parts) < 2:

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from generalist_core.config.attacks import FGSM, NORMS, PGD, Attack, MultiTargeted, Norm
+from generalist_core.config.attacks import (
+    FGSM,
+    NORMS,
+    PGD,
+    Attack,
+    Combine,
+    MultiTargeted,
+    Norm,
+    SeveralAttacks,
+)
 from generalist_core.config.data import DataConfig
 from generalist_core.config.evaluation import NamedAttack
 from generalist_core.config.mixing import Ratio, as_weights, rounded, vertex
@@ -47,27 +56,38 @@ def usual_radius(data: DataConfig, norm: Norm) -> float:
     return radius
 
 
-def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
+def with_norms(
+    config: TrainConfig, radii: Mapping[Norm, float], *, joint: Combine | None = None
+) -> TrainConfig:
     """`config` with a robust expert for each norm of `radii` in place of its only one.
 
     Each has the settings of that one, with its attack in another norm and radius, and the name of
     its norm. They share its weight in the schedule of the mixing ratio equally. Each expert alone
-    and the mixture of equal weights are released. The evaluation's first attack is made in each
-    norm, from PGD as MultiTargeted with as many steps: PGD overstates robustness in other norms
-    than a model was trained in.
+    and the mixture of equal weights are released. With `joint` the only one stays, and is trained
+    on its attack in all norms, combined so (see `SeveralAttacks`).
+
+    The evaluation's first attack is made in each norm, from PGD as MultiTargeted with as many
+    steps: PGD overstates robustness in other norms than a model was trained in.
 
     Raises:
         InvalidConfigError: there is not one natural and one robust expert, in this order; an attack
-            is of one norm only; or a radius cannot be used.
+            is of one norm only; a radius cannot be used; or one norm is to be trained on jointly.
     """
     natural, robust = _pair(config)
     judged = config.evaluation.attacks[0].attack
+    if isinstance(judged, PGD):
+        judged = MultiTargeted(epsilon=judged.epsilon, steps=judged.steps)
+    attacks = tuple(NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii)
+    if joint is not None:
+        together = robust.mapped(partial(_in_all_norms, radii=radii, combine=joint))
+        return replace(
+            config,
+            experts=(natural, together),
+            evaluation=replace(config.evaluation, attacks=attacks),
+        )
     experts = [
         replace(robust, name=n).mapped(partial(_in_norm, norm=n, radii=radii)) for n in radii
     ]
-    if isinstance(judged, PGD):
-        judged = MultiTargeted(epsilon=judged.epsilon, steps=judged.steps)
-    attacks = [NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii]
     ratio = config.mixing.ratio
     shared = replace(ratio, values=tuple(_shared(value, len(radii)) for value in ratio.values))
     return replace(
@@ -76,7 +96,7 @@ def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
         mixing=replace(config.mixing, ratio=shared),
         evaluation=replace(
             config.evaluation,
-            attacks=tuple(attacks),
+            attacks=attacks,
             release_ratios=corners_and_centre(1 + len(radii)),
         ),
     )
@@ -115,6 +135,19 @@ def _in_norm(attack: Attack | None, norm: Norm, radii: Mapping[Norm, float]) -> 
             f"{attack}."
         )
     return replace(attack, norm=norm, epsilon=radii[norm])
+
+
+def _in_all_norms(
+    attack: Attack | None, radii: Mapping[Norm, float], combine: Combine
+) -> SeveralAttacks:
+    """The attack in every norm and its radius."""
+    if not isinstance(attack, PGD) or len(radii) < 2:
+        raise InvalidConfigError(
+            "An attack must be PGD, in two norms or more, to be trained on jointly, but got "
+            f"{attack} for {', '.join(radii)}. Name more norms, or train an expert for each."
+        )
+    parts = tuple(replace(attack, norm=norm, epsilon=radius) for norm, radius in radii.items())
+    return SeveralAttacks(parts=parts, combine=combine)
 
 
 def _shared(ratio: Ratio, n_robust: int) -> Ratio:

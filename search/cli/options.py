@@ -19,6 +19,7 @@ from generalist_core.config import (
     SeveralAttacks,
     TrainConfig,
 )
+from generalist_core.config.attacks import Combine
 from generalist_core.config.codec import load_config, replace_all, replace_at
 from generalist_core.config.norms import usual_radius, with_norms
 from generalist_core.config.presets import PRESETS
@@ -153,6 +154,9 @@ class ProblemOptions:
         "A,B",
         type=norms,
     )
+    joint: Combine | None = option(
+        "with --norms: one robust expert for all, trained on the attacks combined so"
+    )
     seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
     device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
 
@@ -286,6 +290,11 @@ def build_config(
     settings = [made for group in groups for made in _settings(group)]
     if problem.norms is not None:
         config = _with_norms(config, problem, settings)
+    elif problem.joint is not None:
+        raise InvalidConfigError(
+            f"`--joint` must come with --norms, but got --joint {problem.joint} alone. Name the "
+            "norms, as in --norms linf,l2."
+        )
     return with_absolute_paths(replace_all(config, settings))
 
 
@@ -372,4 +381,5 @@ def _with_norms(
             norm: usual_radius(config.data, norm) if radius is None else radius
             for norm, radius in problem.norms.items()
         },
+        joint=problem.joint,
     )

@@ -156,5 +156,5 @@ def epochs_for(cost: float, robust: ExpertConfig) -> int:
 
 def _with_few_steps(params: dict[str, Any], expert: str) -> dict[str, Any]:
     """The parameters, with few steps where the space asks for the expert's."""
-    few = {f"experts.{expert}.attack.steps": FEW_STEPS}
-    return {**params, **few} if few.keys() <= params.keys() else params
+    names = (f"experts.{expert}.attack.steps", f"experts.{expert}.attack.parts.0.steps")
+    return {name: FEW_STEPS if name in names else value for name, value in params.items()}

@@ -7,7 +7,9 @@ import dataclasses
 import optuna
 import pytest
 
-from generalist_core.config import FGSM, ExpertConfig, TrainConfig
+from generalist_core.config import FGSM, ExpertConfig, SeveralAttacks, TrainConfig
+from generalist_core.config.attacks import Combine
+from generalist_core.config.norms import with_norms
 from generalist_core.config.presets import generalist_plus_plus, paper, short
 from generalist_core.training.warmup_keys import Origin, discarded_warmups, state_keys
 from generalist_core.validation import InvalidConfigError
@@ -86,6 +88,22 @@ def test_an_attack_without_steps_has_one_lineage() -> None:
     found = suggested("branches", base, 9)
     assert {config.experts[1].attack for _, config in found} == {FGSM(epsilon=0.1)}
     assert {str(lineage_params(params, config)) for params, config in found} == {"{}"}
+
+
+@pytest.mark.parametrize("space", NAMES)
+@pytest.mark.parametrize("joint", ["worst", "random"])
+def test_a_lineage_on_several_attacks_has_as_many_steps_of_each(space: str, joint: Combine) -> None:
+    base = with_norms(short(), {"linf": 0.1, "l2": 0.5}, joint=joint)
+    found = suggested(space, base, 30)
+    assert len({params["experts.robust.attack.parts.0.steps"] for params, _ in found}) > 5
+    for params, config in found:
+        attack = config.experts[1].attack
+        assert isinstance(attack, SeveralAttacks)
+        assert [(part.norm, part.epsilon) for part in attack.parts] == [("linf", 0.1), ("l2", 0.5)]
+        for part in attack.parts:
+            assert part.steps == params["experts.robust.attack.parts.0.steps"]
+            assert part.steps * part.relative_step_size >= 2
+            assert part.relative_step_size >= 0.25
 
 
 @pytest.mark.parametrize("space", NAMES)

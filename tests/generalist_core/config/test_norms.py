@@ -14,6 +14,7 @@ from generalist_core.config import (
     InvalidConfigError,
     MultiTargeted,
     NamedAttack,
+    SeveralAttacks,
     as_weights,
 )
 from generalist_core.config.norms import corners_and_centre, usual_radius, with_norms
@@ -52,6 +53,26 @@ def test_each_expert_alone_and_equal_weights_are_released(n_experts: int) -> Non
     assert any(
         weights == pytest.approx((1 / n_experts,) * n_experts, abs=2e-6) for weights in ratios
     )
+
+
+def test_one_expert_is_trained_jointly_on_all_norms() -> None:
+    base, radii = short(), {"linf": 0.1, "l2": 0.7}
+    config = with_norms(base, radii, joint="random")
+    apart = with_norms(base, radii)
+    _, robust = base.experts
+    attack = config.experts[1].attack
+    assert attack == SeveralAttacks(
+        parts=tuple(replace(robust.attack, norm=norm, epsilon=radii[norm]) for norm in radii),
+        combine="random",
+    )
+    assert config.experts == (base.experts[0], replace(robust, attack=attack))
+    assert config.mixing == base.mixing
+    assert config.evaluation == replace(base.evaluation, attacks=apart.evaluation.attacks)
+    with pytest.raises(InvalidConfigError, match=r"in two norms or more, .* for l2"):
+        with_norms(base, {"l2": 0.5}, joint="worst")
+    fast = replace(base, experts=(base.experts[0], replace(robust, attack=FGSM(epsilon=0.1))))
+    with pytest.raises(InvalidConfigError, match=r"must be PGD, .* FGSM"):
+        with_norms(fast, radii, joint="worst")
 
 
 @pytest.mark.parametrize(
