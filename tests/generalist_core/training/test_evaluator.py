@@ -219,22 +219,26 @@ def test_judging_in_bfloat16_differs_by_less_than_an_image_in_a_hundred() -> Non
     )
     while not trainer.is_done:
         trainer.train_epoch()
-    for folds in (False, True):
-        for ratio in (0.0, 0.5, 1.0):
-            found = {}
-            for precision in ("float32", "bfloat16"):
-                config = replace(trainer.config.evaluation, precision=precision)
-                judge = Evaluator(
-                    copy.deepcopy(trainer.experts[0].model),
-                    data.validation,
-                    config,
-                    seed=0,
-                    dtype=torch.float32,
-                    fold_batchnorm=folds,
-                )
-                assert (judge.crafting is not None) == (folds and precision == "bfloat16")
-                found[precision] = judge.judge(trainer.mixture(ratio)).accuracies
-            full, half = found["float32"], found["bfloat16"]
-            assert half["natural"] == full["natural"]
-            assert half["robust"] == pytest.approx(full["robust"], abs=0.01)
-            assert ratio == 0 or 0.1 < full["robust"] < full["natural"]
+    attacks = (PGD(epsilon=0.2), MultiTargeted(epsilon=0.2))
+    for attack, folds, ratio in itertools.product(attacks, (False, True), (0.0, 0.5, 1.0)):
+        found = {}
+        for precision in ("float32", "bfloat16"):
+            config = replace(
+                trainer.config.evaluation,
+                attacks=(NamedAttack(name="robust", attack=attack),),
+                precision=precision,
+            )
+            judge = Evaluator(
+                copy.deepcopy(trainer.experts[0].model),
+                data.validation,
+                config,
+                seed=0,
+                dtype=torch.float32,
+                fold_batchnorm=folds,
+            )
+            assert (judge.crafting is not None) == (folds and precision == "bfloat16")
+            found[precision] = judge.judge(trainer.mixture(ratio)).accuracies
+        full, half = found["float32"], found["bfloat16"]
+        assert half["natural"] == full["natural"]
+        assert half["robust"] == pytest.approx(full["robust"], abs=0.01)
+        assert ratio == 0 or 0.1 < full["robust"] < full["natural"]
