@@ -61,7 +61,12 @@ class WithLength:
         """A suggestion of the trial's, or the given length."""
         if name == START:
             low = high = self.epochs_of(robust_of(self.config))
-        return self._noted(name, self.trial.suggest_int(name, low, high, step=step, log=log))
+        value = self.trial.suggest_int(name, low, high, step=step, log=log)
+        for expert in self.config.experts:
+            if name in (f"{path}.steps" for path in attacks_with_steps(expert)[:1]):
+                self.config = with_steps(self.config, expert.name, value)
+                return value
+        return self._noted(name, value)
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -114,18 +119,11 @@ def tune_steps(trial: Trial, config: TrainConfig, expert: ExpertConfig) -> Train
 
 def with_steps(config: TrainConfig, expert: str, steps: int) -> TrainConfig:
     """`config` whose expert trains on PGD of so many steps, which together can cross the ball."""
-    attacks = attacks_with_steps(next(each for each in config.experts if each.name == expert))
-    sizes = [max(value_at(config, f"{path}.relative_step_size"), 2 / steps) for path in attacks]
-    return replace_all(
-        config,
-        [
-            *((f"{path}.steps", steps) for path in attacks),
-            *(
-                (f"{path}.relative_step_size", size)
-                for path, size in zip(attacks, sizes, strict=True)
-            ),
-        ],
-    )
+    changes: list[tuple[str, float]] = []
+    for path in attacks_with_steps(next(each for each in config.experts if each.name == expert)):
+        length = max(value_at(config, f"{path}.relative_step_size"), 2 / steps)
+        changes += [(f"{path}.steps", steps), (f"{path}.relative_step_size", length)]
+    return replace_all(config, changes)
 
 
 def attacks_with_steps(expert: ExpertConfig) -> list[str]:

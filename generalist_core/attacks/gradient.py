@@ -91,15 +91,16 @@ def pgd(attack: PGD, logits_of: Logits, x: Tensor, y: Tensor, noise: Noise) -> T
         near, (first, _) = attack.loss == "kl", path[0]
         start = 0.001 * noise.normal(x) if near else ball.start(x, first, noise)
         delta = ball.project(start, x, first)
-    return ascended(ball, logits_of, x, delta, loss, path, attack.momentum)
+    return ascend(ball, logits_of, x, delta, loss, path=path, momentum=attack.momentum)
 
 
-def ascended(
+def ascend(
     ball: Ball,
     logits_of: Logits,
     x: Tensor,
     delta: Tensor,
     loss: AttackLoss,
+    *,
     path: Sequence[tuple[float, float]],
     momentum: float = 0.0,
 ) -> Tensor:
@@ -123,23 +124,23 @@ def multi_targeted(
     of an image does not depend on what becomes of others.
     """
     ball, steps = BALLS[attack.norm], attack.steps
-    factors = [1.0] * steps if attack.norm == "linf" else shrinking(steps)
-    sizes = [attack.first_step_size * (1 - step / steps) for step in range(steps)]
-    path = [(f * attack.epsilon, f * size) for f, size in zip(factors, sizes, strict=True)]
-    first, _ = path[0]
-    reached = x.clone()
+    radii = [
+        f * attack.epsilon for f in ([1.0] * steps if attack.norm == "linf" else shrinking(steps))
+    ]
+    first = 6 if attack.norm == "l1" else 2
+    path = [(radius, radius * first * (1 - n / steps)) for n, radius in enumerate(radii)]
     with torch.no_grad():
         logits = logits_of(x)
-    left = (logits.argmax(1) == y).nonzero()[:, 0]
-    targets = logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
-    for target in targets[:, :-1].unbind(1)[: attack.n_targets]:
-        delta = ball.project(ball.start(x, first, noise), x, first)
+    reached, left = x.clone(), (logits.argmax(1) == y).nonzero()[:, 0]
+    wrong = logits.scatter(1, y[:, None], -torch.inf)
+    targets = wrong.topk(min(attack.n_targets, wrong.shape[1] - 1)).indices
+    for target in targets.unbind(1):
+        delta = ball.project(ball.start(x, radii[0], noise), x, radii[0])
         if len(left) > 0:
-            loss = lead_of(target[left], y[left])
-            crafted = ascended(ball, logits_of, x[left], delta[left], loss, path)
-            reached[left] = crafted
+            loss = targeted_margin(target[left], y[left])
+            reached[left] = ascend(ball, logits_of, x[left], delta[left], loss, path=path)
             with torch.no_grad():
-                left = left[logits_of(crafted).argmax(1) == y[left]]
+                left = left[logits_of(reached[left]).argmax(1) == y[left]]
     return reached
 
 
@@ -220,7 +221,7 @@ def cross_entropy_of(y: Tensor) -> AttackLoss:
     return lambda logits: F.cross_entropy(logits, y, reduction="sum")
 
 
-def lead_of(target: Tensor, y: Tensor) -> AttackLoss:
+def targeted_margin(target: Tensor, y: Tensor) -> AttackLoss:
     """How far the logits of classes `target`, (n,), lie above the true ones, summed."""
     return lambda logits: (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).sum()
 

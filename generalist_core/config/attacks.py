@@ -90,11 +90,11 @@ class MultiTargeted:
 
     The classes are the `n_targets` with the largest wrong logits at the image, in this order. For
     each, `steps` steps raise its logit over the true one from a uniform start. Their lengths fall
-    evenly from 2 epsilon (6 epsilon in L1) towards zero, and in L2 and L1 the ball shrinks as in
-    `PGD` in L1: small steps in the small ball miss much where gradients are masked in one norm, as
-    those of experts that were trained in another. Images that are misclassified are attacked no
-    further, so it costs little more than PGD with as many steps. It is for evaluation, not for
-    training.
+    from 2 (in L1 from 6) times the radius of the ball towards zero, and in L2 and L1 the ball
+    shrinks as that of `PGD` in L1 does: small steps in the small ball miss much where gradients are
+    masked in one norm, as those of experts that were trained in another. Images that are
+    misclassified are attacked no further, so it costs one to three times as much as PGD with as
+    many steps. It is for evaluation, not for training.
     """
 
     epsilon: float
@@ -104,11 +104,6 @@ class MultiTargeted:
 
     def __post_init__(self) -> None:
         require_ball(self.norm, self.epsilon)
-
-    @property
-    def first_step_size(self) -> float:
-        """The length of the first step in the norm."""
-        return (6 if self.norm == "l1" else 2) * self.epsilon
 
 
 Combine = Literal["worst", "steepest", "average", "random", "adaptive"]
@@ -163,8 +158,8 @@ class CustomAttack:
 
     It must stay in the ball. `forward_images` is the most that an adversarial image may cost: 1 per
     forward and 1 more per input gradient. Training is charged that, an evaluation what was spent.
-    `digest` is the digest of
-    the file, which a run fills in when it begins: a function whose file has changed is refused.
+    `digest` is the digest of the file, which a run fills in when it begins: a function whose file
+    has changed is refused.
     """
 
     function: str

@@ -63,7 +63,7 @@ class EvaluationConfig:
     `precision` is that in which adversarial images are crafted, as `TrainConfig.precision`; `auto`
     is bfloat16 on GPUs that have it. Whether a model classifies an image correctly, natural or
     crafted, is always told in full float32 (float64 in a training of that precision, which also
-    crafts in it).
+    crafts in it). MultiTargeted spares the images that it finds misclassified in the `precision`.
     """
 
     attacks: tuple[NamedAttack, ...]

@@ -1,4 +1,4 @@
-"""One robust expert per norm, and the radii that are usual for each data set."""
+"""Robust experts of several norms, and the radii that are usual for each data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generalist_core.config.attacks import (
     SeveralAttacks,
 )
 from generalist_core.config.data import DataConfig
-from generalist_core.config.evaluation import NamedAttack
+from generalist_core.config.evaluation import EvaluationConfig, NamedAttack
 from generalist_core.config.mixing import Ratio, as_weights, rounded, vertex
 from generalist_core.config.train import ExpertConfig, TrainConfig
 from generalist_core.validation import InvalidConfigError, require_one_of
@@ -56,50 +56,58 @@ def usual_radius(data: DataConfig, norm: Norm) -> float:
     return radius
 
 
-def with_norms(
-    config: TrainConfig, radii: Mapping[Norm, float], *, joint: Combine | None = None
-) -> TrainConfig:
+def with_norms(config: TrainConfig, radii: Mapping[Norm, float]) -> TrainConfig:
     """`config` with a robust expert for each norm of `radii` in place of its only one.
 
     Each has the settings of that one, with its attack in another norm and radius, and the name of
     its norm. They share its weight in the schedule of the mixing ratio equally. Each expert alone
-    and the mixture of equal weights are released. With `joint` the only one stays, and is trained
-    on its attack in all norms, combined so (see `SeveralAttacks`).
-
-    The evaluation's first attack is made in each norm, from PGD as MultiTargeted with as many
-    steps: PGD overstates robustness in other norms than a model was trained in.
+    and the mixture of equal weights are released. The evaluation is `judged_in` the norms.
 
     Raises:
         InvalidConfigError: there is not one natural and one robust expert, in this order; an attack
-            is of one norm only; a radius cannot be used; or one norm is to be trained on jointly.
+            is of one norm only; or a radius cannot be used.
     """
     natural, robust = _pair(config)
-    judged = config.evaluation.attacks[0].attack
-    if isinstance(judged, PGD):
-        judged = MultiTargeted(epsilon=judged.epsilon, steps=judged.steps)
-    attacks = tuple(NamedAttack(name=n, attack=_in_norm(judged, n, radii)) for n in radii)
-    if joint is not None:
-        together = robust.mapped(partial(_in_all_norms, radii=radii, combine=joint))
-        return replace(
-            config,
-            experts=(natural, together),
-            evaluation=replace(config.evaluation, attacks=attacks),
-        )
     experts = [
         replace(robust, name=n).mapped(partial(_in_norm, norm=n, radii=radii)) for n in radii
     ]
     ratio = config.mixing.ratio
     shared = replace(ratio, values=tuple(_shared(value, len(radii)) for value in ratio.values))
+    released = corners_and_centre(1 + len(radii))
     return replace(
         config,
         experts=(natural, *experts),
         mixing=replace(config.mixing, ratio=shared),
-        evaluation=replace(
-            config.evaluation,
-            attacks=attacks,
-            release_ratios=corners_and_centre(1 + len(radii)),
-        ),
+        evaluation=replace(judged_in(config.evaluation, radii), release_ratios=released),
     )
+
+
+def with_combined_norms(
+    config: TrainConfig, radii: Mapping[Norm, float], combine: Combine
+) -> TrainConfig:
+    """`config` with its robust expert trained on its attack in all norms, see `SeveralAttacks`.
+
+    The evaluation is `judged_in` the norms. Raises as `with_norms`, and if there are fewer than two
+    norms or the attack is not PGD.
+    """
+    natural, robust = _pair(config)
+    together = robust.mapped(partial(_in_all_norms, radii=radii, combine=combine))
+    return replace(
+        config, experts=(natural, together), evaluation=judged_in(config.evaluation, radii)
+    )
+
+
+def judged_in(evaluation: EvaluationConfig, radii: Mapping[Norm, float]) -> EvaluationConfig:
+    """`evaluation` with its first attack in each norm and radius, by the name of the norm.
+
+    With several norms PGD becomes MultiTargeted of as many steps, because PGD overstates robustness
+    in other norms than a model was trained in.
+    """
+    judging = evaluation.attacks[0].attack
+    if isinstance(judging, PGD) and len(radii) > 1:
+        judging = MultiTargeted(epsilon=judging.epsilon, steps=judging.steps)
+    attacks = (NamedAttack(name=norm, attack=_in_norm(judging, norm, radii)) for norm in radii)
+    return replace(evaluation, attacks=tuple(attacks))
 
 
 def corners_and_centre(n_experts: int) -> tuple[Ratio, ...]:
@@ -143,7 +151,7 @@ def _in_all_norms(
     """The attack in every norm and its radius."""
     if not isinstance(attack, PGD) or len(radii) < 2:
         raise InvalidConfigError(
-            "An attack must be PGD, in two norms or more, to be trained on jointly, but got "
+            "An attack must be PGD, in two norms or more, to be combined, but got "
             f"{attack} for {', '.join(radii)}. Name more norms, or train an expert for each."
         )
     parts = tuple(replace(attack, norm=norm, epsilon=radius) for norm, radius in radii.items())

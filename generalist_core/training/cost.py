@@ -31,15 +31,16 @@ UPDATE = 3
 
 
 def attack_cost(attack: Attack) -> int:
-    """The most that crafting one adversarial image costs; a custom attack declares it.
+    """The cost of crafting one adversarial image.
 
-    Only MultiTargeted and custom attacks may cost less.
+    A custom attack declares what it costs at most. What MultiTargeted costs depends on the images,
+    and is taken to be half of what it may be.
     """
     if isinstance(attack, CustomAttack):
         return attack.forward_images
     if isinstance(attack, MultiTargeted):
         step = FORWARD + INPUT_GRADIENT
-        return FORWARD + attack.n_targets * (attack.steps * step + FORWARD)
+        return FORWARD + attack.n_targets * (attack.steps * step + FORWARD) // 2
     if isinstance(attack, SeveralAttacks):
         costs = [attack_cost(part) for part in attack.parts]
         crafting = costs[0] if attack.combine in ("steepest", *DRAWN) else sum(costs)
@@ -67,5 +68,8 @@ def update_cost(expert: ExpertConfig) -> int:
 
 
 def evaluation_cost(evaluation: EvaluationConfig) -> int:
-    """The most that judging an image costs: natural, and each attack with its classification."""
+    """The cost of judging one image: natural accuracy, and each attack with its classification.
+
+    What a learner is charged is what was spent, which attacks that spare images make less.
+    """
     return FORWARD + sum(attack_cost(a.attack) + FORWARD for a in evaluation.attacks)

@@ -61,8 +61,7 @@ class Evaluator:
         c, h, w = split.images.shape[1:]
         self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
         self.crafting: Folded | None = None
-        self.device = split.images.device
-        if self.folded and crafts_in(config, dtype, self.device) == "bfloat16":
+        if self.folded and crafts_in(config, dtype, split.images.device) == "bfloat16":
             self.crafting = folded(model, (c, h, w), torch.bfloat16)
         self.split = split
         self.config = config
@@ -79,20 +78,19 @@ class Evaluator:
         images = self.split.take(torch.arange(len(self.split))[:n_images])
         overwrite(self.model, weights)
         model = up_to_date(self.folded, self.model)
-        if attacked:
-            crafting = up_to_date(self.crafting, model)
-            logits_of = Counted(attacked_form(crafting, self.config, self.dtype, self.device))
-            verdicts = evaluate(
-                model, images, self.config, seed=self.seed, dtype=self.dtype, crafting=logits_of
-            )
-            cost = logits_of.forward_images + logits_of.gradient_images
-        else:
-            verdicts = {NATURAL: correct(model, images, self.config.batch_size, self.dtype)}
-            cost = 0
-        names = self.config.objective_names if attacked else (NATURAL,)
+        if not attacked:
+            verdict = correct(model, images, self.config.batch_size, self.dtype)
+            found = accuracies({NATURAL: verdict}, (NATURAL,))
+            return Judgement(accuracies=found, forward_images=len(images) * FORWARD)
+        attacked_form = up_to_date(self.crafting, model)
+        crafting = Counted(crafting_forward(attacked_form, images, self.config, self.dtype))
+        verdicts = evaluate(
+            model, images, self.config, seed=self.seed, dtype=self.dtype, crafting=crafting
+        )
+        spent = crafting.forward_images + crafting.gradient_images
         return Judgement(
-            accuracies=accuracies(verdicts, names),
-            forward_images=cost + len(verdicts) * len(images) * FORWARD,
+            accuracies=accuracies(verdicts, self.config.objective_names),
+            forward_images=spent + len(verdicts) * len(images) * FORWARD,
         )
 
 
@@ -116,11 +114,11 @@ def evaluate(
 
     The model should be in eval mode. The noise of each attack depends only on `seed` and its
     name, so that models are compared under the same noise. Attacks follow the gradients of
-    `crafting`, by default the `attacked_form` of the model.
+    `crafting`, by default the `crafting_forward` of the model.
     """
     device, size = split.images.device, config.batch_size
     tf32 = crafts_in(config, dtype, device) == "tfloat32"
-    logits_of = crafting or attacked_form(model, config, dtype, device)
+    logits_of = crafting or crafting_forward(model, split, config, dtype)
     verdicts = {NATURAL: correct(model, split, size, dtype)}
     for named in config.attacks:
         noise = GeneratorNoise(generator(device, seed, "evaluation", named.name))
@@ -129,11 +127,12 @@ def evaluate(
     return verdicts
 
 
-def attacked_form(
-    model: nn.Module, config: EvaluationConfig, dtype: torch.dtype, device: torch.device
+def crafting_forward(
+    model: nn.Module, split: Split, config: EvaluationConfig, dtype: torch.dtype
 ) -> Logits:
     """The forward that attacks follow: of the model, in the precision of `config`."""
-    return forward_of(model, autocasts=crafts_in(config, dtype, device) == "bfloat16")
+    precision = crafts_in(config, dtype, split.images.device)
+    return forward_of(model, autocasts=precision == "bfloat16")
 
 
 def accuracies(verdicts: Mapping[str, Tensor], objectives: Sequence[str]) -> dict[str, float]:

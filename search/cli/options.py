@@ -21,7 +21,7 @@ from generalist_core.config import (
 )
 from generalist_core.config.attacks import Combine
 from generalist_core.config.codec import load_config, replace_all, replace_at
-from generalist_core.config.norms import usual_radius, with_norms
+from generalist_core.config.norms import usual_radius, with_combined_norms, with_norms
 from generalist_core.config.presets import PRESETS
 from generalist_core.config.suite import KNOWN, SuiteConfig, SuitePrecision
 from generalist_core.validation import InvalidConfigError
@@ -154,8 +154,8 @@ class ProblemOptions:
         "A,B",
         type=norms,
     )
-    joint: Combine | None = option(
-        "with --norms: one robust expert for all, trained on the attacks combined so"
+    combine: Combine | None = option(
+        "with --norms: one robust expert for all of them, trained on their attacks combined so"
     )
     seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
     device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
@@ -290,10 +290,10 @@ def build_config(
     settings = [made for group in groups for made in _settings(group)]
     if problem.norms is not None:
         config = _with_norms(config, problem, settings)
-    elif problem.joint is not None:
+    elif problem.combine is not None:
         raise InvalidConfigError(
-            f"`--joint` must come with --norms, but got --joint {problem.joint} alone. Name the "
-            "norms, as in --norms linf,l2."
+            f"`--combine` must come with --norms, but got --combine {problem.combine} alone. Name "
+            "the norms, as in --norms linf,l2."
         )
     return with_absolute_paths(replace_all(config, settings))
 
@@ -363,10 +363,11 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
 def _with_norms(
     config: TrainConfig, problem: ProblemOptions, settings: Sequence[tuple[str, Any]]
 ) -> TrainConfig:
-    """The configuration with an expert per norm, whose radii are usual for the data of `settings`.
+    """The configuration with the norms, whose radii are usual for the data of `settings`.
 
     Raises:
-        InvalidConfigError: one radius is given for all, or as `with_norms` and `usual_radius`.
+        InvalidConfigError: one radius is given for all, or as `usual_radius`, `with_norms` and
+            `with_combined_norms`.
     """
     assert problem.norms is not None
     if problem.epsilon is not None:
@@ -375,11 +376,10 @@ def _with_norms(
             f"radius per norm, as in --norms {next(iter(problem.norms))}={problem.epsilon:g}."
         )
     config = replace_all(config, [made for made in settings if made[0].startswith("data.")])
-    return with_norms(
-        config,
-        {
-            norm: usual_radius(config.data, norm) if radius is None else radius
-            for norm, radius in problem.norms.items()
-        },
-        joint=problem.joint,
-    )
+    radii = {
+        norm: usual_radius(config.data, norm) if radius is None else radius
+        for norm, radius in problem.norms.items()
+    }
+    if problem.combine is not None:
+        return with_combined_norms(config, radii, problem.combine)
+    return with_norms(config, radii)

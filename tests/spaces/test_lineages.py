@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from typing import get_args
 
 import optuna
 import pytest
 
 from generalist_core.config import FGSM, ExpertConfig, SeveralAttacks, TrainConfig
 from generalist_core.config.attacks import Combine
-from generalist_core.config.norms import with_norms
+from generalist_core.config.norms import with_combined_norms, with_norms
 from generalist_core.config.presets import generalist_plus_plus, paper, short
 from generalist_core.training.warmup_keys import Origin, discarded_warmups, state_keys
 from generalist_core.validation import InvalidConfigError
+from search.scheduling.branching import epochs_for
 from search.study.samplers import fixing
 from spaces import SPACES
-from spaces.lineages import LINEAGE, as_lineage, lineage_params, robust_of
+from spaces.lineages import LINEAGE, WithLength, as_lineage, lineage_params, robust_of
 from spaces.protocol import configuration_of
 from tests.helpers.problems import with_expert
 
 ORIGIN = Origin(data="d", model="m", n_batches=7, device_kind="cpu", precision="float32")
 NAMES = ("branches", "lineages")
+RANDOM = optuna.samplers.RandomSampler(seed=0)
 
 
 def suggested(space: str, base: TrainConfig, n: int) -> list[tuple[dict[str, object], TrainConfig]]:
@@ -91,14 +95,17 @@ def test_an_attack_without_steps_has_one_lineage() -> None:
 
 
 @pytest.mark.parametrize("space", NAMES)
-@pytest.mark.parametrize("joint", ["worst", "random"])
-def test_a_lineage_on_several_attacks_has_as_many_steps_of_each(space: str, joint: Combine) -> None:
-    base = with_norms(short(), {"linf": 0.1, "l2": 0.5}, joint=joint)
+@pytest.mark.parametrize("combine", get_args(Combine))
+def test_a_lineage_on_several_attacks_has_as_many_steps_of_each(
+    space: str, combine: Combine
+) -> None:
+    base = with_combined_norms(short(), {"linf": 0.1, "l2": 0.5}, combine)
     found = suggested(space, base, 30)
     assert len({params["experts.robust.attack.parts.0.steps"] for params, _ in found}) > 5
     for params, config in found:
         attack = config.experts[1].attack
         assert isinstance(attack, SeveralAttacks)
+        assert attack.combine == combine
         assert [(part.norm, part.epsilon) for part in attack.parts] == [("linf", 0.1), ("l2", 0.5)]
         for part in attack.parts:
             assert part.steps == params["experts.robust.attack.parts.0.steps"]
@@ -126,6 +133,23 @@ def test_one_of_several_robust_experts_is_the_lineage_and_the_others_begin_as_it
     ends = {config.mixing.ratio.values[2] for _, config in found if not any_rests(config)}
     assert len(ends) > 10
     assert all(min(end) > 0 for end in ends if isinstance(end, tuple))
+
+
+@pytest.mark.parametrize("space", NAMES)
+@pytest.mark.parametrize("combine", [None, *get_args(Combine)])
+def test_a_lineage_of_any_attack_has_the_epochs_that_its_own_cost_allows(
+    space: str, combine: Combine | None
+) -> None:
+    """So they are asked for when its settings are known."""
+    radii, study = {"linf": 0.1, "l2": 0.5}, optuna.create_study(sampler=RANDOM)
+    base = with_combined_norms(short(), radii, combine) if combine else with_norms(short(), radii)
+    starts = set()
+    for _ in range(20):
+        trial = WithLength(study.ask(), base, partial(epochs_for, 200.0))
+        config = configuration_of(SPACES[space], trial, base)
+        assert config.sync.start_epoch == epochs_for(200.0, robust_of(config))
+        starts.add(config.sync.start_epoch)
+    assert len(starts) > 3
 
 
 def any_rests(config: TrainConfig) -> bool:

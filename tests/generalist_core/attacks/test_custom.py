@@ -96,7 +96,15 @@ def test_a_natural_expert_may_have_a_custom_loss() -> None:
     )
 
 
-def test_cost_is_what_is_declared() -> None:
+def test_an_evaluation_is_charged_what_an_attack_spent() -> None:
+    judged = (NamedAttack(name="robust", attack=custom_attack("pgd", 9)),)
+    config = two_experts(evaluation=replace(two_experts().evaluation, attacks=judged))
+    trainer = GeneralistTrainer(config, tiny_dataset())
+    (point,) = trainer.release([1.0])
+    assert trainer.forward_images == point.n_images * (1 + 6 + 1)
+
+
+def test_cost_is_planned_as_it_is_declared() -> None:
     expert = ExpertConfig(name="a", attack=custom_attack("pgd", 9), loss=custom_loss("trades", 4))
     assert attack_cost(custom_attack("pgd", 9)) == 9
     assert update_cost(expert) == 9 + 4 * 3

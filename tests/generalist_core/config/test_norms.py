@@ -17,7 +17,12 @@ from generalist_core.config import (
     SeveralAttacks,
     as_weights,
 )
-from generalist_core.config.norms import corners_and_centre, usual_radius, with_norms
+from generalist_core.config.norms import (
+    corners_and_centre,
+    usual_radius,
+    with_combined_norms,
+    with_norms,
+)
 from generalist_core.config.presets import official, paper, short
 
 RADII = {"linf": 0.1, "l2": 0.7, "l1": 2.0}
@@ -35,9 +40,10 @@ def test_each_norm_has_an_expert_and_an_objective(preset, norms) -> None:  # typ
     assert natural == base.experts[0]
     for expert, named in zip(robust, config.evaluation.attacks, strict=True):
         ball = {"norm": expert.name, "epsilon": radii[expert.name]}
-        steps = base.evaluation.attacks[0].attack.steps
         assert expert.attack == replace(base.experts[1].attack, **ball)
-        assert named.attack == MultiTargeted(**ball, steps=steps)
+        origin = base.evaluation.attacks[0].attack
+        alone, several = replace(origin, **ball), MultiTargeted(**ball, steps=origin.steps)
+        assert named.attack == (alone if len(norms) == 1 else several)
         assert replace(expert, name="robust", attack=base.experts[1].attack) == base.experts[1]
     for epoch in range(config.epochs):
         weight = base.weights_at(epoch)[1]
@@ -55,9 +61,9 @@ def test_each_expert_alone_and_equal_weights_are_released(n_experts: int) -> Non
     )
 
 
-def test_one_expert_is_trained_jointly_on_all_norms() -> None:
+def test_one_expert_is_trained_on_all_norms_combined() -> None:
     base, radii = short(), {"linf": 0.1, "l2": 0.7}
-    config = with_norms(base, radii, joint="random")
+    config = with_combined_norms(base, radii, "random")
     apart = with_norms(base, radii)
     _, robust = base.experts
     attack = config.experts[1].attack
@@ -69,10 +75,10 @@ def test_one_expert_is_trained_jointly_on_all_norms() -> None:
     assert config.mixing == base.mixing
     assert config.evaluation == replace(base.evaluation, attacks=apart.evaluation.attacks)
     with pytest.raises(InvalidConfigError, match=r"in two norms or more, .* for l2"):
-        with_norms(base, {"l2": 0.5}, joint="worst")
+        with_combined_norms(base, {"l2": 0.5}, "worst")
     fast = replace(base, experts=(base.experts[0], replace(robust, attack=FGSM(epsilon=0.1))))
     with pytest.raises(InvalidConfigError, match=r"must be PGD, .* FGSM"):
-        with_norms(fast, radii, joint="worst")
+        with_combined_norms(fast, radii, "worst")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +87,11 @@ def test_one_expert_is_trained_jointly_on_all_norms() -> None:
 def test_what_is_not_pgd_is_judged_by_as_it_is(attack: FGSM | MultiTargeted) -> None:
     base = short()
     judged = replace(base.evaluation, attacks=(NamedAttack(name="robust", attack=attack),))
-    (named,) = with_norms(replace(base, evaluation=judged), {"l2": 0.5}).evaluation.attacks
-    assert named == NamedAttack(name="l2", attack=replace(attack, norm="l2", epsilon=0.5))
+    config = with_norms(replace(base, evaluation=judged), {"l2": 0.5, "l1": 2.0})
+    assert [named.attack for named in config.evaluation.attacks] == [
+        replace(attack, norm="l2", epsilon=0.5),
+        replace(attack, norm="l1", epsilon=2.0),
+    ]
 
 
 def test_what_has_no_pair_of_experts_or_no_other_norm_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from generalist_core.config import FGSM, PGD, EarlierSettings, TrainConfig
 from generalist_core.config.codec import to_json, value_at
-from generalist_core.config.norms import with_norms
+from generalist_core.config.norms import with_combined_norms
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.cli.main import main
@@ -133,12 +133,11 @@ def test_a_radius_holds_at_all_times() -> None:
     ]
 
 
-def test_norms_are_trained_on_jointly_if_asked() -> None:
-    radii = {"linf": 0.1, "l2": 0.6}
-    config = built(norms=radii, joint="worst")
-    assert config == with_norms(built(), radii, joint="worst")
-    with pytest.raises(InvalidConfigError, match=r"must come with --norms, but got --joint worst"):
-        built(joint="worst")
+def test_norms_are_combined_if_asked() -> None:
+    config = built(norms={"linf": 0.1, "l2": None}, combine="worst")
+    assert config == with_combined_norms(built(), {"linf": 0.1, "l2": 1.0}, "worst")
+    with pytest.raises(InvalidConfigError, match=r"must come with --norms, but got --combine wor"):
+        built(combine="worst")
 
 
 def test_one_radius_for_all_norms_is_refused() -> None:
