@@ -52,6 +52,16 @@ def require_gradients(name: str, claimed: tuple[int, int | None], counted: int) 
         )
 
 
+def require_numbers(logits: Tensor) -> None:
+    """Check that no logit is NaN."""
+    n_bad = int(logits.isnan().any(1).sum())
+    if n_bad > 0:
+        raise EvaluationError(
+            f"Logits must be numbers, but got NaN for {n_bad} of {len(logits)} images. Training "
+            "may have diverged, or a gradient is infinite, as that of a square root at 0 is."
+        )
+
+
 def require_in_ball(name: str, images: Tensor, x: Tensor, *, norm: Norm, epsilon: float) -> None:
     """Check that images lie in the ball around `x` and in [0, 1], up to float32 rounding."""
     if images.shape != x.shape:

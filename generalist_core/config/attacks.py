@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from generalist_core.config.fields import NotNegative, Positive, with_checked_fields
-from generalist_core.validation import InvalidConfigError, require, require_not_negative
+from generalist_core.validation import InvalidConfigError, require
 
 Norm = Literal["linf", "l2", "l1"]
 
@@ -177,7 +177,7 @@ Attack = FGSM | NFGSM | PGD | MultiTargeted | SeveralAttacks | CustomAttack
 
 def require_ball(norm: str, epsilon: float) -> None:
     """Check the radius of a ball of allowed perturbations in a norm."""
-    require_not_negative("epsilon", epsilon)
+    require(epsilon >= 0, "epsilon >= 0", f"epsilon={epsilon} for {norm}", "A radius is a length.")
     if norm == "linf":
         cure = f"Images live in [0, 1]; did you mean {epsilon:g}/255?"
         require(epsilon <= 1, "epsilon <= 1", f"epsilon={epsilon} for linf", cure)

@@ -140,7 +140,7 @@ def _in_norm(attack: Attack | None, norm: Norm, radii: Mapping[Norm, float]) -> 
     if not isinstance(attack, PGD | FGSM | MultiTargeted):
         raise InvalidConfigError(
             "An attack must be PGD, FGSM or MultiTargeted to be set in another norm, but got "
-            f"{attack}."
+            f"{attack}. Start from a preset such as short or paper."
         )
     return replace(attack, norm=norm, epsilon=radii[norm])
 
@@ -149,10 +149,15 @@ def _in_all_norms(
     attack: Attack | None, radii: Mapping[Norm, float], combine: Combine
 ) -> SeveralAttacks:
     """The attack in every norm and its radius."""
-    if not isinstance(attack, PGD) or len(radii) < 2:
+    if len(radii) < 2:
         raise InvalidConfigError(
-            "An attack must be PGD, in two norms or more, to be combined, but got "
-            f"{attack} for {', '.join(radii)}. Name more norms, or train an expert for each."
+            f"Norms must be two or more to be combined, but got {', '.join(radii)}. Train on one "
+            "without combining."
+        )
+    if not isinstance(attack, PGD):
+        raise InvalidConfigError(
+            f"An attack must be PGD to be combined in several norms, but got {attack}. Train an "
+            "expert for each norm, or start from a preset such as short or paper."
         )
     parts = tuple(replace(attack, norm=norm, epsilon=radius) for norm, radius in radii.items())
     return SeveralAttacks(parts=parts, combine=combine)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from generalist_core.attacks.counting import CountingModel
 from generalist_core.attacks.gradient import n_gradients, perturb
-from generalist_core.attacks.laws import audited
+from generalist_core.attacks.laws import audited, require_numbers
 from generalist_core.config import FGSM, PGD
 from generalist_core.config.suite import LIBRARY_ATTACKS, SuiteConfig, gradient_attack
 from generalist_core.device import full_precision
 from generalist_core.evaluation.autoattack import LibraryAttack, library_attack, library_cost
-from generalist_core.evaluation.laws import require_claim, require_numbers
+from generalist_core.evaluation.laws import require_claim
 from generalist_core.randomness import generator
 
 Judged = tuple[Tensor, tuple[str, ...]]

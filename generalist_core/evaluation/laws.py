@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from generalist_core.attacks.laws import require_numbers
 from generalist_core.fingerprints import state_digest
 from generalist_core.models.build import why_no_logits
 from generalist_core.validation import EvaluationError
@@ -66,16 +67,6 @@ def require_eval_mode(model: nn.Module) -> None:
         raise EvaluationError(
             f"The model must be in eval mode, but got train mode of {', '.join(training[:3])}. "
             "Call model.eval() first."
-        )
-
-
-def require_numbers(logits: Tensor) -> None:
-    """Check that no logit is NaN."""
-    n_bad = int(logits.isnan().any(1).sum())
-    if n_bad > 0:
-        raise EvaluationError(
-            f"Logits must be numbers, but got NaN for {n_bad} of {len(logits)} images. Training "
-            "may have diverged."
         )
 
 

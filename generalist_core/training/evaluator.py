@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import Logits, perturb
+from generalist_core.attacks.laws import require_numbers
 from generalist_core.config import Attack, EvaluationConfig, Precision
 from generalist_core.config.evaluation import MEAN, NATURAL, UNION
 from generalist_core.config.mixing import Released
@@ -173,10 +174,16 @@ def correct(
     """Which images, (n,), are classified correctly, after `crafting` if it is given.
 
     It is told in full precision, whatever the process allows elsewhere.
+
+    Raises:
+        EvaluationError: a logit is NaN.
     """
-    verdicts = []
+    found = []
     for x, y in split.batches(batch_size, dtype):
         judged = x if crafting is None else crafting(x, y)
         with full_precision(x.device), torch.no_grad():
-            verdicts.append(model(judged).argmax(1) == y)
-    return torch.cat(verdicts)
+            found.append(model(judged))
+    logits = torch.cat(found)
+    require_numbers(logits)
+    verdicts: Tensor = logits.argmax(1) == split.labels
+    return verdicts

@@ -91,6 +91,15 @@ class TrainingOptions:
         sets="model.init",
     )
     precision: Precision | None = option("default that of the preset or file", sets="precision")
+    norms: dict[Norm, float | None] | None = option(
+        "a robust expert and an objective for each norm, such as linf,l2 with the radii that are "
+        "usual for the data, or linf=8/255,l2=0.5",
+        "A,B",
+        type=norms,
+    )
+    combine: Combine | None = option(
+        "with --norms: one robust expert for all of them, trained on their attacks combined so"
+    )
     objectives: list[str] | None = option(
         "natural, then the names of attacks, union or mean; default each attack",
         "A,B",
@@ -147,15 +156,6 @@ class ProblemOptions:
     width: int | None = option("width of a built-in model", "N", sets="model.width")
     epsilon: float | None = option(
         "radius of all attacks, images in [0, 1], such as 0.03 or 8/255", "E", type=radius
-    )
-    norms: dict[Norm, float | None] | None = option(
-        "a robust expert and an objective for each norm, such as linf,l2 with the radii that are "
-        "usual for the data, or linf=8/255,l2=0.5",
-        "A,B",
-        type=norms,
-    )
-    combine: Combine | None = option(
-        "with --norms: one robust expert for all of them, trained on their attacks combined so"
     )
     seed: int | None = option("seed of weights, data order and noise", "N", sets="seed")
     device: str | None = option("auto (default), cpu or cuda[:N]", "NAME", sets="device")
@@ -288,13 +288,8 @@ def build_config(
         config = replace(config, model=replace(config.model, init_digest=""))
     groups = (problem, training) if training is not None else (problem,)
     settings = [made for group in groups for made in _settings(group)]
-    if problem.norms is not None:
-        config = _with_norms(config, problem, settings)
-    elif problem.combine is not None:
-        raise InvalidConfigError(
-            f"`--combine` must come with --norms, but got --combine {problem.combine} alone. Name "
-            "the norms, as in --norms linf,l2."
-        )
+    if training is not None:
+        config = _with_norms(config, problem, training, settings)
     return with_absolute_paths(replace_all(config, settings))
 
 
@@ -361,25 +356,35 @@ def _with_epsilon(config: TrainConfig, epsilon: float) -> TrainConfig:
 
 
 def _with_norms(
-    config: TrainConfig, problem: ProblemOptions, settings: Sequence[tuple[str, Any]]
+    config: TrainConfig,
+    problem: ProblemOptions,
+    training: TrainingOptions,
+    settings: Sequence[tuple[str, Any]],
 ) -> TrainConfig:
     """The configuration with the norms, whose radii are usual for the data of `settings`.
 
     Raises:
-        InvalidConfigError: one radius is given for all, or as `usual_radius`, `with_norms` and
-            `with_combined_norms`.
+        InvalidConfigError: one radius is given for all, or norms are combined but not named, or as
+            `usual_radius`, `with_norms` and `with_combined_norms`.
     """
-    assert problem.norms is not None
+    if training.norms is None:
+        if training.combine is not None:
+            raise InvalidConfigError(
+                f"`--combine` must come with --norms, but got --combine {training.combine} alone. "
+                "Name the norms, as in --norms linf,l2, or change experts that are there, as in "
+                f"--set experts.robust.attack.combine={training.combine}."
+            )
+        return config
     if problem.epsilon is not None:
         raise InvalidConfigError(
             f"`--epsilon` must be left out with --norms, but got {problem.epsilon:g}. Give a "
-            f"radius per norm, as in --norms {next(iter(problem.norms))}={problem.epsilon:g}."
+            f"radius per norm, as in --norms {next(iter(training.norms))}={problem.epsilon:g}."
         )
     config = replace_all(config, [made for made in settings if made[0].startswith("data.")])
     radii = {
         norm: usual_radius(config.data, norm) if radius is None else radius
-        for norm, radius in problem.norms.items()
+        for norm, radius in training.norms.items()
     }
-    if problem.combine is not None:
-        return with_combined_norms(config, radii, problem.combine)
+    if training.combine is not None:
+        return with_combined_norms(config, radii, training.combine)
     return with_norms(config, radii)

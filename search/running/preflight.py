@@ -71,9 +71,12 @@ def _rehearse(config: TrainConfig, data: Dataset, model: ModelFactory | None) ->
     for expert in trainer.experts:
         with running_user_code(f"expert {expert.config.name}"), suppress(DivergedError):
             trainer.learn([expert], [(x, y)], None)
+    judge = trainer.evaluator.model
+    with torch.no_grad():
+        predicted = judge(x).argmax(1)  # as an attack may spare what is misclassified
     for named in config.evaluation.attacks:
         with running_user_code(f"evaluation attack {named.name}"):
-            perturb(named.attack, trainer.evaluator.model, x, y, noise)
+            perturb(named.attack, judge, x, predicted, noise)
 
 
 def _require_sound(trainer: GeneralistTrainer, x: Tensor, y: Tensor) -> None:

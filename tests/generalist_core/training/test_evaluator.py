@@ -36,6 +36,7 @@ from generalist_core.training.evaluator import (
     evaluate,
 )
 from generalist_core.training.trainer import GeneralistTrainer
+from generalist_core.validation import EvaluationError
 from tests.helpers.problems import (
     RADII,
     LinearNet,
@@ -165,6 +166,24 @@ def test_judged_are_the_objectives_from_the_verdicts_of_all_attacks() -> None:
     natural = evaluator.judge(weights, attacked=False)
     assert list(natural.accuracies) == ["natural"]
     assert natural.forward_images == 60
+
+
+class Rooted(LinearNet):
+    """Has an infinite gradient at black pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.sqrt())
+
+
+@pytest.mark.parametrize("kind", [PGD, MultiTargeted])
+def test_an_attack_that_makes_nan_is_an_error_and_no_verdict(kind: type[Attack]) -> None:
+    """The argmax of NaN is the first class, which would be robust, and the others not."""
+    black = replace(split(), images=torch.zeros(60, 1, 4, 4, dtype=torch.float64))
+    net, named = Rooted((1, 4, 4)), NamedAttack(name="a", attack=kind(epsilon=0.1, norm="l2"))
+    with pytest.raises(
+        EvaluationError, match=r"must be numbers, .* NaN for \d+ of 60 .*square root"
+    ):
+        evaluate(net, black, EvaluationConfig(attacks=(named,)), seed=0, dtype=torch.float64)
 
 
 class Asked(LinearNet):

@@ -51,8 +51,8 @@ def test_options_change_a_preset_and_fields_come_last() -> None:
     assert Path(config.data.root).is_absolute()
 
 
-def built(*assignments: str, **problem: Any) -> TrainConfig:
-    training = TrainingOptions(out=Path("out"), set=assignments)
+def built(*assignments: str, norms: Any = None, combine: Any = None, **problem: Any) -> TrainConfig:
+    training = TrainingOptions(out=Path("out"), set=assignments, norms=norms, combine=combine)
     return build_config(ProblemOptions(**problem), training)
 
 

@@ -96,7 +96,7 @@ def test_a_text_that_is_no_value_of_its_field_is_refused(path: str, text: str) -
     ],
 )
 def test_norms_are_written_with_or_without_radii(text: str, norms: dict[str, Any]) -> None:
-    assert parse(["sweep", "--norms", text, "--out", "out"]).params["problem__norms"] == norms
+    assert parse(["sweep", "--norms", text, "--out", "out"]).params["training__norms"] == norms
 
 
 @pytest.mark.parametrize("text", ["", "l3", "linf,linf", "linf,", "linf=", "linf=x", "linf;l2"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from generalist_core.config import CustomAttack, CustomLoss, NamedAttack
+from generalist_core.config import CustomAttack, CustomLoss, EvaluationConfig, NamedAttack
 from generalist_core.config.presets import short
 from generalist_core.validation import InvalidConfigError
 from search.api.sweep import sweep
@@ -56,6 +56,16 @@ def test_custom_functions_are_tried_on_two_images(attack: str, loss: str, messag
     config = with_expert(two_experts(), "robust", attack=made, loss=custom_loss)
     with pytest.raises(InvalidConfigError, match=message):
         preflight(config, tiny_dataset())
+
+
+def test_an_attack_that_spares_misclassified_images_is_tried_on_others() -> None:
+    """Whatever their labels say: the model is untrained."""
+    file = custom_functions.__file__
+    attack = CustomAttack(function=f"{file}:spares_broken", epsilon=0.1, forward_images=6)
+    judged = EvaluationConfig(attacks=(NamedAttack(name="robust", attack=attack),))
+    for seed in range(4):
+        with pytest.raises(InvalidConfigError, match=r"attack robust` must run.*=6 .*got 9"):
+            preflight(two_experts(evaluation=judged, seed=seed), tiny_dataset())
 
 
 class Tutorial(nn.Module):
