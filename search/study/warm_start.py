@@ -137,10 +137,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What was otherwise before, as `PATH=BEFORE instead of NOW`."""
-    names = dict.fromkeys([*now, *before])
+    """What was otherwise before, as `PATH=BEFORE instead of NOW`; of another kind only the type."""
+    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    kinds = tuple(name.removesuffix("type") for name in names if name.endswith(".type"))
     return [
         f"{name}={before.get(name)} instead of {now.get(name)}"
         for name in names
-        if before.get(name) != now.get(name)
+        if name.endswith(".type") or not name.startswith(kinds)
     ]

@@ -100,9 +100,13 @@ def test_a_table_without_rows_is_refused(text: str, tmp_path: Path) -> None:
 
 
 CHANGES = {
-    "epsilon": ({"evaluation.attacks.robust.epsilon": 0.25}, "epsilon=0.2 instead of 0.25"),
+    "epsilon": ({"evaluation.attacks.robust.attack.epsilon": 0.25}, "epsilon=0.2 instead of 0.25"),
     "data": ({"data.name": "mnist", "data.flip": True}, "data.name=digits instead of mnist, data."),
     "model": ({"model.width": 8}, "model.width=4 instead of 8"),
+    "attack": (
+        {"evaluation.attacks.robust.attack": {"type": "MultiTargeted", "epsilon": 0.25}},
+        "had evaluation.attacks.robust.type=PGD instead of MultiTargeted. The",
+    ),
     "nothing of the problem": ({"seed": 3, "data.root": "elsewhere", "epochs": 30}, ""),
 }
 
@@ -113,8 +117,7 @@ def test_a_sweep_that_measured_something_else_is_said(
 ) -> None:
     base = replace_at(tiny_config(), "evaluation.attacks.robust.attack.epsilon", 0.2)
     write_request(tmp_path, SweepConfig(base=base), "s", custom_parts(None, None), {"images": "a"})
-    paths = {k.replace("robust.", "robust.attack."): v for k, v in changes.items()}
-    now = replace_all(base, paths.items())
+    now = replace_all(base, changes.items())
     say_what_differs([str(tmp_path), "rows.csv"], now, "a")
     assert [said in record.getMessage() for record in caplog.records] == ([True] if said else [])
     say_what_differs([str(tmp_path)], base, "b")
