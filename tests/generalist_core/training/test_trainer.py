@@ -37,6 +37,7 @@ from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.models.build import build_model
 from generalist_core.training.averaging import load_weights, mix, named, weights_of
+from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import evaluate
 from generalist_core.training.trainer import DivergedError, GeneralistTrainer
 from generalist_core.training.warmups import warmup_keys
@@ -553,7 +554,10 @@ def test_three_experts_release_refined_ratios_too(monkeypatch: pytest.MonkeyPatc
     )
     trainer = start(three_experts(evaluation=evaluation))
 
+    judge_released = trainer.judge_released
+
     def accuracies(ratio: tuple[float, ...]) -> dict[str, float]:
+        judge_released(ratio)  # which counts the cost
         return {"natural": ratio[0] ** 0.5, "union": (1 - ratio[0]) ** 0.5}
 
     monkeypatch.setattr(trainer, "judge_released", accuracies)
@@ -561,6 +565,7 @@ def test_three_experts_release_refined_ratios_too(monkeypatch: pytest.MonkeyPatc
     ratios = [point.mixing_ratio for point in points]
     assert ratios[:4] == list(corners_and_centre(3))
     assert len(set(ratios)) == 6
+    assert trainer.forward_images == 6 * 12 * evaluation_cost(evaluation)
     assert trainer.release(ratios) == points
 
 
