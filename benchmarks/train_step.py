@@ -8,8 +8,9 @@ The textbook step is written like published implementations: the attack's gradie
 images are augmented one by one; and each expert counts its training accuracy by another forward.
 The bound is the work of 26 forwards, as PGD-10 and two updates need, at the measured time of one
 forward of the plain model in the variant's precision. All variants are timed in one run,
-interleaved, and compared by their medians. On a GPU, the most memory that a step adds to the
-weights and the fraction of the card's dense bfloat16 rate are measured too.
+interleaved, and compared by their medians. On a GPU, which does not wait for the end of a step, ten
+of them are timed together; the most memory that they add to the weights and the fraction of the
+card's dense bfloat16 rate are measured too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ from generalist_core.config import (
     SyncConfig,
     TrainConfig,
 )
-from generalist_core.data.splits import Dataset, Split, augment
+from generalist_core.data.splits import Batch, Dataset, Split, augment
 from generalist_core.device import resolve_device, training_precision
 from generalist_core.models.build import Shape, build_model
 from generalist_core.randomness import GeneratorNoise
@@ -56,6 +57,7 @@ from search.files import write_json
 ATTACK = PGD(epsilon=0.031, steps=10, relative_step_size=0.25)
 OPTIMIZER = SGD(lr=0.01, weight_decay=5e-4)
 DECAY = 0.9
+N_ON_GPU = 10
 RUN = TrainConfig(
     experts=(
         ExpertConfig(name="natural", optimizer=OPTIMIZER),
@@ -117,8 +119,13 @@ class Textbook:
             for m in self.models
         ]
 
+    def epoch_steps(self, n: int, x: Tensor, y: Tensor) -> None:
+        """Steps as in an epoch."""
+        for seed in range(n):
+            self.epoch_step(x, y, seed)
+
     def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
-        """A step as in an epoch: images are augmented before it, accuracies counted after it.
+        """Images are augmented before it, accuracies counted after it.
 
         A GPU does not wait for the augmentation, which the workers of a DataLoader do meanwhile.
         """
@@ -152,7 +159,8 @@ class Ours:
     def __init__(self, model: nn.Module, x: Tensor, **fast: Any) -> None:
         if x.dtype == torch.float64:
             fast = {"precision": "float64", **fast}
-        images = Split(images=torch.rand(10, *x.shape[1:]), labels=torch.arange(10))
+        n = N_ON_GPU * len(x)
+        images = Split(images=torch.rand(n, *x.shape[1:]), labels=torch.arange(n) % 10)
         self.trainer = GeneralistTrainer(
             replace(RUN, device=str(x.device), batch_size=len(x), **fast),
             Dataset(name="noise", train=images, validation=images),
@@ -160,15 +168,18 @@ class Ours:
         )
         self.trainer.epoch = 1  # the first one begins with a sync
 
-    def epoch_step(self, x: Tensor, y: Tensor, seed: int) -> None:
-        """A step as in an epoch."""
-        rng = torch.Generator(x.device).manual_seed(seed)
-        self.step(augment(x, AUGMENTATION, rng), y, seed)
+    def epoch_steps(self, n: int, x: Tensor, y: Tensor) -> None:
+        """Steps as in an epoch."""
+        rng = torch.Generator(x.device).manual_seed(0)
+        self._learn(((augment(x, AUGMENTATION, rng), y) for _ in range(n)), x.device, 0)
 
     def step(self, x: Tensor, y: Tensor, seed: int) -> None:
-        """The same step."""
-        noise = GeneratorNoise(torch.Generator(x.device).manual_seed(seed))
-        self.trainer.learn(self.trainer.experts, [(x, y)], [noise, noise])
+        """One step, on images as they are."""
+        self._learn([(x, y)], x.device, seed)
+
+    def _learn(self, batches: Iterable[Batch], device: torch.device, seed: int) -> None:
+        noise = GeneratorNoise(torch.Generator(device).manual_seed(seed))
+        self.trainer.learn(self.trainer.experts, batches, [noise, noise])
 
 
 def disagreement(model: nn.Module, x: Tensor, y: Tensor, **fast: Any) -> float:
@@ -226,18 +237,20 @@ def measure(
     agreed = agreement(model, x[:4], y[:4], variants)
     n_operations = 26 * batch * operations(model, shape)
     model, x, y = model.to(device), x.to(device), y.to(device)
+    n_steps = 1 if device.type == "cpu" else N_ON_GPU
     steps: dict[str, Textbook | Ours] = {"textbook": Textbook(model)}
     steps |= {variant: Ours(model, x, **VARIANTS[variant]) for variant in variants}
     calls: dict[str, Callable[[], object]] = {
         _forward_in(precision): partial(forward, model, x, precision)
         for precision in dict.fromkeys(map(precision_of, steps))
     }
-    calls |= {name: partial(step.epoch_step, x, y, 0) for name, step in steps.items()}
+    calls |= {name: partial(step.epoch_steps, n_steps, x, y) for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
             times[name].append(seconds(call, device))
-    medians = {name: statistics.median(column[1:]) for name, column in times.items()}
+    n_timed = {name: n_steps if name in steps else 1 for name in calls}
+    medians = {n: statistics.median(column[1:]) / n_timed[n] for n, column in times.items()}
     rate = dense_rate(device)
     return {
         "model": config.name,

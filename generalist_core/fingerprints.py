@@ -239,7 +239,8 @@ class _Encoder:
             self._add_items("is", (type(tensor), tensor.requires_grad, tuple(tensor.stride())))
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             raise UnstableValueError(f"a tensor has no bytes to read ({error})") from error
-        self.add(vars(tensor))
+        noted = vars(tensor).items()  # among it what torch's compiler notes as it goes
+        self._add_items("notes", (item for item in noted if not item[0].startswith("_dynamo")))
 
     def _add_class(self, cls: type) -> None:
         """An installed class by its name and file; another by its bases and all that it defines."""

@@ -302,7 +302,7 @@ class VerifyConfig:
 
     attacks: tuple[str, ...] = ("pgd-20", "autoattack")
     n_images: int | None = None
-    batch_size: int = 250
+    batch_size: int | None = None
     seed: int = 0
     n_queries: int = 5000
     precision: SuitePrecision = "float32"

@@ -66,8 +66,8 @@ class L2:
 
     @staticmethod
     def project(delta: Tensor, x: Tensor, epsilon: float) -> Tensor:
-        length = norms(delta, 2)
-        return into_box(delta * (epsilon / length.clamp(min=epsilon)) if epsilon else 0 * delta, x)
+        longest = norms(delta, 2).clamp(min=epsilon).clamp(min=torch.finfo(x.dtype).tiny)
+        return into_box(delta * (epsilon / longest), x)
 
 
 class L1:

@@ -20,6 +20,8 @@ UNION = "union"
 MEAN = "mean"
 """The objective of accuracy under an attack, averaged over the attacks."""
 
+AttackPrecision = Literal["auto", "float32", "tfloat32", "bfloat16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 @with_checked_fields
@@ -76,7 +78,7 @@ class EvaluationConfig:
     n_refinements: NotNegative[int] = 3
     release: Literal["best", "last"] = "best"
     release_global: bool = True
-    precision: Literal["auto", "float32", "tfloat32", "bfloat16"] = "float32"
+    precision: AttackPrecision = "float32"
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.attacks]

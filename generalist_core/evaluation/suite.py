@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,9 +76,10 @@ class SuiteEvaluation:
     def __init__(self, model: nn.Module, split: Split, config: SuiteConfig) -> None:
         require_eval_mode(model)
         n = len(split) if config.n_images is None else min(config.n_images, len(split))
-        self.config = config
         self.images = split.take(torch.arange(n, device=split.labels.device))
         self.device = split.images.device
+        self.size = config.size_on(self.device.type)
+        self.config = config = replace(config, batch_size=self.size)
         self.model = CountingModel(frozen(model, self.device))
         self.digest = state_digest(self.model)
         with self._conditions("checks"):
@@ -203,9 +205,9 @@ class SuiteEvaluation:
         `attack_all`.
         """
         survivors = self.verdicts[: self.stage].all(0)
-        batches = _split(survivors, self.config.batch_size)
+        batches = _split(survivors, self.size)
         if self.config.attack_all and self.stage > 0:
-            batches += _split(self.verdicts[0] & ~survivors, self.config.batch_size)
+            batches += _split(self.verdicts[0] & ~survivors, self.size)
         return batches
 
     def _open_next_stage(self) -> None:

@@ -85,10 +85,9 @@ class Average:
         self.weights: Weights = [tensor.clone() for tensor in weights]
         self.n_updates = 0
 
-    @property
-    def rate(self) -> float:
-        """The part 1 - d of the weights that the next of its `n_updates` takes in."""
-        return 1 - self.config.decay_at(self.n_updates)
+    def rates(self, n: int) -> list[float]:
+        """The part 1 - d of the weights that each of the next `n` updates takes in."""
+        return [1 - self.config.decay_at(self.n_updates + later) for later in range(n)]
 
     @torch.no_grad()
     def approach(self, weights: Sequence[Tensor], rate: Number) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, overwrite
 from generalist_core.training.cost import FORWARD
 from generalist_core.training.forward import forward_of
+
+Craft = Callable[[Attack, Counted, Tensor, Tensor, Noise], Tensor]
+"""Makes adversarial images, as `perturb` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +59,10 @@ class Evaluator:
         seed: int,
         dtype: torch.dtype,
         fold_batchnorm: bool = False,
+        craft: Craft = perturb,
     ) -> None:
         """Take over `model`, into which weights are copied to be judged."""
+        self.craft = craft
         self.model = model.eval().requires_grad_(False)
         c, h, w = split.images.shape[1:]
         self.folded = folded(model, (c, h, w)) if fold_batchnorm else None
@@ -86,7 +91,13 @@ class Evaluator:
         attacked_form = up_to_date(self.crafting, model)
         crafting = Counted(crafting_forward(attacked_form, images, self.config, self.dtype))
         verdicts = evaluate(
-            model, images, self.config, seed=self.seed, dtype=self.dtype, crafting=crafting
+            model,
+            images,
+            self.config,
+            seed=self.seed,
+            dtype=self.dtype,
+            crafting=crafting,
+            craft=self.craft,
         )
         spent = crafting.forward_images + crafting.gradient_images
         return Judgement(
@@ -109,7 +120,8 @@ def evaluate(
     *,
     seed: int,
     dtype: torch.dtype,
-    crafting: Logits | None = None,
+    crafting: Counted | None = None,
+    craft: Craft = perturb,
 ) -> dict[str, Tensor]:
     """Verdicts, natural and by attack: for each image, (n,), whether it is classified correctly.
 
@@ -119,11 +131,13 @@ def evaluate(
     """
     device, size = split.images.device, config.batch_size
     tf32 = crafts_in(config, dtype, device) == "tfloat32"
-    logits_of = crafting or crafting_forward(model, split, config, dtype)
+    logits_of = crafting or Counted(crafting_forward(model, split, config, dtype))
     verdicts = {NATURAL: correct(model, split, size, dtype)}
     for named in config.attacks:
         noise = GeneratorNoise(generator(device, seed, "evaluation", named.name))
-        attack = Crafting(attack=named.attack, noise=noise, logits_of=logits_of, tf32=tf32)
+        attack = Crafting(
+            attack=named.attack, noise=noise, logits_of=logits_of, tf32=tf32, craft=craft
+        )
         verdicts[named.name] = correct(model, split, size, dtype, crafting=attack)
     return verdicts
 
@@ -154,13 +168,14 @@ class Crafting:
 
     attack: Attack
     noise: Noise
-    logits_of: Logits
+    logits_of: Counted
     tf32: bool = False
+    craft: Craft = perturb
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The adversarial images of `x`, in its own precision."""
         with full_precision(x.device, tf32=self.tf32):
-            return perturb(self.attack, self.logits_of, x, y, self.noise)
+            return self.craft(self.attack, self.logits_of, x, y, self.noise)
 
 
 def correct(

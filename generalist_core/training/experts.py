@@ -12,7 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import drawn, perturb
-from generalist_core.config import Attack, CutMix, ExpertConfig, MixUp, SeveralAttacks, TrainConfig
+from generalist_core.config import (
+    Attack,
+    CutMix,
+    ExpertConfig,
+    Loss,
+    MixingConfig,
+    MixUp,
+    SeveralAttacks,
+    TrainConfig,
+)
 from generalist_core.config.attacks import DRAWN
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory, Shape, build_model, why_no_logits
@@ -23,7 +32,13 @@ from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of
 from generalist_core.training.averaging import Average, Number, mix, names_of, overwrite, weights_of
 from generalist_core.training.forward import forwards_of
 from generalist_core.training.losses import training_loss
-from generalist_core.training.optimizers import build_optimizer
+from generalist_core.training.optimizers import (
+    build_optimizer,
+    decay_weights,
+    fixed_settings,
+    load_optimizer,
+)
+from generalist_core.training.step_numbers import live_numbers, with_live
 from generalist_core.validation import InvalidConfigError
 
 if TYPE_CHECKING:
@@ -55,43 +70,93 @@ class Expert:
         shape: Shape,
     ) -> None:
         """Take over `model` of images (c, h, w); of `run`, averaging and how to step matter."""
-        self.settings = config
-        self.config = config = config.at(0)
-        self.mixing = run.mixing
+        self.n_classes = n_classes
         self.memory_format = torch.channels_last if run.channels_last else torch.preserve_format
         self.n_accumulations = run.n_accumulations
         self.model = model.to(memory_format=self.memory_format)
         self.forwards = forwards_of(model, run, shape, is_attacked=config.attack is not None)
-        self.optimizer = build_optimizer(config.optimizer, model.parameters())
+        self.optimizer = build_optimizer(config.at(0).optimizer, model.parameters())
         self.weights = weights_of(model)
         parameters = dict(model.named_parameters(remove_duplicate=False))
         frozen = {name for name, tensor in parameters.items() if not tensor.requires_grad}
         self._is_frozen = [name in frozen for name in names_of(model)]
         self._buffers = BufferPlaces(model)
+        self._put_aside: dict[Tensor, Any] = {}
         self.average = Average(self.weights, run.mixing)
         self.contribution = Average(self.weights, run.mixing)
-        self.augment = _batch_augmentation(config.batch_augmentation, n_classes)
-        self.errors = _first_errors(config.attack)
+        self._begin(config, run.mixing)
+
+    def _begin(self, config: ExpertConfig, mixing: MixingConfig) -> None:
+        """What a run begins with, apart from its tensors."""
+        self.settings, self.mixing = config, mixing
+        self.config = config.at(0)
+        self.augment = _batch_augmentation(config.batch_augmentation, self.n_classes)
+        self.errors = _first_errors(self.config.attack)
         self.epoch = 0
         self.adopted_cost = 0
+
+    def begin_anew(
+        self, config: ExpertConfig, mixing: MixingConfig, state: Mapping[str, Tensor]
+    ) -> None:
+        """Begin another run, whose model begins with `state`; all tensors keep their places."""
+        before = fixed_settings(self.config.optimizer)
+        self._begin(config, mixing)
+        load_state(self.model, state)
+        fresh = build_optimizer(self.config.optimizer, self.model.parameters())
+        if before == fixed_settings(self.config.optimizer):
+            self.optimizer.state.update(self._put_aside)
+            self._set_optimizer(fresh)
+            self.forget_momentum()
+        else:
+            self.optimizer = fresh
+        self._put_aside.clear()
+        for average in (self.average, self.contribution):
+            average.config = mixing
+            average.restart(self.weights)
 
     @property
     def source(self) -> list[Tensor]:
         """The weights that enter the mixture: the average, or the expert's weights themselves."""
         return self.average.weights if self.mixing.source == "averages" else self.weights
 
-    def begin_epoch(self) -> bool:
-        """Take on the settings of this epoch; returns whether they are others than before."""
-        now = self.settings.at(self.epoch)
-        has_changed, self.config = now != self.config, now
+    def begin_epoch(self) -> None:
+        """Take on the settings of this epoch."""
+        self.config = self.settings.at(self.epoch)
         if self.settings.earlier:  # a state that was loaded may hold those of another epoch
-            fresh = build_optimizer(now.optimizer, self.model.parameters())
-            for group, new in zip(self.optimizer.param_groups, fresh.param_groups, strict=True):
-                group.update({name: value for name, value in new.items() if name != "params"})
-        return has_changed
+            self._set_optimizer(build_optimizer(self.config.optimizer, self.model.parameters()))
 
-    def update(self, x: Tensor, y: Tensor, noise: Noise, *, lr: Number, rate: Number) -> Tensor:
-        """One update on a batch, at a learning rate and a rate of the average; the mean loss.
+    def _set_optimizer(self, like: torch.optim.Optimizer) -> None:
+        """Give the optimizer the numbers of another one of its kind; it keeps its state."""
+        for group, new in zip(self.optimizer.param_groups, like.param_groups, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})
+
+    def numbers(self, n: int) -> dict[str, list[float]]:
+        """What the next `n` updates compute with, by name, apart from the learning rate."""
+        config = self.config
+        constant = {
+            "weight_decay": config.optimizer.weight_decay,
+            **live_numbers(config.attack, "attack"),
+            **live_numbers(config.loss, "loss"),
+        }
+        columns = {name: [value] * n for name, value in constant.items()}
+        return {"average": self.average.rates(n), **columns}
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What must be equal for updates to be the same functions of the batch and `numbers`."""
+        config = self.config
+        none = dict.fromkeys(self.numbers(0), 0.0)
+        return (
+            config.name,
+            with_live(config.attack, "attack", none),
+            with_live(config.loss, "loss", none),
+            fixed_settings(config.optimizer),
+            config.label_smoothing,
+            config.max_gradient_norm,
+        )
+
+    def update(self, x: Tensor, y: Tensor, noise: Noise, numbers: Mapping[str, Number]) -> Tensor:
+        """One update on a batch with the `numbers` and a learning rate `lr`; the mean loss.
 
         All that it changes are tensors in their places, so that it can be recorded; it counts
         nothing. The loss is a tensor without gradient, left on the device so that nothing waits.
@@ -99,26 +164,26 @@ class Expert:
         x = x.to(memory_format=self.memory_format)
         if self.augment is not None:
             x, y = self.augment(x, y)
-        x_adv = self.craft(x, y, noise)
+        x_adv = self.craft(x, y, noise, numbers)
         x, y = (self._repeated(tensor, len(x_adv) // len(x)) for tensor in (x, y))
         self.model.train()
         self.optimizer.zero_grad()
-        loss = self._backward(x, x_adv, y)
+        loss = self._backward(x, x_adv, y, with_live(self.config.loss, "loss", numbers))
         if self.config.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        self.set_lr(lr)
+        self.set_rates(numbers["lr"], numbers["weight_decay"])
         self.optimizer.step()
-        self.average.approach(self.weights, rate)
+        self.average.approach(self.weights, numbers["average"])
         return loss
 
-    def craft(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    def craft(self, x: Tensor, y: Tensor, noise: Noise, numbers: Mapping[str, Number]) -> Tensor:
         """The images that this expert's attack makes of `x`; `x` itself if it has no attack.
 
         An average over several attacks gives as many for each image, part by part.
         """
-        attack, n = self.config.attack, self.n_accumulations
-        if attack is None:
+        if self.config.attack is None:
             return x
+        attack, n = with_live(self.config.attack, "attack", numbers), self.n_accumulations
         self.model.eval()
         if self.forwards.folded is not None:
             self.forwards.folded.refresh()
@@ -156,14 +221,14 @@ class Expert:
             [p for part in batch.chunk(self.n_accumulations) for p in [part] * n_times]
         )
 
-    def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    def _backward(self, x: Tensor, x_adv: Tensor, y: Tensor, minimised: Loss) -> Tensor:
         """The mean loss of the batch, whose gradient the parameters are given part by part."""
-        config, of_weights, losses = self.config, self.forwards.of_weights, []
+        of_weights, losses = self.forwards.of_weights, []
         for part in zip(
             *(tensor.chunk(self.n_accumulations) for tensor in (x, x_adv, y)), strict=True
         ):
-            smoothing = config.label_smoothing
-            mean = training_loss(config.loss, of_weights, *part, label_smoothing=smoothing)
+            smoothing = self.config.label_smoothing
+            mean = training_loss(minimised, of_weights, *part, label_smoothing=smoothing)
             loss = mean * (len(part[0]) / len(x))
             torch.autograd.backward(loss)
             self._buffers.restore()
@@ -174,10 +239,17 @@ class Expert:
         """Go this part of the way to this step's part of the global learner."""
         self.contribution.approach(mix([self.source], [relative_weight]), rate)
 
-    def set_lr(self, lr: Number) -> None:
-        """Give the optimizer its learning rate; a tensor on a GPU lets the step be recorded."""
+    def set_rates(self, lr: Number, weight_decay: Number) -> None:
+        """Give the optimizer its learning rate and weight decay.
+
+        Tensors let the step be recorded.
+        """
+        if isinstance(weight_decay, Tensor):
+            assert isinstance(lr, Tensor)
+            decay_weights(self.optimizer, lr, weight_decay)
+            weight_decay = 0.0
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group |= {"lr": lr, "weight_decay": weight_decay}
             if "capturable" in group:
                 group["capturable"] = isinstance(lr, Tensor) and lr.is_cuda
 
@@ -199,6 +271,11 @@ class Expert:
         for state in self.optimizer.state.values():
             for value in state.values():
                 value.zero_()
+
+    def rest(self) -> None:
+        """Make no further step: what the optimizer keeps is only of use to another run."""
+        self._put_aside.update(self.optimizer.state)
+        self.optimizer.state.clear()
 
     def overwrite(self, weights: Sequence[Tensor]) -> None:
         """Continue from these weights; the optimizer and the average are kept.
@@ -231,7 +308,7 @@ class Expert:
         self.epoch, self.adopted_cost = state["epoch"], state["adopted_cost"]
         self.errors = list(state.get("errors", self.errors))
         load_state(self.model, state["model"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        load_optimizer(self.optimizer, state["optimizer"])
         self.average.load_state_dict(state["average"])
         if state["contribution"] is not None:
             self.contribution.load_state_dict(state["contribution"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.compiler.config
 from torch import Tensor, nn
 
 from generalist_core.attacks.gradient import Logits
@@ -27,6 +28,9 @@ TOLERANCES: dict[Precision, float] = {
     "bfloat16": 0.1,
 }
 """How much a compiled forward may differ by rounding, relative: about the root of the rounding."""
+
+N_COMPILED = 64
+"""Far more than the sizes of batches, precisions and forms that one process meets."""
 
 
 class Forwards(NamedTuple):
@@ -132,10 +136,11 @@ def compiled(logits_of: Logits, *, of_images: bool = False, is_recorded: bool = 
 
     With `is_recorded` a GPU records the kernels and replays them. This needs a forward whose
     gradient is used before the next one, as in an attack, because the memory of both is reused.
-    Weights must change in place. Torch compiles at most eight different forwards per process
-    (experts of one architecture share one); it then logs a warning and leaves further ones as they
-    are.
+    Weights must change in place. Torch compiles a limited number of forwards per process, of which
+    experts and trials of one architecture share one, and leaves further ones as they are: the limit
+    is raised to `N_COMPILED`.
     """
+    torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, N_COMPILED)
     fast = torch.compile(
         logits_of,
         dynamic=False,

@@ -1,11 +1,14 @@
-"""Optimizers built from their configuration."""
+"""Optimizers: built from their configuration, and kept in their places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from generalist_core.config import SGD, Adam, AdamW, Optimizer, RMSprop
 
@@ -28,3 +31,35 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
             return torch.optim.RMSprop(
                 tensors, lr, alpha, weight_decay=decay, momentum=momentum, foreach=True
             )
+
+
+def fixed_settings(config: Optimizer) -> Optimizer:
+    """The configuration without what changes from step to step, or from run to run."""
+    return replace(config, lr=1.0, weight_decay=0.0)
+
+
+@torch.no_grad()
+def decay_weights(optimizer: torch.optim.Optimizer, lr: Tensor, weight_decay: Tensor) -> None:
+    """Do, before a step without weight decay, what a weight decay does to it.
+
+    Torch takes no tensor as weight decay. AdamW takes it off the weights, others add it to the
+    gradients.
+    """
+    for group in optimizer.param_groups:
+        trained = [tensor for tensor in group["params"] if tensor.grad is not None]
+        if isinstance(optimizer, torch.optim.AdamW):
+            torch._foreach_mul_(trained, 1 - lr * weight_decay)
+        else:
+            decays = torch._foreach_mul(trained, weight_decay)
+            torch._foreach_add_([tensor.grad for tensor in trained], decays)
+
+
+@torch.no_grad()
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state into the tensors that the optimizer has, where it has them."""
+    before = {tensor: dict(kept) for tensor, kept in optimizer.state.items()}
+    optimizer.load_state_dict(copy.deepcopy(dict(state)))
+    for tensor, loaded in optimizer.state.items():
+        for name, place in before.get(tensor, {}).items():
+            if name in loaded:
+                loaded[name] = place.copy_(loaded[name])

@@ -7,9 +7,10 @@ steps are recorded that decide nothing; see `why_not_recorded`.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from generalist_core.config import CustomAttack, CustomLoss, RMSprop, SeveralAtt
 from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
 from generalist_core.training.averaging import Number
+from generalist_core.training.step_numbers import StepNumbers
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ Replay = Callable[[], Tensor]
 """Does again what was recorded; its result is overwritten by the next replay."""
 
 Record = Callable[[Callable[[], Tensor]], Replay]
+
+N_KEPT = 8
+"""How many recordings a trainer keeps: warm-ups and co-training of a few settings."""
 
 N_EAGER = 3
 """Steps before the recording, in which torch and its compiler allocate what they keep."""
@@ -107,10 +112,10 @@ class HeldNoise:
 
 
 class RecordedStep:
-    """A step of one form, recorded after `N_EAGER` steps, and used if its first replay is right.
+    """A step on batches of one form, recorded after `N_EAGER` steps, and used if a replay is right.
 
-    The form is that of the batch and of `numbers`, of which those that are zero stay zero, because
-    a mixture leaves them out. `tensors` gives all that the step changes, in their places.
+    Its numbers change from step to step, but for those that are zero. `tensors` gives all that the
+    step changes, in their places.
     """
 
     def __init__(
@@ -119,7 +124,7 @@ class RecordedStep:
         x: Tensor,
         y: Tensor,
         n_noises: int,
-        numbers: Mapping[str, float],
+        numbers: StepNumbers,
         *,
         tensors: Callable[[], list[Tensor]],
         record: Record,
@@ -127,11 +132,8 @@ class RecordedStep:
         self.do = do
         self.x, self.y = x.clone(), y.clone()
         self.noises = [HeldNoise() for _ in range(n_noises)]
-        self.names = [name for name, value in numbers.items() if value]
-        self.form = form_of(x, y, numbers)
-        # optimizers read a learning rate in float32
-        self.values = torch.ones(len(self.names), device=x.device)
-        self.numbers = {**numbers, **dict(zip(self.names, self.values, strict=True))}
+        self.values = torch.ones(len(numbers.names), device=x.device)
+        self.numbers = numbers.held_in(self.values)
         self.tensors = tensors
         self.record = record
         self.n_steps = 0
@@ -139,16 +141,9 @@ class RecordedStep:
         self.places: list[int] = []
         self.why_not: str | None = None
 
-    def is_of(self, x: Tensor, y: Tensor, numbers: Mapping[str, float]) -> bool:
-        """Whether a step has this form."""
-        return self.form == form_of(x, y, numbers)
-
     @property
     def has_moved(self) -> bool:
-        """Whether a tensor is not where it was recorded, for example after a state was loaded.
-
-        Within an epoch they stay.
-        """
+        """Whether a tensor is not where it was recorded. Within an epoch they stay."""
         return self.replay is not None and self.places != places_of(self.tensors())
 
     def __call__(
@@ -157,28 +152,20 @@ class RecordedStep:
         x: Tensor,
         y: Tensor,
         noises: Sequence[Noise],
-        numbers: Mapping[str, float],
+        values: Tensor,
     ) -> Tensor:
-        """Do a step of an epoch; the losses."""
-        self._write(x, y, noises, numbers)
+        """Do a step of an epoch with these values of the numbers, (n_names,); the losses."""
+        self.x.copy_(x)
+        self.y.copy_(y)
+        self.values.copy_(values)
+        for held, noise in zip(self.noises, noises, strict=True):
+            held.refill(noise)
         self.n_steps += 1
         if self.why_not is not None or self.n_steps <= N_EAGER:
             return self._body(step)
         if self.replay is None:
             return self._recorded(step)
         return self.replay().clone()
-
-    def _write(
-        self, x: Tensor, y: Tensor, noises: Sequence[Noise], numbers: Mapping[str, float]
-    ) -> None:
-        self.x.copy_(x)
-        self.y.copy_(y)
-        for held, noise in zip(self.noises, noises, strict=True):
-            held.refill(noise)
-        values = torch.tensor([numbers[name] for name in self.names])
-        if self.values.is_cuda:
-            values = values.pin_memory()
-        self.values.copy_(values, non_blocking=True)
 
     def _body(self, step: int | None = None) -> Tensor:
         for held in self.noises:
@@ -213,10 +200,24 @@ class RecordedStep:
         log.warning("The step is not recorded, since %s. It runs as it is.", reason)
 
 
-def form_of(x: Tensor, y: Tensor, numbers: Mapping[str, float]) -> tuple[object, ...]:
-    """What must be equal for two steps to run the same kernels."""
-    zeros = tuple((name, value == 0) for name, value in numbers.items())
-    return x.shape, x.dtype, x.stride(), y.shape, y.dtype, zeros
+class Recordings:
+    """Recorded steps by their form; of many forms the latest are kept."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Hashable, RecordedStep] = {}
+
+    def of(self, form: Hashable, begin: Callable[[], RecordedStep]) -> RecordedStep:
+        """The step of that form, which begins anew if a tensor is no longer in its place."""
+        step = self.kept.pop(form, None)
+        self.kept[form] = begin() if step is None or step.has_moved else step
+        while len(self.kept) > N_KEPT:
+            del self.kept[next(iter(self.kept))]
+        return self.kept[form]
+
+    @property
+    def replays(self) -> bool:
+        """Whether there is one that is a replay by now."""
+        return any(step.replay is not None for step in self.kept.values())
 
 
 def places_of(tensors: Iterable[Tensor]) -> list[int]:
@@ -242,7 +243,7 @@ def random_state() -> Tensor:
 def recorded_on_gpu(function: Callable[[], Tensor]) -> Replay:
     """The function as a CUDA graph, which allocates in a memory of its own."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=_memory_of_recordings()):
         result = function()
 
     def replay() -> Tensor:
@@ -250,6 +251,12 @@ def recorded_on_gpu(function: Callable[[], Tensor]) -> Replay:
         return result
 
     return replay
+
+
+@functools.cache
+def _memory_of_recordings() -> Any:
+    """One memory for all: what a replay keeps lies outside it, and no two run at the same time."""
+    return torch.cuda.graph_pool_handle()
 
 
 def side_by_side(tasks: Sequence[Callable[[], Tensor]]) -> list[Tensor]:

@@ -7,13 +7,14 @@ import copy
 import functools
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from generalist_core.attacks.gradient import perturb
 from generalist_core.config import Ratio, TrainConfig, as_weights
 from generalist_core.config.codec import from_dict, to_dict
 from generalist_core.config.mixing import GLOBAL, Released
@@ -21,20 +22,23 @@ from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, resolve_precision, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
-from generalist_core.models.state import fix_averaged, moved
+from generalist_core.models.state import fix_averaged, moved, state_of
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
 from generalist_core.training.averaging import Average, Number, Weights, all_finite, mix, named
 from generalist_core.training.cost import update_cost
 from generalist_core.training.evaluator import Evaluator, Judgement
 from generalist_core.training.experts import Expert, initial_model
+from generalist_core.training.recorded_attacks import RecordedAttacks
 from generalist_core.training.recording import (
     Record,
     RecordedStep,
+    Recordings,
     recorded_on_gpu,
     side_by_side,
     why_not_recorded,
 )
+from generalist_core.training.step_numbers import StepNumbers, of_expert
 from generalist_core.training.warmup_keys import (
     Origin,
     contribution_weights,
@@ -78,20 +82,19 @@ class GeneralistTrainer(AbstractTrainer):
             InvalidConfigError: there is no such device, model, or function of the user's.
         """
         config = pinned(config, has_model=model is not None)
+        self._data, self._factory = data, model
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.dtype = torch.float64 if self.precision == "float64" else torch.float32
         self.train_split = data.train.to(self.device)
         self._n_batches = n_batches(self.train_split, config.batch_size)
-        initial = initial_model(config, data, model)
-        self._model_fingerprint = model_fingerprint(initial)
-        fix_averaged(initial)
-        initial = moved(initial, self.device, self.dtype)
+        initial = self._initial(config)
         run = replace(config, precision=self.precision)
         experts = [
             Expert(expert, copy.deepcopy(initial), run, n_classes=data.n_classes, shape=data.shape)
             for expert in config.experts
         ]
+        replays = config.cuda_graph and self.device.type != "cpu"
         self.evaluator = Evaluator(
             initial,
             data.validation.to(self.device),
@@ -99,17 +102,52 @@ class GeneralistTrainer(AbstractTrainer):
             seed=config.seed,
             dtype=self.dtype,
             fold_batchnorm=config.fold_batchnorm,
+            craft=RecordedAttacks(self.record) if replays else perturb,
         )
-        super().__init__(config, experts, len(data.validation))
+        self._learner: Average | None = None
+        self._recordings = Recordings()
+        self._begin(config, experts)
+
+    def _initial(self, config: TrainConfig) -> nn.Module:
+        """The model that all experts begin as, on the device."""
+        initial = initial_model(config, self._data, self._factory)
+        self._model_fingerprint = model_fingerprint(initial)
+        fix_averaged(initial)
+        return moved(initial, self.device, self.dtype)
+
+    def _begin(self, config: TrainConfig, experts: list[Expert]) -> None:
+        """Begin a run with experts that have just been made, or made as new."""
+        super().__init__(config, experts, len(self._data.validation))
         self._contribution_weights = contribution_weights(config)
         for weights in self._contribution_weights[:1]:
             for expert, weight in zip(self.experts, weights, strict=True):
                 expert.contribution.restart(mix([expert.weights], [weight]))
         self._global: Average | None = None
-        self._recorded: RecordedStep | None = None
         self._why_not_recorded = why_not_recorded(config, self.device)
         if config.cuda_graph and self.device.type != "cpu" and self._why_not_recorded:
             log.warning("Steps are not recorded, since %s.", self._why_not_recorded)
+
+    def begin_anew(self, config: TrainConfig) -> bool:
+        """Begin another run in place of this one, bit-equal to that of a new trainer.
+
+        What was recorded is replayed again. Returns False, and this trainer is of no further use,
+        if the run needs other models or batches, or these models hold more than their tensors.
+        """
+        config = pinned(config, has_model=self._factory is not None)
+        if machine_of(config) != machine_of(self.config):
+            return False
+        initial = self._initial(config)
+        state = state_of(initial)
+        for expert, settings in zip(self.experts, config.experts, strict=True):
+            expert.begin_anew(settings, config.mixing, state)
+            expert.model.train(initial.training)
+        models = [initial.to(memory_format=self.experts[0].memory_format)]
+        models += [expert.model for expert in self.experts]
+        if None in (found := set(map(model_fingerprint, models))) or len(found) > 1:
+            return False
+        self.evaluator.config, self.evaluator.seed = config.evaluation, config.seed
+        self._begin(config, self.experts)
+        return True
 
     @property
     def origin(self) -> Origin:
@@ -134,7 +172,7 @@ class GeneralistTrainer(AbstractTrainer):
     @property
     def replays(self) -> bool:
         """Whether steps are replays of a recorded one by now."""
-        return self._recorded is not None and self._recorded.replay is not None
+        return self._recordings.replays
 
     @property
     def n_images_per_epoch(self) -> int:
@@ -234,7 +272,7 @@ class GeneralistTrainer(AbstractTrainer):
         self.best.load_state_dict(state["best"])
         self._global = None
         if state["global"] is not None:
-            self._global = Average(self.experts[0].weights, self.config.mixing)
+            self._global = self._learner_of(self.experts[0].weights)
             self._global.load_state_dict(state["global"])
 
     def learn(
@@ -251,55 +289,85 @@ class GeneralistTrainer(AbstractTrainer):
         if synced and self.config.sync.at == "boundary":
             self._sync()
         for expert in experts:
-            if expert.begin_epoch():
-                self._recorded = None
-        if self._recorded is not None and self._recorded.has_moved:
-            self._recorded = None
+            expert.begin_epoch()
+        syncs = synced and self.config.sync.at == "every_step"
+        n_known = 1 if syncs else self._n_batches  # a sync may restart the averages
+        cost = sum(update_cost(expert.config) for expert in experts)
         losses, batches = [], self.batches(epoch) if batches is None else batches
         noises = noises or [self._noise(expert) for expert in experts]
         with training_precision(self.precision):
             for step, (x, y) in enumerate(batches):
-                losses.append(self._step(experts, x, y, step, noises))
-                if synced and self.config.sync.at == "every_step":
+                if step % n_known == 0:
+                    numbers = self._numbers(experts, range(step, step + n_known))
+                    do = self._step_with(numbers, experts)
+                losses.append(do(step, x, y, noises))
+                self._count_step(experts)
+                self.forward_images += cost * len(x)
+                if syncs:
                     self._sync()
+        for expert in experts:
+            own = of_expert(numbers.at(step), expert.config.name)
+            expert.set_rates(own["lr"], own["weight_decay"])
         return _checked(experts, torch.stack(losses).mean(0).tolist())
 
-    def _step(
-        self, experts: Sequence[Expert], x: Tensor, y: Tensor, step: int, noises: Sequence[Noise]
-    ) -> Tensor:
-        """One update of experts and of the global learner; the losses, (n_experts,)."""
-        numbers = self._numbers(experts, step)
-        if self._why_not_recorded is None:
-            losses = self._recorded_step(experts, x, y, numbers)(step, x, y, noises, numbers)
-        else:
-            losses = self._update(experts, step, x, y, noises, numbers)
+    def _count_step(self, experts: Sequence[Expert]) -> None:
         for expert in experts:
-            expert.set_lr(numbers[f"lr/{expert.config.name}"])
             expert.average.n_updates += 1
             expert.contribution.n_updates += self._global is None
-            self.forward_images += update_cost(expert.config) * len(x)
         if self._global is not None:
             self._global.n_updates += 1
-        return losses
 
-    def _numbers(self, experts: Sequence[Expert], step: int) -> dict[str, float]:
-        """The rates and weights of a step, which change from step to step, by name."""
-        epoch, numbers = experts[0].epoch, dict[str, float]()
+    def _numbers(self, experts: Sequence[Expert], steps: range) -> StepNumbers:
+        """The rates, weights and radii of these steps of an epoch, by expert and name."""
+        epoch, n, columns = experts[0].epoch, len(steps), dict[str, list[float]]()
         for expert in experts:
-            name = expert.config.name
-            factor = rate_factor(self.config, expert.config, epoch, step, self._n_batches)
-            numbers[f"lr/{name}"] = expert.config.optimizer.lr * factor
-            numbers[f"average/{name}"] = expert.average.rate
+            config, own = expert.config, expert.numbers(n)
+            scale = functools.partial(rate_factor, self.config, config, epoch)
+            own["lr"] = [config.optimizer.lr * scale(step, self._n_batches) for step in steps]
+            if self._global is None:
+                own["contribution"] = expert.contribution.rates(n)
+            columns |= {f"{config.name}/{name}": column for name, column in own.items()}
         if self._global is None:
             weights = self._contribution_weights[epoch]
-            for expert in experts:
-                numbers[f"contribution/{expert.config.name}"] = expert.contribution.rate
         else:
             weights = self.config.weights_at(epoch)
-            numbers["global"] = self._global.rate
+            columns["global"] = self._global.rates(n)
         for expert, weight in zip(self.experts, weights, strict=True):
-            numbers[f"weight/{expert.config.name}"] = weight
-        return numbers
+            columns[f"{expert.config.name}/weight"] = [weight] * n
+        return StepNumbers(first=steps.start, columns=columns)
+
+    def _step_with(
+        self, numbers: StepNumbers, experts: Sequence[Expert]
+    ) -> Callable[[int, Tensor, Tensor, Sequence[Noise]], Tensor]:
+        """A step of these experts, of which the number, batch and noises are missing; recorded."""
+        update = functools.partial(self._update, experts)
+        if self._why_not_recorded is not None:
+
+            def as_it_is(step: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
+                return update(step, x, y, noises, numbers.at(step))
+
+            return as_it_is
+
+        def tensors() -> list[Tensor]:
+            learner = [] if self._global is None else self._global.weights
+            return [tensor for expert in experts for tensor in expert.tensors] + learner
+
+        def recorded(x: Tensor, y: Tensor) -> RecordedStep:
+            return RecordedStep(
+                update, x, y, len(experts), numbers, tensors=tensors, record=self.record
+            )
+
+        form = (self._global is None, numbers.names, *(expert.form for expert in experts))
+        table, known = numbers.table(self.device), dict[Hashable, RecordedStep]()
+
+        def do(step: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
+            batch = (x.shape, x.stride(), x.dtype, y.shape, y.dtype)
+            if batch not in known:
+                begin = functools.partial(recorded, x, y)
+                known[batch] = self._recordings.of((form, batch), begin)
+            return known[batch](step, x, y, noises, table[step - numbers.first])
+
+        return do
 
     def _update(
         self,
@@ -313,21 +381,19 @@ class GeneralistTrainer(AbstractTrainer):
         """A step that counts nothing; its number seeds what the models draw."""
 
         def update(expert: Expert, noise: Noise) -> Tensor:
-            name = expert.config.name
-            rates = {"lr": numbers[f"lr/{name}"], "rate": numbers[f"average/{name}"]}
             with self._seeded(expert, step):
-                return expert.update(x, y, noise, **rates)
+                return expert.update(x, y, noise, of_expert(numbers, expert.config.name))
 
         pairs = zip(experts, noises, strict=True)
         losses = side_by_side([functools.partial(update, *pair) for pair in pairs])
-        weights = [numbers[f"weight/{expert.config.name}"] for expert in self.experts]
+        weights = [numbers[f"{expert.config.name}/weight"] for expert in self.experts]
         if self._global is not None:
             sources = [expert.source for expert in self.experts]
             self._global.approach(mix(sources, weights), numbers["global"])
             return torch.stack(losses)
         for expert, weight in zip(self.experts, weights, strict=True):
             if expert in experts:
-                rate = numbers[f"contribution/{expert.config.name}"]
+                rate = numbers[f"{expert.config.name}/contribution"]
                 expert.update_contribution(weight, rate)
         return torch.stack(losses)
 
@@ -337,36 +403,27 @@ class GeneralistTrainer(AbstractTrainer):
         purpose = ("model", expert.epoch, step, expert.config.name)
         return global_seed(derive_seed(self.config.seed, *purpose), self.device)
 
-    def _recorded_step(
-        self, experts: Sequence[Expert], x: Tensor, y: Tensor, numbers: Mapping[str, float]
-    ) -> RecordedStep:
-        """The recorded step of this form; one is kept, as co-training follows the warm-up."""
-        kept = self._recorded
-        if kept is None or not kept.is_of(x, y, numbers):
-
-            def tensors() -> list[Tensor]:
-                learner = [] if self._global is None else self._global.weights
-                return [tensor for e in experts for tensor in e.tensors] + learner
-
-            do = functools.partial(self._update, experts)
-            kept = self._recorded = RecordedStep(
-                do, x, y, len(experts), numbers, tensors=tensors, record=self.record
-            )
-        return kept
-
     def _begin_cotraining(self) -> None:
         """From the first sync on the global learner is one average, not a sum of contributions.
 
         Experts that were not trained before begin as that learner.
         """
-        learner = Average(self.global_learner, self.config.mixing)
+        learner = self._learner_of(self.global_learner)
         learner.n_updates = max(expert.contribution.n_updates for expert in self.experts)
         for expert in self.experts:
             if expert.config.name in self.discarded:
                 expert.restart(learner)
             if expert.config.rests:
-                expert.optimizer.state.clear()  # it makes no further step
+                expert.rest()
         self._global = learner
+
+    def _learner_of(self, weights: Weights) -> Average:
+        """The average that is the global learner, which stays in its place from run to run."""
+        if self._learner is None:
+            self._learner = Average(weights, self.config.mixing)
+        self._learner.config = self.config.mixing
+        self._learner.restart(weights)
+        return self._learner
 
     def _sync(self) -> None:
         """Every expert that does not rest restarts from the global learner."""
@@ -395,6 +452,14 @@ class GeneralistTrainer(AbstractTrainer):
         """One stream per expert and epoch, so that none depends on another's history."""
         purpose = ("noise", expert.epoch, expert.config.name)
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
+
+
+def machine_of(config: TrainConfig) -> tuple[object, ...]:
+    """What must be equal for the models, the batches and what is compiled of two runs to be so."""
+    experts = [(expert.name, expert.attack is None) for expert in config.experts]
+    sizes = (config.batch_size, config.n_accumulations, config.device, config.data)
+    forms = (config.fold_batchnorm, config.channels_last, config.compile, config.cuda_graph)
+    return (config.model, config.precision, config.evaluation.precision, experts, *sizes, *forms)
 
 
 def _checked(experts: Sequence[Expert], losses: list[float]) -> list[float]:

@@ -18,7 +18,7 @@ from generalist_core.config.codec import to_dict
 from generalist_core.fingerprints import json_digest
 from generalist_core.validation import InvalidConfigError
 
-VERSION = 5
+VERSION = 6
 """To be raised with every change of this package that changes the bits of a training."""
 
 

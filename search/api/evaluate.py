@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -17,6 +18,7 @@ from generalist_core.config.suite import SuiteConfig
 from generalist_core.data.splits import Split
 from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.evaluation.suite_result import Progress, SuiteResult
+from generalist_core.validation import EvaluationError
 from search.errors import SweepFolderError
 from search.files import is_sealed, load_tensors, save_sealed
 from search.front.points import accuracy_interval, interval_text
@@ -34,7 +36,8 @@ def evaluate_resumably(
     """Run the suite; with the file `place`, progress is stored there and continued from there.
 
     Raises:
-        EvaluationError: the model or an attack breaks a law of the evaluation.
+        EvaluationError: the model or an attack breaks a law of the evaluation, or a batch does not
+            fit in memory.
         SweepFolderError: `place` is damaged, or holds something else.
         InvalidConfigError: `place` holds the evaluation of another model, data or suite.
     """
@@ -46,12 +49,18 @@ def evaluate_resumably(
                 "Give another file, or remove it to begin anew."
             )
         evaluation.load_state_dict(load_tensors(place))
-    for progress in evaluation:
-        if place is not None:
-            save_sealed(place, evaluation.state_dict())
-        if on_progress is not None:
-            on_progress(progress)
-    return evaluation.result()
+    try:
+        for progress in evaluation:
+            if place is not None:
+                save_sealed(place, evaluation.state_dict())
+            if on_progress is not None:
+                on_progress(progress)
+        return evaluation.result()
+    except torch.OutOfMemoryError as error:
+        raise EvaluationError(
+            f"A batch must fit in the GPU's memory, but {evaluation.size} images do not. Attack "
+            f"fewer at a time, such as --attack-batch-size {max(1, evaluation.size // 2)}. {error}"
+        ) from error
 
 
 def suite_document(result: SuiteResult) -> dict[str, Any]:

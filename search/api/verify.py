@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,7 @@ class PointVerifier:
         for named in evaluation.attacks:
             assert not isinstance(named.attack, NFGSM | SeveralAttacks)
             suite = self.job.request.suite(named.attack)
+            suite = replace(suite, batch_size=suite.size_on(self.split.images.device.type))
             key = content_digest(to_json(suite))[:8]
             place = self.job.files.evaluations / f"{self.job.name}.{named.name}.{key}.pt"
             show = follow(bar, f"{self.job.name} {named.name}") if bar else None

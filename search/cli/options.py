@@ -179,7 +179,7 @@ class SuiteOptions:
 
     attacks: str = option(f"default {ATTACKS}; known: {KNOWN}", "A,B", ATTACKS)
     n_images: int | None = option("attack only the first N images; default all", "N")
-    batch_size: int = option("default 250", "N", 250, flag="--attack-batch-size")
+    batch_size: int | None = option("default 250, on a GPU 1000", "N", flag="--attack-batch-size")
     seed: int = option("default 0", "N", 0, flag="--attack-seed")
     precision: SuitePrecision = option(
         "that of attacks: float32 (default), or tfloat32, faster on GPUs", default="float32"

@@ -35,6 +35,7 @@ from search.files import (
 )
 from search.folders import TrialFolder
 from search.front.points import point_to_dict
+from search.running.spare import SpareTrainer
 from search.running.warmups import Warmups, WarmupStore, share_warmups
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class TrialRun:
         *,
         model: ModelFactory | None = None,
         warmups: WarmupStore | None = None,
+        spare: SpareTrainer | None = None,
     ) -> None:
         """Build the trainer and the folder, or resume from what the folder holds.
 
@@ -139,6 +141,7 @@ class TrialRun:
             model: a custom factory of models.
             warmups: the store from which the experts' warm-ups are taken, and to which they are
                 added.
+            spare: the trainer of an ended trial, with the same data and factory.
 
         Raises:
             SweepFolderError: the folder belongs to another trial, or cannot be read.
@@ -146,7 +149,8 @@ class TrialRun:
         self.folder, self.files = folder, TrialFolder(folder)
         config = self._config_as_begun(config)
         data = data or cached_dataset(config.data)
-        self.trainer = GeneralistTrainer(config, data, model=model)
+        taken = spare.take(config) if spare is not None else None
+        self.trainer = taken or GeneralistTrainer(config, data, model=model)
         self.training = Training(self.trainer, warmups)
         log.info("Trial %s computes in %s.", folder.name, self.trainer.precision)
         self.n_lines = 0

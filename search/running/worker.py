@@ -21,6 +21,7 @@ from search.files import write_sealed_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.session import folder_in_place
+from search.running.spare import SpareTrainer
 from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
 from search.running.watchdog import Heartbeat, has_ended_itself, watched
@@ -67,6 +68,7 @@ class Worker:
         self.is_watched = is_watched
         self.raises = raises
         self.trial: TrialRun | None = None
+        self.spare = SpareTrainer()
         self.heartbeat: Heartbeat | None = None
 
     def begin(self, folder: Path, config: TrainConfig) -> None:
@@ -97,6 +99,7 @@ class Worker:
     def _close_trial(self) -> None:
         if self.trial is not None:
             self.trial.training.close()
+            self.spare.keep(self.trial.trainer)
             self.trial = None
 
     def _step(self) -> dict[str, Any]:
@@ -134,7 +137,14 @@ class Worker:
 
     def _begin(self) -> TrialRun:
         store = open_store(self.warmups, owner=str(self.folder)) if self.warmups else None
-        return TrialRun(self.folder, self.asked, self.data, model=self.model, warmups=store)
+        return TrialRun(
+            self.folder,
+            self.asked,
+            self.data,
+            model=self.model,
+            warmups=store,
+            spare=self.spare,
+        )
 
     def _result_of_error(self, error: Exception) -> dict[str, Any]:
         """The result after an error: that of another attempt, a failure, or a storage error."""
@@ -148,6 +158,7 @@ class Worker:
 
     def _again_with_less_memory(self) -> dict[str, Any]:
         self._close_trial()
+        self.spare.drop()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.has_accumulated = True

@@ -121,6 +121,14 @@ def test_the_fingerprint_of_a_model_follows_tensors_attributes_and_functions() -
     assert [model_fingerprint(copy.deepcopy(model)) for model in models] == prints
 
 
+def test_what_is_noted_in_a_tensor_counts_unless_torchs_compiler_notes_it() -> None:
+    models = [frozen_linear() for _ in range(3)]
+    vars(models[1].weight)["_dynamo_static_input_type"] = "unguarded"
+    vars(models[2].weight)["scale"] = 2.0
+    plain, compiled, other = map(model_fingerprint, models)
+    assert plain == compiled != other
+
+
 def test_the_fingerprint_of_a_model_follows_its_file(tmp_path: Path) -> None:
     file, found = tmp_path / "net.py", []
     for factor in (1, 2, 1):

@@ -37,3 +37,9 @@ def test_settings_outside_their_range_are_refused(name: str, value: Any) -> None
 def test_json_is_lossless() -> None:
     config = suite("autoattack", "pgd-100x5", n_images=7, attack_all=True)
     assert from_json(to_json(config), SuiteConfig) == config
+
+
+def test_batches_are_larger_on_a_gpu_unless_their_size_is_given() -> None:
+    free, given = (SuiteConfig(norm="linf", epsilon=0.1, batch_size=n) for n in (None, 7))
+    assert [free.size_on(kind) for kind in ("cpu", "cuda")] == [250, 1000]
+    assert [given.size_on(kind) for kind in ("cpu", "cuda")] == [7, 7]

@@ -31,7 +31,7 @@ def random_weights(seed: int) -> list[Tensor]:
 
 
 def update(average: Average, weights: Weights) -> None:
-    average.approach(weights, average.rate)
+    average.approach(weights, *average.rates(1))
     average.n_updates += 1
 
 

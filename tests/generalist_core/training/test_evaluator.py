@@ -80,7 +80,7 @@ def test_a_linear_model_is_robust_where_its_margin_exceeds_the_dual_norm(
 
 
 def test_verdicts_do_not_depend_on_the_batch_size() -> None:
-    fgsm = Crafting(attack=FGSM(epsilon=0.02), noise=noise(), logits_of=MODEL)
+    fgsm = Crafting(attack=FGSM(epsilon=0.02), noise=noise(), logits_of=Counted(MODEL))
     for crafting in (None, fgsm):
         answers = [
             correct(MODEL, split(), size, torch.float64, crafting=crafting) for size in (7, 60, 500)

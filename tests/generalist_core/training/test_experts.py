@@ -61,10 +61,14 @@ def expert(config: ExpertConfig = NATURAL, precision: Any = "float32", **mixing:
     return Expert(config, model, run, n_classes=2, shape=SHAPE)
 
 
+def numbers_of(changed: Expert, **others: float) -> dict[str, float]:
+    return {name: column[0] for name, column in changed.numbers(1).items()} | others
+
+
 def updated(changed: Expert, *, noise: Noise, progress: float = 0.0, x: Tensor = X) -> Tensor:
     """The loss of a step, which the expert makes."""
     lr = changed.config.optimizer.lr * changed.config.schedule(progress)
-    return changed.update(x, Y, noise, lr=lr, rate=changed.average.rate)
+    return changed.update(x, Y, noise, numbers_of(changed, lr=lr))
 
 
 def step(config: ExpertConfig, *, progress: float = 0.0) -> Expert:
@@ -204,7 +208,7 @@ def test_an_attack_stays_in_the_ball_around_the_mixed_image(norm: Any) -> None:
     assert attacked.augment is not None
     with global_seed(2, torch.device("cpu")):
         x, y = attacked.augment(X, Y)
-    x_adv = attacked.craft(x, y, noise())
+    x_adv = attacked.craft(x, y, noise(), numbers_of(attacked))
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert lengths(x_adv - x, norm).max() <= RADII[norm] + 1e-6
@@ -264,7 +268,7 @@ def test_bfloat16_leaves_adversarial_images_in_float32_and_in_their_ball(
     robust = Expert(
         dataclasses.replace(ROBUST, attack=attack), model, run, n_classes=2, shape=(1, 4, 4)
     )
-    x_adv = robust.craft(X, Y, noise())
+    x_adv = robust.craft(X, Y, noise(), numbers_of(robust))
     assert x_adv.dtype == robust.forwards.of_weights(x_adv).dtype == torch.float32
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
@@ -409,7 +413,7 @@ def test_the_running_error_is_that_of_the_images_that_are_trained_on(n_accumulat
     config = with_expert(two_experts(), "robust", attack=ADAPTIVE)
     run = dataclasses.replace(config, n_accumulations=n_accumulations)
     learner, split = GeneralistTrainer(run, tiny_dataset()).expert("robust"), tiny_dataset().train
-    crafted = learner.craft(split.images, split.labels, noise())
+    crafted = learner.craft(split.images, split.labels, noise(), numbers_of(learner))
     with torch.no_grad():
         wrong = (learner.model(crafted).argmax(1) != split.labels).double().mean().item()
     assert sorted(learner.errors) == pytest.approx([0.9 + 0.1 * wrong, 1.0])
@@ -424,7 +428,7 @@ def test_of_a_mixed_label_the_part_of_the_other_class_counts_as_an_error(
     run = dataclasses.replace(config, n_accumulations=n_accumulations)
     learner, split = GeneralistTrainer(run, tiny_dataset()).expert("robust"), tiny_split(2)
     mixed = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
-    crafted = learner.craft(split.images, mixed, noise())
+    crafted = learner.craft(split.images, mixed, noise(), numbers_of(learner))
     with torch.no_grad():
         right = mixed[torch.arange(2), learner.model(crafted).argmax(1)].mean().item()
     assert sorted(learner.errors) == pytest.approx([0.9 + 0.1 * (1 - right), 1.0])

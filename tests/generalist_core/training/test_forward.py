@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,14 @@ from generalist_core.training.averaging import weights_of
 from generalist_core.training.experts import Expert
 from generalist_core.training.forward import compiled, forwards_of, frozen_twin
 from generalist_core.training.trainer import GeneralistTrainer
-from tests.helpers.problems import ROBUST, tiny_dataset, train_to, two_experts, with_expert
+from tests.helpers.problems import (
+    ROBUST,
+    same_bits,
+    tiny_dataset,
+    train_to,
+    two_experts,
+    with_expert,
+)
 
 Change = Callable[[Logits], Logits]
 
@@ -234,10 +242,9 @@ def trained(config: TrainConfig, **changes: bool) -> GeneralistTrainer:
     return train_to(GeneralistTrainer(changed, tiny_dataset()), 3)
 
 
-def test_trainers_of_one_architecture_share_what_is_compiled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Torch compiles eight forwards of a process, and leaves further ones as they are."""
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch trace what is to be compiled, and run it as it is."""
     compile_ = torch.compile
     monkeypatch.setattr(
         "torch.compile",
@@ -245,6 +252,20 @@ def test_trainers_of_one_architecture_share_what_is_compiled(
     )
     torch.compiler.reset()
     counters.clear()
+
+
+@pytest.mark.usefixtures("compiling")
+def test_a_process_meets_batches_of_more_sizes_than_torch_compiles_by_default() -> None:
+    found = []
+    for batch_size in range(2, 14):
+        run = two_experts(compile=True, batch_size=batch_size)
+        train_to(GeneralistTrainer(run, tiny_dataset()), 1)
+        found.append(counters["stats"]["unique_graphs"])
+    assert all(before < after for before, after in pairwise(found))
+
+
+@pytest.mark.usefixtures("compiling")
+def test_trainers_of_one_architecture_share_what_is_compiled() -> None:
     run = two_experts(compile=True, fold_batchnorm=True)
     found = []
     for seed in range(4):
@@ -252,3 +273,18 @@ def test_trainers_of_one_architecture_share_what_is_compiled(
         found.append(counters["stats"]["unique_graphs"])
     assert found == [found[0]] * 4
     assert 0 < found[0] <= 4
+
+
+@pytest.mark.usefixtures("compiling")
+def test_a_trainer_begins_another_run_without_compiling_anew() -> None:
+    """What the compiler notes in the tensors of a model is not taken for a change of the model."""
+    run = two_experts(compile=True, fold_batchnorm=True)
+    trainer = train_to(GeneralistTrainer(run, tiny_dataset()), run.epochs)
+    n_compiled = counters["stats"]["unique_graphs"]
+    assert n_compiled > 0
+    other = dataclasses.replace(run, seed=1)
+    assert trainer.begin_anew(other)
+    train_to(trainer, run.epochs)
+    assert counters["stats"]["unique_graphs"] == n_compiled
+    new = train_to(GeneralistTrainer(other, tiny_dataset()), run.epochs)
+    assert same_bits(trainer.averages(), new.averages())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from generalist_core.config import SGD, Adam, AdamW, Optimizer, RMSprop
-from generalist_core.training.optimizers import build_optimizer
+from generalist_core.training.optimizers import build_optimizer, decay_weights, load_optimizer
 
 
 def sgd(config: SGD, p: float, gradient: float, state: dict[str, float]) -> float:
@@ -74,3 +74,45 @@ def test_updates_are_the_textbooks(update: Any, config: Optimizer) -> None:
     for found in trajectory(config):
         p = update(config, p, p + 1, state)
         assert found == pytest.approx(p, rel=1e-9)
+
+
+def stepped(config: Optimizer, n_steps: int, *, by_tensor: bool = False) -> nn.Parameter:
+    """A parameter after steps, the weight decay of which may be made by a tensor."""
+    parameters = [nn.Parameter(torch.tensor([2.0, -1.0]).double()), nn.Parameter(torch.ones(1))]
+    optimizer = build_optimizer(config, parameters)
+    for _ in range(n_steps):
+        parameters[0].grad = parameters[0].detach() - 1
+        if by_tensor:
+            optimizer.param_groups[0]["weight_decay"] = 0.0
+            decay_weights(optimizer, torch.tensor(config.lr), torch.tensor(config.weight_decay))
+        optimizer.step()
+    assert parameters[1].item() == 1.0, "without a gradient nothing decays"
+    return parameters[0]
+
+
+@pytest.mark.parametrize("config", [config for _, config in CASES], ids=str)
+def test_weights_decay_by_a_tensor_as_by_a_number(config: Optimizer) -> None:
+    torch.testing.assert_close(
+        stepped(config, 4, by_tensor=True), stepped(config, 4), rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize("config", [config for _, config in CASES[1:]], ids=str)
+def test_a_state_is_loaded_into_the_tensors_that_are_there(config: Optimizer) -> None:
+    optimizers = []
+    for n_steps in (2, 3):
+        parameter = nn.Parameter(torch.tensor([2.0]))
+        optimizers.append(build_optimizer(config, [parameter]))
+        for _ in range(n_steps):
+            parameter.grad = parameter.detach().clone()
+            optimizers[-1].step()
+    source, target = optimizers
+    (held,) = target.state.values()
+    places = {name: value.data_ptr() for name, value in held.items()}
+    load_optimizer(target, source.state_dict())
+    (loaded,) = target.state.values()
+    (expected,) = source.state.values()
+    assert {name: value.data_ptr() for name, value in loaded.items()} == places
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+    assert all(value.data_ptr() != expected[name].data_ptr() for name, value in loaded.items())

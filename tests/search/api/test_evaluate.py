@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from generalist_core.config import ModelConfig
+from generalist_core.evaluation.suite import SuiteEvaluation
 from generalist_core.models.build import build_model
 from generalist_core.validation import InvalidConfigError
 from search.api.saved_models import load_model
@@ -47,6 +48,19 @@ def test_progress_is_stored_and_continued(saved: Path, capsys: pytest.CaptureFix
     assert outputs[0] == outputs[1]
     assert main(["evaluate", str(saved), *DATA, "--attacks", "fgsm", *out]) == 2
     assert "stored evaluation must be of this model, data and suite" in capsys.readouterr().err
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_told(
+    saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def advance(self: SuiteEvaluation) -> None:
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(SuiteEvaluation, "advance", advance)
+    assert main(["evaluate", str(saved), *DATA, *ATTACKS]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "250 images do not." in said
+    assert "such as --attack-batch-size 125." in said
 
 
 def test_a_whole_module_is_code_and_needs_trust(
