@@ -44,12 +44,12 @@ from generalist_core.config.presets import short
 from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.device import resolve_device
+from generalist_core.recording.steps import distance
 from generalist_core.training.averaging import Weights
-from generalist_core.training.recording import distance
+from generalist_core.training.spare import SpareTrainer
 from generalist_core.training.trainer import GeneralistTrainer
 from search.files import write_json
 from search.folders import SweepFolder, TrialFolder
-from search.running.spare import SpareTrainer
 from search.running.trial import read_metrics
 
 FASTEST = "bfloat16, compiled, graph"

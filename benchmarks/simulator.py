@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from generalist_core.attacks.cost import FORWARD
 from generalist_core.config import (
     MART,
     PGD,
@@ -35,7 +36,7 @@ from generalist_core.config.mixing import GLOBAL, Released
 from generalist_core.data.splits import Dataset, Split
 from generalist_core.randomness import derive_seed
 from generalist_core.training.abstract_trainer import AbstractTrainer
-from generalist_core.training.cost import FORWARD, evaluation_cost, update_cost
+from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.training.experts import Expert
 from generalist_core.training.warmup_keys import Origin
 

@@ -26,6 +26,7 @@ ORDER = (
     "generalist_core.user_code",
     "generalist_core.models",
     "generalist_core.attacks",
+    "generalist_core.recording",
     "generalist_core.training",
     "generalist_core.evaluation",
     "spaces",

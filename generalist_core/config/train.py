@@ -186,7 +186,7 @@ class TrainConfig:
     for BatchNorm, whose statistics are then those of a part. `compile` lets torch compile the
     forwards of training and of the attack, which takes time at the start and changes rounding. With
     `cuda_graph` a GPU records a step of all experts once and replays it, see
-    `generalist_core.training.recording`; what cannot be recorded runs as it is.
+    `generalist_core.recording.steps`; what cannot be recorded runs as it is.
 
     What is constant within an epoch (the mixing ratio, and schedules without `per_step`) has its
     value at the `start` of the epoch, or at its `end`: as in the official code, which numbers

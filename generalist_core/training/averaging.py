@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from generalist_core.config import MixingConfig
 from generalist_core.models.state import averaged_tensors, recompute_derived
+from generalist_core.recording.numbers import Number
 
 Weights = list[Tensor]
 """The tensors of a model that are averaged, see `generalist_core.models.state`."""
-
-Number = float | Tensor
-"""A factor; as a tensor, (), a recorded step reads it anew at each replay."""
 
 
 def weights_of(model: nn.Module) -> Weights:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from generalist_core.attacks.cost import FORWARD
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import Logits, perturb
 from generalist_core.attacks.laws import require_numbers
@@ -19,7 +20,6 @@ from generalist_core.device import full_precision, resolve_precision
 from generalist_core.models.folding import Folded, folded, up_to_date
 from generalist_core.randomness import GeneratorNoise, Noise, generator
 from generalist_core.training.averaging import Weights, overwrite
-from generalist_core.training.cost import FORWARD
 from generalist_core.training.forward import forward_of
 
 Craft = Callable[[Attack, Counted, Tensor, Tensor, Noise], Tensor]

@@ -29,7 +29,8 @@ from generalist_core.models.state import BufferPlaces, copied, load_state, moved
 from generalist_core.models.state_check import freeze, require_sound_state, require_trainable
 from generalist_core.models.weights import load_initial
 from generalist_core.randomness import Noise, derive_seed, global_seed, noise_of_parts
-from generalist_core.training.averaging import Average, Number, mix, names_of, overwrite, weights_of
+from generalist_core.recording.numbers import Number, live_numbers, with_live
+from generalist_core.training.averaging import Average, mix, names_of, overwrite, weights_of
 from generalist_core.training.forward import forwards_of
 from generalist_core.training.losses import training_loss
 from generalist_core.training.optimizers import (
@@ -38,7 +39,6 @@ from generalist_core.training.optimizers import (
     fixed_settings,
     load_optimizer,
 )
-from generalist_core.training.step_numbers import live_numbers, with_live
 from generalist_core.validation import InvalidConfigError
 
 if TYPE_CHECKING:

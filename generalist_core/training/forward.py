@@ -18,7 +18,7 @@ from generalist_core.device import training_precision
 from generalist_core.models.build import Shape
 from generalist_core.models.folding import Folded, fold, folded, refreshed
 from generalist_core.models.forms import FormOf, is_same_function, trial_images, tried_once
-from generalist_core.training.recording import why_not_recorded
+from generalist_core.recording.steps import why_not_recorded
 
 TOLERANCES: dict[Precision, float] = {
     "float64": 1e-8,

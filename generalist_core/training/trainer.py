@@ -24,13 +24,9 @@ from generalist_core.fingerprints import images_digest, model_fingerprint, split
 from generalist_core.models.build import ModelFactory
 from generalist_core.models.state import fix_averaged, moved, state_of
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
-from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
-from generalist_core.training.averaging import Average, Number, Weights, all_finite, mix, named
-from generalist_core.training.cost import update_cost
-from generalist_core.training.evaluator import Evaluator, Judgement
-from generalist_core.training.experts import Expert, initial_model
-from generalist_core.training.recorded_attacks import RecordedAttacks
-from generalist_core.training.recording import (
+from generalist_core.recording.attacks import RecordedAttacks
+from generalist_core.recording.numbers import Number, StepNumbers, of_expert
+from generalist_core.recording.steps import (
     Record,
     RecordedStep,
     Recordings,
@@ -38,7 +34,11 @@ from generalist_core.training.recording import (
     side_by_side,
     why_not_recorded,
 )
-from generalist_core.training.step_numbers import StepNumbers, of_expert
+from generalist_core.training.abstract_trainer import AbstractTrainer, Metrics
+from generalist_core.training.averaging import Average, Weights, all_finite, mix, named
+from generalist_core.training.cost import update_cost
+from generalist_core.training.evaluator import Evaluator, Judgement
+from generalist_core.training.experts import Expert, initial_model
 from generalist_core.training.warmup_keys import (
     Origin,
     contribution_weights,

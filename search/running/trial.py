@@ -22,6 +22,7 @@ from generalist_core.data.datasets import load_dataset
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
 from generalist_core.training.evaluator import OperatingPoint
+from generalist_core.training.spare import SpareTrainer
 from generalist_core.training.trainer import GeneralistTrainer, Metrics
 from generalist_core.validation import InvalidConfigError
 from search.errors import SweepFolderError
@@ -35,7 +36,6 @@ from search.files import (
 )
 from search.folders import TrialFolder
 from search.front.points import point_to_dict
-from search.running.spare import SpareTrainer
 from search.running.warmups import Warmups, WarmupStore, share_warmups
 
 log = logging.getLogger(__name__)

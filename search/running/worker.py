@@ -15,13 +15,13 @@ import torch
 from generalist_core.config import TrainConfig
 from generalist_core.data.splits import Dataset
 from generalist_core.models.build import ModelFactory
+from generalist_core.training.spare import SpareTrainer
 from generalist_core.training.trainer import Metrics
 from search.config import Limits, WarmupConfig
 from search.files import write_sealed_json
 from search.folders import TrialFolder
 from search.front.points import point_to_dict, points_from_dicts
 from search.running.session import folder_in_place
-from search.running.spare import SpareTrainer
 from search.running.trial import POLL_S, TrialRun, read_metrics
 from search.running.warmups import open_store
 from search.running.watchdog import Heartbeat, has_ended_itself, watched

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from generalist_core.attacks.cost import attack_cost
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import (
     MART,
@@ -23,7 +24,7 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.config.codec import from_json, replace_at, to_json
-from generalist_core.training.cost import attack_cost, evaluation_cost, update_cost
+from generalist_core.training.cost import evaluation_cost, update_cost
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import warmup_keys
 from generalist_core.user_code import pinned

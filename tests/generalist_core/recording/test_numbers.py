@@ -18,7 +18,7 @@ from generalist_core.config import (
     MultiTargeted,
     SeveralAttacks,
 )
-from generalist_core.training.step_numbers import (
+from generalist_core.recording.numbers import (
     StepNumbers,
     live_numbers,
     of_expert,

@@ -26,8 +26,8 @@ from generalist_core.config import (
     TrainConfig,
 )
 from generalist_core.randomness import GeneratorNoise
+from generalist_core.recording.steps import HeldNoise, Replay, side_by_side, why_not_recorded
 from generalist_core.training import trainer as trainer_module
-from generalist_core.training.recording import HeldNoise, Replay, side_by_side, why_not_recorded
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import adopt_warmup, train_warmup, warmup_state
 from tests.helpers.problems import (

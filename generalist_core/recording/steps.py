@@ -18,8 +18,7 @@ from torch import Tensor
 from generalist_core.config import CustomAttack, CustomLoss, RMSprop, SeveralAttacks, TrainConfig
 from generalist_core.config.attacks import DRAWN
 from generalist_core.randomness import Noise
-from generalist_core.training.averaging import Number
-from generalist_core.training.step_numbers import StepNumbers
+from generalist_core.recording.numbers import Number, StepNumbers
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from generalist_core.training.averaging import Number
+Number = float | Tensor
+"""A factor; as a tensor, (), a recorded step reads it anew at each replay."""
 
 Part = TypeVar("Part")
 

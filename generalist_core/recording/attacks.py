@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from generalist_core.attacks.cost import attack_cost
 from generalist_core.attacks.counting import Counted
 from generalist_core.attacks.gradient import Logits, perturb
 from generalist_core.config import FGSM, PGD, Attack
 from generalist_core.randomness import Noise
-from generalist_core.training.averaging import Number
-from generalist_core.training.cost import attack_cost
-from generalist_core.training.recording import Record, RecordedStep, Recordings
-from generalist_core.training.step_numbers import StepNumbers
+from generalist_core.recording.numbers import Number, StepNumbers
+from generalist_core.recording.steps import Record, RecordedStep, Recordings
 
 NO_NUMBERS = StepNumbers(first=0, columns={})
 

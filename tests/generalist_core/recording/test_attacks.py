@@ -11,11 +11,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, MultiTargeted, NamedAttack
+from generalist_core.recording.attacks import RecordedAttacks
+from generalist_core.recording.steps import Replay, recorded_on_gpu
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import Craft, Evaluator, Judgement
-from generalist_core.training.recorded_attacks import RecordedAttacks
-from generalist_core.training.recording import Replay, recorded_on_gpu
 from tests.helpers.problems import RADII, tiny_split
 
 N_IMAGES, BATCH = 60, 8

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from generalist_core.training.spare import SpareTrainer
 from generalist_core.training.trainer import GeneralistTrainer
 from search.config import Limits
 from search.files import read_sealed_json
 from search.folders import TrialFolder
-from search.running.spare import SpareTrainer
 from search.running.worker import Worker
 from tests.helpers.problems import start, tiny_dataset, train_to, two_experts
 
