@@ -41,6 +41,10 @@ that of the rounding. A step that reads a stale tensor is wrong by more.
 """
 
 
+Step = Callable[[int, Tensor, Tensor, Sequence[Noise]], Tensor]
+"""A step of an epoch by its number, on images (n, c, h, w) with labels (n,); returns the losses."""
+
+
 class StepFunction(Protocol):
     """A step of an epoch, on images (n, c, h, w), labels (n,), noises and numbers by name.
 
@@ -212,6 +216,33 @@ class Recordings:
         while len(self.kept) > N_KEPT:
             del self.kept[next(iter(self.kept))]
         return self.kept[form]
+
+    def replaying(
+        self,
+        do: StepFunction,
+        numbers: StepNumbers,
+        form: Hashable,
+        *,
+        device: torch.device,
+        tensors: Callable[[], list[Tensor]],
+        record: Record,
+    ) -> Step:
+        """The steps with these numbers, recorded; `form` tells them from other functions."""
+        known: dict[Hashable, RecordedStep] = {}
+        table = numbers.table(device)
+
+        def step(number: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
+            batch = (x.shape, x.stride(), x.dtype, y.shape, y.dtype)
+            if batch not in known:
+                known[batch] = self.of(
+                    (form, numbers.names, batch),
+                    lambda: RecordedStep(
+                        do, x, y, len(noises), numbers, tensors=tensors, record=record
+                    ),
+                )
+            return known[batch](number, x, y, noises, table[number - numbers.first])
+
+        return step
 
     @property
     def replays(self) -> bool:

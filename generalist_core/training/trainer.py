@@ -7,7 +7,7 @@ import copy
 import functools
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from generalist_core.recording.attacks import RecordedAttacks
 from generalist_core.recording.numbers import Number, StepNumbers, of_expert
 from generalist_core.recording.steps import (
     Record,
-    RecordedStep,
     Recordings,
+    Step,
     recorded_on_gpu,
     side_by_side,
     why_not_recorded,
@@ -336,38 +336,25 @@ class GeneralistTrainer(AbstractTrainer):
             columns[f"{expert.config.name}/weight"] = [weight] * n
         return StepNumbers(first=steps.start, columns=columns)
 
-    def _step_with(
-        self, numbers: StepNumbers, experts: Sequence[Expert]
-    ) -> Callable[[int, Tensor, Tensor, Sequence[Noise]], Tensor]:
-        """A step of these experts, of which the number, batch and noises are missing; recorded."""
+    def _step_with(self, numbers: StepNumbers, experts: Sequence[Expert]) -> Step:
+        """A step of these experts, recorded if it can be."""
         update = functools.partial(self._update, experts)
         if self._why_not_recorded is not None:
-
-            def as_it_is(step: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
-                return update(step, x, y, noises, numbers.at(step))
-
-            return as_it_is
+            return lambda step, x, y, noises: update(step, x, y, noises, numbers.at(step))
 
         def tensors() -> list[Tensor]:
             learner = [] if self._global is None else self._global.weights
             return [tensor for expert in experts for tensor in expert.tensors] + learner
 
-        def recorded(x: Tensor, y: Tensor) -> RecordedStep:
-            return RecordedStep(
-                update, x, y, len(experts), numbers, tensors=tensors, record=self.record
-            )
-
-        form = (self._global is None, numbers.names, *(expert.form for expert in experts))
-        table, known = numbers.table(self.device), dict[Hashable, RecordedStep]()
-
-        def do(step: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
-            batch = (x.shape, x.stride(), x.dtype, y.shape, y.dtype)
-            if batch not in known:
-                begin = functools.partial(recorded, x, y)
-                known[batch] = self._recordings.of((form, batch), begin)
-            return known[batch](step, x, y, noises, table[step - numbers.first])
-
-        return do
+        phase = (self._global is None, self.config.mixing.source)
+        return self._recordings.replaying(
+            update,
+            numbers,
+            (phase, *(expert.form for expert in experts)),
+            device=self.device,
+            tensors=tensors,
+            record=self.record,
+        )
 
     def _update(
         self,

@@ -35,6 +35,7 @@ from tests.helpers.problems import (
     largest_difference,
     linear_net,
     noise,
+    ratio,
     same_bits,
     start,
     synced,
@@ -234,10 +235,11 @@ def rescaled(expert: ExpertConfig) -> ExpertConfig:
 def test_what_is_fixed_in_a_recording_is_recorded_anew(recorder: Recorder) -> None:
     config = long(two_experts())
     other = with_expert(config, "robust", attack=PGD(epsilon=0.1, steps=3))
+    averages = dataclasses.replace(config, mixing=ratio(0.3, source="averages"))
     trainer = recording(recorder, config)
     train_to(trainer, config.epochs)
     n_recorded = recorder.n_recorded
-    for run, n_more in ((other, 2), (config, 0), (other, 0)):
+    for run, n_more in ((other, 2), (config, 0), (averages, 2), (other, 0)):
         assert trainer.begin_anew(dataclasses.replace(run, cuda_graph=True))
         train_to(trainer, config.epochs)
         n_recorded += n_more
