@@ -231,7 +231,7 @@ def measure(
     repeats: int,
 ) -> dict[str, Any]:
     """Agreement, then medians of interleaved repeats; the first round is not counted."""
-    torch.compiler.reset()  # it compiles eight forwards and leaves further ones as they are
+    torch.compiler.reset()  # the forwards of other models are of no use
     model = build_model(config, 10, shape, seed=0)
     x, y = torch.rand(batch, *shape), torch.randint(10, (batch,))
     agreed = agreement(model, x[:4], y[:4], variants)

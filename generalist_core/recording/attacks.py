@@ -16,6 +16,9 @@ from generalist_core.randomness import Noise
 from generalist_core.recording.numbers import Number, StepNumbers
 from generalist_core.recording.steps import Record, RecordedStep, Recordings
 
+MOST = 64
+"""Far more than the attacks of a run and the sizes of its batches."""
+
 NO_NUMBERS = StepNumbers(first=0, columns={})
 
 
@@ -27,7 +30,7 @@ class RecordedAttacks:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.recordings = Recordings()
+        self.recordings = Recordings(most=MOST)
 
     def __call__(
         self, attack: Attack, logits_of: Counted, x: Tensor, y: Tensor, noise: Noise
@@ -35,8 +38,7 @@ class RecordedAttacks:
         """The adversarial images of `x`; they are counted where the model is not asked again."""
         if not isinstance(attack, FGSM | PGD):
             return perturb(attack, logits_of, x, y, noise)
-        precision = torch.get_float32_matmul_precision()
-        form = (attack, precision, x.shape, x.stride(), x.dtype, y.dtype)
+        form = (attack, x.shape, x.stride(), x.dtype, y.dtype)
         begin = functools.partial(self._begun, attack, logits_of.logits_of, x, y)
         step = self.recordings.of(form, begin)
         (made,) = step.tensors()

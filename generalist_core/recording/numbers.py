@@ -22,6 +22,9 @@ Part = TypeVar("Part")
 LIVE = ("epsilon", "relative_step_size", "noise_scale", "beta")
 """The fields of attacks and losses that only enter sums and products, and decide nothing."""
 
+LEFT_OUT = ("weight", "weight_decay")
+"""The numbers without which a step does less if they are zero."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepNumbers:
@@ -32,8 +35,12 @@ class StepNumbers:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that are not zero throughout: steps leave out what has no weight."""
-        return tuple(name for name, column in self.columns.items() if any(column))
+        """Those that a recording reads: steps leave out weights and decays that are always zero."""
+        return tuple(
+            name
+            for name, column in self.columns.items()
+            if any(column) or name.rpartition("/")[2] not in LEFT_OUT
+        )
 
     def at(self, step: int) -> dict[str, float]:
         """Those of one step, by name."""
@@ -41,7 +48,7 @@ class StepNumbers:
 
     def held_in(self, values: Tensor) -> dict[str, Number]:
         """All by name, those of `names` as the elements of a tensor, (n_names,)."""
-        return {**dict.fromkeys(self.columns, 0.0), **dict(zip(self.names, values, strict=True))}
+        return dict.fromkeys(self.columns, 0.0) | dict(zip(self.names, values, strict=True))
 
     def table(self, device: torch.device) -> Tensor:
         """Those of `names`, a row for each step; in float32, in which optimizers read a rate."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,9 +27,6 @@ Replay = Callable[[], Tensor]
 """Does again what was recorded; its result is overwritten by the next replay."""
 
 Record = Callable[[Callable[[], Tensor]], Replay]
-
-N_KEPT = 8
-"""How many recordings a trainer keeps: warm-ups and co-training of a few settings."""
 
 N_EAGER = 3
 """Steps before the recording, in which torch and its compiler allocate what they keep."""
@@ -146,8 +144,8 @@ class RecordedStep:
 
     @property
     def has_moved(self) -> bool:
-        """Whether a tensor is not where it was recorded. Within an epoch they stay."""
-        return self.replay is not None and self.places != places_of(self.tensors())
+        """Whether a tensor is not where the last step was to find it. Within an epoch they stay."""
+        return self.why_not is None and self.places != places_of(self.tensors())
 
     def __call__(
         self,
@@ -164,8 +162,12 @@ class RecordedStep:
         for held, noise in zip(self.noises, noises, strict=True):
             held.refill(noise)
         self.n_steps += 1
-        if self.why_not is not None or self.n_steps <= N_EAGER:
+        if self.why_not is not None:
             return self._body(step)
+        if self.n_steps <= N_EAGER:
+            losses = self._body(step)
+            self.places = places_of(self.tensors())
+            return losses
         if self.replay is None:
             return self._recorded(step)
         return self.replay().clone()
@@ -204,16 +206,17 @@ class RecordedStep:
 
 
 class Recordings:
-    """Recorded steps by their form; of many forms the latest are kept."""
+    """Recorded steps by their form; of many forms the latest are kept, at most so many."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.kept: dict[Hashable, RecordedStep] = {}
 
     def of(self, form: Hashable, begin: Callable[[], RecordedStep]) -> RecordedStep:
         """The step of that form, which begins anew if a tensor is no longer in its place."""
         step = self.kept.pop(form, None)
         self.kept[form] = begin() if step is None or step.has_moved else step
-        while len(self.kept) > N_KEPT:
+        while len(self.kept) > self.most:
             del self.kept[next(iter(self.kept))]
         return self.kept[form]
 
@@ -271,10 +274,14 @@ def random_state() -> Tensor:
 
 
 def recorded_on_gpu(function: Callable[[], Tensor]) -> Replay:
-    """The function as a CUDA graph, which allocates in a memory of its own."""
+    """The function as a CUDA graph.
+
+    All that live have one memory: what a replay keeps lies outside it, and no two run at a time.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_memory_of_recordings()):
+    with torch.cuda.graph(graph, pool=next((live.pool() for live in _GRAPHS), None)):
         result = function()
+    _GRAPHS.add(graph)
 
     def replay() -> Tensor:
         graph.replay()
@@ -283,10 +290,13 @@ def recorded_on_gpu(function: Callable[[], Tensor]) -> Replay:
     return replay
 
 
+_GRAPHS: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
+
+
 @functools.cache
-def _memory_of_recordings() -> Any:
-    """One memory for all: what a replay keeps lies outside it, and no two run at the same time."""
-    return torch.cuda.graph_pool_handle()
+def _side_stream(device: int, _index: int) -> torch.cuda.Stream:
+    """The same for all recordings, as torch keeps memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def side_by_side(tasks: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
@@ -294,7 +304,8 @@ def side_by_side(tasks: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
     if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
         return [task() for task in tasks]
     main, results = torch.cuda.current_stream(), []
-    streams = [torch.cuda.Stream() for _ in tasks[1:]]  # type: ignore[no-untyped-call]
+    device = torch.cuda.current_device()
+    streams = [_side_stream(device, index) for index in range(1, len(tasks))]
     for task, stream in zip(tasks[1:], streams, strict=True):
         stream.wait_stream(main)
         with torch.cuda.stream(stream):

@@ -101,6 +101,7 @@ class Expert:
         """Begin another run, whose model begins with `state`; all tensors keep their places."""
         before = fixed_settings(self.config.optimizer)
         self._begin(config, mixing)
+        self._buffers.restore()  # a step may have been cut off
         load_state(self.model, state)
         fresh = build_optimizer(self.config.optimizer, self.model.parameters())
         if before == fixed_settings(self.config.optimizer):
@@ -272,9 +273,10 @@ class Expert:
             for value in state.values():
                 value.zero_()
 
-    def rest(self) -> None:
-        """Make no further step: what the optimizer keeps is only of use to another run."""
-        self._put_aside.update(self.optimizer.state)
+    def rest(self, *, keeps_places: bool) -> None:
+        """Make no further step: what the optimizer keeps can only be of use to another run."""
+        if keeps_places:
+            self._put_aside.update(self.optimizer.state)
         self.optimizer.state.clear()
 
     def overwrite(self, weights: Sequence[Tensor]) -> None:

@@ -47,10 +47,11 @@ def decay_weights(optimizer: torch.optim.Optimizer, lr: Tensor, weight_decay: Te
     """
     for group in optimizer.param_groups:
         trained = [tensor for tensor in group["params"] if tensor.grad is not None]
-        if isinstance(optimizer, torch.optim.AdamW):
-            torch._foreach_mul_(trained, 1 - lr * weight_decay)
+        is_decoupled = isinstance(optimizer, torch.optim.AdamW)
+        decays = torch._foreach_mul(trained, lr * weight_decay if is_decoupled else weight_decay)
+        if is_decoupled:
+            torch._foreach_sub_(trained, decays)
         else:
-            decays = torch._foreach_mul(trained, weight_decay)
             torch._foreach_add_([tensor.grad for tensor in trained], decays)
 
 

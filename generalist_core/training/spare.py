@@ -6,6 +6,8 @@ nothing to save, and every trial has a trainer of its own.
 
 from __future__ import annotations
 
+import gc
+
 from generalist_core.config import TrainConfig
 from generalist_core.training.trainer import GeneralistTrainer
 
@@ -21,10 +23,15 @@ class SpareTrainer:
         self._trainer = trainer if trainer.replays else None
 
     def drop(self) -> None:
-        """Free its memory."""
+        """Free its memory; recordings refer to the trainer that keeps them."""
         self._trainer = None
+        gc.collect()
 
     def take(self, config: TrainConfig) -> GeneralistTrainer | None:
         """The trainer, at the beginning of a run; None if there is none that can do this run."""
+        if self._trainer is None:
+            return None
+        if not self._trainer.begin_anew(config):
+            self.drop()
         trainer, self._trainer = self._trainer, None
-        return trainer if trainer is not None and trainer.begin_anew(config) else None
+        return trainer

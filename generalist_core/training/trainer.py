@@ -22,7 +22,7 @@ from generalist_core.data.splits import Batch, Dataset, n_batches, train_batches
 from generalist_core.device import resolve_device, resolve_precision, training_precision
 from generalist_core.fingerprints import images_digest, model_fingerprint, split_fingerprint
 from generalist_core.models.build import ModelFactory
-from generalist_core.models.state import fix_averaged, moved, state_of
+from generalist_core.models.state import fix_averaged, load_state, moved, state_of
 from generalist_core.randomness import GeneratorNoise, Noise, derive_seed, generator, global_seed
 from generalist_core.recording.attacks import RecordedAttacks
 from generalist_core.recording.numbers import Number, StepNumbers, of_expert
@@ -52,6 +52,9 @@ __all__ = ["DivergedError", "GeneralistTrainer", "Metrics"]
 
 
 log = logging.getLogger(__name__)
+
+N_RECORDINGS = 8
+"""How many recorded steps are kept: warm-ups and co-training of a few settings."""
 
 
 class DivergedError(ArithmeticError):
@@ -104,8 +107,8 @@ class GeneralistTrainer(AbstractTrainer):
             fold_batchnorm=config.fold_batchnorm,
             craft=RecordedAttacks(self.record) if replays else perturb,
         )
-        self._learner: Average | None = None
-        self._recordings = Recordings()
+        self._learner = Average(experts[0].weights, config.mixing)
+        self._recordings = Recordings(most=N_RECORDINGS)
         self._begin(config, experts)
 
     def _initial(self, config: TrainConfig) -> nn.Module:
@@ -134,7 +137,7 @@ class GeneralistTrainer(AbstractTrainer):
         if the run needs other models or batches, or these models hold more than their tensors.
         """
         config = pinned(config, has_model=self._factory is not None)
-        if machine_of(config) != machine_of(self.config):
+        if self._machine(config) != self._machine(self.config):
             return False
         initial = self._initial(config)
         state = state_of(initial)
@@ -145,9 +148,19 @@ class GeneralistTrainer(AbstractTrainer):
         models += [expert.model for expert in self.experts]
         if None in (found := set(map(model_fingerprint, models))) or len(found) > 1:
             return False
+        load_state(self.evaluator.model, state)
         self.evaluator.config, self.evaluator.seed = config.evaluation, config.seed
         self._begin(config, self.experts)
         return True
+
+    def _machine(self, config: TrainConfig) -> tuple[object, ...]:
+        """What must be equal for models, batches, and what is compiled and recorded to be so."""
+        experts = [(expert.name, expert.attack is None) for expert in config.experts]
+        precisions = (config.precision, config.evaluation.precision)
+        sizes = (config.batch_size, config.n_accumulations, config.device, config.data)
+        forms = (config.fold_batchnorm, config.channels_last, config.compile, config.cuda_graph)
+        is_recorded = why_not_recorded(config, self.device) is None
+        return (config.model, is_recorded, experts, *precisions, *sizes, *forms)
 
     @property
     def origin(self) -> Origin:
@@ -291,7 +304,7 @@ class GeneralistTrainer(AbstractTrainer):
         for expert in experts:
             expert.begin_epoch()
         syncs = synced and self.config.sync.at == "every_step"
-        n_known = 1 if syncs else self._n_batches  # a sync may restart the averages
+        n_known = 1 if syncs and self.config.sync.restart_averages else self._n_batches
         cost = sum(update_cost(expert.config) for expert in experts)
         losses, batches = [], self.batches(epoch) if batches is None else batches
         noises = noises or [self._noise(expert) for expert in experts]
@@ -401,13 +414,11 @@ class GeneralistTrainer(AbstractTrainer):
             if expert.config.name in self.discarded:
                 expert.restart(learner)
             if expert.config.rests:
-                expert.rest()
+                expert.rest(keeps_places=self._why_not_recorded is None)
         self._global = learner
 
     def _learner_of(self, weights: Weights) -> Average:
         """The average that is the global learner, which stays in its place from run to run."""
-        if self._learner is None:
-            self._learner = Average(weights, self.config.mixing)
         self._learner.config = self.config.mixing
         self._learner.restart(weights)
         return self._learner
@@ -439,14 +450,6 @@ class GeneralistTrainer(AbstractTrainer):
         """One stream per expert and epoch, so that none depends on another's history."""
         purpose = ("noise", expert.epoch, expert.config.name)
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
-
-
-def machine_of(config: TrainConfig) -> tuple[object, ...]:
-    """What must be equal for the models, the batches and what is compiled of two runs to be so."""
-    experts = [(expert.name, expert.attack is None) for expert in config.experts]
-    sizes = (config.batch_size, config.n_accumulations, config.device, config.data)
-    forms = (config.fold_batchnorm, config.channels_last, config.compile, config.cuda_graph)
-    return (config.model, config.precision, config.evaluation.precision, experts, *sizes, *forms)
 
 
 def _checked(experts: Sequence[Expert], losses: list[float]) -> list[float]:

@@ -59,7 +59,8 @@ def evaluate_resumably(
     except torch.OutOfMemoryError as error:
         raise EvaluationError(
             f"A batch must fit in the GPU's memory, but {evaluation.size} images do not. Attack "
-            f"fewer at a time, such as --attack-batch-size {max(1, evaluation.size // 2)}. {error}"
+            f"fewer at a time, such as --attack-batch-size {max(1, evaluation.size // 2)}; what is "
+            f"stored goes on at its own size only. {error}"
         ) from error
 
 

@@ -47,6 +47,7 @@ def run_locally(searcher: Searcher, sweep: Sweep, *, raises: bool) -> None:
             worker.begin(folder, with_release_ratio(proposal.config, proposal.mixing_ratio))
             _train(searcher, proposal, worker, deadline)
     worker.close()
+    worker.spare.drop()
 
 
 def _train(searcher: Searcher, proposal: Proposal, worker: Worker, deadline: float) -> None:

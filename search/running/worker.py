@@ -153,6 +153,7 @@ class Worker:
         failure = classify(error)
         may = self.limits.may_accumulate and self.asked.n_accumulations < self.asked.batch_size
         if failure.kind == "out-of-memory" and may and not self.has_accumulated:
+            traceback.clear_frames(error.__traceback__)  # they hold what is to be freed
             return self._again_with_less_memory()
         return self._failure_result(failure, traceback.format_exc())
 

@@ -89,6 +89,14 @@ def test_each_attack_has_a_recording_of_its_own() -> None:
     assert traces.n_recorded == 4
 
 
+def test_the_recordings_of_many_attacks_are_all_kept() -> None:
+    attacks = [PGD(epsilon=0.1 + 0.01 * n, steps=2) for n in range(6)]
+    traces = Traces()
+    found = judged(RecordedAttacks(traces), *attacks)
+    assert found == judged(perturb, *attacks)
+    assert traces.n_recorded == 2 * len(attacks)
+
+
 def test_attacks_that_spare_images_are_not_recorded() -> None:
     targeted, traces = MultiTargeted(epsilon=0.1, steps=3), Traces()
     found = judged(RecordedAttacks(traces), targeted)

@@ -31,7 +31,8 @@ NUMBERS = StepNumbers(
     columns={
         "natural/lr": [0.0, 0.5],
         "natural/weight": [0.0, 0.0],
-        "robust/lr": [0.25, 1.0],
+        "natural/weight_decay": [0.0, 0.0],
+        "robust/lr": [0.0, 0.0],
         "global": [0.125, 0.125],
     },
 )
@@ -53,15 +54,16 @@ LIVE: dict[Any, set[str]] = {
 }
 
 
-def test_a_step_has_its_row_of_what_is_not_always_zero() -> None:
+def test_a_step_has_its_row_without_weights_and_decays_that_are_zero() -> None:
     assert NUMBERS.names == ("natural/lr", "robust/lr", "global")
     assert NUMBERS.at(4) == {
         "natural/lr": 0.5,
         "natural/weight": 0.0,
-        "robust/lr": 1.0,
+        "natural/weight_decay": 0.0,
+        "robust/lr": 0.0,
         "global": 0.125,
     }
-    assert NUMBERS.table(CPU).tolist() == [[0.0, 0.25, 0.125], [0.5, 1.0, 0.125]]
+    assert NUMBERS.table(CPU).tolist() == [[0.0, 0.0, 0.125], [0.5, 0.0, 0.125]]
 
 
 def test_what_is_held_in_a_tensor_follows_it() -> None:
@@ -74,7 +76,11 @@ def test_what_is_held_in_a_tensor_follows_it() -> None:
 
 
 def test_an_expert_finds_its_own() -> None:
-    assert of_expert(NUMBERS.at(3), "natural") == {"lr": 0.0, "weight": 0.0}
+    assert of_expert(NUMBERS.at(3), "natural") == {
+        "lr": 0.0,
+        "weight": 0.0,
+        "weight_decay": 0.0,
+    }
 
 
 @pytest.mark.parametrize("part", LIVE, ids=str)

@@ -17,11 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from generalist_core.config import (
     PGD,
     SGD,
+    AdamW,
     CustomAttack,
     CustomLoss,
     EarlierSettings,
     ExpertConfig,
     MixUp,
+    PiecewiseLinear,
     RMSprop,
     TrainConfig,
 )
@@ -190,6 +192,32 @@ def test_a_step_is_recorded_anew_when_settings_change(recorder: Recorder) -> Non
     assert recorder.n_recorded == 2
     states = [trainer.expert("robust").weights for trainer in (plain, recorded)]
     assert largest_difference(*states) < 1e-4
+
+
+def test_an_epoch_without_a_rate_is_replayed_too(recorder: Recorder) -> None:
+    """The last one of a schedule that ends at zero."""
+    falling = PiecewiseLinear(knots=(0, 1), values=(1, 0))
+    config = dataclasses.replace(long(two_experts()), epoch_progress="end")
+    for name, optimizer in (("natural", AdamW(lr=0.01)), ("robust", SGD(lr=0.05))):
+        config = with_expert(config, name, schedule=falling, optimizer=optimizer)
+    plain = train_to(start(config), config.epochs)
+    recorded = train_to(recording(recorder, config), config.epochs)
+    assert recorder.n_recorded == 2
+    assert furthest(plain, recorded) < 1e-4
+
+
+def test_a_step_begins_anew_if_the_optimizer_is_another_before_it_is_recorded(
+    recorder: Recorder,
+) -> None:
+    config = two_experts(batch_size=6)  # three steps an epoch
+    other = with_expert(config, "robust", optimizer=AdamW())
+    trainer = recording(recorder, config)
+    train_to(trainer, 1)
+    for run, n_epochs in ((other, 1), (config, 5)):
+        assert trainer.begin_anew(dataclasses.replace(run, cuda_graph=True))
+        train_to(trainer, n_epochs)
+    assert trainer.replays
+    assert furthest(train_to(start(config), 5), trainer) < 1e-4
 
 
 def test_batches_of_another_size_are_recorded_anew(recorder: Recorder) -> None:

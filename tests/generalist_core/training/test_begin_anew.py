@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from generalist_core.config import SGD, AdamW
 from tests.helpers.problems import (
@@ -52,6 +53,31 @@ def test_so_is_that_of_other_settings(name: str) -> None:
     new = train_to(start(run), 5)
     assert same_bits(train_to(trainer, 5).averages(), new.averages())
     assert same_bits(trainer.global_learner, new.global_learner)
+
+
+class Permuted(nn.Module):
+    """It reads the pixels in an order that is drawn when it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 2)
+        self.register_buffer("order", torch.randperm(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1)[:, self.order])
+        return logits
+
+
+def test_what_is_not_averaged_is_that_of_the_run_also_where_learners_are_judged() -> None:
+    def model(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        return Permuted()
+
+    run = two_experts()
+    trainer = train_to(start(dataclasses.replace(run, seed=7), model=model), run.epochs)
+    assert trainer.begin_anew(run)
+    new = train_to(start(run, model=model), run.epochs)
+    assert train_to(trainer, run.epochs).release() == new.release()
+    assert same_bits(trainer.state_dict(), new.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_told(
     assert main(["evaluate", str(saved), *DATA, *ATTACKS]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "250 images do not." in said
-    assert "such as --attack-batch-size 125." in said
+    assert "such as --attack-batch-size 125;" in said
 
 
 def test_a_whole_module_is_code_and_needs_trust(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from generalist_core.config import TrainConfig
 from generalist_core.config.codec import replace_at
 from generalist_core.models.build import ModelFactory
+from generalist_core.training.trainer import GeneralistTrainer
 from search.config import Limits, WarmupConfig
 from search.files import read_json, read_sealed_json
 from search.folders import TrialFolder
@@ -22,7 +24,7 @@ from search.front.points import points_from_dicts
 from search.running.trial import latest_epoch, read_metrics
 from search.running.worker import Worker
 from search.study.failures import Failure, classify
-from tests.helpers.problems import tiny_dataset, two_experts
+from tests.helpers.problems import start, tiny_dataset, train_to, two_experts
 from tests.helpers.tiny import begin, finish
 
 CONFIG = two_experts()
@@ -256,3 +258,61 @@ def test_a_trial_in_the_folder_of_another_ends_the_sweep_and_does_not_fail(tmp_p
     assert "must belong to this trial" in last["storage_error"]
     assert "failure" not in last
     assert files(tmp_path).checkpoint.read_bytes() == before
+
+
+@pytest.fixture
+def replaying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where steps are replays by the end of a trial."""
+    monkeypatch.setattr(GeneralistTrainer, "replays", property(lambda _: True))
+
+
+def built(monkeypatch: pytest.MonkeyPatch) -> list[GeneralistTrainer]:
+    """The trainers that are made from now on."""
+    made: list[GeneralistTrainer] = []
+    begin = GeneralistTrainer.__init__
+
+    def noted(self: GeneralistTrainer, *args: Any, **others: Any) -> None:
+        made.append(self)
+        begin(self, *args, **others)
+
+    monkeypatch.setattr(GeneralistTrainer, "__init__", noted)
+    return made
+
+
+@pytest.mark.usefixtures("replaying")
+def test_a_workers_trials_share_a_trainer_and_end_as_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = built(monkeypatch)
+    runs = [two_experts(seed=seed) for seed in range(3)]
+    runs.append(replace(runs[0], batch_size=4))
+    trainings = worker(tmp_path / "0", config=runs[0])
+    for number, run in enumerate(runs):
+        trainings.begin(tmp_path / f"{number}", run)
+        results(trainings)
+    assert len(made) == 2
+    for number, run in enumerate(runs):
+        alone = train_to(start(run), run.epochs)
+        alone.evaluate()
+        points = read_sealed_json(TrialFolder(tmp_path / f"{number}").points)["points"]
+        assert [p["accuracies"] for p in points] == [p.accuracies for p in alone.release()]
+
+
+@pytest.mark.usefixtures("replaying")
+def test_a_trial_that_needs_less_memory_does_not_keep_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error that told of it holds its trainer no longer either."""
+    learn, before = GeneralistTrainer.learn, list[weakref.ref[GeneralistTrainer]]()
+
+    def short_of_memory(self: GeneralistTrainer, *args: Any) -> list[float]:
+        if self.config.n_accumulations == 1:
+            before.append(weakref.ref(self))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert before[0]() is None
+        return learn(self, *args)
+
+    monkeypatch.setattr(GeneralistTrainer, "learn", short_of_memory)
+    limits = Limits(may_accumulate=True)
+    assert "failure" not in worker(tmp_path / "0", limits=limits).step()
+    assert len(before) == 1
