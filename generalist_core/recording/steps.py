@@ -182,12 +182,12 @@ class RecordedStep:
         tensors = self.tensors()
         self.places, drawn = places_of(tensors), random_state()
         try:
-            self.replay = self.record(self._body)
+            replay = self.record(self._body)
         except RuntimeError as error:
             self._give_up(f"{type(error).__name__}: {error}")
             return self._body(step)
         before = [tensor.clone() for tensor in tensors]
-        self.replay()
+        replay()
         replayed = [tensor.clone() for tensor in tensors]
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
@@ -198,10 +198,12 @@ class RecordedStep:
             self._give_up("the model draws random numbers")
         elif not off <= TOLERANCE * distance(before, tensors):
             self._give_up(f"its first replay was off by {off:.1e}")
+        else:
+            self.replay = replay
         return losses
 
     def _give_up(self, reason: str) -> None:
-        self.why_not, self.replay = reason, None
+        self.why_not = reason
         log.warning("The step is not recorded, since %s. It runs as it is.", reason)
 
 

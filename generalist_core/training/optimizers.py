@@ -20,9 +20,12 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
     fused = not any(tensor.is_complex() for tensor in tensors)
     match config:
         case SGD(momentum=momentum, nesterov=nesterov):
-            return torch.optim.SGD(
+            optimizer = torch.optim.SGD(
                 tensors, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=fused
             )
+            if momentum > 0:
+                optimizer.register_step_pre_hook(_begin_late_momentum)
+            return optimizer
         case AdamW(beta1=beta1, beta2=beta2):
             return torch.optim.AdamW(tensors, lr, (beta1, beta2), weight_decay=decay, fused=fused)
         case Adam(beta1=beta1, beta2=beta2):
@@ -31,6 +34,19 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
             return torch.optim.RMSprop(
                 tensors, lr, alpha, weight_decay=decay, momentum=momentum, foreach=True
             )
+
+
+@torch.no_grad()
+def _begin_late_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Give a momentum to parameters whose first gradient comes later than that of others.
+
+    Torch's fused step takes one for each parameter with a gradient, or for none.
+    """
+    if not optimizer.state:
+        return
+    for tensor in (tensor for group in optimizer.param_groups for tensor in group["params"]):
+        if tensor.grad is not None and tensor not in optimizer.state:
+            optimizer.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
 
 
 def fixed_settings(config: Optimizer) -> Optimizer:

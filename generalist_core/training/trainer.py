@@ -140,7 +140,12 @@ class GeneralistTrainer(AbstractTrainer):
         if self._machine(config) != self._machine(self.config):
             return False
         initial = self._initial(config)
-        state = state_of(initial)
+        state, before = state_of(initial), state_of(self.evaluator.model)
+        shapes, others = (
+            [(n, getattr(t, "shape", None)) for n, t in s.items()] for s in (state, before)
+        )
+        if shapes != others:
+            return False
         for expert, settings in zip(self.experts, config.experts, strict=True):
             expert.begin_anew(settings, config.mixing, state)
             expert.model.train(initial.training)

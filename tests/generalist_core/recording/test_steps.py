@@ -329,6 +329,19 @@ def test_a_step_that_python_decides_is_found_out_and_runs_as_it_is(
     assert "The step is not recorded, since its first replay was off by" in caplog.text
 
 
+def test_what_was_not_compared_is_not_replayed(recorder: Recorder) -> None:
+    """Memory may end between the recording and its check; the next run begins in this trainer."""
+
+    def short_of_memory() -> Tensor:
+        raise torch.OutOfMemoryError("planted")
+
+    trainer = recording(recorder, long(two_experts()))
+    trainer.record = lambda _: short_of_memory
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_epoch()
+    assert not trainer.replays
+
+
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted"), ValueError("ours")])
 def test_what_cannot_be_recorded_runs_as_it_is_and_is_told(
     recorder: Recorder, caplog: pytest.LogCaptureFixture, error: Exception

@@ -80,6 +80,17 @@ def test_what_is_not_averaged_is_that_of_the_run_also_where_learners_are_judged(
     assert same_bits(trainer.state_dict(), new.state_dict())
 
 
+def test_a_model_of_another_architecture_needs_a_new_trainer() -> None:
+    """As a factory may make one that draws its width."""
+    widths = iter([4, 8])
+
+    def model(n_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+        width = next(widths)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Linear(width, n_classes))
+
+    assert not start(two_experts(), model=model).begin_anew(two_experts(seed=1))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -116,3 +116,18 @@ def test_a_state_is_loaded_into_the_tensors_that_are_there(config: Optimizer) ->
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
     assert all(value.data_ptr() != expected[name].data_ptr() for name, value in loaded.items())
+
+
+@pytest.mark.parametrize("config", [config for _, config in CASES], ids=str)
+def test_a_parameter_whose_gradients_come_late_is_trained_as_if_alone(config: Optimizer) -> None:
+    first, late = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0]))
+    alone = nn.Parameter(late.detach().clone())
+    both, single = build_optimizer(config, [first, late]), build_optimizer(config, [alone])
+    for n in range(4):
+        first.grad = first.detach().clone()
+        if n >= 2:
+            late.grad, alone.grad = late.detach().clone(), alone.detach().clone()
+            single.step()
+        both.step()
+    assert torch.equal(late, alone)
+    assert late.item() != 3.0
