@@ -140,11 +140,8 @@ class GeneralistTrainer(AbstractTrainer):
         if self._machine(config) != self._machine(self.config):
             return False
         initial = self._initial(config)
-        state, before = state_of(initial), state_of(self.evaluator.model)
-        shapes, others = (
-            [(n, getattr(t, "shape", None)) for n, t in s.items()] for s in (state, before)
-        )
-        if shapes != others:
+        state = state_of(initial)
+        if _shapes_of(state) != _shapes_of(state_of(self.evaluator.model)):
             return False
         for expert, settings in zip(self.experts, config.experts, strict=True):
             expert.begin_anew(settings, config.mixing, state)
@@ -455,6 +452,10 @@ class GeneralistTrainer(AbstractTrainer):
         """One stream per expert and epoch, so that none depends on another's history."""
         purpose = ("noise", expert.epoch, expert.config.name)
         return GeneratorNoise(generator(self.device, self.config.seed, *purpose))
+
+
+def _shapes_of(state: Mapping[str, Any]) -> dict[str, object]:
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
 
 
 def _checked(experts: Sequence[Expert], losses: list[float]) -> list[float]:
