@@ -182,7 +182,8 @@ class RecordedStep:
         tensors = self.tensors()
         self.places, drawn = places_of(tensors), random_state()
         try:
-            replay = self.record(self._body)
+            with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+                replay = self.record(self._body)
         except RuntimeError as error:
             self._give_up(f"{type(error).__name__}: {error}")
             return self._body(step)
