@@ -115,8 +115,7 @@ class HeldNoise:
 class RecordedStep:
     """A step on batches of one form, recorded after `N_EAGER` steps, and used if a replay is right.
 
-    Its numbers change from step to step, but for those that are zero. `tensors` gives all that the
-    step changes, in their places.
+    Its numbers change from step to step; `tensors` gives all that it changes, in their places.
     """
 
     def __init__(
