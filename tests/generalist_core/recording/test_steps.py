@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections import Counter
@@ -27,9 +28,13 @@ from generalist_core.config import (
     RMSprop,
     TrainConfig,
 )
+from generalist_core.models.build import build_model
+from generalist_core.models.state import fix_averaged
 from generalist_core.randomness import GeneratorNoise
+from generalist_core.recording.numbers import StepNumbers
 from generalist_core.recording.steps import HeldNoise, Replay, side_by_side, why_not_recorded
 from generalist_core.training import trainer as trainer_module
+from generalist_core.training.experts import Expert
 from generalist_core.training.trainer import GeneralistTrainer
 from generalist_core.training.warmups import adopt_warmup, train_warmup, warmup_state
 from tests.helpers.problems import (
@@ -304,6 +309,40 @@ def test_a_replayed_step_is_copies_and_noise_and_a_replay(recorder: Recorder) ->
         found.append(Counter(operations.names))
     more = found[1] - found[0]
     assert more == Counter(copy_=4 * 4, rand=4, select=4, clone=4)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_an_update_asks_its_device_for_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device no tensor has values, and none may meet one that is elsewhere.
+
+    It knows no autocast and no fused optimizer; these are torch's own.
+    """
+    monkeypatch.setattr("torch.autocast", lambda *_, **__: contextlib.nullcontext())
+    config = dataclasses.replace(RUNS[name], fold_batchnorm=False)
+    model = build_model(config.model, 2, (1, 4, 4), seed=0)
+    fix_averaged(model)
+    x = torch.rand(4, 1, 4, 4, device="meta")
+    y = torch.zeros(4, dtype=torch.long, device="meta")
+    for settings in config.experts:
+        moved = copy.deepcopy(model).to("meta")
+        expert = Expert(settings, moved, config, n_classes=2, shape=(1, 4, 4))
+        monkeypatch.setattr(expert.optimizer, "step", lambda: None)
+        columns = {**expert.numbers(1), "lr": [0.1], "weight": [0.5]}
+        numbers = StepNumbers(first=0, columns=columns)
+        held = numbers.held_in(torch.ones(len(numbers.names), device="meta"))
+        loss = expert.update(x, y, MetaNoise(), held)
+        expert.update_contribution(held["weight"], held["average"])
+        assert loss.device.type == "meta"
+        assert {tensor.device.type for tensor in expert.tensors} == {"meta"}
+
+
+class MetaNoise:
+    """Noise without values."""
+
+    def uniform(self, like: Tensor, /) -> Tensor:
+        return torch.empty_like(like)
+
+    normal = uniform
 
 
 class Moody(nn.Module):
