@@ -14,7 +14,7 @@ from generalist_core.attacks.gradient import Logits, perturb
 from generalist_core.config import FGSM, PGD, Attack
 from generalist_core.randomness import Noise
 from generalist_core.recording.numbers import Number, StepNumbers
-from generalist_core.recording.steps import Record, RecordedStep, Recordings
+from generalist_core.recording.steps import Record, RecordedStep, Recordings, form_of
 
 MOST = 64
 """Far more than the attacks of a run and the sizes of its batches."""
@@ -38,9 +38,8 @@ class RecordedAttacks:
         """The adversarial images of `x`; they are counted where the model is not asked again."""
         if not isinstance(attack, FGSM | PGD):
             return perturb(attack, logits_of, x, y, noise)
-        form = (attack, x.shape, x.stride(), x.dtype, y.dtype)
         begin = functools.partial(self._begun, attack, logits_of.logits_of, x, y)
-        step = self.recordings.of(form, begin)
+        step = self.recordings.of((attack, form_of(x, y)), begin)
         (made,) = step.tensors()
         made.copy_(x)
         logits_of.forward_images += attack_cost(attack) * len(x)

@@ -11,7 +11,6 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -43,23 +42,11 @@ Step = Callable[[int, Tensor, Tensor, Sequence[Noise]], Tensor]
 """A step of an epoch by its number, on images (n, c, h, w) with labels (n,); returns the losses."""
 
 
-class StepFunction(Protocol):
-    """A step of an epoch, on images (n, c, h, w), labels (n,), noises and numbers by name.
+StepFunction = Callable[[int | None, Tensor, Tensor, Sequence[Noise], Mapping[str, Number]], Tensor]
+"""A `Step` that is given its numbers by name; its own number seeds what a model draws.
 
-    It returns the losses. The number of the step seeds what a model draws; None seeds nothing.
-    """
-
-    def __call__(
-        self,
-        step: int | None,
-        x: Tensor,
-        y: Tensor,
-        noises: Sequence[Noise],
-        numbers: Mapping[str, Number],
-        /,
-    ) -> Tensor:
-        """Do the step."""
-        ...
+None seeds nothing.
+"""
 
 
 def why_not_recorded(config: TrainConfig, device: torch.device) -> str | None:
@@ -237,7 +224,7 @@ class Recordings:
         table = numbers.table(device)
 
         def step(number: int, x: Tensor, y: Tensor, noises: Sequence[Noise]) -> Tensor:
-            batch = (x.shape, x.stride(), x.dtype, y.shape, y.dtype)
+            batch = form_of(x, y)
             if batch not in known:
                 known[batch] = self.of(
                     (form, numbers.names, batch),
@@ -253,6 +240,11 @@ class Recordings:
     def replays(self) -> bool:
         """Whether there is one that is a replay by now."""
         return any(step.replay is not None for step in self.kept.values())
+
+
+def form_of(x: Tensor, y: Tensor) -> tuple[object, ...]:
+    """What must be equal for two batches to run the same kernels."""
+    return x.shape, x.stride(), x.dtype, y.shape, y.dtype
 
 
 def places_of(tensors: Iterable[Tensor]) -> list[int]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import nn
 
 from generalist_core.attacks.gradient import perturb
 from generalist_core.config import FGSM, PGD, Attack, EvaluationConfig, MultiTargeted, NamedAttack
 from generalist_core.recording.attacks import RecordedAttacks
-from generalist_core.recording.steps import Replay, recorded_on_gpu
+from generalist_core.recording.steps import recorded_on_gpu
 from generalist_core.training.averaging import weights_of
 from generalist_core.training.cost import evaluation_cost
 from generalist_core.training.evaluator import Craft, Evaluator, Judgement
 from tests.helpers.problems import RADII, tiny_split
+from tests.helpers.traces import Traces
 
 N_IMAGES, BATCH = 60, 8
 LINF = PGD(epsilon=0.1, steps=3)
@@ -25,25 +23,6 @@ RECORDED: list[Attack] = [
     *(PGD(epsilon=radius, norm=norm, steps=3) for norm, radius in RADII.items()),
     PGD(epsilon=0.1, steps=3, loss="kl"),
 ]
-
-
-class Traces:
-    """Records by tracing, and counts how often a trace was replayed."""
-
-    def __init__(self) -> None:
-        self.n_recorded = self.n_replayed = 0
-
-    def __call__(self, function: Callable[[], Tensor]) -> Replay:
-        graph = make_fx(lambda: function())()  # noqa: PLW0108
-        self.n_recorded += 1
-
-        def replay() -> Tensor:
-            self.n_replayed += 1
-            with torch.no_grad():
-                images: Tensor = graph()
-            return images
-
-        return replay
 
 
 def net(seed: int) -> nn.Module:
@@ -75,7 +54,7 @@ def judged(
 @pytest.mark.parametrize("folds", [False, True])
 def test_recorded_attacks_find_and_cost_what_others_do(attack: Attack, folds: bool) -> None:
     traces = Traces()
-    found = judged(RecordedAttacks(traces), attack, folds=folds)
+    found = judged(RecordedAttacks(traces.trace), attack, folds=folds)
     assert found == judged(perturb, attack, folds=folds)
     assert len({judgement.accuracies["attack0"] for judgement in found}) > 1
     assert traces.n_recorded == 2, "once for whole batches, once for the last"
@@ -84,7 +63,7 @@ def test_recorded_attacks_find_and_cost_what_others_do(attack: Attack, folds: bo
 
 def test_each_attack_has_a_recording_of_its_own() -> None:
     other, traces = PGD(epsilon=0.2, steps=2), Traces()
-    found = judged(RecordedAttacks(traces), LINF, other)
+    found = judged(RecordedAttacks(traces.trace), LINF, other)
     assert found == judged(perturb, LINF, other)
     assert traces.n_recorded == 4
 
@@ -92,14 +71,14 @@ def test_each_attack_has_a_recording_of_its_own() -> None:
 def test_the_recordings_of_many_attacks_are_all_kept() -> None:
     attacks = [PGD(epsilon=0.1 + 0.01 * n, steps=2) for n in range(6)]
     traces = Traces()
-    found = judged(RecordedAttacks(traces), *attacks)
+    found = judged(RecordedAttacks(traces.trace), *attacks)
     assert found == judged(perturb, *attacks)
     assert traces.n_recorded == 2 * len(attacks)
 
 
 def test_attacks_that_spare_images_are_not_recorded() -> None:
     targeted, traces = MultiTargeted(epsilon=0.1, steps=3), Traces()
-    found = judged(RecordedAttacks(traces), targeted)
+    found = judged(RecordedAttacks(traces.trace), targeted)
     assert found == judged(perturb, targeted)
     assert traces.n_recorded == 0
     most = N_IMAGES * evaluation_cost(

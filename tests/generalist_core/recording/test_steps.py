@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from generalist_core.config import (
@@ -51,6 +50,7 @@ from tests.helpers.problems import (
     two_experts,
     with_expert,
 )
+from tests.helpers.traces import Traces
 
 GPU = torch.device("cuda")
 REFUSED = {
@@ -64,33 +64,21 @@ REFUSED = {
 RECORDED = [name for name in RUNS if name not in REFUSED]
 
 
-class Recorder:
-    """Traces a step into torch's operations, in which all that Python decides is a constant.
-
-    Unlike a GPU's recording, a trace runs the step; what it changed is put back.
-    """
+class Recorder(Traces):
+    """Traces a step of its trainer, and puts back what the step changed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.trainer: GeneralistTrainer | None = None
-        self.n_recorded = 0
-        self.n_replayed = 0
 
     def __call__(self, function: Callable[[], Tensor]) -> Replay:
         assert self.trainer is not None
         *_, recorded = self.trainer._recordings.kept.values()
         tensors = recorded.tensors()
         before = [tensor.clone() for tensor in tensors]
-        graph = make_fx(lambda: function())()  # noqa: PLW0108
+        replay = self.trace(function)
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
-        self.n_recorded += 1
-
-        def replay() -> Tensor:
-            self.n_replayed += 1
-            with torch.no_grad():
-                result: Tensor = graph()
-            return result
-
         return replay
 
 
